@@ -1,0 +1,277 @@
+"""A source's photos into the catalog: listed, checked and hashed on the executors; what cannot be read quarantined."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyspark import StorageLevel
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from spark_jobs.quarantine import merge_quarantine
+from spark_jobs.session import build_session, merge_table, progress, read_table, spark_schema
+from vitrine import images, lake
+from vitrine.datasets.layouts import Layout, registry
+from vitrine.errors import UserError, unknown
+from vitrine.images import ImageError
+from vitrine.settings import NAME_RULE, Settings, check_name
+from vitrine.tables import CATALOG, LABELS
+
+_LISTED = pa.schema(
+    [(name, pa.string()) for name in ("image_id", "product_id", "category", "split", "uri", "code", "reason")]
+)
+_KNOWN = ("uri", "size", "modified_at", "content_sha256", "width", "height", "product_id", "category", "split")
+_CHECKED = pa.schema(
+    [
+        *_LISTED,
+        ("size", pa.int64()),
+        ("modified_at", pa.timestamp("us", tz="UTC")),
+        ("content_sha256", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("was_known", pa.bool_()),
+        ("same_content", pa.bool_()),
+        ("same_row", pa.bool_()),
+    ]
+)
+_LABELLED = ("product_id", "category", "split")
+
+
+def ingest(settings: Settings, source: str, dataset: str, layout: str = "folder") -> dict[str, Any]:
+    """Bring the catalog of ``dataset`` to what ``source`` holds now; the figures of ``ingest --json``.
+
+    Raises:
+        UserError: bad name, unknown layout, a source that is not of it, or that has no photos.
+    """
+    check_name(dataset, "data set")
+    if layout not in registry():
+        raise unknown("layout", layout, registry())
+    adapter = registry()[layout]
+    units = adapter.units(settings, source) if adapter else []  # a caller's mistake shows before Spark starts
+    if adapter is None and "://" not in source and not (settings.root / Path(source).expanduser()).exists():
+        raise UserError(f"no such table {source!r}: layout table is a CSV, Parquet or Delta file or folder")
+    spark = build_session(settings, f"ingest {dataset}")
+    listed = _list(spark, units, adapter) if adapter else _read_list(spark, settings, source)
+    listed = _name_ids(listed, dataset).persist(StorageLevel.DISK_ONLY)
+    try:
+        with progress(spark, f"listing {dataset}"):
+            count = listed.count()
+        if not count:
+            raise UserError(f"no photos in {source!r} (layout {layout})")
+        _refuse_duplicates(listed, source)
+        return _update(spark, settings, dataset, listed, count)
+    finally:
+        listed.unpersist()
+
+
+def _list(spark: SparkSession, units: list[str], adapter: Layout) -> DataFrame:
+    frame = spark.createDataFrame([(unit,) for unit in units], "unit string")
+    return frame.repartition(min(len(units), 512)).mapInArrow(_lister(adapter.__name__), spark_schema(_LISTED))
+
+
+def _lister(adapter: str) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        import importlib
+
+        photos = importlib.import_module(adapter).photos
+        for batch in batches:
+            for unit in batch.column("unit").to_pylist():
+                found = [asdict(photo) for photo in photos(unit)]
+                for row in found:
+                    row["code"], row["reason"] = row.pop("refusal") or (None, None)
+                yield pa.RecordBatch.from_pylist(found, schema=_LISTED)
+
+    return rows
+
+
+def _read_list(spark: SparkSession, settings: Settings, source: str) -> DataFrame:
+    """The ``table`` layout: Spark reads CSV, Parquet or Delta; relative uris start at the table's folder."""
+    local = "://" not in source
+    path = Path(settings.root / Path(source).expanduser()).resolve() if local else Path(source)
+    where = str(path) if local else source
+    if local and (path / "_delta_log").is_dir():
+        frame = spark.read.format("delta").load(where)
+    elif source.lower().endswith((".csv", ".tsv", ".csv.gz")):
+        frame = (
+            spark.read.option("header", True).option("sep", "\t" if ".tsv" in source.lower() else ",")
+            .option("multiLine", True).option("escape", '"').csv(where)
+        )  # fmt: skip
+    else:
+        kind = "parquet" if local or source.lower().endswith(".parquet") else "delta"
+        try:
+            frame = spark.read.format(kind).load(where)
+        except Exception as error:
+            said = str(error).splitlines()[0][:200]
+            raise UserError(f"cannot read {source!r}: layout table is CSV (.csv), Parquet or Delta ({said})") from None
+    missing = [name for name in ("uri", "product_id") if name not in frame.columns]
+    if missing:
+        raise UserError(
+            f"no column {', '.join(missing)} in {source!r}: layout table needs uri and product_id, and takes image_id, "
+            f"category, split; it has {', '.join(frame.columns)}"
+        )
+    base = (path if path.is_dir() else path.parent) if local else None
+    have = {name: F.col(name).cast("string") for name in frame.columns if name in _LISTED.names}
+    uri = have["uri"]
+    if base:
+        absolute = uri.rlike(r"^([a-zA-Z][a-zA-Z0-9+.-]*://|file:/|/)")
+        uri = F.when(absolute, uri).otherwise(F.concat(F.lit(f"{base}/"), uri))
+    blank = F.lit(None).cast("string")
+    no_product = F.coalesce(F.trim(have["product_id"]), F.lit("")) == ""
+    return frame.select(
+        F.coalesce(have.get("image_id", have["uri"]), have["uri"]).alias("image_id"),
+        F.coalesce(have["product_id"], F.lit("")).alias("product_id"),
+        have.get("category", blank).alias("category"),
+        have.get("split", blank).alias("split"),
+        uri.alias("uri"),
+        F.when(no_product, "no_product").alias("code"),
+        F.when(no_product, "the row has no product_id").alias("reason"),
+    )
+
+
+def _name_ids(listed: DataFrame, dataset: str) -> DataFrame:
+    prefix = F.lit(f"{dataset}/")
+    return listed.withColumns(
+        {
+            "image_id": F.concat(prefix, "image_id"),
+            "product_id": F.concat(prefix, "product_id"),
+            "split": F.when(F.col("split") == "validation", "val").otherwise(F.col("split")),
+        }
+    )
+
+
+def _refuse_duplicates(listed: DataFrame, source: str) -> None:
+    if listed.filter("image_id IS NULL OR uri IS NULL").limit(1).count():
+        raise UserError(f"rows of {source!r} have no uri: every row needs one")
+    twice = [row[0] for row in listed.groupBy("image_id").count().filter("count > 1").limit(3).collect()]
+    if twice:
+        raise UserError(f"image ids of {source!r} must be unique; these come twice or more: {twice}")
+    splits = [row[0] for row in listed.select("split").distinct().limit(100).collect() if row[0] is not None]
+    for split in splits:
+        try:
+            check_name(split)
+        except UserError:
+            raise UserError(f"bad split {split!r} in {source!r}: it must be {NAME_RULE}") from None
+
+
+def _update(spark: SparkSession, settings: Settings, dataset: str, listed: DataFrame, count: int) -> dict[str, Any]:
+    catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
+    known = catalog.select("image_id", *(F.col(name).alias(f"known_{name}") for name in _KNOWN))
+    parts = max(2 * spark.sparkContext.defaultParallelism, count // 256)
+    checked = (
+        listed.join(known, "image_id", "left")
+        .repartition(parts)
+        .mapInArrow(_checker(settings.max_pixels), spark_schema(_CHECKED))
+        .persist(StorageLevel.DISK_ONLY)
+    )
+    try:
+        with progress(spark, f"reading {dataset}", count):
+            figures = _count(checked)
+        good = checked.filter("code IS NULL")
+        gone = catalog.join(good, "image_id", "left_anti")
+        figures["removed"] = gone.count()
+        moment = lake.now()
+        if figures["added"] + figures["changed"] + figures["updated"] + figures["removed"]:
+            _merge_catalog(spark, settings, dataset, good, catalog, gone, moment)
+        _append_labels(spark, settings, dataset)
+        bad = checked.filter("code IS NOT NULL")
+        figures["mended"] = merge_quarantine(spark, settings, dataset, "ingest", "", bad, moment)
+        return figures
+    finally:
+        checked.unpersist()
+
+
+def _checker(max_pixels: int) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield pa.RecordBatch.from_pylist([check_row(row, max_pixels) for row in batch.to_pylist()], schema=_CHECKED)
+
+    return rows
+
+
+def check_row(row: dict[str, Any], max_pixels: int) -> dict[str, Any]:
+    """One listed photo with what the catalog knew of it -> its row of facts; an unchanged file is not read."""
+    known = {name: row.get(f"known_{name}") for name in _KNOWN}
+    was_known = known["content_sha256"] is not None
+    result: dict[str, Any] = {name: row[name] for name in _LISTED.names} | {"was_known": was_known}
+    if row["code"] is not None:
+        return result | {"same_content": False, "same_row": False}
+    try:
+        found = images.stat(row["uri"])
+        if was_known and (row["uri"], found.size, found.modified_at) == tuple(
+            known[name] for name in ("uri", "size", "modified_at")
+        ):
+            facts = {name: known[name] for name in ("size", "modified_at", "content_sha256", "width", "height")}
+        else:
+            facts = asdict(images.check(row["uri"], max_pixels))
+    except ImageError as error:
+        return result | {"code": error.code, "reason": str(error), "same_content": False, "same_row": False}
+    result |= facts
+    return result | {
+        "same_content": facts["content_sha256"] == known["content_sha256"],
+        "same_row": all(result[name] == known[name] for name in _KNOWN),
+    }
+
+
+def _count(checked: DataFrame) -> dict[str, Any]:
+    row = checked.agg(
+        *(
+            F.count_if(F.expr(condition)).alias(name)
+            for name, condition in {
+                "images": "code IS NULL",
+                "added": "code IS NULL AND NOT was_known",
+                "changed": "code IS NULL AND was_known AND NOT same_content",
+                "updated": "code IS NULL AND same_content AND NOT same_row",
+                "unchanged": "code IS NULL AND same_row",
+                "quarantined": "code IS NOT NULL",
+            }.items()
+        )
+    ).first()
+    assert row is not None
+    return dict(row.asDict())
+
+
+def _merge_catalog(
+    spark: SparkSession,
+    settings: Settings,
+    dataset: str,
+    good: DataFrame,
+    catalog: DataFrame,
+    gone: DataFrame,
+    moment: datetime,
+) -> None:
+    seen = catalog.select("image_id", F.col("content_seen_at").alias("seen_before"))
+    fresh = (
+        good.filter("NOT same_row")
+        .join(seen, "image_id", "left")
+        .withColumns(
+            {
+                "dataset": F.lit(dataset),
+                "content_seen_at": F.when(F.col("same_content"), F.col("seen_before")).otherwise(F.lit(moment)),
+                "updated_at": F.lit(moment),
+                "gone": F.lit(False),
+            }
+        )
+    )
+    columns = [*CATALOG.schema.names, "gone"]
+    source = fresh.select(columns).unionByName(gone.withColumn("gone", F.lit(True)).select(columns))
+    merge_table(spark, settings, CATALOG, source, f"t.dataset = {lake.quote(dataset)}")
+
+
+def _append_labels(spark: SparkSession, settings: Settings, dataset: str) -> None:
+    """Labels that differ from the last ones said: derived from the catalog, so a killed run is made up for."""
+    catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
+    said = (
+        read_table(spark, settings, LABELS)
+        .filter(F.col("dataset") == dataset)
+        .groupBy("image_id")
+        .agg(F.max_by(F.struct("product_id", "category"), "valid_from").alias("last"))
+    )
+    fresh = catalog.join(said, "image_id", "left").filter(
+        "last IS NULL OR NOT (last.product_id <=> product_id AND last.category <=> category)"
+    )
+    rows = fresh.withColumn("valid_from", F.col("updated_at")).select(LABELS.schema.names)
+    if rows.limit(1).count():
+        rows.write.format("delta").mode("append").save(str(LABELS.path(settings)))

@@ -1,0 +1,45 @@
+"""The quarantine: what a stage could not read, kept up to date by every run of that stage."""
+
+from datetime import datetime
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from spark_jobs.session import merge_table, read_table
+from vitrine import lake
+from vitrine.settings import Settings
+from vitrine.tables import QUARANTINE
+
+
+def merge_quarantine(
+    spark: SparkSession,
+    settings: Settings,
+    dataset: str,
+    stage: str,
+    encoder: str,
+    bad: DataFrame,
+    moment: datetime,
+) -> int:
+    """Who is in quarantine at ``stage`` becomes who is in ``bad`` (image_id, uri, code, reason); how many left it."""
+    before = read_table(spark, settings, QUARANTINE).filter(
+        (F.col("dataset") == dataset) & (F.col("stage") == stage) & (F.col("encoder") == encoder)
+    )
+    left = before.join(bad, "image_id", "left_anti")
+    mended = left.count()
+    refused = bad.select(
+        "image_id",
+        F.lit(dataset).alias("dataset"),
+        F.lit(stage).alias("stage"),
+        F.lit(encoder).alias("encoder"),
+        "uri",
+        "code",
+        "reason",
+        F.lit(moment).alias("first_seen"),
+        F.lit(moment).alias("last_seen"),
+        F.lit(False).alias("gone"),
+    )
+    if mended or bad.limit(1).count():
+        source = refused.unionByName(left.withColumn("gone", F.lit(True)))
+        within = f"t.dataset = {lake.quote(dataset)}"
+        merge_table(spark, settings, QUARANTINE, source, within, keep=("first_seen",))
+    return mended

@@ -1,0 +1,224 @@
+"""The Spark session that every job uses, Delta's jars, and progress on stderr."""
+
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+
+from vitrine import lake
+from vitrine.errors import VitrineError
+from vitrine.settings import Settings
+from vitrine.tables import Table
+
+_IVY_SETTINGS = """<ivysettings>
+  <settings defaultResolver="central"/>
+  <resolvers><ibiblio name="central" m2compatible="true"/></resolvers>
+</ivysettings>
+"""
+
+
+_QUIET = Path(__file__).with_name("log4j2.properties")
+
+
+def spark_conf(settings: Settings) -> dict[str, str]:
+    """What a session needs, as plain Spark properties; ``[spark.conf]`` of vitrine.toml goes last and wins."""
+    return {
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.session.timeZone": "UTC",  # Feast's online rows shift and get lost in any other
+        # Delta's and Spark's defaults are for huge tables; these are right up to some millions of rows.
+        "spark.databricks.delta.snapshotPartitions": "1",
+        "spark.sql.shuffle.partitions": "4",
+        "spark.sql.adaptive.enabled": "true",
+        "spark.driver.memory": "2g",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "256",
+        "spark.pyspark.python": sys.executable,
+        "spark.pyspark.driver.python": sys.executable,
+        # OpenMP threads that spin make two busy workers several times slower.
+        "spark.executorEnv.OMP_WAIT_POLICY": "PASSIVE",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{_QUIET}",
+        "spark.sql.warehouse.dir": str(settings.home / "warehouse"),
+        **settings.spark.conf,
+    }
+
+
+def build_session(settings: Settings, name: str) -> SparkSession:
+    """The session of this process, made when there is none; spark-submit's master and properties hold."""
+    ensure_jars()
+    lake.create_tables(settings)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else workers run the first python3 of PATH
+    builder = SparkSession.builder.appName(f"vitrine {name}")
+    if settings.spark.master:
+        builder = builder.master(settings.spark.master)
+    elif "PYSPARK_GATEWAY_PORT" not in os.environ:  # not under spark-submit
+        builder = builder.master("local[*]")
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    for key, value in spark_conf(settings).items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark
+
+
+def read_table(spark: SparkSession, settings: Settings, table: Table) -> DataFrame:
+    """``table`` as it is now."""
+    return spark.read.format("delta").load(str(table.path(settings)))
+
+
+def merge_table(
+    spark: SparkSession, settings: Settings, table: Table, source: DataFrame, within: str, keep: tuple[str, ...] = ()
+) -> None:
+    """Bring the rows of ``table`` to those of ``source`` by key, in one commit.
+
+    ``source`` has the table's columns and a boolean ``gone``: true deletes the row with that key. ``within`` is a
+    condition on ``t`` that holds for every row that may be touched: it prunes partitions and keeps writers of other
+    data sets from conflicting. The columns in ``keep`` hold their old value where a row is updated.
+    """
+    from delta.tables import DeltaTable
+
+    columns = table.schema.names
+    same = " AND ".join(f"t.{column} = s.{column}" for column in table.key)
+    (
+        DeltaTable.forPath(spark, str(table.path(settings)))
+        .alias("t")
+        .merge(source.select(*columns, "gone").alias("s"), f"{within} AND {same}")
+        .whenMatchedDelete("s.gone")
+        .whenMatchedUpdate(set={column: f"s.{column}" for column in columns if column not in keep})
+        .whenNotMatchedInsert("NOT s.gone", values={column: f"s.{column}" for column in columns})
+        .execute()
+    )
+
+
+def spark_schema(schema: pa.Schema) -> Any:
+    """An Arrow schema as Spark's."""
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    return from_arrow_schema(schema)
+
+
+def ensure_jars() -> None:
+    """Delta's jars beside Spark's own, fetched from Maven once: later starts ask nobody.
+
+    Raises:
+        VitrineError: they are not there and cannot be fetched.
+    """
+    import delta
+    import pyspark
+
+    jars = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent) / "jars"
+    if next(jars.glob("delta-spark_*.jar"), None):
+        return
+    print("fetching Delta's jars (once)", file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="vitrine-ivy-") as folder:
+        _resolve(Path(folder), delta)
+        have = {_artifact(jar) for jar in jars.glob("*.jar")}
+        fresh = [jar for jar in (Path(folder) / "jars").glob("*.jar") if _artifact(jar) not in have]
+        # delta-spark itself goes last: that it is there says that all are.
+        for jar in sorted(fresh, key=lambda jar: "delta-spark_" in jar.name):
+            partial = jars / f".{jar.name}.part"
+            shutil.copyfile(jar, partial)
+            partial.replace(jars / jar.name.split("_", 1)[1])
+
+
+def _resolve(folder: Path, delta: Any) -> None:
+    ivy = folder / "ivysettings.xml"
+    ivy.write_text(_IVY_SETTINGS)
+    builder = (
+        SparkSession.builder.master("local[1]")
+        .config("spark.jars.ivy", str(folder))
+        .config("spark.jars.ivySettings", os.environ.get("VITRINE_IVY_SETTINGS", str(ivy)))
+        .config("spark.ui.enabled", "false")
+    )
+    try:
+        delta.configure_spark_with_delta_pip(builder).getOrCreate().stop()
+    except Exception as error:
+        raise VitrineError(
+            "Delta's jars are not there and could not be fetched from Maven Central; connect once, or name an "
+            f"ivysettings.xml of a mirror in VITRINE_IVY_SETTINGS ({type(error).__name__})"
+        ) from error
+    finally:
+        _end_gateway()
+
+
+def _end_gateway() -> None:
+    """A JVM keeps the class path that it was started with: the next session needs a new one."""
+    from pyspark import SparkContext
+
+    gateway: Any = SparkContext._gateway
+    if gateway is not None:
+        gateway.shutdown()
+        if getattr(gateway, "proc", None):
+            gateway.proc.stdin.close()
+            gateway.proc.wait(30)
+    SparkContext._gateway = None
+    SparkContext._jvm = None
+
+
+def _artifact(jar: Path) -> str:
+    """``group_artifact-1.2.3.jar`` or ``artifact-1.2.3.jar`` without group and version."""
+    name = jar.name.split("_", 1)[1] if jar.name.startswith(("io.", "org.", "com.", "net.")) else jar.name
+    return name.rsplit("-", 1)[0]
+
+
+@contextmanager
+def progress(spark: SparkSession, what: str, total: int | None = None) -> Iterator[None]:
+    """Draw how far Spark's stages are, on stderr, while the block runs; plain lines where stderr is no terminal.
+
+    ``total`` is the number of items that the block works on; tasks hold equal shares of them.
+    """
+    done = threading.Event()
+    thread = threading.Thread(target=_draw, args=(spark, what, total, done), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _draw(spark: SparkSession, what: str, total: int | None, done: threading.Event) -> None:
+    from tqdm import tqdm
+
+    tracker = spark.sparkContext.statusTracker()
+    seen: dict[int, tuple[int, int]] = {}
+    with tqdm(
+        total=total or 1,
+        desc=what,
+        unit=" photos",
+        file=sys.stderr,
+        disable=not sys.stderr.isatty(),
+        bar_format=None if total else "{desc}: {percentage:3.0f}% {elapsed}",
+    ) as bar:
+        said = start = time.monotonic()
+        while not done.wait(0.5):
+            for stage in tracker.getActiveStageIds():
+                info = tracker.getStageInfo(stage)
+                if info:
+                    seen[stage] = (info.numCompletedTasks, info.numTasks)
+            widest = max((tasks for _, tasks in seen.values()), default=0)
+            finished = max((n for n, tasks in seen.values() if tasks == widest), default=0)
+            bar.n = round((total or 1) * finished / widest) if widest else 0
+            bar.refresh()
+            if bar.disable and time.monotonic() - said > 10:  # a log, not a terminal: a line now and then
+                said = time.monotonic()
+                print(f"{what}: {bar.n} of {total or 1}, {said - start:.0f} s", file=sys.stderr, flush=True)
+        bar.n = total or 1
+        bar.refresh()
+
+
+if __name__ == "__main__":  # the set-up's call
+    ensure_jars()

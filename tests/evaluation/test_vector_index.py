@@ -1,0 +1,273 @@
+import fcntl
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from deltalake import DeltaTable
+
+from evaluation import vector_index
+from evaluation.vector_index import SyncResult, VectorIndex
+from vitrine import lake
+from vitrine.errors import UserError, VitrineError
+from vitrine.settings import Settings, load_settings
+from vitrine.tables import EMBEDDINGS, PROMOTIONS
+
+V1, V2 = "00000000000000aa", "00000000000000bb"
+HOSTILE = ['d/it\'s "q"', "d/line\nbreak\r\n", "d/back\\slash\\", "d/ünï💡", "d/' OR 1=1 --", "d/..", "d/{x}%s"]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("VITRINE_HOME", str(tmp_path / "home"))
+    return load_settings(tmp_path)
+
+
+def unit(count: int, dim: int = 24, seed: int = 0) -> np.ndarray:
+    vectors = np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def row(image_id: str, vector: np.ndarray, split: str | None = None, version: str = V1, dataset: str = "d") -> dict:
+    return {
+        "image_id": image_id,
+        "encoder_version": version,
+        "dataset": dataset,
+        "product_id": "d/p",
+        "category": None,
+        "split": split,
+        "encoder": "e",
+        "content_sha256": "0",
+        "embedding": vector.tolist(),
+        "event_timestamp": lake.now(),
+        "created_timestamp": lake.now(),
+    }
+
+
+def fill_lake(settings: Settings, count: int = 300, **kind: Any) -> tuple[list[str], np.ndarray]:
+    ids = HOSTILE + [f"d/{i:04}" for i in range(count - len(HOSTILE))]
+    vectors = unit(count)
+    lake.append(
+        settings,
+        EMBEDDINGS,
+        [row(i, v, "train" if n % 3 else "test", **kind) for n, (i, v) in enumerate(zip(ids, vectors, strict=True))],
+    )
+    return ids, vectors
+
+
+def table(settings: Settings) -> DeltaTable:
+    return DeltaTable(str(EMBEDDINGS.path(settings)))
+
+
+def merge(settings: Settings, rows: list[dict]) -> None:
+    import pyarrow as pa
+
+    (
+        table(settings)
+        .merge(
+            pa.Table.from_pylist(rows, schema=EMBEDDINGS.schema),
+            "t.image_id = s.image_id AND t.encoder_version = s.encoder_version",
+            source_alias="s",
+            target_alias="t",
+        )
+        .when_matched_update_all()
+        .when_not_matched_insert_all()
+        .execute()
+    )
+
+
+def held(index: VectorIndex, version: str = V1) -> set[str]:
+    ids = list(index.ids("d", version))
+    assert len(ids) == len(set(ids)) == index.count("d", version)
+    return set(ids)
+
+
+def test_neighbours_equal_brute_force(settings: Settings) -> None:
+    ids, vectors = fill_lake(settings, 700)
+    queries = unit(40, seed=1)
+    with VectorIndex(settings) as index:
+        index.sync("d", V1)
+        for split in (None, "train"):
+            rows = [n for n in range(len(ids)) if split is None or n % 3]
+            cosines = queries @ vectors[rows].T
+            order = np.argsort(-cosines, axis=1)[:, :50]
+            found, similarities = index.search("d", V1, queries, 50, split)
+            assert found == [[ids[rows[n]] for n in ranks] for ranks in order]
+            np.testing.assert_allclose(similarities, np.take_along_axis(cosines, order, axis=1), atol=1e-5)
+        found, _ = index.search("d", V1, queries[:2], 1000, "train")
+        assert [len(hits) for hits in found] == [len(rows)] * 2
+
+
+def test_sync_sends_what_changed_and_nothing_else(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids, _ = fill_lake(settings)
+    fill_lake(settings, 20, version=V2)
+    first = lake.version(settings, EMBEDDINGS)
+    with VectorIndex(settings) as index:
+        assert index.sync("d", V1) == SyncResult(300, 0, None, first)
+        assert held(index) == set(ids)
+
+    moved = unit(3, seed=5)
+    merge(settings, [row(ids[1], unit(1, seed=9)[0]), row(ids[20], moved[1])])
+    merge(settings, [row(ids[1], moved[0]), row("d/new", moved[2])])  # the later of two changes has to win
+    gone = [HOSTILE[0], ids[30]]
+    for image_id in gone:
+        table(settings).delete(f"image_id = {lake.quote(image_id)} AND encoder_version = '{V1}'")
+    then = lake.version(settings, EMBEDDINGS)
+    with VectorIndex(settings) as index:  # a new process would open it the same way
+        assert index.sync("d", V1) == SyncResult(3, 2, first, then)
+        assert held(index) == set(ids) - set(gone) | {"d/new"}
+        nearest, similarities = index.search("d", V1, moved, 1)
+        assert nearest == [[ids[1]], [ids[20]], ["d/new"]]
+        np.testing.assert_allclose(similarities, 1, atol=1e-5)
+
+        for verb in ("upsert", "delete", "flush", "alter_collection_properties"):
+            monkeypatch.setattr(index._client, verb, None)
+        assert index.sync("d", V1) == SyncResult(0, 0, then, then)
+
+
+def test_deleted_and_written_again_between_two_syncs(settings: Settings) -> None:
+    ids, vectors = fill_lake(settings, 30)
+    with VectorIndex(settings) as index:
+        index.sync("d", V1)
+        table(settings).delete(f"encoder_version = '{V1}'")
+        merge(settings, [row(image_id, vectors[n]) for n, image_id in enumerate(ids[:10])])
+        result = index.sync("d", V1)
+        assert (result.upserted, result.deleted) == (10, 20)
+        assert held(index) == set(ids[:10])
+
+
+def test_hostile_ids_come_and_go(settings: Settings) -> None:
+    fill_lake(settings, 40)
+    with VectorIndex(settings) as index:
+        index.sync("d", V1)
+        for image_id in HOSTILE:
+            table(settings).delete(f"image_id = {lake.quote(image_id)}")
+        assert index.sync("d", V1).deleted == len(HOSTILE)
+        assert not held(index) & set(HOSTILE)
+        assert index.count("d", V1) == 40 - len(HOSTILE)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("moment", ["before the first row", "half the rows", "all rows, not noted"])
+def test_a_killed_fill_leaves_nothing_behind(settings: Settings, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    ids, _ = fill_lake(settings)
+    with pytest.raises(Killed), VectorIndex(settings) as index:
+        upsert = index._client.upsert
+
+        def dies(name: str, rows: Any) -> None:
+            if moment == "half the rows":
+                upsert(name, rows[:150])
+            raise Killed
+
+        verb = "alter_collection_properties" if moment.startswith("all") else "upsert"
+        monkeypatch.setattr(index._client, verb, dies)
+        index.sync("d", V1)
+    table(settings).delete(f"image_id = {lake.quote(ids[10])}")
+    with VectorIndex(settings) as index:
+        result = index.sync("d", V1)
+        assert (result.upserted, result.from_version) == (299, None)
+        assert held(index) == set(ids) - {ids[10]}
+
+
+def test_another_table_or_a_lost_feed_means_a_fresh_fill(settings: Settings, tmp_path: Path) -> None:
+    ids, vectors = fill_lake(settings)
+    with VectorIndex(settings) as index:
+        index.sync("d", V1)
+    table(settings).delete(f"image_id = {lake.quote(ids[0])}")
+    merge(settings, [row(ids[1], vectors[0])])
+    for file in (EMBEDDINGS.path(settings) / "_change_data").rglob("*.parquet"):
+        file.unlink()
+    with VectorIndex(settings) as index:
+        result = index.sync("d", V1)
+        assert (result.upserted, result.deleted, result.from_version) == (299, 1, None)
+        assert held(index) == set(ids[1:])
+
+    settings.lake.rename(tmp_path / "old_lake")
+    lake.append(settings, EMBEDDINGS, [row(image_id, vectors[n]) for n, image_id in enumerate(ids[:5])])
+    with VectorIndex(settings) as index:
+        result = index.sync("d", V1)
+        assert (result.upserted, result.from_version) == (5, None)
+        assert held(index) == set(ids[:5])
+
+
+def test_the_alias_follows_promotions(settings: Settings) -> None:
+    fill_lake(settings, 30)
+    fill_lake(settings, 20, version=V2)
+
+    def promote(version: str) -> None:
+        promotion = dict.fromkeys(PROMOTIONS.schema.names, "") | {
+            "dataset": "d",
+            "promoted_at": lake.now(),
+            "encoder_version": version,
+            "forced": False,
+        }
+        lake.append(settings, PROMOTIONS, [promotion])
+
+    with VectorIndex(settings) as index:
+        assert index.reconcile("d") is None
+        assert index.alias_target("d") is None
+        with pytest.raises(VitrineError, match="fill it first"):
+            index.point_alias("d", V1)
+        index.sync("d", V1)
+        assert index.point_alias("d", V1)
+        assert not index.point_alias("d", V1)
+        promote(V2)
+        assert index.reconcile("d") == index.alias_target("d") == V2
+        assert index.count("d", V2) == 20
+        with pytest.raises(VitrineError, match="serves"):
+            index.drop("d", V2)
+        index.drop("d", V1)
+        index.drop("d", V1)
+        assert (index.count("d", V1), list(index.ids("d", V1))) == (0, [])
+    with VectorIndex(settings) as index:
+        assert index.alias_target("d") == V2
+
+
+def test_what_cannot_be_is_said(settings: Settings) -> None:
+    lake.create_tables(settings)
+    with VectorIndex(settings) as index:
+        with pytest.raises(UserError, match="vitrine embed"):
+            index.sync("d", V1)
+        with pytest.raises(UserError, match="data set name"):
+            index.sync("d/e", V1)
+        with pytest.raises(UserError, match="16 hex digits"):
+            index.count("d", "latest")
+        with pytest.raises(VitrineError, match="vitrine index"):
+            index.search("d", V1, unit(1), 1)
+        assert index.count("d", V1) == 0
+
+
+def test_an_image_without_a_vector_is_an_error_of_ours(settings: Settings) -> None:
+    lake.append(settings, EMBEDDINGS, [row("d/a", unit(1)[0]), row("d/b", unit(1, dim=3)[0])])
+    with pytest.raises(VitrineError, match="lengths"), VectorIndex(settings) as index:
+        index.sync("d", V1)
+
+
+def test_a_server_that_is_not_there(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("VITRINE_MILVUS__URI", "http://127.0.0.1:9")
+    monkeypatch.setattr(vector_index, "CONNECT_SECONDS", 1)
+    with pytest.raises(VitrineError, match="cannot open Milvus"), VectorIndex(load_settings(tmp_path)):
+        pass
+
+
+def test_lite_waits_for_whoever_has_it(settings: Settings, tmp_path: Path) -> None:
+    with VectorIndex(settings):
+        pass
+    lock = settings.home / "milvus.db" / "LOCK"
+    with lock.open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(VitrineError, match="in use by another process"), VectorIndex(settings, 0.3):
+            pass
+    holder = (
+        "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(1, flush=True); time.sleep(1)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", holder, str(lock)], stdout=subprocess.PIPE)
+    assert process.stdout and process.stdout.readline()
+    with VectorIndex(settings, 20) as index:
+        assert index.count("d", V1) == 0
+    process.wait()

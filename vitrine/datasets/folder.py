@@ -1,0 +1,100 @@
+"""``ROOT/[SPLIT/]PRODUCT/PHOTO``: the layout that most shops can make with a copy command.
+
+ROOT is a local folder or a URI that Arrow's file systems open (``s3://``, ``gs://``, ``hdfs://``). A first level that
+is made of split names alone (train, val, validation, test, query, gallery) is one of splits. Hidden files and sidecar
+files (``.json``, ``.txt``, ...) are no photos; every other file is one, or is quarantined.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from vitrine.datasets.layouts import Photo
+from vitrine.errors import UserError
+from vitrine.settings import SPLITS, Settings
+
+ABOUT = "ROOT/[SPLIT/]PRODUCT/PHOTO, a local folder or s3://, gs://, hdfs://"
+_SIDECARS = {".txt", ".json", ".csv", ".tsv", ".md", ".xml", ".html", ".ini", ".db", ".yaml", ".yml", ".parquet"}
+
+
+def units(settings: Settings, source: str) -> list[str]:
+    """One unit a product folder."""
+    if "://" in source:
+        folders = _remote_folders
+        root = source.rstrip("/")
+    else:
+        folders = _local_folders
+        root = str((settings.root / Path(source).expanduser()).resolve())
+    top = folders(root, source)
+    if top and all(name in SPLITS for name in top):
+        pairs = [(split, product) for split in top for product in folders(f"{root}/{split}", source)]
+    else:
+        pairs = [("", product) for product in top]
+    if not pairs:
+        raise UserError(f"no photos in {source!r}: layout folder is {ABOUT}")
+    return [json.dumps([root, split, product]) for split, product in pairs]
+
+
+def photos(unit: str) -> Iterator[Photo]:
+    root, split, product = json.loads(unit)
+    start = "/".join(part for part in (root, split, product) if part)
+    for path in _remote_files(start) if "://" in root else _local_files(start):
+        inner = path[len(root) + 1 :]
+        shown = inner.encode("utf-8", "backslashreplace").decode()
+        yield Photo(
+            image_id=shown,
+            product_id=product,
+            uri=path.encode("utf-8", "backslashreplace").decode(),
+            split={"validation": "val"}.get(split, split) or None,
+            refusal=None if shown == inner else ("bad_name", "the file's name is not UTF-8"),
+        )
+
+
+def _local_folders(root: str, source: str) -> list[str]:
+    try:
+        with os.scandir(root) as entries:
+            found = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"cannot list {source!r} ({error.strerror}): layout folder is {ABOUT}") from None
+    return [name for name in found if _is_utf8(name)]
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _local_files(start: str) -> Iterator[str]:
+    for folder, inner, names in os.walk(start):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for name in sorted(names):
+            if _is_photo(name):
+                yield f"{folder}/{name}"
+
+
+def _is_photo(name: str) -> bool:
+    return not name.startswith(".") and PurePosixPath(name).suffix.lower() not in _SIDECARS
+
+
+def _remote_folders(root: str, source: str) -> list[str]:
+    from pyarrow import ArrowException, fs
+
+    try:
+        system, path = fs.FileSystem.from_uri(root)
+        infos = system.get_file_info(fs.FileSelector(path))
+    except (ArrowException, OSError, ValueError) as error:
+        raise UserError(f"cannot list {source!r} ({error}): layout folder is {ABOUT}") from None
+    return sorted(info.base_name for info in infos if info.type == fs.FileType.Directory)
+
+
+def _remote_files(start: str) -> Iterator[str]:
+    from pyarrow import fs
+
+    system, path = fs.FileSystem.from_uri(start)
+    for info in system.get_file_info(fs.FileSelector(path, recursive=True)):
+        if info.type == fs.FileType.File and _is_photo(info.base_name):
+            yield start + info.path[len(path) :]

@@ -1,0 +1,380 @@
+"""Open, check and decode one picture, or say why not; used by ingest, embedding and full tuning.
+
+Choices that make up DECODE_POLICY:
+
+* Formats: JPEG, MPO, PNG, WebP, GIF, BMP, TIFF, and AVIF where Pillow has it, told by content and never by
+  name. Of an animation or a multi-picture file, the first picture.
+* Pixels: 8-bit RGB, turned upright by EXIF (an unreadable EXIF block leaves the picture as stored).
+  Transparency is laid on white. 16-bit gray is divided by 257; pixels whose range is not known (floating
+  point, integers outside 0..65535) are refused as ``unsupported``.
+* Colour: ICC profiles are ignored and sRGB is assumed, so a junk profile does no harm. CMYK and YCCK become
+  RGB by the plain formula.
+* Damage: a file that ends early is refused, never filled with gray. Two things pass: a file that lost only
+  what follows its last pixel, and a JPEG whose data was cut but then closed with an end marker, which libjpeg
+  fills in with no more than a warning that Pillow does not hand on. Flipped bits may decode too.
+
+Importing this module raises Pillow's process-wide ``Image.MAX_IMAGE_PIXELS`` to MOST_PIXELS, once, so that
+its warning and its error do not come before the ``max_pixels`` given here; it is not touched again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import stat as stat_module
+import struct
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, unquote_to_bytes
+
+import numpy as np
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+DECODE_POLICY = "1"  # part of the encoder's fingerprint: raise it when decode()'s pixels change
+DEFAULT_MAX_PIXELS = 100_000_000
+MOST_PIXELS = 2**28  # a larger max_pixels counts as this
+MAX_BYTES = 512 * 1024 * 1024
+
+Image.init()
+if Image.MAX_IMAGE_PIXELS is not None:
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MOST_PIXELS)
+
+# Named, so that Pillow tries no other (EPS would start Ghostscript). MPO is opened through JPEG.
+_FORMATS = tuple(f for f in ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF") if f in Image.OPEN)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|file:/")
+_REMOTE = re.compile(r"(?P<root>[^:]+://[^/?#]*)/*(?P<path>[^?#]*)(?P<query>\?[^#]*)?", re.DOTALL)
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = {
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+}
+
+
+class ImageError(Exception):
+    """Why a picture cannot be used.
+
+    ``str()`` is the reason that goes to quarantine: one line of at most 200 characters, without the path.
+    ``code`` is a short slug: ``missing``, ``unreadable`` (not a regular file, no permission, storage failed),
+    ``empty``, ``not_an_image`` (none of the formats read here), ``truncated``, ``too_large`` (in pixels,
+    bytes or memory), ``corrupt``, or ``unsupported`` (its pixels have no defined 8-bit meaning).
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(code, reason)  # both, so that it can be pickled
+        self.code = code
+        self.reason = _one_line(reason)
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@dataclass(frozen=True)
+class Stat:
+    """A file's size in bytes and when it was last changed (UTC, whole microseconds)."""
+
+    size: int
+    modified_at: datetime
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A picture that decodes; width and height as seen upright, sha256 of the file's bytes in hex."""
+
+    size: int
+    modified_at: datetime
+    content_sha256: str
+    width: int
+    height: int
+
+
+def stat(uri: str) -> Stat:
+    """Size and modification time of the regular file at ``uri`` (a path, a ``file:`` URI or a remote URI).
+
+    Raises ImageError: missing, unreadable.
+    """
+    try:
+        if _is_remote(uri):
+            return _remote_file(uri)[2]
+        return _local_stat(_local_path(uri))
+    except ImageError:
+        raise
+    except Exception as error:
+        raise _storage_error(error) from error
+
+
+def read(uri: str) -> bytes:
+    """The bytes of the regular file at ``uri``, which may be none.
+
+    Raises ImageError: missing, unreadable, too_large (over MAX_BYTES, seen before reading).
+    """
+    return _fetch(uri)[1]
+
+
+def check(uri: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Checked:
+    """Read the file once, hash it, and take it through all of decode(): what passes here decodes later.
+
+    JPEGs are decoded at an eighth of their size, which reads all of their data in a fraction of the memory.
+
+    Raises ImageError with any of its codes.
+    """
+    found, data = _fetch(uri)
+    _, (width, height) = _decode(data, max_pixels, min_side=1)
+    return Checked(len(data), found.modified_at, hashlib.sha256(data).hexdigest(), width, height)
+
+
+def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, min_side: int | None = None) -> Image.Image:
+    """The picture as a plain upright RGB image (8 bits a channel, no metadata).
+
+    With ``min_side``, a JPEG may come back at 1/2, 1/4 or 1/8 of its size, which is faster, as long as its
+    short side keeps at least ``min_side`` pixels; other formats come back whole. Safe to call from threads.
+
+    Raises ImageError: empty, not_an_image, truncated, too_large, corrupt, unsupported.
+    """
+    return _decode(data, max_pixels, min_side)[0]
+
+
+# --- where the bytes are
+
+
+def _is_remote(uri: str) -> bool:
+    return _URI.match(uri) is not None and not uri.lower().startswith("file:")
+
+
+def _local_path(uri: str) -> str:
+    if _URI.match(uri) is None:
+        return uri
+    rest = uri[len("file:") :]
+    if rest.startswith("//"):
+        host, slash, rest = rest[2:].partition("/")
+        if host.lower() not in ("", "localhost"):
+            raise ImageError("unreadable", "the file: URI names another host")
+        rest = slash + rest
+    # '?' and '#' stay: a file has neither query nor fragment, and Hadoop leaves them unescaped.
+    return os.fsdecode(unquote_to_bytes(os.fsencode(rest)))
+
+
+def _local_stat(path: str | int) -> Stat:
+    found = os.stat(path)  # noqa: PTH116 - it may be a descriptor, and Path("") would be the current folder
+    if not stat_module.S_ISREG(found.st_mode):
+        kind = "a directory" if stat_module.S_ISDIR(found.st_mode) else "a pipe, socket or device"
+        raise ImageError("unreadable", f"not a regular file but {kind}")
+    return Stat(found.st_size, _time(found.st_mtime_ns))
+
+
+def _time(nanoseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
+
+
+def _fetch(uri: str) -> tuple[Stat, bytes]:
+    try:
+        return _fetch_remote(uri) if _is_remote(uri) else _fetch_local(_local_path(uri))
+    except ImageError:
+        raise
+    except Exception as error:
+        raise _storage_error(error) from error
+
+
+def _fetch_local(path: str) -> tuple[Stat, bytes]:
+    _local_stat(path)  # first, because opening a device can already do something
+    # Without O_NONBLOCK, a pipe put there since would hang.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        found = _local_stat(file.fileno())
+        _check_bytes(found.size)
+        return found, file.read(found.size)
+
+
+def _fetch_remote(uri: str) -> tuple[Stat, bytes]:
+    filesystem, path, found = _remote_file(uri)
+    _check_bytes(found.size)
+    with filesystem.open_input_file(path) as file:
+        return found, file.read(found.size)
+
+
+def _check_bytes(size: int) -> None:
+    if size > MAX_BYTES:
+        raise ImageError("too_large", f"{size} bytes, more than the limit of {MAX_BYTES}")
+
+
+def _remote_file(uri: str) -> tuple[FileSystem, str, Stat]:
+    from pyarrow.fs import FileType
+
+    parts = _REMOTE.match(uri)
+    if parts is None:
+        raise ImageError("unreadable", "not a URI that can be read")
+    filesystem, base = _filesystem(f"{parts['root']}/{parts['query'] or ''}")
+    path = f"{base.rstrip('/')}/{unquote(parts['path'])}"
+    info = filesystem.get_file_info(path)
+    if info.type == FileType.NotFound:
+        raise ImageError("missing", "no such file")
+    if info.type != FileType.File:
+        raise ImageError("unreadable", "not a regular file")
+    return filesystem, path, Stat(info.size, _time(info.mtime_ns or 0))
+
+
+@functools.lru_cache(maxsize=32)  # a new one for each picture would look up credentials and region each time
+def _filesystem(root: str) -> tuple[FileSystem, str]:
+    from pyarrow.fs import FileSystem
+
+    filesystem, base = FileSystem.from_uri(re.sub(r"^s3[an]://", "s3://", root))
+    return filesystem, base
+
+
+def _storage_error(error: Exception) -> ImageError:
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return ImageError("missing", "no such file")
+    if isinstance(error, PermissionError):
+        return ImageError("unreadable", "permission denied")
+    if isinstance(error, OSError) and error.errno:
+        return ImageError("unreadable", os.strerror(error.errno).lower())
+    return ImageError("unreadable", f"{type(error).__name__}: {_without_paths(str(error))}")
+
+
+def _without_paths(text: str) -> str:
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\S*/\S*", "...", text)
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)[:200].strip()
+
+
+# --- from bytes to pixels
+
+
+def _decode(data: bytes, max_pixels: int, min_side: int | None) -> tuple[Image.Image, tuple[int, int]]:
+    """The picture and its full upright size, which a reduced JPEG no longer has."""
+    if not data:
+        raise ImageError("empty", "the file is empty")
+    limit = min(max_pixels, MOST_PIXELS)
+    try:
+        return _pixels(data, limit, min_side)
+    except ImageError:
+        raise
+    except Exception as error:
+        raise _refusal(error, data, limit) from error
+
+
+def _pixels(data: bytes, limit: int, min_side: int | None) -> tuple[Image.Image, tuple[int, int]]:
+    _check_size(_webp_canvas(data), limit)
+    image = Image.open(BytesIO(data), formats=_FORMATS)
+    size = image.size
+    _check_size(size, limit)
+    if 0 in size:
+        raise ImageError("corrupt", "the picture has no pixels")
+    # No mode: asking for RGB would break CMYK.
+    reduced = None if min_side is None else image.draft(None, (max(1, min_side), max(1, min_side)))
+    _scale_transparent_gray(image)
+    image.load()
+    if reduced is None:
+        size = image.size  # Pillow turns TIFFs upright while it loads them
+    upright = _upright(image)
+    rgb = _rgb(image)
+    if upright is not None:
+        rgb = rgb.transpose(upright)
+    elif isinstance(rgb, ImageFile.ImageFile):
+        rgb = rgb.copy()  # a plain image, which does not keep the file and its decoder in memory
+    rgb.info = {}  # above all no orientation, which would be applied twice
+    return rgb, size[::-1] if upright in _SIDEWAYS else size
+
+
+def _check_size(size: tuple[int, int], limit: int) -> None:
+    width, height = size
+    if width * height > limit:
+        raise ImageError("too_large", f"{width} x {height} pixels, more than the limit of {limit}")
+
+
+def _webp_canvas(data: bytes) -> tuple[int, int]:
+    """Width and height in a WebP header, else (0, 0): Pillow allocates this canvas on opening the file."""
+    if not (data.startswith(b"RIFF") and data[8:12] == b"WEBP" and len(data) >= 30):
+        return 0, 0
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _upright(image: Image.Image) -> Image.Transpose | None:
+    # Not ImageOps.exif_transpose: it writes the other tags back, and fails where one of them is malformed.
+    try:
+        return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # whatever is wrong in there, the pixels are good
+        return None
+
+
+def _scale_transparent_gray(image: ImageFile.ImageFile) -> None:
+    # Pillow scales the pixels of 2- and 4-bit gray PNGs to 0..255, but not the gray that means transparent.
+    step = {"L;2": 85, "L;4": 17}.get(str(image.tile[0][3])) if image.format == "PNG" and image.tile else None
+    if step and image.info.get("transparency", 256) <= 255 // step:
+        image.info["transparency"] *= step
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ImageError("unsupported", "floating-point pixels have no defined white")
+    if image.mode.startswith("I"):
+        image = _eight_bits(image)
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    image = image.convert("RGBA")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image)
+    return white
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Gray of up to 16 bits (I;16 in any byte order, or I within 0..65535) as L; convert() would clip it."""
+    deep = np.asarray(image)
+    if image.mode == "I" and (deep.min() < 0 or deep.max() > 65535):
+        raise ImageError("unsupported", "integer pixels outside 0 to 65535 have no defined white")
+    wide = deep.astype(np.uint32)
+    wide += 128
+    wide //= 257
+    gray = wide.astype(np.uint8)
+    if "transparency" in image.info:
+        gray[deep == image.info["transparency"]] = 255
+    return Image.fromarray(gray)
+
+
+def _refusal(error: Exception, data: bytes, limit: int) -> ImageError:
+    """What Pillow's exception means; it raises nearly every built-in one on damaged files."""
+    text = str(error)
+    if isinstance(error, MemoryError):
+        return ImageError("too_large", "not enough memory to decode the picture")
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        claimed = re.search(r"\d+", text)
+        pixels = claimed[0] if claimed else "too many"
+        return ImageError("too_large", f"{pixels} pixels, more than the limit of {limit}")
+    if _ends_early(error, data):
+        return ImageError("truncated", "the file ends before its picture does")
+    if not isinstance(error, UnidentifiedImageError):
+        return ImageError("corrupt", f"damaged picture: {type(error).__name__}: {_without_paths(text)}")
+    if any(accept is None or accept(data[:16]) for _, accept in (Image.OPEN[f] for f in _FORMATS)):
+        return ImageError("corrupt", "damaged picture: its header cannot be read")
+    return ImageError("not_an_image", f"not a picture in a format read here ({', '.join(_FORMATS)})")
+
+
+def _ends_early(error: Exception, data: bytes) -> bool:
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    return isinstance(error, EOFError) or "truncated" in str(error).lower()

@@ -1,0 +1,168 @@
+"""The Delta tables without a JVM (delta-rs): for everything small, and for the followers' change feed."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, write_deltalake
+
+from vitrine.settings import Settings
+from vitrine.tables import CATALOG, EMBEDDINGS, PROMOTIONS, TABLES, Table
+
+FEED_COLUMNS = ("_change_type", "_commit_version")
+
+
+def now() -> datetime:
+    """The current time, UTC, to the microsecond."""
+    return datetime.now(UTC)
+
+
+def create_tables(settings: Settings) -> None:
+    """Make every table that is not there yet; existing ones are left as they are."""
+    for table in TABLES.values():
+        path = table.path(settings)
+        if not (path / "_delta_log").exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            DeltaTable.create(
+                str(path),
+                table.schema,
+                mode="ignore",
+                partition_by=list(table.partition_by),
+                name=table.name,
+                description=table.about,
+                configuration=dict(table.properties),
+            )
+
+
+def version(settings: Settings, table: Table) -> int:
+    """The Delta version that ``table`` is at."""
+    return DeltaTable(str(table.path(settings))).version()
+
+
+def identity(settings: Settings, table: Table) -> str:
+    """The id that Delta gave ``table`` when it was made: another one means another table."""
+    return str(DeltaTable(str(table.path(settings))).metadata().id)
+
+
+def quote(value: str) -> str:
+    """``value`` as an SQL string literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def stream(settings: Settings, sql: str, versions: dict[str, int] | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows of ``sql`` (DataFusion's dialect), batch by batch; all tables are there by their names.
+
+    ``versions`` reads a table as of an older Delta version.
+    """
+    create_tables(settings)
+    builder = QueryBuilder()
+    for name, table in TABLES.items():
+        if name in sql:
+            at = (versions or {}).get(name)
+            builder.register(name, DeltaTable(str(table.path(settings)), version=at))
+    for batch in pa.RecordBatchReader.from_stream(builder.execute(sql)):
+        yield _plain(batch)
+
+
+def query(settings: Settings, sql: str, versions: dict[str, int] | None = None) -> pa.Table:
+    """All rows of ``sql``, for results that are small whatever the catalog's size."""
+    batches = list(stream(settings, sql, versions))
+    return pa.Table.from_batches(batches) if batches else pa.table({})
+
+
+def rows(settings: Settings, sql: str) -> list[dict[str, Any]]:
+    """As ``query``, as a list of dicts."""
+    return query(settings, sql).to_pylist()
+
+
+def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """DataFusion's view types as the plain ones that every library takes."""
+    fields = [pa.field(f.name, _plain_type(f.type)) for f in batch.schema]
+    return batch.cast(pa.schema(fields))
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if kind in (pa.string_view(), pa.large_string()):
+        return pa.string()
+    if pa.types.is_dictionary(kind):
+        return _plain_type(kind.value_type)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_list_view(kind):
+        return pa.list_(_plain_type(kind.value_type))
+    return kind
+
+
+def append(settings: Settings, table: Table, new: Iterable[dict[str, Any]]) -> None:
+    """Add rows in one commit."""
+    write(settings, table, pa.Table.from_pylist(list(new), schema=table.schema))
+
+
+def write(settings: Settings, table: Table, data: pa.Table, replacing: dict[str, str] | None = None) -> None:
+    """Write ``data`` in one commit; ``replacing`` first removes the rows with these values, in the same commit."""
+    create_tables(settings)
+    predicate = " AND ".join(f"{column} = {quote(value)}" for column, value in (replacing or {}).items())
+    path, rows, retries = str(table.path(settings)), data.cast(table.schema), CommitProperties(max_commit_retries=20)
+    if predicate:
+        write_deltalake(path, rows, mode="overwrite", predicate=predicate, commit_properties=retries)
+    else:
+        write_deltalake(path, rows, mode="append", commit_properties=retries)
+
+
+def changes(
+    settings: Settings, table: Table, since: int, until: int, predicate: str, columns: list[str]
+) -> Iterator[pa.RecordBatch]:
+    """The change feed of ``table``, versions ``since + 1`` to ``until``, with ``FEED_COLUMNS`` added."""
+    if until <= since:
+        return
+    feed = DeltaTable(str(table.path(settings))).load_cdf(
+        starting_version=since + 1,
+        ending_version=until,
+        predicate=predicate,
+        columns=[*columns, *FEED_COLUMNS],
+    )
+    for batch in pa.RecordBatchReader.from_stream(feed):
+        yield _plain(batch)
+
+
+def datasets(settings: Settings) -> list[str]:
+    """The names of the data sets that were ingested."""
+    found = rows(settings, "SELECT DISTINCT dataset FROM catalog ORDER BY dataset")
+    return [row["dataset"] for row in found]
+
+
+def serving(settings: Settings, dataset: str) -> dict[str, Any] | None:
+    """The newest row of ``promotions`` for ``dataset``: the one truth of what serves."""
+    found = rows(
+        settings,
+        f"SELECT * FROM {PROMOTIONS.name} WHERE dataset = {quote(dataset)} ORDER BY promoted_at DESC LIMIT 1",
+    )
+    return found[0] if found else None
+
+
+def catalog_version(settings: Settings, dataset: str) -> str:
+    """A fingerprint of what the data set holds: ids, contents, labels, splits; 16 hex digits.
+
+    It moves when, and only when, a figure computed from the data set could: two equal catalogs have one version,
+    whichever runs led to them.
+    """
+    fields = "concat_ws('\x1f', image_id, content_sha256, product_id, coalesce(category, ''), coalesce(split, ''))"
+    sql = f"SELECT md5({fields}) AS digest FROM {CATALOG.name} WHERE dataset = {quote(dataset)}"
+    total, count = 0, 0
+    for batch in stream(settings, sql):
+        for digest in batch.column("digest").to_pylist():
+            total ^= int(digest, 16)  # ids are unique, so nothing cancels out; the order of rows does not matter
+            count += 1
+    return hashlib.sha256(f"{total:032x}/{count}".encode()).hexdigest()[:16]
+
+
+def embedded(settings: Settings, dataset: str, encoder_version: str) -> int:
+    """How many images of ``dataset`` have a vector of ``encoder_version``."""
+    where = f"encoder_version = {quote(encoder_version)} AND dataset = {quote(dataset)}"
+    return int(rows(settings, f"SELECT count(*) AS n FROM {EMBEDDINGS.name} WHERE {where}")[0]["n"])
+
+
+def figures(text: str) -> dict[str, Any]:
+    """A JSON column of figures as a dict."""
+    return dict(json.loads(text or "{}"))

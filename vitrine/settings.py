@@ -1,0 +1,202 @@
+"""Frozen, typed settings, from ``VITRINE_*`` variables first and the nearest ``vitrine.toml`` after them.
+
+A nested value is spelled ``VITRINE_MILVUS__URI``; secrets (``VITRINE_MILVUS__TOKEN``) belong in the environment only.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from vitrine.errors import UserError
+
+CONFIG_NAME = "vitrine.toml"
+NAME_RULE = "lower-case letters, digits and single underscores, starting with a letter, at most 48 characters"
+SPLITS = ("train", "val", "validation", "test", "query", "gallery")
+_NAME = re.compile(r"[a-z](?:_?[a-z0-9])*(?:__[a-z](?:_?[a-z0-9])*)*")
+
+
+def check_name(value: str, what: str = "name") -> str:
+    """``value`` when it may be part of a table key, a path, SQL, a Feast or a Milvus name.
+
+    Raises:
+        UserError: it breaks ``NAME_RULE``.
+    """
+    if len(value) > 48 or not _NAME.fullmatch(value):
+        raise UserError(f"bad {what} {value!r}: it must be {NAME_RULE}")
+    return value
+
+
+def _name(value: str) -> str:
+    try:
+        return check_name(value)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+Name = Annotated[str, AfterValidator(_name)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EncoderSettings(Section):
+    """One ``[encoders.NAME]``: a backbone and where its weights are."""
+
+    backbone: str
+    """``timm/NAME``, ``open_clip/NAME:TAG`` or ``torchvision/NAME``."""
+    weights: str | None = None
+    """A safetensors or PyTorch state-dict file (relative to vitrine.toml); ``random:SEED``; left out: the hub's."""
+    input_size: int | None = Field(None, ge=16, le=2048)
+    """Pixels a side; left out: what the source's own configuration says."""
+    family: Literal["supervised", "self_supervised", "contrastive"] | None = None
+    licence: str | None = None
+
+
+class NightlyDataset(Section):
+    """One ``[[nightly.datasets]]``: what is ingested every night."""
+
+    name: Name
+    source: str
+    layout: str = "folder"
+
+
+class NightlySettings(Section):
+    encoders: tuple[Name, ...] = ()
+    datasets: tuple[NightlyDataset, ...] = ()
+    relevant: Literal["product_id", "category"] = "product_id"
+
+
+class GateSettings(Section):
+    """Thresholds of the gates; ``docs/gates.md`` argues for the defaults."""
+
+    max_quarantine_share: float = Field(0.05, ge=0, le=1)
+    norm_tolerance: float = Field(1e-3, gt=0)
+    metric: str = "mMP@5"
+    min_value: float = Field(0.05, ge=0, le=1)
+    """The absolute floor of ``metric``."""
+    min_above_chance: float = Field(0.05, ge=0, le=1)
+    """How far ``metric`` has to be above its value on shuffled labels."""
+    max_drop: float = Field(0.01, ge=0, le=1)
+    """How far ``metric`` may be below the serving version's, on the same queries and catalog version."""
+
+
+class MilvusSettings(Section):
+    uri: str | None = None
+    """A server's URI; left out: Milvus Lite, in one file under the home."""
+    token: SecretStr | None = None
+    database: str = "default"
+
+
+class FeastSettings(Section):
+    registry: str | None = None
+    """An SQLAlchemy URL; left out: SQLite under the home."""
+    online_store: dict[str, str | int | bool] | None = None
+    """Feast's own ``online_store`` block; left out: SQLite under the home."""
+
+
+class SparkSettings(Section):
+    master: str | None = None
+    """Left out: what spark-submit said, else ``local[*]``."""
+    conf: dict[str, str] = {}
+
+
+class EmbedSettings(Section):
+    batch_size: int = Field(8, ge=1, le=4096)
+    """Photos a forward pass; small batches win on CPUs."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    wave: int = Field(20_000, ge=1)
+    """Photos between two checkpoints of a run."""
+
+
+class EvaluateSettings(Section):
+    depth: int = Field(100, ge=10, le=1000)
+    max_queries: int = Field(10_000, ge=1)
+    """Leave-one-out over a larger data set uses a fixed sample of this many queries."""
+
+
+class Settings(BaseSettings):
+    """Everything that may be set. ``load_settings`` makes one."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="VITRINE_", env_nested_delimiter="__", frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    root: Path = Path()
+    """The folder of vitrine.toml: relative paths in it start here."""
+    home: Path = Path(".vitrine")
+    """Everything that is written lives here."""
+    max_pixels: int = Field(100_000_000, ge=1)
+    """Photos with more pixels are quarantined unread."""
+    difficulty: float = Field(0.5, ge=0, le=1)
+    """How hard the photos of the ``generated`` layout are to tell apart."""
+    encoders: dict[Name, EncoderSettings] = {}
+    nightly: NightlySettings = NightlySettings()
+    gates: GateSettings = GateSettings()
+    milvus: MilvusSettings = MilvusSettings()
+    feast: FeastSettings = FeastSettings()
+    spark: SparkSettings = SparkSettings()
+    embed: EmbedSettings = EmbedSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+    @property
+    def lake(self) -> Path:
+        return self.home / "lake"
+
+    @property
+    def reports(self) -> Path:
+        return self.home / "reports"
+
+
+def find_config(start: Path | None = None) -> Path | None:
+    """The vitrine.toml that ``VITRINE_CONFIG`` names, else the nearest one upwards from ``start`` (default: here)."""
+    named = os.environ.get("VITRINE_CONFIG")
+    if named:
+        if not Path(named).is_file():
+            raise UserError(f"VITRINE_CONFIG names {named!r}, which is not a file")
+        return Path(named).resolve()
+    start = (start or Path.cwd()).resolve()
+    found = (folder / CONFIG_NAME for folder in (start, *start.parents) if (folder / CONFIG_NAME).is_file())
+    return next(found, None)
+
+
+def load_settings(start: Path | None = None) -> Settings:
+    """The settings that hold in ``start`` (default: the working directory); paths come out absolute.
+
+    Raises:
+        UserError: vitrine.toml cannot be parsed, or a value breaks its rule.
+    """
+    config = find_config(start)
+    root = config.parent if config else (start or Path.cwd()).resolve()
+
+    class _FromHere(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config)
+
+    try:
+        loaded = _FromHere(root=root)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc']))} = {fault['input']!r}: {fault['msg']}" for fault in error.errors()
+        )
+        raise UserError(f"bad settings ({config or 'environment'}): {faults}") from None
+    except ValueError as error:  # tomllib's and pydantic-settings' own
+        raise UserError(f"bad settings ({config or 'environment'}): {error}") from None
+    return Settings.model_construct(**{**dict(loaded), "home": (root / loaded.home.expanduser()).resolve()})
