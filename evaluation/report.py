@@ -43,8 +43,9 @@ def write_report(settings: Settings, datasets: list[str] | None = None) -> Path:
     for name in datasets or []:
         if name not in known:
             raise unknown("data set", name, known)
+    served_first = sorted(known, key=lambda name: lake.serving(settings, name) is None)
     chapters = []
-    for at, name in enumerate(dict.fromkeys(datasets or known)):
+    for at, name in enumerate(dict.fromkeys(datasets or served_first)):
         chapters.append(_chapter(settings, name, pictures=at < MOST_DATASETS_WITH_GALLERIES))
     page = _render(settings, chapters)
     settings.reports.mkdir(parents=True, exist_ok=True)
@@ -309,14 +310,14 @@ def _embedding_costs(settings: Settings, here: str) -> dict[str, float]:
 
 
 def _quarantine(settings: Settings, here: str) -> Row:
-    counts = "SELECT code, count(*) AS photos FROM quarantine"
+    counts = "SELECT code, count(DISTINCT image_id) AS photos FROM quarantine"
     newest = f"SELECT * FROM quarantine WHERE {here} ORDER BY last_seen DESC, image_id, stage, encoder"
     by_reason = lake.rows(settings, f"{counts} WHERE {here} GROUP BY code ORDER BY photos DESC, code LIMIT 30")
-    total = lake.rows(settings, f"SELECT count(*) AS n FROM quarantine WHERE {here}")[0]["n"]
+    totals = "SELECT count(*) AS total, count(DISTINCT image_id) AS photos FROM quarantine"
     return {
         "counts": by_reason,
         "rows": lake.rows(settings, f"{newest} LIMIT {MOST_QUARANTINED}"),
-        "total": total,
+        **lake.rows(settings, f"{totals} WHERE {here}")[0],
     }
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, QueryBuilder, write_deltalake
 
+from vitrine.errors import unknown
 from vitrine.settings import Settings
-from vitrine.tables import CATALOG, EMBEDDINGS, PROMOTIONS, TABLES, Table
+from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PROMOTIONS, TABLES, Table
 
-FEED_COLUMNS = ("_change_type", "_commit_version")
+FEED_COLUMNS = ("_change_type", "_commit_version", "_commit_timestamp")
 
 
 def now() -> datetime:
@@ -139,6 +140,19 @@ def serving(settings: Settings, dataset: str) -> dict[str, Any] | None:
         f"SELECT * FROM {PROMOTIONS.name} WHERE dataset = {quote(dataset)} ORDER BY promoted_at DESC LIMIT 1",
     )
     return found[0] if found else None
+
+
+def encoder_row(settings: Settings, encoder_version: str) -> dict[str, Any]:
+    """The row of ``encoders`` of one version.
+
+    Raises:
+        UserError: no such version was ever embedded.
+    """
+    found = rows(settings, f"SELECT * FROM {ENCODERS.name} WHERE encoder_version = {quote(encoder_version)}")
+    if not found:
+        known = rows(settings, f"SELECT encoder_version FROM {ENCODERS.name}")
+        raise unknown("encoder version", encoder_version, [row["encoder_version"] for row in known])
+    return found[0]
 
 
 def catalog_version(settings: Settings, dataset: str) -> str:

@@ -77,8 +77,8 @@ def product(number: int, seed: int = 0) -> Product:
 def draw_photo(item: Product, photo: int, seed: int = 0, difficulty: float = 0.5, size: int = 320) -> bytes:
     """Photo number ``photo`` of ``item`` as JPEG bytes, its longest side ``size`` pixels.
 
-    ``difficulty`` runs from 0 (near-studio photos) to 1 (heavy changes of view, light and background). The same
-    arguments give the same bytes in any process under one version of Pillow.
+    ``difficulty`` runs from 0 (near-studio photos) to 1 (heavy changes of view, light and background). The
+    same arguments give the same bytes in any process under one version of Pillow.
 
     Raises:
         ValueError: ``difficulty`` is outside [0, 1], ``photo`` is negative or ``size`` is below 32.
@@ -310,7 +310,7 @@ def _homography(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
     about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
-    turn = about_z @ about_x @ about_y
+    turn: NDArray[np.float64] = about_z @ about_x @ about_y
     turn[:, 2] = (0, 0, far)
     turn[:2] *= far
     return turn

@@ -30,9 +30,10 @@ EMBLEMS = ("star", "heart", "sun", "peaks", "bolt", "moon", "rings", "none")
 class Product:
     """One product of the generated catalog and everything that decides its looks.
 
-    ``number`` counts from 0; ``slug`` is the product's id, safe in paths and SQL. ``body``, ``accent`` and ``trim`` are
-    RGB colours in 0..255; ``period`` is the pattern's period in canvas units (the canvas is 100 wide);
-    ``stretch`` and ``taper`` in [-1, 1] change the proportions; ``variant`` (0..2) picks between forms of a part.
+    ``number`` counts from 0; ``slug`` is the product's id, safe in paths and SQL. ``body``, ``accent`` and
+    ``trim`` are RGB colours in 0..255; ``period`` is the pattern's period in canvas units (the canvas is 100
+    wide); ``stretch`` and ``taper`` in [-1, 1] change the proportions; ``variant`` (0..2) picks between forms
+    of a part.
     """
 
     number: int
@@ -111,7 +112,7 @@ def smooth(*points: tuple[float, float], closed: bool = True) -> Outline:
 
 
 def barrel(cx: float, top: float, bottom: float, wide_top: float, wide_bottom: float, dip: float) -> Outline:
-    """A cylinder or cone seen from a little above: half widths at its ends, ``dip`` half an ellipse's height."""
+    """A cylinder or cone from a little above: half widths at its ends, ``dip`` half an ellipse's height."""
     lower = arc(cx, bottom - dip, wide_bottom, dip, 0, 180)
     return np.concatenate([lower, poly((cx - wide_top, top), (cx + wide_top, top))])
 
@@ -227,11 +228,15 @@ class Canvas:
                 for x, y in (points[0], points[-1]):
                     self._pen.ellipse((x - thick / 2, y - thick / 2, x + thick / 2, y + thick / 2), fill=tone)
 
-    def text(self, x: float, y: float, words: str, height: float, colour: Colour, widest: float = 40.0) -> None:
+    def text(
+        self, x: float, y: float, words: str, height: float, colour: Colour, widest: float = 40.0
+    ) -> None:
         """``words`` centred on (x, y), ``height`` units high or less, so as to be at most ``widest`` wide."""
         pixels = max(6, round(min(height, widest / (0.66 * max(len(words), 1))) * self._unit))
         stroke = pixels // 16
-        self._pen.text((x * self._unit, y * self._unit), words, colour, _font(pixels), "mm", stroke_width=stroke)
+        self._pen.text(
+            (x * self._unit, y * self._unit), words, colour, _font(pixels), "mm", stroke_width=stroke
+        )
 
     def emblem(self, x: float, y: float, r: float, colour: Colour) -> None:
         """The product's printed sign, within ``r`` units of (x, y)."""
@@ -267,7 +272,8 @@ def _emblem(name: str) -> list[Outline]:
 # ---- the kinds ----
 
 
-# fmt: off  (points stay on few lines)
+# Lists of points are wrapped by hand: one number a line would hide the shapes.
+# fmt: off
 def _mug(c: Canvas, item: Product) -> None:
     half, low, lean = 23 + 3 * item.stretch, 84 - 5 * item.stretch, 3 * item.taper
     cx, top = 43.0, 27 + 4 * item.stretch
@@ -275,13 +281,8 @@ def _mug(c: Canvas, item: Product) -> None:
     grip = item.trim if item.variant == 1 else item.body
     reach = cx + half - 3
     if item.variant == 2:
-        path = smooth(
-            (reach, middle - 16),
-            (reach + 17, middle - 15),
-            (reach + 17, middle + 8),
-            (reach - 1, middle + 16),
-            closed=False,
-        )
+        path = smooth((reach, middle - 16), (reach + 17, middle - 15), (reach + 17, middle + 8),
+            (reach - 1, middle + 16), closed=False)
     else:
         path = arc(reach, middle, 17, 16, -95, 95)
     c.stroke(path, 6.5, grip)
@@ -328,20 +329,12 @@ def _bottle(c: Canvas, item: Product) -> None:
 def _tshirt(c: Canvas, item: Product) -> None:
     w, hem = 21 + 2.5 * item.stretch, 88 + 3 * item.taper
     cuff = 46 if item.variant < 2 else 62
-    left = smooth(
-        (50 - w + 3, 19),
-        (22, 24),
-        (12, cuff - 10),
-        (8, cuff - 3),
-        (17, cuff + 4),
-        (50 - w + 1, cuff - 8),
-        (50 - w + 4, 34),
-    )
+    left = smooth((50 - w + 3, 19), (22, 24), (12, cuff - 10), (8, cuff - 3), (17, cuff + 4),
+        (50 - w + 1, cuff - 8), (50 - w + 4, 34))
     for sleeve in (left, left * (-1, 1) + (100, 0)):
         c.fill(sleeve, item.trim if item.variant == 1 else None)
-    knots = both_sides(
-        (58, 14), (50 + w - 3, 18), (50 + w, 36), (50 + w - 0.5, 60), (50 + w, hem - 4), (50 + w - 4, hem)
-    )
+    knots = both_sides((58, 14), (50 + w - 3, 18), (50 + w, 36), (50 + w - 0.5, 60), (50 + w, hem - 4),
+        (50 + w - 4, hem))
     c.fill(smooth(*knots[:6], (50, hem + 0.6), *knots[6:], (50, 17)), None)
     deep = 34 if item.taper > 0.4 else 25
     c.fill(smooth((40, 13.5), (50, 15), (60, 13.5), (57, 20), (50, deep), (43, 20)), dark(item.body, 0.5))
@@ -357,38 +350,19 @@ def _sneaker(c: Canvas, item: Product) -> None:
     high = 27 - 9 * (item.variant == 2) + 3 * item.stretch
     sole = WHITE if item.variant != 1 else item.trim
     lining = dark(item.trim, 0.45)
-    c.fill(
-        smooth((12, high + 2), (24, high + 4), (35, high + 1), (37, high + 9), (24, high + 12), (11, high + 8)),
-        lining,
-    )
+    c.fill(smooth((12, high + 2), (24, high + 4), (35, high + 1), (37, high + 9), (24, high + 12),
+        (11, high + 8)), lining)
     tongue = smooth((34, high - 5), (41, high - 3), (52, 44), (46, 48), (35, high + 10))
     c.fill(tongue, pale(item.trim, 0.15))
-    upper = smooth(
-        (9, high + 3),
-        (13, high + 1),
-        (17, high + 7),
-        (25, high + 10),
-        (34, high + 4),
-        (37, high + 2),
-        (44, 41),
-        (55, 52),
-        (70, 57),
-        (85, 61),
-        (93, 69),
-        (93, 77),
-        (50, 79),
-        (9, 77),
-        (7, 60),
-    )
+    upper = smooth((9, high + 3), (13, high + 1), (17, high + 7), (25, high + 10), (34, high + 4),
+        (37, high + 2), (44, 41), (55, 52), (70, 57), (85, 61), (93, 69), (93, 77), (50, 79), (9, 77),
+        (7, 60))
     c.fill(upper, None, gloss=0.12)
     c.fill(smooth((72, 58), (86, 61), (93, 69), (94, 78), (76, 78), (71, 68)), item.trim, gloss=0.1)
     c.fill(smooth((7.6, 54), (16, 52), (21, 64), (19, 78), (8, 78), (6.5, 66)), item.trim)
     c.fill(box(7, high + 2, 12.5, high + 14, 2.2), item.accent)
-    swoosh = (
-        smooth((25, 74), (30, 62), (40, 68), (62, 55), (45, 74), (34, 77)),
-        poly((33, 76), (41, 52), (46, 52), (40, 76)),
-        arc(29, high + 22, 7.5, 7.5),
-    )[item.variant]
+    swoosh = (smooth((25, 74), (30, 62), (40, 68), (62, 55), (45, 74), (34, 77)), poly((33, 76), (41, 52),
+        (46, 52), (40, 76)), arc(29, high + 22, 7.5, 7.5))[item.variant]
     mark = pale(item.accent, 0.1) if item.pattern == "plain" else WHITE
     c.fill(swoosh, mark)
     if item.variant == 1:
@@ -398,51 +372,28 @@ def _sneaker(c: Canvas, item: Product) -> None:
     for k in range(5):
         x, y = 38 + 4.6 * k, high + 12 + (50 - high) / 5.2 * k
         c.stroke(poly((x - 5, y + 3), (x + 4, y - 3)), 2.4, WHITE)
-    wave = smooth((5, 76), (30, 77.5), (60, 77), (80, 75), (95, 73), (96.5, 79), (94, 86), (60, 87), (20, 87), (7, 86))
+    wave = smooth((5, 76), (30, 77.5), (60, 77), (80, 75), (95, 73), (96.5, 79), (94, 86), (60, 87), (20, 87),
+        (7, 86))
     c.fill(wave, sole, gloss=0.15)
-    c.stroke(smooth((6, 80.5), (40, 81.5), (75, 81), (95.5, 78.5), closed=False), 1.4, item.accent, round_=False)
+    c.stroke(smooth((6, 80.5), (40, 81.5), (75, 81), (95.5, 78.5), closed=False), 1.4, item.accent,
+        round_=False)
     c.flat(smooth((8, 85.5), (50, 86.5), (92, 85), (90, 88.6), (50, 89), (12, 88.6)), dark(item.trim, 0.5))
 
 
 def _backpack(c: Canvas, item: Product) -> None:
     w, top = 25 + 3 * item.stretch, 20 - 2 * item.taper
     for side in (-1, 1):
-        strap = smooth(
-            (50 + side * 12, top + 4),
-            (50 + side * (w + 6), 38),
-            (50 + side * (w + 7), 66),
-            (50 + side * (w - 2), 84),
-            closed=False,
-        )
+        strap = smooth((50 + side * 12, top + 4), (50 + side * (w + 6), 38), (50 + side * (w + 7), 66),
+            (50 + side * (w - 2), 84), closed=False)
         c.stroke(strap, 5, dark(item.trim, 0.25))
     c.stroke(arc(50, top + 1, 9, 10, 180, 360), 3.4, item.trim)
     for side in (-1, 1):
         c.fill(box(50 + side * w - 6, 56, 50 + side * w + 6, 84, 5), dark(item.body, 0.25))
-    c.fill(
-        smooth(
-            (50, top - 1),
-            (50 + w - 6, top + 3),
-            (50 + w, top + 16),
-            (50 + w, 60),
-            (50 + w, 84),
-            (50 + w - 6, 91),
-            (50, 92),
-            (50 - w + 6, 91),
-            (50 - w, 84),
-            (50 - w, 60),
-            (50 - w, top + 16),
-            (50 - w + 6, top + 3),
-        ),
-        None,
-    )
-    zipper = smooth(
-        (50 - w + 2, 50),
-        (50 - w + 5, top + 14),
-        (50, top + 7),
-        (50 + w - 5, top + 14),
-        (50 + w - 2, 50),
-        closed=False,
-    )
+    c.fill(smooth((50, top - 1), (50 + w - 6, top + 3), (50 + w, top + 16), (50 + w, 60), (50 + w, 84),
+        (50 + w - 6, 91), (50, 92), (50 - w + 6, 91), (50 - w, 84), (50 - w, 60), (50 - w, top + 16),
+        (50 - w + 6, top + 3)), None)
+    zipper = smooth((50 - w + 2, 50), (50 - w + 5, top + 14), (50, top + 7), (50 + w - 5, top + 14),
+        (50 + w - 2, 50), closed=False)
     c.stroke(zipper, 1.8, dark(item.body, 0.6), round_=False)
     pocket = item.trim if item.variant else item.accent
     c.fill(box(50 - w + 5, 58, 50 + w - 5, 88, 6), pocket)
@@ -450,7 +401,8 @@ def _backpack(c: Canvas, item: Product) -> None:
     c.stroke(poly((50 + w - 11, 65), (50 + w - 11, 71)), 2, STEEL)
     if item.variant == 2:
         for side in (-1, 1):
-            c.fill(box(50 + side * 12 - 2.5, top + 8, 50 + side * 12 + 2.5, 70, 1), mix(WOODS[1], item.trim, 0.2))
+            c.fill(box(50 + side * 12 - 2.5, top + 8, 50 + side * 12 + 2.5, 70, 1), mix(WOODS[1], item.trim,
+                0.2))
             c.fill(box(50 + side * 12 - 3.4, 66, 50 + side * 12 + 3.4, 72, 1), STEEL)
     c.text(50, 78, item.label, 7, readable_on(pocket), 2 * w - 16)
     c.fill(arc(50, 43, 9.5, 9.5), readable_on(item.trim))
@@ -461,73 +413,30 @@ def _chair(c: Canvas, item: Product) -> None:
     wood = WOODS[item.number % 3] if item.variant != 1 else dark(item.trim, 0.2)
     w, seat = 22 + 2 * item.stretch, 56 + 2 * item.taper
     for x, foot in ((50 - w + 6, 50 - w + 3), (50 + w - 5, 50 + w - 1)):
-        c.fill(poly((x - 2, seat), (x + 2, seat), (foot + 1.4, 84), (foot - 1.4, 84)), dark(wood, 0.4), "tube")
+        c.fill(poly((x - 2, seat), (x + 2, seat), (foot + 1.4, 84), (foot - 1.4, 84)), dark(wood, 0.4),
+            "tube")
     for side in (-1, 1):
-        c.fill(
-            poly(
-                (50 + side * (w - 3) - 2, 12),
-                (50 + side * (w - 3) + 2, 12),
-                (50 + side * (w - 1) + 2, seat),
-                (50 + side * (w - 1) - 2, seat),
-            ),
-            wood,
-            "tube",
-        )
+        c.fill(poly((50 + side * (w - 3) - 2, 12), (50 + side * (w - 3) + 2, 12),
+            (50 + side * (w - 1) + 2, seat), (50 + side * (w - 1) - 2, seat)), wood, "tube")
     if item.variant == 2:
         for k in range(5):
-            c.fill(
-                box(
-                    50 - w + 7 + k * (2 * w - 16) / 4 - 1,
-                    16,
-                    50 - w + 7 + k * (2 * w - 16) / 4 + 3,
-                    seat - 4,
-                    1,
-                ),
-                wood,
-            )
-        c.fill(smooth((50 - w, 12), (50, 7), (50 + w, 12), (50 + w - 1, 21), (50, 18), (50 - w + 1, 21)), None)
+            c.fill(box(50 - w + 7 + k * (2 * w - 16) / 4 - 1, 16, 50 - w + 7 + k * (2 * w - 16) / 4 + 3,
+                seat - 4, 1), wood)
+        c.fill(smooth((50 - w, 12), (50, 7), (50 + w, 12), (50 + w - 1, 21), (50, 18), (50 - w + 1, 21)),
+            None)
     else:
         drop = 44 if item.variant == 0 else 34
-        c.fill(
-            smooth(
-                (50 - w, 10),
-                (50, 7),
-                (50 + w, 10),
-                (50 + w + 0.5, 26),
-                (50 + w - 2, drop),
-                (50, drop + 2),
-                (50 - w + 2, drop),
-                (50 - w - 0.5, 26),
-            ),
-            None,
-        )
+        c.fill(smooth((50 - w, 10), (50, 7), (50 + w, 10), (50 + w + 0.5, 26), (50 + w - 2, drop),
+            (50, drop + 2), (50 - w + 2, drop), (50 - w - 0.5, 26)), None)
     for x, foot in ((50 - w, 50 - w - 5), (50 + w, 50 + w + 5)):
-        c.fill(poly((x - 2.6, seat + 8), (x + 2.6, seat + 8), (foot + 1.8, 95), (foot - 1.8, 95)), wood, "tube")
+        c.fill(poly((x - 2.6, seat + 8), (x + 2.6, seat + 8), (foot + 1.8, 95), (foot - 1.8, 95)), wood,
+            "tube")
     c.stroke(poly((50 - w - 2, 80), (50 + w + 2, 80)), 2.2, wood)
-    c.fill(
-        smooth(
-            (50 - w + 2, seat - 3),
-            (50, seat - 4),
-            (50 + w - 2, seat - 3),
-            (50 + w + 5, seat + 8),
-            (50 + w + 2, seat + 13),
-            (50, seat + 14),
-            (50 - w - 2, seat + 13),
-            (50 - w - 5, seat + 8),
-        ),
-        dark(item.body, 0.3),
-    )
-    c.fill(
-        smooth(
-            (50 - w + 2, seat - 4),
-            (50, seat - 5),
-            (50 + w - 2, seat - 4),
-            (50 + w + 5, seat + 7),
-            (50, seat + 10),
-            (50 - w - 5, seat + 7),
-        ),
-        None,
-    )
+    c.fill(smooth((50 - w + 2, seat - 3), (50, seat - 4), (50 + w - 2, seat - 3), (50 + w + 5, seat + 8),
+        (50 + w + 2, seat + 13), (50, seat + 14), (50 - w - 2, seat + 13), (50 - w - 5, seat + 8)),
+        dark(item.body, 0.3))
+    c.fill(smooth((50 - w + 2, seat - 4), (50, seat - 5), (50 + w - 2, seat - 4), (50 + w + 5, seat + 7),
+        (50, seat + 10), (50 - w - 5, seat + 7)), None)
 
 
 def _lamp(c: Canvas, item: Product) -> None:
@@ -538,14 +447,17 @@ def _lamp(c: Canvas, item: Product) -> None:
         c.fill(box(47.6, 46, 52.4, 86, 1), item.trim, "tube", 0.3)
         c.fill(arc(50, 68, 6, 6), item.accent, "ball", 0.5)
     elif item.variant == 1:
-        body = smooth((53, 50), (54, 58), (64, 70), (60, 82), (50, 86), (40, 82), (36, 70), (46, 58), (47, 50))
+        body = smooth((53, 50), (54, 58), (64, 70), (60, 82), (50, 86), (40, 82), (36, 70), (46, 58),
+            (47, 50))
         c.fill(body, item.accent, "ball", 0.45)
     else:
         for k, r in enumerate((7.0, 8.5, 10.0)):
-            c.fill(arc(50, 57 + 10 * k, r, 6.2), WOODS[k % 2] if item.taper > 0 else item.accent, "ball", 0.35)
+            c.fill(arc(50, 57 + 10 * k, r, 6.2), WOODS[k % 2] if item.taper > 0 else item.accent, "ball",
+                0.35)
     shade = np.concatenate([poly((50 - top, 9), (50 + top, 9)), arc(50, rim, low, 5, 0, 180)])
     c.fill(shade, None, "tube")
-    glow = np.concatenate([poly((50 - top * 0.4, 14), (50 + top * 0.4, 14)), arc(50, rim + 1, low * 0.62, 3, 0, 180)])
+    glow = np.concatenate([poly((50 - top * 0.4, 14), (50 + top * 0.4, 14)), arc(50, rim + 1, low * 0.62, 3,
+        0, 180)])
     c.fill(glow, (255, 236, 180), "ball", alpha=0.28)
     c.stroke(arc(50, rim, low, 5, 2, 178), 1.5, item.trim, round_=False)
     c.fill(arc(50, 9, top, 2.2), (255, 240, 200))
@@ -557,19 +469,15 @@ def _book(c: Canvas, item: Product) -> None:
     w, top = 52 + 5 * item.stretch, 12 - 2 * item.taper
     x0, x1, low, thick = 24.0, 24 + w, 84.0, 7 + 2.5 * item.taper
     c.flat(poly((x0, low), (x1, low), (x1 + 4, low + thick), (x0 - 4, low + thick)), dark(item.trim, 0.2))
-    c.fill(
-        poly((x0, low), (x1 - 1, low), (x1 + 1.5, low + thick - 2), (x0 - 2, low + thick - 2)),
-        (240, 232, 214),
-    )
+    c.fill(poly((x0, low), (x1 - 1, low), (x1 + 1.5, low + thick - 2), (x0 - 2, low + thick - 2)),
+        (240, 232, 214))
     for k in range(1, 4):
         y = low + k * (thick - 2) / 4
         c.stroke(poly((x0 - 1, y), (x1 + 0.5, y)), 0.4, (190, 180, 160), round_=False)
     c.fill(poly((x0, top), (x0, low), (x0 - 9, low + thick), (x0 - 9, top + thick * 0.8)), item.trim, "tube")
     for y in (24, 72):
-        c.flat(
-            poly((x0, y), (x0, y + 2), (x0 - 9, y + 2 + thick * 0.8), (x0 - 9, y + thick * 0.8)),
-            pale(item.trim, 0.5),
-        )
+        c.flat(poly((x0, y), (x0, y + 2), (x0 - 9, y + 2 + thick * 0.8), (x0 - 9, y + thick * 0.8)),
+            pale(item.trim, 0.5))
     c.fill(poly((x0, top), (x1, top), (x1, low), (x0, low)), None)
     c.fill(poly((x0 + 2.5, top), (x0 + 4, top), (x0 + 4, low), (x0 + 2.5, low)), INK, alpha=0.3)
     middle = (x0 + x1) / 2 + 1
@@ -588,15 +496,8 @@ def _book(c: Canvas, item: Product) -> None:
 def _watch(c: Canvas, item: Product) -> None:
     r, half = 21 + 2 * item.stretch, 10 + 1.5 * item.taper
     square, metal = item.variant == 2, STEEL if item.variant != 1 else (214, 178, 96)
-    upper = smooth(
-        (50 - half, 34),
-        (50 - half + 1, 16),
-        (50 - half + 2, 4),
-        (50, 3),
-        (50 + half - 2, 4),
-        (50 + half - 1, 16),
-        (50 + half, 34),
-    )
+    upper = smooth((50 - half, 34), (50 - half + 1, 16), (50 - half + 2, 4), (50, 3), (50 + half - 2, 4),
+        (50 + half - 1, 16), (50 + half, 34))
     for strap in (upper, upper * (1, -1) + (0, 100)):
         c.fill(strap, None)
     for k in range(4):
@@ -615,10 +516,11 @@ def _watch(c: Canvas, item: Product) -> None:
         tick = poly((50 + start * dx, 50 + start * dy), (50 + reach * dx, 50 + reach * dy))
         c.stroke(tick, 1.5 if k % 3 == 0 else 0.8, ink, round_=False)
     c.text(50, 42, item.label, 4.2, ink, 16)
-    for angle, reach, width in ((305, 10.5, 2.2), (60, 15.0, 1.6), (200, 15.0, 0.6)):
+    for angle, length, width in ((305, 10.5, 2.2), (60, 15.0, 1.6), (200, 15.0, 0.6)):
         dx, dy = math.sin(math.radians(angle)), -math.cos(math.radians(angle))
         tone = item.accent if width < 1 and dial != item.accent else ink
-        c.stroke(poly((50 - 3 * dx, 50 - 3 * dy), (50 + reach * dx, 50 + reach * dy)), width, tone, round_=False)
+        c.stroke(poly((50 - 3 * dx, 50 - 3 * dy), (50 + length * dx, 50 + length * dy)), width, tone,
+            round_=False)
     c.fill(arc(50, 50, 1.6, 1.6), metal)
     c.fill(smooth((38, 40), (46, 34), (52, 34), (40, 50)), (255, 255, 255), alpha=0.16)
 
@@ -636,14 +538,11 @@ def _headphones(c: Canvas, item: Product) -> None:
         else:
             c.fill(arc(x + side * 2, 68.5, 9.5, 20.5), None, gloss=0.2)
         c.fill(arc(x + side * 4, 68.5, 5, 11), item.accent if item.variant != 1 else STEEL, "ball", 0.3)
-        c.text(x + side * 4, 68.5, item.label[:1], 8, readable_on(item.accent if item.variant != 1 else STEEL))
+        c.text(x + side * 4, 68.5, item.label[:1], 8,
+            readable_on(item.accent if item.variant != 1 else STEEL))
     if item.variant == 1:
-        c.stroke(
-            smooth((50 - w, 89), (50 - w + 3, 95), (50, 94), (64, 97), closed=False),
-            1.4,
-            dark(item.trim),
-            round_=False,
-        )
+        c.stroke(smooth((50 - w, 89), (50 - w + 3, 95), (50, 94), (64, 97), closed=False), 1.4,
+            dark(item.trim), round_=False)
 
 
 def _teapot(c: Canvas, item: Product) -> None:
@@ -653,26 +552,15 @@ def _teapot(c: Canvas, item: Product) -> None:
         c.stroke(arc(side, 38, w * 0.8, 30, 195, 345), 4, WOODS[1])
     else:
         c.stroke(arc(side + w - 2, 55, 17, 17, -110, 100), 5.5, item.trim if item.variant == 2 else item.body)
-    spout = smooth(
-        (side - w + 4, 72),
-        (side - w - 9, 62),
-        (side - w - 13, 46),
-        (side - w - 18, 39),
-        (side - w - 10, 37),
-        (side - w - 4, 46),
-        (side - w + 6, 54),
-    )
+    spout = smooth((side - w + 4, 72), (side - w - 9, 62), (side - w - 13, 46), (side - w - 18, 39),
+        (side - w - 10, 37), (side - w - 4, 46), (side - w + 6, 54))
     c.fill(spout, item.body, gloss=0.2)
     c.flat(arc(side - w - 13.6, 38.4, 3.6, 1.4), dark(item.body, 0.6))
     c.fill(barrel(side, cy + high - 5, cy + high + 4, w * 0.5, w * 0.56, 2), item.trim, "tube")
     c.fill(arc(side, cy, w, high), None, "ball", 0.5)
     c.fill(arc(side, cy - high + 4, w * 0.52, 3.6), dark(item.body, 0.4))
-    lid = np.concatenate(
-        [
-            arc(side, cy - high + 3, w * 0.5, 9 + 2 * item.taper, 180, 360),
-            arc(side, cy - high + 3, w * 0.5, 3, 0, 180),
-        ]
-    )
+    lid = np.concatenate([arc(side, cy - high + 3, w * 0.5, 9 + 2 * item.taper, 180, 360), arc(side,
+        cy - high + 3, w * 0.5, 3, 0, 180)])
     c.fill(lid, item.trim, "ball", 0.4)
     c.fill(arc(side, cy - high - 8 - 2 * item.taper, 4, 4), item.accent, "ball", 0.5)
     _print(c, item, side, cy + 2, 8, item.body)
@@ -684,33 +572,14 @@ def _hat(c: Canvas, item: Product) -> None:
     c.fill(arc(50, 68, w, brim), None, gloss=0.1)
     c.fill(arc(50, 67, 29, 7), INK, alpha=0.35)
     dent = 5 if item.variant == 0 else -3
-    crown = smooth(
-        (24, 68),
-        (26, 48),
-        (31, top + 3),
-        (40, top),
-        (50, top + dent),
-        (60, top),
-        (69, top + 3),
-        (74, 48),
-        (76, 68),
-        (64, 73),
-        (50, 74.5),
-        (36, 73),
-    )
+    crown = smooth((24, 68), (26, 48), (31, top + 3), (40, top), (50, top + dent), (60, top), (69, top + 3),
+        (74, 48), (76, 68), (64, 73), (50, 74.5), (36, 73))
     c.fill(crown, None, "tube", 0.08)
     if item.variant == 0:
-        c.fill(
-            smooth((38, top + 3), (50, top + 6), (62, top + 3), (54, top + 13), (50, top + 18), (46, top + 13)),
-            INK,
-            alpha=0.2,
-        )
-    ribbon = np.concatenate(
-        [
-            smooth((75.6, 57), (62, 62), (50, 63), (38, 62), (24.4, 57), closed=False),
-            smooth((24, 67), (36, 72.5), (50, 74), (64, 72.5), (76, 67), closed=False),
-        ]
-    )
+        c.fill(smooth((38, top + 3), (50, top + 6), (62, top + 3), (54, top + 13), (50, top + 18),
+            (46, top + 13)), INK, alpha=0.2)
+    ribbon = np.concatenate([smooth((75.6, 57), (62, 62), (50, 63), (38, 62), (24.4, 57), closed=False),
+        smooth((24, 67), (36, 72.5), (50, 74), (64, 72.5), (76, 67), closed=False)])
     c.fill(ribbon, item.trim, "tube")
     if item.variant == 1:
         for tail in (poly((68, 65), (79, 57), (78, 71)), poly((68, 65), (59, 58), (60, 73))):
@@ -740,12 +609,8 @@ def _umbrella(c: Canvas, item: Product) -> None:
         c.fill(panel, solid)
     c.fill(arc(50, low, w, low - top, 180, 360), (255, 255, 255), "ball", alpha=0.12)
     for rib in ribs[1:-1]:
-        c.stroke(
-            arc(50, low, w * abs(rib), low - top, 270, 360 if rib > 0 else 180),
-            0.6,
-            dark(item.body, 0.45),
-            round_=False,
-        )
+        c.stroke(arc(50, low, w * abs(rib), low - top, 270, 360 if rib > 0 else 180), 0.6, dark(item.body,
+            0.45), round_=False)
     c.fill(box(49, top - 7, 51, top + 1, 0.8), item.trim, "tube")
     for rib in ribs:
         c.flat(arc(50 + w * rib, low + 0.6, 1.1, 1.1), STEEL)
@@ -756,37 +621,11 @@ def _umbrella(c: Canvas, item: Product) -> None:
 def _guitar(c: Canvas, item: Product) -> None:
     w = 22 + 2 * item.stretch
     if item.variant == 2:
-        body = smooth(
-            (50, 54),
-            (58, 50),
-            (62, 42),
-            (68, 44),
-            (64, 58),
-            (65, 68),
-            (50 + w, 82),
-            (60, 94),
-            (50, 95),
-            (40, 94),
-            (50 - w, 82),
-            (35, 66),
-            (34, 54),
-            (31, 41),
-            (38, 43),
-            (43, 53),
-        )
+        body = smooth((50, 54), (58, 50), (62, 42), (68, 44), (64, 58), (65, 68), (50 + w, 82), (60, 94),
+            (50, 95), (40, 94), (50 - w, 82), (35, 66), (34, 54), (31, 41), (38, 43), (43, 53))
     else:
-        body = smooth(
-            *both_sides(
-                (50.1, 47),
-                (50 + w * 0.55, 48),
-                (50 + w * 0.74, 55),
-                (50 + w * 0.6, 63),
-                (50 + w * 0.82, 71),
-                (50 + w, 82),
-                (50 + w * 0.72, 93),
-                (50.1, 96),
-            )
-        )
+        body = smooth(*both_sides((50.1, 47), (50 + w * 0.55, 48), (50 + w * 0.74, 55), (50 + w * 0.6, 63),
+            (50 + w * 0.82, 71), (50 + w, 82), (50 + w * 0.72, 93), (50.1, 96)))
     c.fill((body - (50, 72)) * 1.035 + (50, 72), dark(item.trim, 0.4))
     c.fill(body, None, gloss=0.25)
     if item.variant == 2:
@@ -814,34 +653,18 @@ def _guitar(c: Canvas, item: Product) -> None:
 
 def _toy_car(c: Canvas, item: Product) -> None:
     roof, tail, r = 33 - 3 * item.taper, (16, 10, 24)[item.variant], 10 + 0.8 * item.stretch
-    cabin = smooth((tail + 4, 56), (tail + 12, roof + 6), (tail + 20, roof), (56, roof), (64, roof + 5), (74, 55))
+    cabin = smooth((tail + 4, 56), (tail + 12, roof + 6), (tail + 20, roof), (56, roof), (64, roof + 5),
+        (74, 55))
     c.fill(cabin, item.trim if item.variant == 2 else item.body, gloss=0.2)
-    glass = smooth(
-        (tail + 9, 54), (tail + 15, roof + 7), (tail + 21, roof + 4), (55, roof + 4), (61, roof + 7), (69, 54)
-    )
+    glass = smooth((tail + 9, 54), (tail + 15, roof + 7), (tail + 21, roof + 4), (55, roof + 4),
+        (61, roof + 7), (69, 54))
     c.fill(glass, (150, 196, 214), gloss=0.25)
-    c.flat(
-        poly((45, roof + 1), (48.5, roof + 1), (48.5, 56), (45, 56)),
-        item.trim if item.variant == 2 else item.body,
-    )
-    c.fill(
-        poly((tail + 24, roof + 6), (tail + 29, roof + 6), (tail + 18, 53), (tail + 13, 53)),
-        (255, 255, 255),
-        alpha=0.35,
-    )
-    body = smooth(
-        (5, 58),
-        (8, 54),
-        (20, 53),
-        (72, 53),
-        (88, 56),
-        (95, 62),
-        (96, 72),
-        (93, 76),
-        (50, 77),
-        (8, 76),
-        (4, 72),
-    )
+    c.flat(poly((45, roof + 1), (48.5, roof + 1), (48.5, 56), (45, 56)),
+        item.trim if item.variant == 2 else item.body)
+    c.fill(poly((tail + 24, roof + 6), (tail + 29, roof + 6), (tail + 18, 53), (tail + 13, 53)),
+        (255, 255, 255), alpha=0.35)
+    body = smooth((5, 58), (8, 54), (20, 53), (72, 53), (88, 56), (95, 62), (96, 72), (93, 76), (50, 77),
+        (8, 76), (4, 72))
     c.fill(body, None, gloss=0.25)
     c.fill(smooth((88, 59), (94, 61), (95, 67), (89, 66)), (255, 240, 170), gloss=0.4)
     c.fill(box(4, 60, 8, 68, 1.5), (206, 48, 44))
@@ -861,26 +684,13 @@ def _toy_car(c: Canvas, item: Product) -> None:
 
 def _camera(c: Canvas, item: Product) -> None:
     w, top, r = 41 + 3 * item.stretch, 33.0, 19 + 2 * item.taper
-    c.stroke(
-        smooth(
-            (50 - w + 2, 42),
-            (50 - w - 1, 20),
-            (38, 9),
-            (62, 9),
-            (50 + w + 1, 20),
-            (50 + w - 2, 42),
-            closed=False,
-        ),
-        2.6,
-        item.accent,
-    )
+    c.stroke(smooth((50 - w + 2, 42), (50 - w - 1, 20), (38, 9), (62, 9), (50 + w + 1, 20), (50 + w - 2, 42),
+        closed=False), 2.6, item.accent)
     metal = STEEL if item.variant != 1 else INK
     c.fill(box(50 + w - 20, top - 6, 50 + w - 8, top + 2, 2), metal, "tube", 0.2)
     c.fill(box(50 - w + 8, top - 4.5, 50 - w + 22, top + 2, 2), metal, "tube", 0.2)
-    c.fill(
-        poly((37, top + 1), (41, top - 9), (59, top - 9), (63, top + 1)),
-        item.trim if item.variant == 2 else metal,
-    )
+    c.fill(poly((37, top + 1), (41, top - 9), (59, top - 9), (63, top + 1)),
+        item.trim if item.variant == 2 else metal)
     c.fill(box(50 - w, top, 50 + w, 86, 6), metal)
     c.fill(box(50 - w, top + 11, 50 + w, 79, 1.5), None)
     c.fill(arc(50, 62, r + 3, r + 3), metal, "ball", 0.3)
@@ -891,8 +701,6 @@ def _camera(c: Canvas, item: Product) -> None:
     c.fill(box(50 + w - 19, top + 2.5, 50 + w - 6, top + 9, 1), (226, 232, 240), gloss=0.3)
     c.fill(arc(50 - w + 8, top + 6, 2, 2), (206, 48, 44), "ball", 0.4)
     c.text(50, top + 5.4, item.label, 6.5, readable_on(metal), 22)
-
-
 # fmt: on
 
 

@@ -1,0 +1,97 @@
+"""What Feast serves: the only file that Feast scans in this folder.
+
+A view and a service for each encoder version in the lake, a view of the catalog, and the services that say what serves
+each data set. Importing the file as part of the package does nothing; Feast imports it under its bare name.
+"""
+
+from feast import Entity, FeatureService, FeatureView, Field, ValueType
+from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
+from feast.table_format import DeltaFormat
+from feast.types import Array, Float32, Int64, String
+
+from vitrine import lake
+from vitrine.feature_store import encoder_service, image_view, images_serving
+from vitrine.settings import Settings, load_settings
+from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PROMOTIONS
+
+FeastObject = Entity | FeatureView | FeatureService
+
+IMAGE = Entity(name="image", join_keys=["image_id"], value_type=ValueType.STRING, description="one photo")
+
+
+def catalog_view(settings: Settings) -> FeatureView:
+    """Where a photo is, what it shows and which split it is in."""
+    return FeatureView(
+        name="catalog",
+        entities=[IMAGE],
+        source=SparkSource(
+            name="catalog",
+            path=str(CATALOG.path(settings)),
+            table_format=DeltaFormat(),
+            timestamp_field="updated_at",
+        ),
+        schema=[
+            *(Field(name=name, dtype=String) for name in ("dataset", "product_id", "category", "split", "uri")),
+            *(Field(name=name, dtype=Int64) for name in ("width", "height")),
+        ],
+        online=False,
+        description=CATALOG.about,
+    )
+
+
+def encoder_view(settings: Settings, encoder: str, version: str, dim: int) -> FeatureView:
+    """The vectors of one encoder version, float32 of unit length."""
+    name = image_view(encoder, version)
+    return FeatureView(
+        name=name,
+        entities=[IMAGE],
+        source=SparkSource(
+            name=name,
+            query=f"SELECT * FROM delta.`{EMBEDDINGS.path(settings)}` WHERE encoder_version = '{version}'",
+            timestamp_field="event_timestamp",
+            created_timestamp_column="created_timestamp",
+        ),
+        schema=[
+            Field(name="embedding", dtype=Array(Float32), vector_length=dim),
+            *(Field(name=name, dtype=String) for name in ("product_id", "category", "encoder_version")),
+        ],
+        tags={"encoder": encoder, "encoder_version": version, "dim": str(dim)},
+        description=f"embeddings by {encoder}, version {version}",
+    )
+
+
+def objects(settings: Settings) -> list[FeastObject]:
+    """Every entity and view, and every encoder version's service."""
+    encoders = lake.rows(settings, f"SELECT * FROM {ENCODERS.name} WHERE state <> 'retired' ORDER BY encoder_version")
+    views = [encoder_view(settings, row["encoder"], row["encoder_version"], row["dim"]) for row in encoders]
+    services = [
+        FeatureService(name=encoder_service(row["encoder"], row["encoder_version"]), features=[view])
+        for row, view in zip(encoders, views, strict=True)
+    ]
+    return [IMAGE, catalog_view(settings), *views, *services]
+
+
+def serving_services(settings: Settings) -> list[FeatureService]:
+    """``<dataset>_images_serving`` for each data set that was promoted: a pointer to a version's view."""
+    found = lake.rows(settings, f"SELECT DISTINCT dataset FROM {PROMOTIONS.name} ORDER BY dataset")
+    services = []
+    for row in found:
+        serves = lake.serving(settings, row["dataset"])
+        assert serves is not None
+        encoder, version = serves["encoder"], serves["encoder_version"]
+        dim = lake.encoder_row(settings, version)["dim"]
+        services.append(
+            FeatureService(
+                name=images_serving(row["dataset"]),
+                features=[encoder_view(settings, encoder, version, dim)],
+                tags={"dataset": row["dataset"], "encoder": encoder, "encoder_version": version},
+                description=f"what serves the images of {row['dataset']}",
+            )
+        )
+    return services
+
+
+if __name__ == "definitions":  # Feast's own command line
+    _settings = load_settings()
+    globals().update({f"_{type(item).__name__}_{item.name}": item for item in objects(_settings)})
+    globals().update({f"_serving_{item.name}": item for item in serving_services(_settings)})
