@@ -36,6 +36,7 @@ from vitrine.tables import EMBEDDINGS
 
 IDENTITY, VERSION = "vitrine.table", "vitrine.version"
 COLUMNS = ("image_id", "product_id", "category", "split", "embedding")
+MARKS = ("image_id", "_change_type", "_commit_version")
 UPSERTS, DELETE = ("insert", "update_postimage"), "delete"
 PROGRESS_FROM = 5_000
 CONNECT_SECONDS = 20
@@ -86,7 +87,8 @@ class VectorIndex:
         """``wait_seconds``: how long to wait for another process to let go of Milvus Lite."""
         self._settings = settings
         self._wait_seconds = wait_seconds
-        self._uri = settings.milvus.uri or str(settings.home / "milvus.db")
+        uri = settings.milvus.uri or str(settings.home / "milvus.db")
+        self._uri = uri if "://" in uri else str(settings.root / uri)
         self._stack = ExitStack()
         self._client: MilvusClient = None
 
@@ -165,7 +167,10 @@ class VectorIndex:
             try:
                 counts = self._apply_changes(dataset, encoder_version, held, to_version)
             except (DeltaError, OSError, pa.ArrowException) as error:  # vacuumed, or never written
-                print(f"the change feed of {EMBEDDINGS.name} since {held} is gone ({error})", file=sys.stderr)
+                print(
+                    f"the change feed of {EMBEDDINGS.name} since {held} cannot be read ({error}): filling afresh",
+                    file=sys.stderr,
+                )
         if counts is None:
             held, counts = None, self._fill(dataset, encoder_version, to_version)
         if any(counts):
@@ -188,7 +193,7 @@ class VectorIndex:
             return lake.changes(self._settings, EMBEDDINGS, since, until, where, columns)
 
         def marks(batch: pa.RecordBatch) -> Iterator[tuple[str, str, int]]:
-            return zip(*(batch.column(c).to_pylist() for c in ("image_id", *lake.FEED_COLUMNS)), strict=True)
+            return zip(*(batch.column(c).to_pylist() for c in MARKS), strict=True)
 
         # In one commit a row may be both removed and written (an overwrite): then it is written.
         last: dict[str, tuple[int, bool]] = {}

@@ -14,8 +14,6 @@ from vitrine.feature_store import encoder_service, image_view, images_serving
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PROMOTIONS
 
-FeastObject = Entity | FeatureView | FeatureService
-
 IMAGE = Entity(name="image", join_keys=["image_id"], value_type=ValueType.STRING, description="one photo")
 
 
@@ -60,7 +58,7 @@ def encoder_view(settings: Settings, encoder: str, version: str, dim: int) -> Fe
     )
 
 
-def objects(settings: Settings) -> list[FeastObject]:
+def objects(settings: Settings) -> list[Entity | FeatureView | FeatureService]:
     """Every entity and view, and every encoder version's service."""
     encoders = lake.rows(settings, f"SELECT * FROM {ENCODERS.name} WHERE state <> 'retired' ORDER BY encoder_version")
     views = [encoder_view(settings, row["encoder"], row["encoder_version"], row["dim"]) for row in encoders]

@@ -17,6 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from vitrine import lake
 from vitrine.errors import VitrineError
 from vitrine.settings import Settings
+from vitrine.spark_conf import spark_conf
 from vitrine.tables import Table
 
 _IVY_SETTINGS = """<ivysettings>
@@ -24,35 +25,6 @@ _IVY_SETTINGS = """<ivysettings>
   <resolvers><ibiblio name="central" m2compatible="true"/></resolvers>
 </ivysettings>
 """
-
-
-_QUIET = Path(__file__).with_name("log4j2.properties")
-
-
-def spark_conf(settings: Settings) -> dict[str, str]:
-    """What a session needs, as plain Spark properties; ``[spark.conf]`` of vitrine.toml goes last and wins."""
-    return {
-        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        "spark.sql.session.timeZone": "UTC",  # Feast's online rows shift and get lost in any other
-        # Delta's and Spark's defaults are for huge tables; these are right up to some millions of rows.
-        "spark.databricks.delta.snapshotPartitions": "1",
-        "spark.sql.shuffle.partitions": "4",
-        "spark.sql.adaptive.enabled": "true",
-        "spark.driver.memory": "2g",
-        "spark.sql.execution.arrow.pyspark.enabled": "true",
-        "spark.sql.execution.arrow.maxRecordsPerBatch": "256",
-        "spark.pyspark.python": sys.executable,
-        "spark.pyspark.driver.python": sys.executable,
-        # OpenMP threads that spin make two busy workers several times slower.
-        "spark.executorEnv.OMP_WAIT_POLICY": "PASSIVE",
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-        "spark.log.level": "ERROR",
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{_QUIET}",
-        "spark.sql.warehouse.dir": str(settings.home / "warehouse"),
-        **settings.spark.conf,
-    }
 
 
 def build_session(settings: Settings, name: str) -> SparkSession:

@@ -150,9 +150,7 @@ def _all_rows(settings: Settings, dataset: str, version: str, until: int) -> Ite
             yield {**row, "event_timestamp": row["created_timestamp"]}
 
 
-def _changed_rows(
-    settings: Settings, dataset: str, version: str, since: int, until: int
-) -> Iterator[dict[str, Any]]:
+def _changed_rows(settings: Settings, dataset: str, version: str, since: int, until: int) -> Iterator[dict[str, Any]]:
     """The last word of the change feed on each image; a deletion has no embedding."""
     last: dict[str, int] = {}
     columns = ["image_id", *_FEATURES]
@@ -208,7 +206,7 @@ def _write_cursor(store: FeatureStore, view: str, dataset: str, table: str, vers
 def lookup(
     settings: Settings, dataset: str, image_ids: Sequence[str], store: FeatureStore | None = None
 ) -> list[dict[str, Any]]:
-    """What serves ``dataset`` says of ``image_ids``: a dict each, with ``embedding`` as a list of floats of unit length.
+    """What serves ``dataset`` says of ``image_ids``: a dict each, ``embedding`` a list of floats of unit length.
 
     An id that is unknown, or whose photo left, has None in every feature.
 

@@ -38,10 +38,12 @@ __all__ = ["KINDS", "Product", "draw_photo", "product"]
 KINDS: tuple[str, ...] = tuple(DRAWERS)
 """The kinds of product, in the order in which they are dealt out to the numbers of a catalog."""
 
-_BEND = 0.55
+_BEND = 0.6
 """Exponent from difficulty to the share of the variation: the default 0.5 then tests a pretrained network."""
 
 _ASPECTS = ((1, 1), (4, 3), (3, 4), (3, 2), (4, 5))
+# Not evenly around the wheel, where a third of all products would be green.
+_HUES = (0.0, 0.03, 0.06, 0.09, 0.12, 0.15, 0.23, 0.34, 0.42, 0.48, 0.54, 0.58, 0.61, 0.65, 0.75, 0.85, 0.93, 0.97)
 _SYLLABLES = ("no", "ra", "lu", "ki", "ve", "mo", "ta", "ri", "so", "pe", "al", "or", "en", "um", "is", "da")
 
 
@@ -153,7 +155,7 @@ def _rgb(hue: float, saturation: float, value: float) -> Colour:
 
 def _palette(rng: np.random.Generator) -> tuple[Colour, Colour, Colour]:
     """Body, accent and trim colours that go together."""
-    hue, apart = float(rng.random()), _pick(rng, (0.08, -0.08, 0.42, 0.5, 0.58))
+    hue, apart = _pick(rng, _HUES) + float(rng.uniform(-0.02, 0.02)), _pick(rng, (0.08, -0.08, 0.42, 0.5, 0.58))
     body = _rgb(hue, rng.uniform(0.4, 0.74), rng.uniform(0.48, 0.88))
     if rng.random() < 0.22:
         body = mix(_pick(rng, (WHITE, INK, (150, 150, 156), (206, 184, 152))), body, 0.12)
@@ -340,7 +342,7 @@ def _cover(picture: Image.Image, mask: Image.Image, scene: _Scene) -> None:
     left, top, right, low = mask.getbbox() or (0, 0, *picture.size)
     along, across, share, turn = scene.rng.random(4).tolist()
     x, y = left + along * (right - left), top + across * (low - top)
-    r = scene.short * (0.07 + 0.13 * scene.level * share)
+    r = min(right - left, low - top) * (0.14 + 0.2 * scene.level * share)
     if scene.rng.random() < 0.4:
         pen, off = ImageDraw.Draw(picture), f"-{10 * int(scene.rng.integers(1, 8))}%"
         pen.ellipse((x - r, y - r, x + r, y + r), (206, 44, 56))

@@ -228,18 +228,16 @@ class Canvas:
                 for x, y in (points[0], points[-1]):
                     self._pen.ellipse((x - thick / 2, y - thick / 2, x + thick / 2, y + thick / 2), fill=tone)
 
-    def text(
-        self, x: float, y: float, words: str, height: float, colour: Colour, widest: float = 40.0
-    ) -> None:
+    def text(self, x: float, y: float, words: str, height: float, colour: Colour, widest: float = 40.0) -> None:
         """``words`` centred on (x, y), ``height`` units high or less, so as to be at most ``widest`` wide."""
         pixels = max(6, round(min(height, widest / (0.66 * max(len(words), 1))) * self._unit))
         stroke = pixels // 16
-        self._pen.text(
-            (x * self._unit, y * self._unit), words, colour, _font(pixels), "mm", stroke_width=stroke
-        )
+        self._pen.text((x * self._unit, y * self._unit), words, colour, _font(pixels), "mm", stroke_width=stroke)
 
     def emblem(self, x: float, y: float, r: float, colour: Colour) -> None:
-        """The product's printed sign, within ``r`` units of (x, y)."""
+        """The product's printed sign, within ``r`` units of (x, y): its initial where it has no other."""
+        if self.item.emblem == "none":
+            self.text(x, y, self.item.label[:1], r * 1.9, colour)
         for part in _emblem(self.item.emblem):
             self.flat(part * r + (x, y), colour)
         if self.item.emblem == "rings":
@@ -299,10 +297,7 @@ def _print(c: Canvas, item: Product, x: float, y: float, r: float, ground: Colou
     ink = readable_on(ground)
     if item.pattern not in ("plain", "gradient"):
         c.fill(arc(x, y, r * 1.45, r * 1.45), ground, alpha=0.94)
-    if item.emblem == "none":
-        c.text(x, y, item.label[:1], r * 1.7, ink)
-    else:
-        c.emblem(x, y - 0.25 * r, r * 0.72, seen_on(ground, item.trim))
+    c.emblem(x, y - 0.25 * r, r * 0.72, seen_on(ground, item.trim))
     c.text(x, y + 0.85 * r, item.label, r * 0.55, ink, r * 2.3)
 
 
@@ -630,8 +625,8 @@ def _guitar(c: Canvas, item: Product) -> None:
     c.fill(body, None, gloss=0.25)
     if item.variant == 2:
         c.fill(smooth((56, 57), (62, 62), (64, 76), (68, 84), (60, 88), (55, 74)), WHITE)
-        for y in (66, 76):
-            c.fill(box(43, y, 57, y + 4, 1), INK)
+        for pickup in (66, 76):
+            c.fill(box(43, pickup, 57, pickup + 4, 1), INK)
     else:
         c.fill(arc(50, 66, 8.5, 8.5), item.trim)
         c.fill(arc(50, 66, 6.8, 6.8), (30, 22, 18))
@@ -668,7 +663,7 @@ def _toy_car(c: Canvas, item: Product) -> None:
     c.fill(body, None, gloss=0.25)
     c.fill(smooth((88, 59), (94, 61), (95, 67), (89, 66)), (255, 240, 170), gloss=0.4)
     c.fill(box(4, 60, 8, 68, 1.5), (206, 48, 44))
-    for x in (2, 88):
+    for x in (2.0, 88.0):
         c.fill(box(x, 71, x + 10, 77, 2), STEEL, "tube", 0.2)
     c.stroke(smooth((34, 56), (33, 66), (36, 75), closed=False), 0.7, dark(item.body, 0.5), round_=False)
     c.stroke(smooth((60, 56), (62, 66), (60, 75), closed=False), 0.7, dark(item.body, 0.5), round_=False)

@@ -1,0 +1,27 @@
+"""Spark SQL over all tables, for ``vitrine sql``."""
+
+from typing import Any
+
+from spark_jobs.session import build_session, read_table
+from vitrine.errors import UserError
+from vitrine.settings import Settings
+from vitrine.tables import TABLES
+
+
+def ask(settings: Settings, query: str, limit: int) -> tuple[list[str], list[list[Any]]]:
+    """Columns and at most ``limit`` rows of ``query``; the tables are temporary views by their names.
+
+    Raises:
+        UserError: Spark cannot parse or resolve the query.
+    """
+    from pyspark.errors import AnalysisException, ParseException
+
+    spark = build_session(settings, "sql")
+    for table in TABLES.values():
+        read_table(spark, settings, table).createOrReplaceTempView(table.name)
+    try:
+        frame = spark.sql(query)
+        return frame.columns, [list(row) for row in frame.limit(limit).collect()]
+    except (AnalysisException, ParseException) as error:
+        said = " ".join((str(error).split("JVM stacktrace")[0]).split())[:400]
+        raise UserError(f"bad query: {said} (tables: {', '.join(TABLES)})") from None

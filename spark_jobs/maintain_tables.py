@@ -1,0 +1,27 @@
+"""Compaction and vacuum of every table."""
+
+from typing import Any
+
+from spark_jobs.session import build_session
+from vitrine.settings import Settings
+from vitrine.tables import TABLES
+
+
+def maintain(settings: Settings, keep_days: int) -> dict[str, Any]:
+    """OPTIMIZE, then VACUUM files older than ``keep_days``: time travel and the followers' change feed reach back
+    that far; a follower that slept longer fills from scratch. Rows are never touched."""
+    from delta.tables import DeltaTable
+
+    spark = build_session(settings, "maintain")
+    figures: dict[str, Any] = {"tables": {}}
+    for table in TABLES.values():
+        delta = DeltaTable.forPath(spark, str(table.path(settings)))
+        before = _files(delta)
+        delta.optimize().executeCompaction()
+        delta.vacuum(keep_days * 24)
+        figures["tables"][table.name] = f"{before} -> {_files(delta)} files"
+    return figures
+
+
+def _files(delta: Any) -> int:
+    return int(delta.detail().select("numFiles").first()[0])

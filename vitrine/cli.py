@@ -1,0 +1,440 @@
+"""The front door: every verb of Vitrine. The one module here that imports the rooms, each where it is needed."""
+
+import os
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import UsageError
+
+from vitrine import console, lake, tracking
+from vitrine.errors import UserError, VitrineError, unknown
+from vitrine.settings import Settings, check_name, load_settings
+
+app = typer.Typer(
+    name="vitrine",
+    help="Turn a shop's product photos into served, searchable, measured embeddings.\n\n"
+    "A first walk:  vitrine ingest PHOTOS --dataset shop,  vitrine embed --encoder efficientnet_lite0 --dataset shop,  "
+    "vitrine evaluate --encoder efficientnet_lite0 --dataset shop,  vitrine report.  Or all at once: vitrine demo.\n\n"
+    "Exit codes: 0 done, 1 failed, 2 the caller's mistake, 3 a gate refused.",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")]
+Dataset = Annotated[str, typer.Option("--dataset", help="The name of a data set.", metavar="NAME")]
+Datasets = Annotated[
+    list[str] | None, typer.Option("--dataset", help="A data set; may repeat. Left out: all.", metavar="NAME")
+]
+Encoder = Annotated[str, typer.Option("--encoder", help="An encoder's name, or a version.", metavar="NAME")]
+Encoders = Annotated[list[str], typer.Option("--encoder", help="An encoder; may repeat.", metavar="NAME")]
+
+
+class Relevant(StrEnum):
+    product_id = "product_id"
+    category = "category"
+
+
+class Form(StrEnum):
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+class Gate(StrEnum):
+    catalog = "catalog"
+    embeddings = "embeddings"
+    metrics = "metrics"
+
+
+def _show(title: str, figures: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        console.emit_json(figures)
+    else:
+        console.emit_figures(title, figures)
+
+
+def _show_each(title: str, results: list[dict[str, Any]], as_json: bool) -> None:
+    """One result is shown as it is; several as a list under ``results``."""
+    if as_json:
+        console.emit_json(results[0] if len(results) == 1 else {"results": results})
+        return
+    for result in results:
+        console.emit_figures(f"{title} {result.get('dataset', '')} {result.get('encoder', '')}".rstrip(), result)
+
+
+def _chosen(settings: Settings, names: list[str] | None) -> list[str]:
+    """The data sets asked for, or all there are."""
+    known = lake.datasets(settings)
+    for name in names or []:
+        if check_name(name, "data set") not in known:
+            raise unknown("data set", name, known)
+    if not known:
+        raise UserError("there is no data set yet: vitrine ingest SOURCE --dataset NAME makes one")
+    return list(dict.fromkeys(names)) if names else known
+
+
+def _version(settings: Settings, encoder: str) -> tuple[str, str]:
+    """(name, version) of an encoder's name, as it is configured now, or of a version itself."""
+    from vitrine import backbones
+
+    by_version = lake.rows(settings, f"SELECT encoder FROM encoders WHERE encoder_version = {lake.quote(encoder)}")
+    if by_version:
+        return by_version[0]["encoder"], encoder
+    backbone = backbones.resolve(settings, encoder)
+    return backbone.name, backbones.identify(settings, backbone).encoder_version
+
+
+@app.command()
+def ingest(
+    source: Annotated[str, typer.Argument(help="A folder, a table's path or URI, or for generated e.g. 40x12.")],
+    dataset: Dataset,
+    layout: Annotated[str, typer.Option(help="folder, table, generated, grocery_store.")] = "folder",
+    as_json: Json = False,
+) -> None:
+    """Bring a catalog in: new and changed photos are read, unreadable ones quarantined, those that left removed."""
+    settings = load_settings()
+    check_name(dataset, "data set")
+    with tracking.record(settings, "ingest", dataset) as run:
+        from spark_jobs.ingest_catalog import ingest as job
+
+        run.figures.update(job(settings, source, dataset, layout))
+    _show(f"ingested {dataset}", run.figures, as_json)
+
+
+@app.command()
+def embed(
+    encoder: Encoders,
+    dataset: Datasets = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Embed what is missing, and nothing else."""
+    settings = load_settings()
+    results = []
+    for name in encoder:
+        for chosen in _chosen(settings, dataset):
+            results.append(_embed_one(settings, name, chosen, dry_run))
+    _show_each("embedded", results, as_json)
+
+
+def _embed_one(settings: Settings, encoder: str, dataset: str, dry_run: bool) -> dict[str, Any]:
+    from spark_jobs.embed_catalog import embed as job
+
+    if dry_run:
+        return {"dataset": dataset, "encoder": encoder, **job(settings, encoder, dataset, dry_run=True)}
+    with tracking.record(settings, "embed", dataset, encoder) as run:
+        run.figures.update(job(settings, encoder, dataset))
+        run.encoder_version = run.figures["encoder_version"]
+        run.figures["seconds"] = round(run.seconds, 3)
+        run.figures["images_per_second"] = round(run.figures["computed"] / run.seconds, 2)
+    return {"dataset": dataset, "encoder": encoder, **run.figures}
+
+
+@app.command()
+def evaluate(
+    encoder: Encoders,
+    dataset: Datasets = None,
+    queries: Annotated[str | None, typer.Option(help="The split that asks.", metavar="SPLIT")] = None,
+    index: Annotated[str | None, typer.Option(help="The split that is searched.", metavar="SPLIT")] = None,
+    relevant: Annotated[Relevant, typer.Option(help="What counts as found.")] = Relevant.product_id,
+    as_json: Json = False,
+) -> None:
+    """Retrieval metrics from Milvus's neighbours. Without splits: the data set's own protocol, else leave-one-out."""
+    settings = load_settings()
+    from evaluation.evaluate import evaluate as job
+
+    results = []
+    for name in encoder:
+        for chosen in _chosen(settings, dataset):
+            asked, version = _version(settings, name)
+            with tracking.record(settings, "evaluate", chosen, asked) as run:
+                figures = job(settings, asked, version, chosen, queries, index, relevant.value, run_id=run.run_id)
+                run.figures.update(figures)
+                run.encoder_version, run.catalog_version = version, run.figures["catalog_version"]
+            results.append({"dataset": chosen, "encoder": asked, **run.figures})
+    _show_each("evaluated", results, as_json)
+
+
+@app.command()
+def features(dataset: Datasets = None, as_json: Json = False) -> None:
+    """Feast: apply the definitions, bring the online store to the lake's version, point the serving services."""
+    settings = load_settings()
+    _show("features", _features(settings, _chosen(settings, dataset)), as_json)
+
+
+def _features(settings: Settings, datasets: list[str]) -> dict[str, Any]:
+    from feature_repo import definitions
+    from vitrine import feature_store
+
+    with tracking.record(settings, "features", datasets[0] if len(datasets) == 1 else None) as run:
+        store = feature_store.open_store(settings)
+        feature_store.apply(store, definitions.objects(settings))
+        run.figures |= {"upserted": 0, "deleted": 0, "views": []}
+        for dataset in datasets:
+            for encoder, version in feature_store.online(settings, dataset):
+                synced = feature_store.sync(settings, store, dataset, encoder, version)
+                run.figures["upserted"] += synced.upserted
+                run.figures["deleted"] += synced.deleted
+                run.figures["views"].append(f"{dataset}: {feature_store.image_view(encoder, version)}")
+        # Last: a service points to a version only when its rows are there.
+        feature_store.apply(store, definitions.serving_services(settings))
+    return run.figures
+
+
+@app.command()
+def lookup(
+    image_id: Annotated[list[str], typer.Argument(help="Image ids, as in the catalog.")],
+    dataset: Dataset,
+    as_json: Json = False,
+) -> None:
+    """Look images up online, through the data set's serving service."""
+    settings = load_settings()
+    _chosen(settings, [dataset])
+    from vitrine import feature_store
+
+    found = feature_store.lookup(settings, dataset, image_id)
+    if as_json:
+        console.emit_json({"results": found})
+        return
+    columns = ["image_id", "product_id", "category", "encoder_version", "embedding"]
+    rows = [[row[name] for name in columns[:-1]] + [_vector(row["embedding"])] for row in found]
+    console.emit_rows(columns, rows)
+
+
+def _vector(values: list[float] | None) -> str:
+    return "-" if values is None else f"[{', '.join(f'{value:.3f}' for value in values[:3])}, ...] ({len(values)})"
+
+
+@app.command()
+def index(encoder: Encoders, dataset: Datasets = None, as_json: Json = False) -> None:
+    """Milvus: bring the collections to the lake's version, and the alias to what serves."""
+    settings = load_settings()
+    from dataclasses import asdict
+
+    from evaluation.vector_index import VectorIndex
+
+    results = []
+    with VectorIndex(settings) as vectors:
+        for name in encoder:
+            asked, version = _version(settings, name)
+            for chosen in _chosen(settings, dataset):
+                with tracking.record(settings, "index", chosen, asked) as run:
+                    run.encoder_version = version
+                    run.figures |= asdict(vectors.sync(chosen, version))
+                    run.figures["serving"] = vectors.reconcile(chosen)
+                results.append({"dataset": chosen, "encoder": asked, **run.figures})
+    _show_each("indexed", results, as_json)
+
+
+@app.command()
+def check(dataset: Datasets = None, as_json: Json = False) -> None:
+    """Do catalog, embeddings, Feast, Milvus and promotions agree? Exit 1 and each difference where they do not."""
+    settings = load_settings()
+    from evaluation.consistency import check as job
+
+    results = [job(settings, chosen) for chosen in _chosen(settings, dataset)]
+    _show_each("checked", results, as_json)
+    wrong = [f"{result['dataset']}: {fault}" for result in results for fault in result["differences"]]
+    if wrong:
+        raise VitrineError("; ".join(wrong))
+
+
+@app.command()
+def gate(
+    which: Annotated[Gate, typer.Argument(metavar="catalog|embeddings|metrics", help="The gate to pass.")],
+    dataset: Dataset,
+    encoder: Annotated[str | None, typer.Option(help="For embeddings and metrics.", metavar="NAME")] = None,
+    as_json: Json = False,
+) -> None:
+    """Great Expectations: exit 3 where a gate refuses, saying which expectation failed, with the figures."""
+    settings = load_settings()
+    _chosen(settings, [dataset])
+    from evaluation.expectations import run_gate
+
+    if which is not Gate.catalog and encoder is None:
+        raise UserError(f"gate {which.value} needs --encoder")
+    name, version = _version(settings, encoder) if encoder else (None, None)
+    spark = None
+    if which is not Gate.metrics:
+        from spark_jobs.session import build_session
+
+        spark = build_session(settings, f"gate {which.value}")
+    result = run_gate(settings, which.value, dataset, name, version, spark)
+    shown = {"gate": which.value, "dataset": dataset, "encoder": name, "success": result.success}
+    shown |= {"checks": result.checks, "data_docs": str(result.data_docs)}
+    _show(f"gate {which.value} passed", shown, as_json)
+
+
+@app.command()
+def promote(
+    encoder: Annotated[str, typer.Argument(help="An encoder's name, or a version.")],
+    dataset: Dataset,
+    force: Annotated[bool, typer.Option("--force", help="Past the gates; needs --reason, and is recorded.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Why the gates are passed by.")] = None,
+    if_new: Annotated[
+        bool, typer.Option("--if-new", help="Only a version that never served: what was rolled back stays back.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Let an encoder version serve a data set, if its gates passed; what already serves goes on."""
+    settings = load_settings()
+    _chosen(settings, [dataset])
+    from evaluation.promote import promote as job
+
+    name, version = _version(settings, encoder)
+    with tracking.record(settings, "promote", dataset, name) as run:
+        run.encoder_version = version
+        run.figures |= job(settings, dataset, name, version, force, reason, if_new)
+        run.figures |= _follow(settings, dataset, version)
+    _show(f"promote {name}", run.figures, as_json)
+
+
+@app.command()
+def rollback(dataset: Dataset, as_json: Json = False) -> None:
+    """Let the version that served before serve again, without embedding anything."""
+    settings = load_settings()
+    _chosen(settings, [dataset])
+    from evaluation.promote import rollback as job
+
+    with tracking.record(settings, "rollback", dataset) as run:
+        run.figures |= job(settings, dataset)
+        run.figures |= _follow(settings, dataset, run.figures["encoder_version"])
+    _show(f"rollback {dataset}", run.figures, as_json)
+
+
+def _follow(settings: Settings, dataset: str, version: str) -> dict[str, Any]:
+    """Milvus's alias and Feast's services follow the newest row of ``promotions``."""
+    from evaluation.vector_index import VectorIndex
+
+    with VectorIndex(settings) as vectors:
+        vectors.sync(dataset, version)
+        alias = vectors.reconcile(dataset)
+    return {"milvus_alias": alias, "online": _features(settings, [dataset])["views"]}
+
+
+@app.command()
+def encoders(
+    available: Annotated[bool, typer.Option("--available", help="Those that could be embedded with.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The encoder versions in the lake; with --available, every encoder that can be named."""
+    settings = load_settings()
+    from vitrine import backbones
+
+    if available:
+        columns = ["encoder", "backbone", "family", "weights", "licence"]
+        known = [backbones.resolve(settings, name) for name in backbones.names(settings)]
+        rows = [[item.name, item.spelled, item.family, item.weights or "hub", item.licence] for item in known]
+    else:
+        columns = ["encoder", "encoder_version", "state", "backbone", "dim", "images", "created_at"]
+        found = lake.rows(
+            settings,
+            "SELECT e.*, coalesce(n.images, 0) AS images FROM encoders e LEFT JOIN (SELECT encoder_version, "
+            "count(*) AS images FROM embeddings GROUP BY encoder_version) n USING (encoder_version) "
+            "ORDER BY created_at",
+        )
+        rows = [[row[name] for name in columns] for row in found]
+    console.emit_rows(columns, rows, "json" if as_json else "table")
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """What there is, what serves, and how the last runs went."""
+    settings = load_settings()
+    from vitrine.status import status as figures
+
+    found = figures(settings)
+    if as_json:
+        console.emit_json(found)
+        return
+    console.emit(f"home {settings.home}")
+    for title in ("datasets", "encoders", "last_runs"):
+        if found[title]:
+            console.emit(f"\n{title.replace('_', ' ')}")
+            console.emit_rows(list(found[title][0]), [list(row.values()) for row in found[title]])
+        else:
+            console.emit(f"\nno {title.replace('_', ' ')} yet: try vitrine demo")
+
+
+@app.command()
+def report(dataset: Datasets = None, as_json: Json = False) -> None:
+    """Write the report: one self-contained HTML page."""
+    settings = load_settings()
+    from evaluation.report import write_report
+
+    with tracking.record(settings, "report") as run:
+        run.figures["report"] = str(write_report(settings, dataset or None))
+    _show("report written", run.figures, as_json)
+
+
+@app.command()
+def maintain(
+    keep_days: Annotated[int, typer.Option(min=7, help="How long time travel reaches back.")] = 30,
+    as_json: Json = False,
+) -> None:
+    """Compact the tables, and remove files that no version of the last days needs."""
+    settings = load_settings()
+    with tracking.record(settings, "maintain") as run:
+        from spark_jobs.maintain_tables import maintain as job
+
+        run.figures |= job(settings, keep_days)
+    _show("maintained", run.figures, as_json)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="Spark SQL; the tables are there by their names.")],
+    form: Annotated[Form, typer.Option("--format", help="How rows are printed.")] = Form.table,
+    limit: Annotated[int, typer.Option(min=1, help="The most rows printed.")] = 1000,
+) -> None:
+    """Ask the tables: catalog, labels, quarantine, embeddings, encoders, metrics, query_results, promotions, runs."""
+    settings = load_settings()
+    from spark_jobs.ask import ask
+
+    columns, rows = ask(settings, query, limit)
+    console.emit_rows(columns, rows, form.value)
+
+
+@app.command()
+def demo(
+    source: Annotated[str, typer.Option(help="PRODUCTSxPHOTOS[:SEED] of the catalog that is drawn.")] = "40x12",
+    as_json: Json = False,
+) -> None:
+    """All of it, on a small catalog that it draws itself: the nightly DAG by Airflow, then what came of it."""
+    settings = load_settings()
+    from vitrine.demo import demo as run_demo
+
+    _show("demo", run_demo(settings, source), as_json)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and exit by its code; a mistake of the caller's is one line on stderr."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given and "--help" not in given:
+        console.claim_stdout()
+    _exit(lambda: app(args=given or ["--help"], standalone_mode=False))
+
+
+def _exit(command: Callable[[], Any]) -> None:
+    try:
+        code = command()
+    except VitrineError as error:
+        print(f"vitrine: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except UsageError as error:
+        where = error.ctx.command_path if error.ctx else "vitrine"
+        print(f"vitrine: {error.format_message()} ({where} --help says more)", file=sys.stderr)
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        print("vitrine: stopped; the same command goes on where it was", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get("VITRINE_DEBUG"):
+            raise
+        said = (str(error).strip() or "no message").splitlines()[0][:300]
+        print(f"vitrine: {type(error).__name__}: {said} (VITRINE_DEBUG=1 shows where)", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)

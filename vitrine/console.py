@@ -1,0 +1,76 @@
+"""What the command line shows: JSON or a table on stdout, everything else on stderr."""
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+_stdout: TextIO = sys.stdout
+
+
+def claim_stdout() -> None:
+    """Keep stdout for results: whatever else writes to it, a library or a child process, goes to stderr."""
+    global _stdout
+    sys.stdout.flush()
+    _stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+
+def emit(text: str) -> None:
+    """A result, to the real stdout."""
+    print(text, file=_stdout, flush=True)
+
+
+def emit_json(figures: dict[str, Any]) -> None:
+    """One JSON object, and nothing else."""
+    emit(json.dumps(figures, default=str, ensure_ascii=False))
+
+
+def emit_figures(title: str, figures: dict[str, Any]) -> None:
+    """A job's figures for people: one line a figure, nested ones indented."""
+    lines = [title]
+    for key, value in figures.items():
+        if isinstance(value, dict):
+            lines.append(f"  {key}:")
+            lines += [f"    {name:<12} {_shown(inner)}" for name, inner in value.items()]
+        elif not isinstance(value, list) or all(not isinstance(item, dict) for item in value):
+            lines.append(f"  {key:<18} {_shown(value)}")
+    emit("\n".join(lines))
+
+
+def emit_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: str = "table") -> None:
+    """Rows as a table for people, CSV, or JSON lists of objects."""
+    if form == "json":
+        emit_json({"rows": [dict(zip(columns, row, strict=True)) for row in rows]})
+    elif form == "csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+        emit(text.getvalue().rstrip("\n"))
+    else:
+        _emit_table(columns, rows)
+
+
+def _emit_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(Text(_shown(value)) for value in row))  # Text: a name with [brackets] is no markup
+    wide = None if _stdout.isatty() else 200
+    Console(file=_stdout, width=wide).print(table)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}"
+    if value is None:
+        return "-"
+    text = str(value)
+    return text if len(text) <= 120 else text[:117] + "..."

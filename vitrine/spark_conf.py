@@ -1,0 +1,33 @@
+"""What every Spark session of Vitrine needs, as plain Spark properties: for a session built here or by spark-submit."""
+
+import sys
+from pathlib import Path
+
+from vitrine.settings import Settings
+
+_QUIET = Path(__file__).with_name("log4j2.properties")
+
+
+def spark_conf(settings: Settings) -> dict[str, str]:
+    """Spark properties; ``[spark.conf]`` of vitrine.toml goes last and wins."""
+    return {
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.session.timeZone": "UTC",  # Feast's online rows shift and get lost in any other
+        # Delta's and Spark's defaults are for huge tables; these are right up to some millions of rows.
+        "spark.databricks.delta.snapshotPartitions": "1",
+        "spark.sql.shuffle.partitions": "4",
+        "spark.driver.memory": "2g",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "256",
+        "spark.pyspark.python": sys.executable,
+        "spark.pyspark.driver.python": sys.executable,
+        # OpenMP threads that spin make two busy workers several times slower.
+        "spark.executorEnv.OMP_WAIT_POLICY": "PASSIVE",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{_QUIET}",
+        "spark.sql.warehouse.dir": str(settings.home / "warehouse"),
+        **settings.spark.conf,
+    }

@@ -1,0 +1,41 @@
+"""What there is, what serves, and how the last runs went."""
+
+from typing import Any
+
+from vitrine import lake
+from vitrine.settings import Settings
+
+
+def status(settings: Settings) -> dict[str, Any]:
+    """``status --json``: lists ``datasets``, ``encoders`` and ``last_runs``; the tables' sizes do not matter."""
+    datasets = []
+    for name in lake.datasets(settings):
+        where = f"WHERE dataset = {lake.quote(name)}"
+        counts = lake.rows(
+            settings, f"SELECT count(*) AS images, count(DISTINCT product_id) AS products FROM catalog {where}"
+        )[0]
+        bad = lake.rows(settings, f"SELECT count(*) AS n FROM quarantine {where}")[0]["n"]
+        serves = lake.serving(settings, name)
+        datasets.append(
+            {
+                "dataset": name,
+                **counts,
+                "quarantined": bad,
+                "serves": f"{serves['encoder']} {serves['encoder_version']}" if serves else None,
+                "since": serves["promoted_at"] if serves else None,
+            }
+        )
+    encoders = lake.rows(
+        settings,
+        "SELECT e.encoder, e.encoder_version, e.state, m.dataset, m.images FROM encoders e JOIN "
+        "(SELECT encoder_version, dataset, count(*) AS images FROM embeddings GROUP BY encoder_version, dataset) m "
+        "USING (encoder_version) ORDER BY e.encoder, m.dataset",
+    )
+    runs = lake.rows(
+        settings,
+        "SELECT started_at, verb, dataset, encoder, state, round(seconds, 1) AS seconds FROM runs "
+        "ORDER BY started_at DESC LIMIT 12",
+    )
+    for row in runs:
+        row["started_at"] = f"{row['started_at']:%Y-%m-%d %H:%M:%S}"
+    return {"home": str(settings.home), "datasets": datasets, "encoders": encoders, "last_runs": runs}
