@@ -119,7 +119,7 @@ class VectorIndex:
 
     def _lock_lite(self, path: Path) -> None:
         """Lite refuses a second process at once, and lives until its process ends: wait before, end it after."""
-        from milvus_lite.server_manager import server_manager_instance  # type: ignore[import-untyped]
+        from milvus_lite.server_manager import server_manager_instance
 
         path.parent.mkdir(parents=True, exist_ok=True)
         until = time.monotonic() + self._wait_seconds

@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from typer.exceptions import UsageError
 
 from vitrine import console, lake, tracking
 from vitrine.errors import UserError, VitrineError, unknown
@@ -415,20 +414,16 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     if given and "--help" not in given:
         console.claim_stdout()
-    _exit(lambda: app(args=given or ["--help"], standalone_mode=False))
+    _exit(lambda: app(args=given or ["--help"], prog_name="vitrine"))
 
 
 def _exit(command: Callable[[], Any]) -> None:
     try:
-        code = command()
+        command()  # the caller's mistakes in the arguments end inside, with 2
     except VitrineError as error:
         print(f"vitrine: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except UsageError as error:
-        where = error.ctx.command_path if error.ctx else "vitrine"
-        print(f"vitrine: {error.format_message()} ({where} --help says more)", file=sys.stderr)
-        sys.exit(2)
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         print("vitrine: stopped; the same command goes on where it was", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
@@ -437,4 +432,3 @@ def _exit(command: Callable[[], Any]) -> None:
         said = (str(error).strip() or "no message").splitlines()[0][:300]
         print(f"vitrine: {type(error).__name__}: {said} (VITRINE_DEBUG=1 shows where)", file=sys.stderr)
         sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)

@@ -38,11 +38,11 @@ TABLE = "table"
 
 def registry() -> dict[str, Layout | None]:
     """Layouts by name; ``table`` has no adapter: Spark itself reads it."""
-    from vitrine.datasets import folder, generated_source, grocery_store
+    from vitrine.datasets import folder, generated, grocery_store
 
     return {
         "folder": folder,
         TABLE: None,
-        "generated": generated_source,
+        "generated": generated,
         "grocery_store": grocery_store,
     }

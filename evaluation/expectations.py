@@ -1,0 +1,543 @@
+"""The gates: Great Expectations suites in code, on Delta tables, with Data Docs of every run.
+
+Three gates stand before what serves: ``catalog``, ``embeddings`` and ``metrics``; ``docs/gates.md`` says what each
+asks for. The context lives in memory and only its stores are on disk: there is no shared configuration file that two
+gates at once, or a killed one, could spoil.
+"""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evaluation import gate as decision
+from vitrine import lake
+from vitrine.errors import GateRefused, UserError, VitrineError, unknown
+from vitrine.settings import GateSettings, Settings, check_name
+from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, METRICS, QUARANTINE
+from vitrine.tracking import record
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+GATES = ("catalog", "embeddings", "metrics")
+EXAMPLES = 3  # rows that a failed expectation names
+PAGES = 200  # runs that the index of the Data Docs lists
+ALL, SHUFFLED = "all", "shuffled_labels"
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What a gate said; ``checks`` holds ``{"expectation": text, "success": bool, "figures": {...}}`` each."""
+
+    gate: str
+    success: bool
+    checks: list[dict[str, Any]]
+    data_docs: Path
+    """The index page."""
+    serving_version: str | None = None
+    """What the metrics gate compared with."""
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        return [{k: check[k] for k in ("expectation", "figures")} for check in self.checks if not check["success"]]
+
+    def figures(self) -> dict[str, Any]:
+        """The object that ``gate --json`` prints and ``runs`` keeps."""
+        said = {"gate": self.gate, "success": self.success, "checks": self.checks, "failed": self.failed}
+        compared = {"serving_version": self.serving_version} if self.gate == "metrics" else {}
+        return said | compared | {"data_docs": str(self.data_docs)}
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """One expectation: its class in ``great_expectations.expectations``, arguments, and what people read."""
+
+    kind: str
+    text: str
+    arguments: dict[str, Any]
+    figures: dict[str, Any]
+    """What is known beforehand: limits, counts."""
+
+
+def _rule(kind: str, text: str, figures: dict[str, Any] | None = None, **arguments: Any) -> _Rule:
+    return _Rule(kind, text, arguments, figures or {})
+
+
+def run_gate(
+    settings: Settings,
+    gate: str,
+    dataset: str,
+    encoder: str | None = None,
+    encoder_version: str | None = None,
+    spark: "SparkSession | None" = None,
+) -> GateResult:
+    """Ask one gate, write its Data Docs and its row of ``runs``.
+
+    ``encoder`` and ``encoder_version`` go with the gates on embeddings and metrics, ``spark`` with those on the
+    catalog and embeddings.
+
+    Raises:
+        UserError: the gate or data set is unknown, or there is nothing to judge yet.
+        GateRefused: with the expectations that failed and their figures, after all is written.
+    """
+    if gate not in GATES:
+        raise unknown("gate", gate, GATES)
+    check_name(dataset, "data set name")
+    known = _known_datasets(settings)
+    if dataset not in known:
+        raise unknown("data set", dataset, known)
+    if gate == "catalog":
+        encoder = encoder_version = None
+    elif not encoder or not encoder_version:
+        raise UserError(f"gate {gate!r} judges one encoder: name it with --encoder")
+    with record(settings, "gate", dataset, encoder) as run:
+        run.encoder_version = encoder_version
+        run.catalog_version = lake.catalog_version(settings, dataset)
+        run.figures = {"gate": gate}
+        if gate == "metrics":
+            result = gate_metrics(settings, dataset, str(encoder), str(encoder_version), run.run_id)
+        elif spark is None:
+            raise VitrineError(f"gate {gate!r} needs a Spark session")
+        elif gate == "catalog":
+            result = gate_catalog(settings, dataset, spark, run.run_id)
+        else:
+            result = gate_embeddings(settings, dataset, str(encoder), str(encoder_version), spark, run.run_id)
+        run.figures = result.figures()
+        if not result.success:
+            raise GateRefused(_refusal(result, dataset, encoder, encoder_version))
+    return result
+
+
+def _refusal(result: GateResult, dataset: str, encoder: str | None, encoder_version: str | None) -> str:
+    subject = dataset if encoder is None else f"{encoder} ({encoder_version}) for {dataset}"
+    faults = "; ".join(
+        f"{check['expectation']} [{', '.join(f'{k} {_told(v)}' for k, v in check['figures'].items())}]"
+        for check in result.failed
+    )
+    return f"gate {result.gate} refused {subject}: {faults}. What serves goes on serving; see {result.data_docs}"
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _known_datasets(settings: Settings) -> list[str]:
+    """Every data set that an ingest ever named, also where nothing of it could be read."""
+    names = " UNION ".join(f"SELECT dataset FROM {table.name}" for table in (CATALOG, LABELS, QUARANTINE))
+    return [row["dataset"] for row in lake.rows(settings, names)]
+
+
+# ---- the catalog ----
+
+
+def gate_catalog(settings: Settings, dataset: str, spark: "SparkSession", run_id: str | None = None) -> GateResult:
+    """Is the catalog of ``dataset`` fit to be embedded?"""
+    here = f"dataset = {lake.quote(dataset)}"
+    sql = f"SELECT count(*) AS n FROM {QUARANTINE.name} WHERE {here} AND stage = 'ingest'"
+    quarantined = int(lake.rows(settings, sql)[0]["n"])
+    photos = int(lake.rows(settings, f"SELECT count(*) AS n FROM {CATALOG.name} WHERE {here}")[0]["n"])
+    share = quarantined / (quarantined + photos) if quarantined + photos else 0.0
+    most = settings.gates.max_quarantine_share
+    counted = {"quarantined": quarantined, "catalog": photos, "share": share, "max_quarantine_share": most}
+    rules = [
+        _rule("ExpectTableRowCountToBeBetween", "the catalog is not empty", min_value=1),
+        _rule("ExpectColumnValuesToBeUnique", "image_id is unique", column="image_id"),
+        _rule("ExpectColumnValuesToNotBeNull", "every photo has a product_id", column="product_id"),
+        _rule("ExpectColumnValuesToNotBeNull", "every photo is in the label history", column="labelled"),
+        _rule(
+            "ExpectColumnValuesToMatchRegex",
+            "content_sha256 is 64 hex digits",
+            column="content_sha256",
+            regex=r"^[0-9a-f]{64}\z",
+        ),
+        *(
+            _rule("ExpectColumnValuesToBeBetween", f"{name} is at least 1", column=name, min_value=1)
+            for name in ("width", "height", "size")
+        ),
+        _rule(
+            "UnexpectedRowsExpectation",
+            f"at most {most:.1%} of the photos are in quarantine",
+            counted,
+            unexpected_rows_query=f"SELECT {quarantined} AS quarantined, count(*) AS catalog FROM {{batch}} "
+            f"HAVING {quarantined} > {most!r} * ({quarantined} + count(*))",
+        ),
+    ]
+    with _persisted(_catalog_frame(settings, dataset, spark)) as frame:
+        return _validate(settings, "catalog", dataset, frame, rules, run_id)
+
+
+def _catalog_frame(settings: Settings, dataset: str, spark: "SparkSession") -> "DataFrame":
+    """One row a photo; what is null or blank is null in ``product_id`` and ``labelled``, and a fault elsewhere."""
+    from pyspark.sql import functions as F
+
+    catalog = _read(spark, settings, CATALOG.name).filter(F.col("dataset") == dataset)
+    labels = _read(spark, settings, LABELS.name).filter(F.col("dataset") == dataset)
+    labelled = labels.select("image_id").distinct().withColumn("labelled", F.lit(True))
+    prefix = f"{dataset}/"
+    own = F.when(F.col("product_id").startswith(prefix), F.substr("product_id", F.lit(len(prefix) + 1)))
+    return catalog.join(labelled, "image_id", "left").select(
+        "image_id",
+        F.when(F.trim(F.coalesce(own, F.col("product_id"))) != "", F.col("product_id")).alias("product_id"),
+        "labelled",
+        F.coalesce("content_sha256", F.lit("")).alias("content_sha256"),
+        *(F.coalesce(F.col(name), F.lit(0)).alias(name) for name in ("width", "height", "size")),
+    )
+
+
+# ---- the embeddings ----
+
+
+def gate_embeddings(
+    settings: Settings,
+    dataset: str,
+    encoder: str,
+    encoder_version: str,
+    spark: "SparkSession",
+    run_id: str | None = None,
+) -> GateResult:
+    """Are the vectors of one encoder version whole, sound, and those of the catalog as it is now?
+
+    Raises:
+        UserError: the version never embedded anything.
+    """
+    sql = f"SELECT dim FROM {ENCODERS.name} WHERE encoder_version = {lake.quote(encoder_version)}"
+    found = lake.rows(settings, sql)
+    if not found:
+        raise UserError(
+            f"encoder {encoder!r} ({encoder_version}) never embedded anything: "
+            f"run `vitrine embed --encoder {encoder} --dataset {dataset}` first"
+        )
+    with _persisted(_audit_frame(settings, dataset, encoder, encoder_version, spark)) as frame:
+        rules = _embedding_rules(settings.gates, int(found[0]["dim"]))
+        return _validate(settings, "embeddings", f"{dataset} {encoder}", frame, rules, run_id)
+
+
+def _embedding_rules(gates: GateSettings, dim: int) -> list[_Rule]:
+    tolerance, most = gates.norm_tolerance, gates.max_quarantine_share
+
+    def never(state: str, text: str) -> _Rule:
+        return _rule("ExpectColumnValuesToNotBeInSet", text, column="state", value_set=[state])
+
+    return [
+        _rule("ExpectTableRowCountToBeBetween", "there are photos to embed", min_value=1),
+        _rule("ExpectColumnValuesToBeUnique", "one vector an image and encoder version", column="image_id"),
+        never("missing", "no photo lacks its vector"),
+        never("stale", "every vector is of its photo's current content"),
+        never("left over", "no vector is of a photo that left the catalog"),
+        _rule(
+            "ExpectColumnValuesToBeBetween",
+            f"every vector has {dim} dimensions",
+            {"expected": dim},
+            column="dimension",
+            min_value=dim,
+            max_value=dim,
+        ),
+        _rule(
+            "ExpectColumnValuesToBeInSet",
+            "no vector holds NaN, infinity or null",
+            column="finite",
+            value_set=[True],
+        ),
+        _rule(
+            "ExpectColumnValuesToBeBetween",
+            f"every vector's norm is 1 ± {tolerance:g}",
+            {"norm_tolerance": tolerance},
+            column="norm",
+            min_value=1 - tolerance,
+            max_value=1 + tolerance,
+        ),
+        _rule(
+            "ExpectColumnMeanToBeBetween",
+            f"the encoder put at most {most:.1%} of the photos in quarantine",
+            {"max_quarantine_share": most},
+            column="in_quarantine",
+            max_value=most,
+        ),
+    ]
+
+
+def _audit_frame(
+    settings: Settings, dataset: str, encoder: str, encoder_version: str, spark: "SparkSession"
+) -> "DataFrame":
+    """One row a photo or vector (a full outer join), without the vectors: they are read once, here.
+
+    ``finite`` and ``norm`` come from one sum of squares in double: a null, NaN or infinite element makes it so, and
+    squares of float32 cannot overflow it.
+    """
+    from pyspark.sql import functions as F
+
+    here = F.col("dataset") == dataset
+    catalog = _read(spark, settings, CATALOG.name).filter(here)
+    vectors = _read(spark, settings, EMBEDDINGS.name).filter(here & (F.col("encoder_version") == encoder_version))
+    refused = _read(spark, settings, QUARANTINE.name).filter(
+        here & (F.col("stage") == "embed") & (F.col("encoder") == encoder)
+    )
+    squares = F.expr("aggregate(embedding, 0D, (total, x) -> total + CAST(x AS DOUBLE) * x)")
+    stored = vectors.select(
+        "image_id",
+        F.col("content_sha256").alias("stored_sha256"),
+        F.lit(True).alias("has_vector"),
+        F.coalesce(F.array_size("embedding"), F.lit(0)).alias("dimension"),
+        squares.alias("squares"),
+    )
+    both = (
+        catalog.select("image_id", F.col("content_sha256").alias("wanted_sha256"), F.lit(True).alias("in_catalog"))
+        .join(stored, "image_id", "full_outer")
+        .join(refused.select("image_id", F.lit(True).alias("refused")).distinct(), "image_id", "left")
+    )
+    finite = F.expr("squares IS NOT NULL AND NOT isnan(squares) AND squares < double('Infinity')")
+    state = F.expr(
+        "CASE WHEN has_vector IS NULL THEN if(refused, 'quarantined', 'missing') WHEN in_catalog IS NULL "
+        "THEN 'left over' WHEN NOT stored_sha256 <=> wanted_sha256 THEN 'stale' ELSE 'current' END"
+    )
+    return both.select(
+        "image_id",
+        state.alias("state"),
+        "dimension",
+        F.when(F.col("has_vector"), finite).alias("finite"),
+        F.when(finite, F.sqrt("squares")).alias("norm"),
+        F.when(F.col("in_catalog"), (state == "quarantined").cast("int")).alias("in_quarantine"),
+    )
+
+
+# ---- the metrics ----
+
+
+def gate_metrics(
+    settings: Settings, dataset: str, encoder: str, encoder_version: str, run_id: str | None = None
+) -> GateResult:
+    """Is the encoder version good enough for ``dataset``, by its newest figures on the catalog as it is now?
+
+    Raises:
+        UserError: it, or what serves, has no such figures yet (the message names the command).
+    """
+    import pandas as pd
+
+    newest = _newest_metrics(settings, dataset, encoder, encoder_version)
+    candidate, chance = _figures(newest, ALL), newest[SHUFFLED]["value"]
+    serving = lake.serving(settings, dataset)
+    compared = None
+    if serving and serving["encoder_version"] == encoder_version:
+        compared = candidate
+    elif serving:
+        compared = _serving_figures(settings, serving, newest[ALL], encoder)
+    checks = decision.decide(candidate, chance, compared, settings.gates)
+    frame = pd.DataFrame({check.name: [check.passed] for check in checks})
+    rules = [
+        _rule(
+            "ExpectColumnValuesToBeInSet",
+            f"{_QUESTIONS[check.name]}: {check.detail}",
+            dict(check.figures),
+            column=check.name,
+            value_set=[True],
+        )
+        for check in checks
+    ]
+    version = serving["encoder_version"] if serving else None
+    return _validate(settings, "metrics", f"{dataset} {encoder}", frame, rules, run_id, version)
+
+
+_QUESTIONS = {"floor": "above the floor", "chance": "above chance", "serving": "no worse than what serves"}
+
+
+def _newest_metrics(settings: Settings, dataset: str, encoder: str, encoder_version: str) -> dict[str, dict[str, Any]]:
+    """The newest rows of the gate's metric, by slice, of one protocol."""
+    relevant, metric = settings.nightly.relevant, settings.gates.metric
+    version = lake.catalog_version(settings, dataset)
+    found = _metrics(settings, dataset, encoder_version, version, relevant)
+    command = _command(encoder, dataset, relevant)
+    if not found:
+        raise UserError(f"no figures of encoder {encoder!r} on the catalog of {dataset!r} as it is now: run {command}")
+    if metric not in {row["metric"] for row in found}:
+        raise unknown("metric for [gates] metric", metric, {row["metric"] for row in found})
+    newest = next(row for row in found if row["metric"] == metric and row["slice"] == ALL)
+    slices = {row["slice"]: row for row in reversed(found) if row["metric"] == metric and _key(row) == _key(newest)}
+    if SHUFFLED not in slices:
+        raise UserError(f"no figures of encoder {encoder!r} on shuffled labels of {dataset!r}: run {command}")
+    return slices
+
+
+def _serving_figures(
+    settings: Settings, serving: dict[str, Any], newest: dict[str, Any], encoder: str
+) -> decision.Figures:
+    dataset, relevant, version = newest["dataset"], newest["relevant"], newest["catalog_version"]
+    rows = _metrics(settings, dataset, serving["encoder_version"], version, relevant)
+    for row in rows:
+        if (row["metric"], row["slice"], _key(row)) == (newest["metric"], ALL, _key(newest)):
+            return _figures({ALL: row}, ALL)
+    splits = (
+        "" if newest["query_split"] == ALL else f" --queries {newest['query_split']} --index {newest['index_split']}"
+    )
+    message = (
+        f"what serves {dataset!r}, {serving['encoder']} ({serving['encoder_version']}), has no figures on the same "
+        f"queries and catalog: run {_command(serving['encoder'], dataset, relevant, splits)}"
+    )
+    if serving["encoder"] == encoder:
+        message += (
+            f"; {encoder!r} names another version by now: give what serves a name of its own in vitrine.toml first, "
+            "or promote with --force and a --reason"
+        )
+    raise UserError(message)
+
+
+def _metrics(
+    settings: Settings, dataset: str, encoder_version: str, catalog_version: str, relevant: str
+) -> list[dict[str, Any]]:
+    """Retrieval figures, newest first."""
+    where = {
+        "dataset": dataset,
+        "encoder_version": encoder_version,
+        "catalog_version": catalog_version,
+        "relevant": relevant,
+        "classifier": "",
+    }
+    condition = " AND ".join(f"{column} = {lake.quote(value)}" for column, value in where.items())
+    return lake.rows(settings, f"SELECT * FROM {METRICS.name} WHERE {condition} ORDER BY computed_at DESC")
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[column] for column in ("query_split", "index_split", "relevant", "seed"))
+
+
+def _figures(slices: dict[str, dict[str, Any]], name: str) -> decision.Figures:
+    row = slices[name]
+    protocol = f"{row['query_split']} against {row['index_split']}, {row['relevant']}"
+    return decision.Figures(row["encoder"], row["encoder_version"], row["metric"], row["value"], protocol)
+
+
+def _command(encoder: str, dataset: str, relevant: str, splits: str = "") -> str:
+    return f"`vitrine evaluate --encoder {encoder} --dataset {dataset}{splits} --relevant {relevant}`"
+
+
+# ---- Great Expectations ----
+
+
+def _read(spark: "SparkSession", settings: Settings, name: str) -> "DataFrame":
+    lake.create_tables(settings)
+    return spark.read.format("delta").load(str(settings.lake / name))
+
+
+@contextlib.contextmanager
+def _persisted(frame: "DataFrame") -> Iterator["DataFrame"]:
+    """Great Expectations asks many small questions: they read a narrow copy, not the tables."""
+    from pyspark import StorageLevel
+
+    kept = frame.persist(StorageLevel.DISK_ONLY)
+    try:
+        yield kept
+    finally:
+        kept.unpersist()
+
+
+def _validate(
+    settings: Settings,
+    gate: str,
+    subject: str,
+    frame: Any,
+    rules: list[_Rule],
+    run_id: str | None,
+    serving_version: str | None = None,
+) -> GateResult:
+    """Ask every rule of ``frame`` (pandas or Spark) and write the Data Docs; no other gate runs meanwhile."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read at import
+    from filelock import FileLock
+
+    (settings.home / "gx").mkdir(parents=True, exist_ok=True)
+    # Standard output belongs to --json.
+    with contextlib.redirect_stdout(sys.stderr), FileLock(settings.home / "gx" / "lock"):
+        results = _ask(settings, f"{gate} {subject}", frame, rules, run_id or subject)
+    checks = [_check(rule, result) for rule, result in zip(rules, results, strict=True)]
+    index = settings.reports / "data_docs" / "index.html"
+    return GateResult(gate, all(check["success"] for check in checks), checks, index, serving_version)
+
+
+def _ask(settings: Settings, name: str, frame: Any, rules: list[_Rule], run_id: str) -> list[dict[str, Any]]:
+    """The results in the order of ``rules``."""
+    import great_expectations as gx
+    import pandas as pd
+    from great_expectations import expectations
+    from great_expectations.core import RunIdentifier
+
+    context = gx.get_context(mode="ephemeral", project_config=_context_config(settings))
+    on_pandas = isinstance(frame, pd.DataFrame)
+    source = (
+        context.data_sources.add_pandas("lake") if on_pandas else context.data_sources.add_spark("lake", persist=False)
+    )
+    batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("now")
+    (settings.home / "gx" / "suites" / f"{name}.json").unlink(missing_ok=True)  # a killed run may have left a part
+    suite = context.suites.add(gx.ExpectationSuite(name))
+    for number, rule in enumerate(rules):
+        kind = getattr(expectations, rule.kind)
+        suite.add_expectation(kind(description=rule.text, meta={"rule": number}, **rule.arguments))
+    definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
+    form: dict[str, Any] = {"result_format": "SUMMARY", "partial_unexpected_count": EXAMPLES}
+    if not on_pandas:
+        form["unexpected_index_column_names"] = ["image_id"]
+    run = RunIdentifier(run_name=run_id)
+    outcome = definition.run(batch_parameters={"dataframe": frame}, result_format=form, run_id=run)
+    keys = [key for key in context.validation_results_store.list_keys() if key.run_id == run]
+    context.build_data_docs(resource_identifiers=[*keys, *context.expectations_store.list_keys()])
+    results = [result.to_json_dict() for result in outcome.results]
+    return sorted(results, key=lambda result: result["expectation_config"]["meta"]["rule"])
+
+
+def _context_config(settings: Settings) -> Any:
+    from great_expectations.data_context.types.base import DataContextConfig, ProgressBarsConfig
+
+    def files(folder: Path) -> dict[str, Any]:
+        return {
+            "class_name": "TupleFilesystemStoreBackend",
+            "base_directory": str(folder),
+            "suppress_store_backend_id": True,
+        }
+
+    memory = {"class_name": "InMemoryStoreBackend"}
+    home = settings.home / "gx"
+    return DataContextConfig(
+        config_version=4,
+        analytics_enabled=False,
+        progress_bars=ProgressBarsConfig(globally=False),
+        expectations_store_name="suites",
+        validation_results_store_name="results",
+        checkpoint_store_name="checkpoints",
+        stores={
+            "suites": {"class_name": "ExpectationsStore", "store_backend": files(home / "suites")},
+            "results": {"class_name": "ValidationResultsStore", "store_backend": files(home / "results")},
+            "checkpoints": {"class_name": "CheckpointStore", "store_backend": memory},
+            "validation_definition_store": {"class_name": "ValidationDefinitionStore", "store_backend": memory},
+        },
+        data_docs_sites={
+            "data_docs": {
+                "class_name": "SiteBuilder",
+                "show_how_to_buttons": False,
+                "store_backend": files(settings.reports / "data_docs"),
+                "site_index_builder": {"class_name": "DefaultSiteIndexBuilder", "validation_results_limit": PAGES},
+                "site_section_builders": {"profiling": "None"},
+            }
+        },
+    )
+
+
+def _check(rule: _Rule, result: dict[str, Any]) -> dict[str, Any]:
+    raised = result.get("exception_info") or {}
+    faults = [raised] if "raised_exception" in raised else list(raised.values())
+    for fault in faults:
+        if fault["raised_exception"]:
+            raise VitrineError(f"expectation {rule.text!r} could not be asked: {fault['exception_message']}")
+    found = result.get("result") or {}
+    figures = dict(rule.figures)
+    if not figures.keys() & {"quarantined", "value", "skipped"}:  # else it knew all its figures beforehand
+        if "unexpected_count" in found:
+            figures |= {"checked": found["element_count"], "unexpected": found["unexpected_count"]}
+            if found.get("partial_unexpected_index_list"):
+                figures["examples"] = found["partial_unexpected_index_list"]
+        else:
+            figures["observed"] = found.get("observed_value")
+    return {"expectation": rule.text, "success": bool(result["success"]), "figures": figures}

@@ -1,0 +1,375 @@
+"""The gates with real Great Expectations on real Spark and Delta: good data passes, each fault is named."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from evaluation.expectations import GateResult, run_gate
+from spark_jobs.session import build_session
+from vitrine import lake
+from vitrine.errors import GateRefused, UserError
+from vitrine.settings import Settings, load_settings
+from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, METRICS, PROMOTIONS, QUARANTINE
+
+VERSION, OTHER = "0123456789abcdef", "fedcba9876543210"
+DIM = 4
+Row = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VITRINE_HOME", str(tmp_path_factory.mktemp("spark") / "home"))
+        patch.setenv("VITRINE_SPARK__MASTER", "local[1]")
+        session = build_session(load_settings(tmp_path_factory.mktemp("root")), "gates")
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("VITRINE_HOME", str(tmp_path / "home"))
+    return load_settings(tmp_path)
+
+
+def catalog(count: int = 20, dataset: str = "shop") -> list[Row]:
+    time = lake.now()
+    return [
+        {"image_id": f'{dataset}/{n} \'"\né.jpg', "dataset": dataset, "product_id": f"{dataset}/p{n // 4}"}
+        | {"uri": "u", "size": 10, "width": 1, "height": 1, "content_sha256": f"{n:064x}"}
+        | dict.fromkeys(("modified_at", "content_seen_at", "updated_at"), time)
+        for n in range(count)
+    ]
+
+
+def vectors(photos: list[Row], version: str = VERSION) -> list[Row]:
+    time = lake.now()
+    made = {"encoder": "e", "encoder_version": version, "event_timestamp": time, "created_timestamp": time}
+    kept = ("image_id", "dataset", "product_id", "content_sha256")
+    return [
+        {name: photo[name] for name in kept} | made | {"embedding": [0.5, -0.5, 0.5, 0.5 * (-1) ** n]}
+        for n, photo in enumerate(photos)
+    ]
+
+
+def quarantined(ids: list[str], stage: str, encoder: str = "") -> list[Row]:
+    time = lake.now()
+    row = {"dataset": "shop", "stage": stage, "encoder": encoder, "uri": "u", "code": "c", "reason": "r"}
+    return [row | {"image_id": image_id, "first_seen": time, "last_seen": time} for image_id in ids]
+
+
+def fill(settings: Settings, photos: list[Row], embedded: list[Row] | None = None) -> None:
+    """A lake with these photos, their labels, and vectors; another data set's beside them."""
+    others = catalog(3, "other")
+    lake.append(settings, CATALOG, photos + others)
+    label = ("image_id", "dataset", "product_id")
+    lake.append(settings, LABELS, [{k: p[k] for k in label} | {"valid_from": lake.now()} for p in photos + others])
+    if embedded is not None:
+        known = {"encoder": "e", "state": "nightly", "backbone": "b", "family": "f", "strategy": "pretrained"}
+        known |= {"weights_uri": "", "licence": "", "created_at": lake.now()}
+        lake.append(settings, ENCODERS, [known | {"encoder_version": VERSION, "dim": DIM}])
+        lake.append(settings, EMBEDDINGS, embedded + vectors(photos[:1], OTHER))
+
+
+def run_rows(settings: Settings) -> list[Row]:
+    found = lake.rows(settings, "SELECT * FROM runs ORDER BY started_at")
+    return [row | {"figures": json.loads(row["figures"])} for row in found]
+
+
+def refused(settings: Settings, spark: Any, gate: str, *names: str) -> str:
+    """The gate refuses with one message that names exactly the expectations that begin with ``names``."""
+    subject = ("shop",) if gate == "catalog" else ("shop", "e", VERSION)
+    with pytest.raises(GateRefused) as error:
+        run_gate(settings, gate, *subject, spark=spark)
+    row = run_rows(settings)[-1]
+    failed = [check["expectation"] for check in row["figures"]["failed"]]
+    assert (row["state"], row["verb"], len(failed)) == ("refused", "gate", len(names)), failed
+    for name, text in zip(names, failed, strict=True):
+        assert text.startswith(name)
+        assert name in str(error.value)
+    assert "\n" not in str(error.value)
+    assert Path(row["figures"]["data_docs"]).is_file()
+    return str(error.value)
+
+
+# ---- catalog ----
+
+
+def test_a_good_catalog_passes(settings: Settings, spark: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    photos = catalog()
+    fill(settings, photos)
+    lake.append(settings, QUARANTINE, quarantined(["shop/bad"], "ingest") + quarantined(["x"] * 9, "embed", "e"))
+    capfd.readouterr()
+    result = run_gate(settings, "catalog", "shop", spark=spark)
+    assert capfd.readouterr().out == ""
+    assert isinstance(result, GateResult)
+    assert result.success and not result.failed and len(result.checks) == 9
+    (row,) = run_rows(settings)
+    assert (row["state"], row["dataset"], row["encoder_version"]) == ("done", "shop", None)
+    assert row["catalog_version"] == lake.catalog_version(settings, "shop")
+    assert row["figures"]["gate"] == "catalog" and row["figures"]["success"] is True
+    assert result.checks[-1]["figures"] == {
+        "quarantined": 1,
+        "catalog": 20,
+        "share": 1 / 21,
+        "max_quarantine_share": 0.05,
+    }
+    page = result.data_docs.read_text()
+    assert row["run_id"] in page
+    assert result.data_docs == settings.reports / "data_docs" / "index.html"
+
+
+def test_a_catalog_that_is_empty_or_all_unreadable(settings: Settings, spark: Any) -> None:
+    lake.append(settings, QUARANTINE, quarantined(["shop/a", "shop/b"], "ingest"))
+    message = refused(settings, spark, "catalog", "the catalog is not empty", "at most 5.0% of the photos")
+    assert "quarantined 2, catalog 0, share 1" in message
+
+
+def test_too_many_photos_in_quarantine(settings: Settings, spark: Any) -> None:
+    fill(settings, catalog(19))
+    lake.append(settings, QUARANTINE, quarantined(["shop/a"], "ingest"))
+    run_gate(settings, "catalog", "shop", spark=spark)  # 1 of 20: the threshold itself passes
+    lake.append(settings, QUARANTINE, quarantined(["shop/b"], "ingest"))
+    message = refused(settings, spark, "catalog", "at most 5.0% of the photos are in quarantine")
+    assert "quarantined 2, catalog 19, share 0.09524, max_quarantine_share 0.05" in message
+
+
+def _spoil_key(photos: list[Row]) -> None:
+    photos[1]["image_id"] = photos[0]["image_id"]
+
+
+def _spoil_hash(photos: list[Row]) -> None:
+    photos[2]["content_sha256"] = "0" * 63 + "g"
+
+
+def _spoil_sizes(photos: list[Row]) -> None:
+    photos[0]["width"] = photos[1]["height"] = photos[2]["size"] = 0
+
+
+def _spoil_product(photos: list[Row]) -> None:
+    photos[0]["product_id"], photos[1]["product_id"] = "shop/ ", ""
+
+
+@pytest.mark.parametrize(
+    ("spoil", "names"),
+    [
+        (_spoil_key, ("image_id is unique",)),
+        (_spoil_hash, ("content_sha256 is 64 hex",)),
+        (_spoil_sizes, ("width is at", "height is at", "size is at")),
+        (_spoil_product, ("every photo has a product_id",)),
+    ],
+)
+def test_each_fault_of_a_catalog_is_named(
+    settings: Settings, spark: Any, spoil: Callable[[list[Row]], None], names: tuple[str, ...]
+) -> None:
+    photos = catalog()
+    spoil(photos)
+    fill(settings, photos)
+    assert "shop/" in refused(settings, spark, "catalog", *names)
+
+
+def test_null_labels(settings: Settings, spark: Any) -> None:
+    """As another writer could leave them, who does not know that the column takes no null."""
+    photos = catalog()
+    fill(settings, photos)
+    path = str(CATALOG.path(settings))
+    there = lake.query(settings, "SELECT * FROM catalog")
+    loose = there.drop_columns("product_id").append_column(
+        "product_id", [[None, *there.column("product_id").to_pylist()[1:]]]
+    )
+    write_deltalake(path, loose, mode="overwrite", schema_mode="overwrite", partition_by=["dataset"])
+    DeltaTable(str(LABELS.path(settings))).delete("image_id LIKE 'shop/3 %'")
+    run = refused(settings, spark, "catalog", "every photo has a product_id", "every photo is in the label history")
+    assert run.count("unexpected 1") == 2
+
+
+# ---- embeddings ----
+
+
+def test_good_embeddings_pass(settings: Settings, spark: Any) -> None:
+    photos = catalog(40)
+    fill(settings, photos, vectors(photos[1:]))
+    lake.append(settings, QUARANTINE, quarantined([photos[0]["image_id"]], "embed", "e"))
+    result = run_gate(settings, "embeddings", "shop", "e", VERSION, spark)
+    assert result.success and len(result.checks) == 9
+    (row,) = run_rows(settings)
+    assert (row["state"], row["encoder"], row["encoder_version"]) == ("done", "e", VERSION)
+
+
+def _nan(rows: list[Row]) -> None:
+    rows[0]["embedding"] = [0.5, float("nan"), 0.5, 0.5]
+
+
+def _infinite(rows: list[Row]) -> None:
+    rows[0]["embedding"] = [0.5, 0.5, float("-inf"), 0.5]
+
+
+def _null(rows: list[Row]) -> None:
+    rows[0]["embedding"] = [0.5, None, 0.5, 0.5]
+
+
+def _norm(rows: list[Row]) -> None:
+    rows[0]["embedding"] = [0.5, 0.5, 0.5, 0.504]
+
+
+def _dimension(rows: list[Row]) -> None:
+    rows[0]["embedding"] = [0.6, 0.8, 0.0]
+
+
+def _missing(rows: list[Row]) -> None:
+    del rows[0]
+
+
+def _duplicate(rows: list[Row]) -> None:
+    rows.append(rows[0])
+
+
+def _stale(rows: list[Row]) -> None:
+    rows[0]["content_sha256"] = "f" * 64
+
+
+def _left_over(rows: list[Row]) -> None:
+    rows.append(rows[0] | {"image_id": "shop/gone"})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "name"),
+    [
+        (_nan, "no vector holds NaN, infinity or null"),
+        (_infinite, "no vector holds NaN, infinity or null"),
+        (_null, "no vector holds NaN, infinity or null"),
+        (_norm, "every vector's norm is 1 ± 0.001"),
+        (_dimension, "every vector has 4 dimensions"),
+        (_missing, "no photo lacks its vector"),
+        (_duplicate, "one vector an image and encoder version"),
+        (_stale, "every vector is of its photo's current content"),
+        (_left_over, "no vector is of a photo that left the catalog"),
+    ],
+)
+def test_each_fault_of_embeddings_is_named(
+    settings: Settings, spark: Any, spoil: Callable[[list[Row]], None], name: str
+) -> None:
+    photos = catalog()
+    embedded = vectors(photos)
+    spoil(embedded)
+    fill(settings, photos, embedded)
+    message = refused(settings, spark, "embeddings", name)
+    assert f"unexpected {2 if spoil is _duplicate else 1}, examples" in message
+
+
+def test_an_encoder_that_refuses_many_photos(settings: Settings, spark: Any) -> None:
+    photos = catalog()
+    fill(settings, photos, vectors(photos[2:]))
+    lake.append(settings, QUARANTINE, quarantined([p["image_id"] for p in photos[:2]], "embed", "e"))
+    message = refused(settings, spark, "embeddings", "the encoder put at most 5.0% of the photos in quarantine")
+    assert "max_quarantine_share 0.05, observed 0.1" in message
+
+
+def test_a_quarantined_photo_must_not_keep_an_older_vector(settings: Settings, spark: Any) -> None:
+    photos = catalog(40)
+    embedded = vectors(photos)
+    _stale(embedded)
+    fill(settings, photos, embedded)
+    lake.append(settings, QUARANTINE, quarantined([photos[0]["image_id"]], "embed", "e"))
+    refused(settings, spark, "embeddings", "every vector is of its photo's current content")
+
+
+# ---- metrics ----
+
+
+def measure(settings: Settings, version: str, value: float, chance: float = 0.1, **other: Any) -> None:
+    row = {"encoder_version": version, "encoder": "e" if version == VERSION else "old", "dataset": "shop"}
+    row |= {"catalog_version": lake.catalog_version(settings, "shop"), "query_split": "all", "index_split": "all"}
+    row |= {"relevant": "product_id", "classifier": "", "seed": 0, "metric": "mMP@5", "queries": 20}
+    row |= {"queries_left_out": 0, "index_size": 20, "run_id": "r", "computed_at": lake.now()} | other
+    lake.append(settings, METRICS, [row | {"slice": "all", "value": value}])
+    lake.append(settings, METRICS, [row | {"slice": "shuffled_labels", "value": chance}])
+
+
+def serve(settings: Settings, version: str, encoder: str = "old") -> None:
+    row = {"dataset": "shop", "promoted_at": lake.now(), "encoder": encoder, "encoder_version": version}
+    lake.append(settings, PROMOTIONS, [row | {"catalog_version": "c", "gates": "{}", "forced": False}])
+
+
+def judge(settings: Settings) -> GateResult:
+    return run_gate(settings, "metrics", "shop", "e", VERSION)
+
+
+def test_the_first_promotion_has_to_pass_something(settings: Settings) -> None:
+    fill(settings, catalog())
+    measure(settings, VERSION, 0.6)
+    result = judge(settings)
+    assert [check["figures"] for check in result.checks] == [
+        {"value": 0.6, "min_value": 0.05},
+        {"value": 0.6, "chance": 0.1, "min_above_chance": 0.05},
+        {"skipped": "nothing serves yet"},
+    ]
+    assert result.figures()["serving_version"] is None
+    measure(settings, VERSION, 0.04, 0.02)  # the newest figures count
+    message = refused(settings, None, "metrics", "above the floor", "above chance")
+    assert "0.0400 is below the floor 0.0500" in message
+
+
+def test_not_worse_than_what_serves(settings: Settings) -> None:
+    fill(settings, catalog())
+    measure(settings, VERSION, 0.6)
+    serve(settings, OTHER)
+    measure(settings, OTHER, 0.61)
+    assert judge(settings).figures()["serving_version"] == OTHER
+    measure(settings, OTHER, 0.62)
+    message = refused(settings, None, "metrics", "no worse than what serves")
+    assert f"0.6000 is -0.0200 from 0.6200 of the serving old ({OTHER})" in message
+    serve(settings, VERSION, "e")
+    assert judge(settings).checks[2]["figures"] == {"skipped": "it is what serves"}
+
+
+@pytest.mark.parametrize("other", [{"query_split": "test"}, {"catalog_version": "older"}, {"relevant": "category"}])
+def test_what_serves_needs_figures_of_the_same_kind(settings: Settings, other: Row) -> None:
+    fill(settings, catalog())
+    measure(settings, VERSION, 0.6)
+    serve(settings, OTHER)
+    measure(settings, OTHER, 0.61, **other)
+    with pytest.raises(UserError, match="vitrine evaluate --encoder old --dataset shop --relevant product_id"):
+        judge(settings)
+    assert run_rows(settings)[-1]["state"] == "failed"
+
+
+def test_nothing_measured_on_this_catalog(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(settings, catalog())
+    measure(settings, VERSION, 0.6, catalog_version="older")
+    with pytest.raises(UserError, match="vitrine evaluate --encoder e --dataset shop"):
+        judge(settings)
+    measure(settings, VERSION, 0.6)
+    monkeypatch.setenv("VITRINE_GATES__METRIC", "mMP@6")
+    with pytest.raises(UserError, match="'mMP@6': choose one of mMP@5"):
+        judge(load_settings(settings.root))
+
+
+# ---- the door ----
+
+
+def test_what_cannot_be_asked(settings: Settings) -> None:
+    with pytest.raises(UserError, match="unknown gate 'pearly': choose one of catalog, embeddings, metrics"):
+        run_gate(settings, "pearly", "shop")
+    with pytest.raises(UserError, match="unknown data set 'shop'"):
+        run_gate(settings, "catalog", "shop")
+    fill(settings, catalog())
+    with pytest.raises(UserError, match="name it with --encoder"):
+        run_gate(settings, "metrics", "shop")
+    with pytest.raises(UserError, match="vitrine embed --encoder e --dataset shop"):
+        run_gate(settings, "embeddings", "shop", "e", VERSION, object())  # type: ignore[arg-type]
+
+
+def test_parts_that_a_killed_run_left_spoil_nothing(settings: Settings) -> None:
+    fill(settings, catalog())
+    measure(settings, VERSION, 0.6)
+    first = judge(settings)
+    for path in [*(settings.home / "gx").rglob("*.json"), *first.data_docs.parent.rglob("*.html")]:
+        path.write_text(path.read_text()[:100])
+    index = judge(settings).data_docs.read_text()
+    assert run_rows(settings)[-1]["run_id"] in index
+    assert index.rstrip().endswith("</html>")
