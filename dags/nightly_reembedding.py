@@ -12,11 +12,11 @@ import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from airflow.exceptions import AirflowException, AirflowFailException
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG, TaskGroup
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from vitrine.settings import find_config, load_settings
 from vitrine.spark_conf import spark_conf
@@ -70,6 +70,7 @@ with DAG(
     doc_md=__doc__,
 ) as dag:
     nightly = SETTINGS.nightly
+    relevant = ("--relevant", nightly.relevant)
     report = verb("report", "report", trigger_rule="all_done")
     # The report is written after a refusal too; this leaf is what says that the night as a whole went well.
     night = EmptyOperator(task_id="night_went_well")
@@ -87,7 +88,7 @@ with DAG(
                 embed = spark_verb(f"embed{tail}", "embed", *by, *of)
                 gate_embeddings = spark_verb(f"gate_embeddings{tail}", "gate", "embeddings", *of, *by)
                 index = verb(f"index{tail}", "index", *by, *of)
-                evaluate = verb(f"evaluate{tail}", "evaluate", *by, *of, "--relevant", nightly.relevant)
+                evaluate = verb(f"evaluate{tail}", "evaluate", *by, *of, *relevant, "--with-serving")
                 gate_metrics = verb(f"gate_metrics{tail}", "gate", "metrics", *of, *by)
                 gate_catalog >> embed >> gate_embeddings >> index >> evaluate >> gate_metrics
                 if number == 0:

@@ -22,7 +22,7 @@ from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, METRICS, QUARA
 from vitrine.tracking import record
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 GATES = ("catalog", "embeddings", "metrics")
 EXAMPLES = 3  # rows that a failed expectation names
@@ -148,7 +148,7 @@ def gate_catalog(settings: Settings, dataset: str, spark: "SparkSession", run_id
     counted = {"quarantined": quarantined, "catalog": photos, "share": share, "max_quarantine_share": most}
     rules = [
         _rule("ExpectTableRowCountToBeBetween", "the catalog is not empty", min_value=1),
-        _rule("ExpectColumnValuesToBeUnique", "image_id is unique", column="image_id"),
+        _rule("ExpectColumnValuesToBeInSet", "image_id is unique", column="copies", value_set=[1]),
         _rule("ExpectColumnValuesToNotBeNull", "every photo has a product_id", column="product_id"),
         _rule("ExpectColumnValuesToNotBeNull", "every photo is in the label history", column="labelled"),
         _rule(
@@ -184,6 +184,7 @@ def _catalog_frame(settings: Settings, dataset: str, spark: "SparkSession") -> "
     own = F.when(F.col("product_id").startswith(prefix), F.substr("product_id", F.lit(len(prefix) + 1)))
     return catalog.join(labelled, "image_id", "left").select(
         "image_id",
+        _copies(),
         F.when(F.trim(F.coalesce(own, F.col("product_id"))) != "", F.col("product_id")).alias("product_id"),
         "labelled",
         F.coalesce("content_sha256", F.lit("")).alias("content_sha256"),
@@ -227,7 +228,7 @@ def _embedding_rules(gates: GateSettings, dim: int) -> list[_Rule]:
 
     return [
         _rule("ExpectTableRowCountToBeBetween", "there are photos to embed", min_value=1),
-        _rule("ExpectColumnValuesToBeUnique", "one vector an image and encoder version", column="image_id"),
+        _rule("ExpectColumnValuesToBeInSet", "one vector an image and encoder version", column="copies", value_set=[1]),
         never("missing", "no photo lacks its vector"),
         never("stale", "every vector is of its photo's current content"),
         never("left over", "no vector is of a photo that left the catalog"),
@@ -299,6 +300,7 @@ def _audit_frame(
     )
     return both.select(
         "image_id",
+        _copies(),
         state.alias("state"),
         "dimension",
         F.when(F.col("has_vector"), finite).alias("finite"),
@@ -422,6 +424,14 @@ def _command(encoder: str, dataset: str, relevant: str, splits: str = "") -> str
 def _read(spark: "SparkSession", settings: Settings, name: str) -> "DataFrame":
     lake.create_tables(settings)
     return spark.read.format("delta").load(str(settings.lake / name))
+
+
+def _copies() -> "Column":
+    """How many rows have this row's image_id: counted once, where the join has them together already."""
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
+    return F.count("*").over(Window.partitionBy("image_id")).alias("copies")
 
 
 @contextlib.contextmanager

@@ -57,10 +57,9 @@ def _floor(candidate: Figures, least: float) -> Check:
 def _chance(candidate: Figures, chance: float, margin: float) -> Check:
     value, gain = candidate.value, candidate.value - chance
     passed = gain >= margin - _NOISE
-    said = "at least" if passed else "less than"
     detail = (
-        f"{candidate.metric} {value:.4f} is {gain:+.4f} from chance ({chance:.4f} on shuffled labels): "
-        f"{said} {margin:.4f} above it"
+        f"{candidate.metric} {value:.4f} against {chance:.4f} on shuffled labels: {gain:+.4f}, "
+        f"at least {margin:+.4f} asked"
     )
     return Check("chance", passed, detail, {"value": value, "chance": chance, "min_above_chance": margin})
 
@@ -74,10 +73,9 @@ def _serving(candidate: Figures, serving: Figures | None, most: float) -> Check:
         raise ValueError(f"{candidate} and {serving} do not compare")
     drop = serving.value - candidate.value
     passed = drop <= most + _NOISE
-    said = "at most" if passed else "more than"
     detail = (
-        f"{candidate.metric} {candidate.value:.4f} is {-drop:+.4f} from {serving.value:.4f} of the serving "
-        f"{serving.encoder} ({serving.encoder_version}): {said} {most:.4f} below it"
+        f"{candidate.metric} {candidate.value:.4f} against {serving.value:.4f} of the serving {serving.encoder} "
+        f"({serving.encoder_version}): {-drop:+.4f}, down to {-most:+.4f} allowed"
     )
     figures = {"value": candidate.value, "serving": serving.value, "max_drop": most}
     return Check("serving", passed, detail, figures | {"serving_version": serving.encoder_version})

@@ -139,22 +139,35 @@ def evaluate(
     queries: Annotated[str | None, typer.Option(help="The split that asks.", metavar="SPLIT")] = None,
     index: Annotated[str | None, typer.Option(help="The split that is searched.", metavar="SPLIT")] = None,
     relevant: Annotated[Relevant, typer.Option(help="What counts as found.")] = Relevant.product_id,
+    with_serving: Annotated[
+        bool, typer.Option("--with-serving", help="What serves too, where its figures are missing: for the gate.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Retrieval metrics from Milvus's neighbours. Without splits: the data set's own protocol, else leave-one-out."""
     settings = load_settings()
-    from evaluation.evaluate import evaluate as job
-
+    how = (queries, index, relevant.value)
     results = []
     for name in encoder:
         for chosen in _chosen(settings, dataset):
             asked, version = _version(settings, name)
-            with tracking.record(settings, "evaluate", chosen, asked) as run:
-                figures = job(settings, asked, version, chosen, queries, index, relevant.value, run_id=run.run_id)
-                run.figures.update(figures)
-                run.encoder_version, run.catalog_version = version, run.figures["catalog_version"]
-            results.append({"dataset": chosen, "encoder": asked, **run.figures})
+            results.append(_evaluate_one(settings, asked, version, chosen, how))
+            serves = lake.serving(settings, chosen) if with_serving else None
+            if serves and not lake.evaluated(settings, serves["encoder_version"], results[-1]):
+                results.append(_evaluate_one(settings, serves["encoder"], serves["encoder_version"], chosen, how))
     _show_each("evaluated", results, as_json)
+
+
+def _evaluate_one(
+    settings: Settings, encoder: str, version: str, dataset: str, how: tuple[str | None, str | None, str]
+) -> dict[str, Any]:
+    from evaluation.evaluate import evaluate as job
+
+    with tracking.record(settings, "evaluate", dataset, encoder) as run:
+        run.encoder_version = version
+        run.figures.update(job(settings, encoder, version, dataset, *how, run_id=run.run_id))
+        run.catalog_version = run.figures["catalog_version"]
+    return {"dataset": dataset, "encoder": encoder, **run.figures}
 
 
 @app.command()
@@ -223,6 +236,9 @@ def index(encoder: Encoders, dataset: Datasets = None, as_json: Json = False) ->
                 with tracking.record(settings, "index", chosen, asked) as run:
                     run.encoder_version = version
                     run.figures |= asdict(vectors.sync(chosen, version))
+                    serves = lake.serving(settings, chosen)
+                    if serves and serves["encoder_version"] != version:
+                        vectors.sync(chosen, serves["encoder_version"])
                     run.figures["serving"] = vectors.reconcile(chosen)
                 results.append({"dataset": chosen, "encoder": asked, **run.figures})
     _show_each("indexed", results, as_json)
@@ -262,7 +278,7 @@ def gate(
 
         spark = build_session(settings, f"gate {which.value}")
     result = run_gate(settings, which.value, dataset, name, version, spark)
-    shown = {"gate": which.value, "dataset": dataset, "encoder": name, "success": result.success}
+    shown: dict[str, Any] = {"gate": which.value, "dataset": dataset, "encoder": name, "success": result.success}
     shown |= {"checks": result.checks, "data_docs": str(result.data_docs)}
     _show(f"gate {which.value} passed", shown, as_json)
 

@@ -9,10 +9,12 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import feast.infra.offline_stores.contrib.spark_offline_store.spark_source  # noqa: F401  (see the filter below)
 import pandas as pd
 import pyarrow as pa
 import yaml
@@ -23,6 +25,10 @@ from vitrine import lake
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
+
+# Feast's Spark source calls itself experimental each time that one is made, and sets the filter when it is imported.
+warnings.filterwarnings("ignore", message="The spark data source API", category=RuntimeWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module="feast")
 
 _BATCH = 1000
 _FEATURES = ("embedding", "product_id", "category", "encoder_version")

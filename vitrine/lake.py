@@ -171,6 +171,18 @@ def catalog_version(settings: Settings, dataset: str) -> str:
     return hashlib.sha256(f"{total:032x}/{count}".encode()).hexdigest()[:16]
 
 
+def evaluated(settings: Settings, encoder_version: str, like: dict[str, Any]) -> bool:
+    """Does ``encoder_version`` have retrieval figures for the evaluation that ``like`` (``evaluate --json``) is of?"""
+    same = ("dataset", "catalog_version", "query_split", "index_split", "relevant")
+    where = " AND ".join(f"{name} = {quote(like[name])}" for name in same)
+    found = rows(
+        settings,
+        f"SELECT 1 AS there FROM metrics WHERE encoder_version = {quote(encoder_version)} AND classifier = '' "
+        f"AND {where} LIMIT 1",
+    )
+    return bool(found)
+
+
 def embedded(settings: Settings, dataset: str, encoder_version: str) -> int:
     """How many images of ``dataset`` have a vector of ``encoder_version``."""
     where = f"encoder_version = {quote(encoder_version)} AND dataset = {quote(dataset)}"

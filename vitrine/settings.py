@@ -193,8 +193,12 @@ def load_settings(start: Path | None = None) -> Settings:
     try:
         loaded = _FromHere(root=root)
     except ValidationError as error:
+        # The value of a key that there is none of is not shown: it may be a secret under a misspelled name.
         faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))} = {fault['input']!r}: {fault['msg']}" for fault in error.errors()
+            ".".join(map(str, fault["loc"]))
+            + ("" if fault["type"] == "extra_forbidden" else f" = {fault['input']!r}")
+            + f": {fault['msg']}"
+            for fault in error.errors()
         )
         raise UserError(f"bad settings ({config or 'environment'}): {faults}") from None
     except ValueError as error:  # tomllib's and pydantic-settings' own

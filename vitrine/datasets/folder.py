@@ -39,41 +39,45 @@ def units(settings: Settings, source: str) -> list[str]:
 def photos(unit: str) -> Iterator[Photo]:
     root, split, product = json.loads(unit)
     start = "/".join(part for part in (root, split, product) if part)
-    for path in _remote_files(start) if "://" in root else _local_files(start):
+    for path, refusal in _remote_files(start) if "://" in root else _local_files(start):
         inner = path[len(root) + 1 :]
-        shown = inner.encode("utf-8", "backslashreplace").decode()
         yield Photo(
-            image_id=shown,
-            product_id=product,
-            uri=path.encode("utf-8", "backslashreplace").decode(),
+            image_id=_shown(inner),
+            product_id=_shown(product),
+            uri=_shown(path),
             split={"validation": "val"}.get(split, split) or None,
-            refusal=None if shown == inner else ("bad_name", "the file's name is not UTF-8"),
+            refusal=refusal if _shown(inner) == inner else ("bad_name", "the file's name is not UTF-8"),
         )
+
+
+def _shown(name: str) -> str:
+    """``name`` as text: bytes that are not UTF-8 are spelled out."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _local_folders(root: str, source: str) -> list[str]:
     try:
         with os.scandir(root) as entries:
-            found = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+            return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
     except OSError as error:
         raise UserError(f"cannot list {source!r} ({error.strerror}): layout folder is {ABOUT}") from None
-    return [name for name in found if _is_utf8(name)]
 
 
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+_Found = tuple[str, tuple[str, str] | None]
+"""A path and, where it cannot be read, code and reason."""
 
 
-def _local_files(start: str) -> Iterator[str]:
-    for folder, inner, names in os.walk(start):
+def _local_files(start: str) -> Iterator[_Found]:
+    failed: list[OSError] = []
+    for folder, inner, names in os.walk(start, onerror=failed.append):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         for name in sorted(names):
             if _is_photo(name):
-                yield f"{folder}/{name}"
+                yield f"{folder}/{name}", None
+    for error in failed:  # its photos are not gone: nobody knows
+        if not isinstance(error, FileNotFoundError):
+            why = (error.strerror or type(error).__name__).lower()
+            yield os.fsdecode(error.filename or start), ("unreadable", f"the folder cannot be listed: {why}")
 
 
 def _is_photo(name: str) -> bool:
@@ -91,10 +95,10 @@ def _remote_folders(root: str, source: str) -> list[str]:
     return sorted(info.base_name for info in infos if info.type == fs.FileType.Directory)
 
 
-def _remote_files(start: str) -> Iterator[str]:
+def _remote_files(start: str) -> Iterator[_Found]:
     from pyarrow import fs
 
     system, path = fs.FileSystem.from_uri(start)
     for info in system.get_file_info(fs.FileSelector(path, recursive=True)):
         if info.type == fs.FileType.File and _is_photo(info.base_name):
-            yield start + info.path[len(path) :]
+            yield start + info.path[len(path) :], None

@@ -1,0 +1,31 @@
+# Every target makes its own set-up: scripts/setup.sh says what. Nothing has to be installed by hand but Python and git.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint airflow
+
+# The user's Spark, Python path and environment have no say in this project's.
+unexport SPARK_HOME PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+# The set-up leaves a link where the Java that Spark would take by itself does not fit.
+JAVA = [ ! -e .tools/java ] || export JAVA_HOME="$$PWD/.tools/java";
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: ## what the others need: uv, Java, the environment in .venv, Delta's jars; each target does it by itself
+	@sh scripts/setup.sh
+
+demo: setup ## one whole night on a catalog that it draws itself, then where its report is
+	@$(JAVA) .venv/bin/vitrine demo $(ARGS)
+
+test: lint ## lint, then all tests; make test ARGS="-k gate" hands pytest its arguments
+	@$(JAVA) .venv/bin/python -m pytest $(ARGS)
+
+lint: setup ## format, rules, types, and which package may import which
+	@.venv/bin/ruff format --check
+	@.venv/bin/ruff check
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+airflow: setup ## Airflow's server and UI with the nightly DAG, until Ctrl-C
+	@$(JAVA) .venv/bin/python -m vitrine.airflow_home

@@ -1,0 +1,214 @@
+"""What serves: only what its gates let through, or what somebody forced and said why."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluation import promote as module
+from evaluation.promote import promote, rollback
+from vitrine import lake
+from vitrine.errors import GateRefused, UserError
+from vitrine.settings import Settings, load_settings
+from vitrine.tables import CATALOG, EMBEDDINGS, PROMOTIONS
+from vitrine.tracking import record
+
+ONE, TWO, THREE = "1" * 16, "2" * 16, "3" * 16
+Row = dict[str, Any]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("VITRINE_HOME", str(tmp_path / "home"))
+    settings = load_settings(tmp_path)
+    add_photo(settings, "shop/a")
+    for version in (ONE, TWO, THREE):
+        embed(settings, version)
+    return settings
+
+
+def add_photo(settings: Settings, image_id: str) -> None:
+    row = {"image_id": image_id, "dataset": "shop", "product_id": "shop/p", "uri": "u", "content_sha256": "0" * 64}
+    row |= {"size": 1, "width": 1, "height": 1}
+    times = dict.fromkeys(("modified_at", "content_seen_at", "updated_at"), lake.now())
+    lake.append(settings, CATALOG, [row | times])
+
+
+def embed(settings: Settings, version: str) -> None:
+    row = {"image_id": "shop/a", "dataset": "shop", "product_id": "shop/p", "content_sha256": "0" * 64}
+    row |= {"encoder": f"e{version[0]}", "encoder_version": version, "embedding": [1.0]}
+    lake.append(settings, EMBEDDINGS, [row | dict.fromkeys(("event_timestamp", "created_timestamp"), lake.now())])
+
+
+def say(settings: Settings, gate: str, version: str, state: str = "done", **other: Any) -> None:
+    """A run of a gate, as ``run_gate`` leaves it."""
+    serving = lake.serving(settings, "shop")
+    with record(settings, "gate", "shop", None if gate == "catalog" else "e") as run:
+        run.encoder_version = None if gate == "catalog" else version
+        run.catalog_version = lake.catalog_version(settings, "shop")
+        run.figures = {"gate": gate, "success": state == "done", "checks": [], "failed": []}
+        run.figures["serving_version"] = serving and serving["encoder_version"]
+        run.figures |= other
+        if state == "refused":
+            run.figures["failed"] = [{"expectation": "every vector's norm is 1", "figures": {"unexpected": 1}}]
+    if state == "refused":  # record() tells the state by the exception
+        table = lake.query(settings, f"SELECT * FROM runs WHERE run_id = '{run.run_id}'")
+        row = table.to_pylist()[0] | {"state": state, "run_id": "x" + run.run_id, "started_at": lake.now()}
+        lake.append(settings, lake.TABLES["runs"], [row])
+
+
+def pass_gates(settings: Settings, version: str) -> None:
+    for gate in module.GATES:
+        say(settings, gate, version)
+
+
+def serve(settings: Settings, version: str) -> dict[str, Any]:
+    pass_gates(settings, version)
+    return promote(settings, "shop", f"e{version[0]}", version)
+
+
+def history(settings: Settings) -> list[Row]:
+    return lake.rows(settings, "SELECT * FROM promotions ORDER BY promoted_at")
+
+
+def serving(settings: Settings) -> str:
+    return str((lake.serving(settings, "shop") or {})["encoder_version"])
+
+
+def test_a_version_serves_once_its_gates_passed(settings: Settings) -> None:
+    said = {"promoted": True, "dataset": "shop", "encoder": "e1", "encoder_version": ONE}
+    assert serve(settings, ONE) == said | {"previous_version": None, "forced": False}
+    (row,) = history(settings)
+    assert row["catalog_version"] == lake.catalog_version(settings, "shop")
+    assert (row["forced"], row["reason"], row["previous_version"]) == (False, None, None)
+    gates = json.loads(row["gates"])
+    assert list(gates) == ["catalog", "embeddings", "metrics"]
+    assert {gate["state"] for gate in gates.values()} == {"done"}
+    again = promote(settings, "shop", "e1", ONE)
+    assert again == said | {"promoted": False, "previous_version": ONE, "forced": False}
+    assert len(history(settings)) == 1
+    assert serve(settings, TWO)["previous_version"] == ONE
+    assert [row["previous_version"] for row in history(settings)] == [None, ONE]
+
+
+def test_no_gate_was_asked(settings: Settings) -> None:
+    with pytest.raises(GateRefused) as error:
+        promote(settings, "shop", "e1", ONE)
+    for gate, command in {"catalog": "", "embeddings": " --encoder e1", "metrics": " --encoder e1"}.items():
+        said = f"gate {gate} has not been asked: run `vitrine gate {gate} --dataset shop{command}`"
+        assert said in str(error.value)
+    assert not history(settings)
+
+
+def test_another_versions_gates_do_not_count(settings: Settings) -> None:
+    pass_gates(settings, TWO)
+    with pytest.raises(GateRefused) as error:
+        promote(settings, "shop", "e1", ONE)
+    assert "gate catalog" not in str(error.value)
+    assert "gate embeddings has not been asked" in str(error.value)
+
+
+def test_the_newest_run_of_a_gate_counts(settings: Settings) -> None:
+    pass_gates(settings, ONE)
+    say(settings, "embeddings", ONE, "refused")
+    with pytest.raises(GateRefused, match=r"gate embeddings refused \(every vector's norm is 1\)"):
+        promote(settings, "shop", "e1", ONE)
+    with pytest.raises(RuntimeError), record(settings, "gate", "shop", "e1") as run:
+        run.encoder_version, run.figures = ONE, {"gate": "embeddings"}
+        raise RuntimeError("the disk is full")
+    with pytest.raises(GateRefused, match=r"gate embeddings did not end \(RuntimeError: the disk is full\)"):
+        promote(settings, "shop", "e1", ONE)
+    say(settings, "embeddings", ONE)
+    assert promote(settings, "shop", "e1", ONE)["promoted"]
+
+
+def test_gates_of_an_older_catalog_are_out_of_date(settings: Settings) -> None:
+    pass_gates(settings, ONE)
+    add_photo(settings, "shop/b")
+    say(settings, "catalog", ONE)
+    with pytest.raises(GateRefused) as error:
+        promote(settings, "shop", "e1", ONE)
+    assert str(error.value).count("is out of date, the catalog has changed since") == 2
+    assert "gate catalog" not in str(error.value)
+
+
+def test_metrics_were_compared_with_what_serves_no_more(settings: Settings) -> None:
+    serve(settings, ONE)
+    pass_gates(settings, TWO)
+    serve(settings, THREE)
+    with pytest.raises(GateRefused, match="gate metrics is out of date, it compared with another version"):
+        promote(settings, "shop", "e2", TWO)
+    assert serving(settings) == THREE
+
+
+def test_force_says_why(settings: Settings) -> None:
+    say(settings, "catalog", ONE)
+    for force, reason in ((True, None), (True, "  "), (False, "because")):
+        with pytest.raises(UserError, match="--force needs a --reason"):
+            promote(settings, "shop", "e1", ONE, force=force, reason=reason)
+    assert promote(settings, "shop", "e1", ONE, force=True, reason="the boss said")["forced"]
+    (row,) = history(settings)
+    assert (row["forced"], row["reason"]) == (True, "the boss said")
+    gates = json.loads(row["gates"])
+    assert gates["catalog"]["problem"] is None
+    assert "has not been asked" in gates["metrics"]["problem"]
+
+
+def test_nothing_to_serve(settings: Settings) -> None:
+    with pytest.raises(UserError, match="unknown data set 'shed': choose one of shop"):
+        promote(settings, "shed", "e1", ONE)
+    with pytest.raises(UserError, match="vitrine embed --encoder e4 --dataset shop"):
+        promote(settings, "shop", "e4", "4" * 16, force=True, reason="in a hurry")
+    assert not history(settings)
+
+
+def test_a_clock_that_was_set_back(settings: Settings) -> None:
+    row = {"dataset": "shop", "promoted_at": lake.now() + timedelta(days=1), "encoder": "e1", "encoder_version": ONE}
+    lake.append(settings, PROMOTIONS, [row | {"catalog_version": "c", "gates": "{}", "forced": False}])
+    serve(settings, TWO)
+    assert serving(settings) == TWO
+    assert rollback(settings, "shop")["promoted"]
+    assert serving(settings) == ONE
+
+
+def test_rollback_goes_back_step_by_step(settings: Settings) -> None:
+    with pytest.raises(UserError, match="nothing serves"):
+        rollback(settings, "shop")
+    serve(settings, ONE)
+    with pytest.raises(UserError, match=f"only e1 .{ONE}. ever served"):
+        rollback(settings, "shop")
+    for version in (TWO, THREE):
+        serve(settings, version)
+    expected = {"promoted": True, "dataset": "shop", "encoder": "e2", "encoder_version": TWO}
+    assert rollback(settings, "shop") == expected | {"previous_version": THREE, "forced": False}
+    assert history(settings)[-1]["reason"] == "rollback"
+    assert rollback(settings, "shop")["encoder_version"] == ONE
+    with pytest.raises(UserError, match="no version before the current one"):
+        rollback(settings, "shop")
+    serve(settings, THREE)
+    assert rollback(settings, "shop")["encoder_version"] == ONE
+
+
+def test_a_night_does_not_undo_a_rollback(settings: Settings) -> None:
+    serve(settings, ONE)
+    serve(settings, TWO)
+    rollback(settings, "shop")
+    pass_gates(settings, TWO)
+    assert not promote(settings, "shop", "e2", TWO, if_new=True)["promoted"]
+    assert serving(settings) == ONE
+    assert promote(settings, "shop", "e2", TWO)["promoted"]
+    pass_gates(settings, THREE)
+    assert promote(settings, "shop", "e3", THREE, if_new=True)["promoted"]
+
+
+def test_rollback_needs_vectors(settings: Settings) -> None:
+    from deltalake import DeltaTable
+
+    serve(settings, ONE)
+    serve(settings, TWO)
+    DeltaTable(str(EMBEDDINGS.path(settings))).delete(f"encoder_version = '{ONE}'")
+    with pytest.raises(UserError, match=f"cannot be rolled back to e1 .{ONE}.: it has no vectors any more"):
+        rollback(settings, "shop")
+    assert serving(settings) == TWO

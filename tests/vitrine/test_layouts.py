@@ -1,0 +1,179 @@
+"""vitrine.datasets: what each layout finds in a source, without Spark."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vitrine.datasets import folder, generated, grocery_store
+from vitrine.datasets.layouts import Photo, registry
+from vitrine.errors import UserError
+from vitrine.settings import Settings
+
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+HOSTILE = ["it's.jpg", 'say "x".jpg', "line\nbreak.jpg", "ünï 💡.jpg", "a..jpg", "a..b.jpg", "100%25.jpg", "-rf.jpg"]
+HOSTILE += ["back\\slash.jpg", " lead.jpg", "file:x.jpg", "s3:x.jpg", "#1?.jpg", "{a}[b]*.jpg", "no suffix"]
+
+
+def photos_of(layout, settings: Settings, source: str) -> list[Photo]:
+    return [photo for unit in layout.units(settings, source) for photo in layout.photos(unit)]
+
+
+def put(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return root
+
+
+def test_every_layout_says_what_it_is():
+    for name, layout in registry().items():
+        assert layout is None or (layout.ABOUT and callable(layout.units) and callable(layout.photos)), name
+
+
+def test_a_folder_is_read_by_product(settings: Settings, tmp_path: Path):
+    root = put(tmp_path / "shop", "mug/1.jpg", "mug/side/2.PNG", "lamp/1", "loose.jpg", ".git/1.jpg")
+    put(root, "mug/.hidden.jpg", "mug/notes.txt", "mug/labels.JSON", "mug/.cache/1.jpg", "lamp/Thumbs.db")
+    (root / "empty").mkdir()
+    found = photos_of(folder, settings, "shop")  # relative paths start at the settings' root
+    assert [(p.image_id, p.product_id, p.split, p.uri) for p in found] == [
+        ("lamp/1", "lamp", None, f"{root}/lamp/1"),
+        ("mug/1.jpg", "mug", None, f"{root}/mug/1.jpg"),
+        ("mug/side/2.PNG", "mug", None, f"{root}/mug/side/2.PNG"),
+    ]
+
+
+def test_a_first_level_of_split_names_alone_is_one_of_splits(settings: Settings, tmp_path: Path):
+    root = put(tmp_path / "shop", "train/mug/1.jpg", "validation/mug/1.jpg", "test/lamp/1.jpg")
+    found = photos_of(folder, settings, str(root))
+    assert {(p.image_id, p.product_id, p.split) for p in found} == {
+        ("train/mug/1.jpg", "mug", "train"),
+        ("validation/mug/1.jpg", "mug", "val"),
+        ("test/lamp/1.jpg", "lamp", "test"),
+    }
+    put(root, "test tube/1.jpg")  # a product: then train is one too
+    assert {p.split for p in photos_of(folder, settings, str(root))} == {None}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_are_names(settings: Settings, tmp_path: Path, name: str):
+    root = put(tmp_path / "shop", f"mug/{name}", f"{name}/1.jpg")
+    found = {p.image_id: p for p in photos_of(folder, settings, str(root))}
+    assert set(found) == {f"mug/{name}", f"{name}/1.jpg"}
+    assert found[f"{name}/1.jpg"].product_id == name
+    assert all(p.refusal is None and Path(p.uri).read_bytes() == b"x" for p in found.values())
+
+
+def test_names_that_are_no_text_are_refused_and_not_lost(settings: Settings, tmp_path: Path):
+    root = put(tmp_path / "shop", "mug/1.jpg")
+    (root / "mug" / os.fsdecode(b"bad\xff.jpg")).write_bytes(b"x")
+    (root / os.fsdecode(b"bad\xfe")).mkdir()
+    (root / os.fsdecode(b"bad\xfe") / "1.jpg").write_bytes(b"x")
+    found = {p.image_id: p for p in photos_of(folder, settings, str(root))}
+    assert {name: p.refusal and p.refusal[0] for name, p in found.items()} == {
+        "mug/1.jpg": None,
+        "mug/bad\\udcff.jpg": "bad_name",
+        "bad\\udcfe/1.jpg": "bad_name",
+    }
+    for photo in found.values():
+        json.dumps([photo.image_id, photo.product_id, photo.uri], ensure_ascii=False).encode()  # text, all of it
+
+
+def test_a_folder_that_cannot_be_listed_is_refused_and_not_lost(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root = put(tmp_path / "shop", "mug/1.jpg", "mug/side/2.jpg", "lamp/1.jpg")
+    units = folder.units(settings, str(root))
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("side"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = {p.image_id: p.refusal for unit in units for p in folder.photos(unit)}
+    assert found.pop("mug/side") == ("unreadable", "the folder cannot be listed: permission denied")
+    assert found == {"mug/1.jpg": None, "lamp/1.jpg": None}
+
+
+@pytest.mark.parametrize("make", [None, "empty", "loose", "file"])
+def test_a_folder_without_products(settings: Settings, tmp_path: Path, make: str | None):
+    root = tmp_path / "shop"
+    if make == "empty":
+        root.mkdir()
+    elif make == "loose":
+        put(root, "1.jpg")
+    elif make == "file":
+        put(tmp_path, "shop")
+    with pytest.raises(UserError, match=r"ROOT/\[SPLIT/\]PRODUCT/PHOTO") as caught:
+        folder.units(settings, str(root))
+    assert str(root) in str(caught.value)
+
+
+def test_a_remote_folder_is_read_the_same_way(settings: Settings, tmp_path: Path):
+    root = put(tmp_path / "shop", "train/mug/1 x.jpg", "test/mug/.hidden.jpg", "test/mug/a/2.jpg", "test/mug/n.txt")
+    found = photos_of(folder, settings, f"file://{root}")
+    assert {(p.image_id, p.product_id, p.split) for p in found} == {
+        ("train/mug/1 x.jpg", "mug", "train"),
+        ("test/mug/a/2.jpg", "mug", "test"),
+    }
+    with pytest.raises(UserError, match="cannot list 'file:///nowhere"):
+        folder.units(settings, "file:///nowhere/at/all")
+
+
+@pytest.mark.parametrize("source", ["", "40", "40x", "x12", "0x3", "3x0", "-1x2", "3X4", "3x4:", "3x4:a", "3.5x2"])
+def test_generated_refuses_what_is_no_size(settings: Settings, source: str):
+    with pytest.raises(UserError, match="PRODUCTSxPHOTOS") as caught:
+        generated.units(settings, source)
+    assert repr(source) in str(caught.value)
+
+
+def test_generated_grows_and_keeps_what_it_drew(settings: Settings):
+    small = photos_of(generated, settings, "2x2")
+    before = {p.image_id: (Path(p.uri).read_bytes(), Path(p.uri).stat().st_mtime_ns) for p in small}
+    assert len(before) == 4 and len({p.product_id for p in small}) == 2 and all(p.category for p in small)
+    large = photos_of(generated, settings, "3x3")
+    assert len({p.image_id for p in large}) == 9
+    assert {p.image_id: (Path(p.uri).read_bytes(), Path(p.uri).stat().st_mtime_ns) for p in small} == before
+    other = photos_of(generated, settings, "2x2:1")
+    assert {p.uri for p in other}.isdisjoint(p.uri for p in large)
+    with Image.open(small[0].uri) as image:
+        assert image.format == "JPEG"
+    drawn = generated.photos(generated.units(settings, "2x2")[0])
+    Path(small[0].uri).unlink()
+    assert Path(next(drawn).uri).read_bytes() == before[small[0].image_id][0]
+
+
+def test_generated_units_cover_each_product_once(settings: Settings):
+    for source, products in (("1x1", 1), ("250x1", 250), ("7x500", 7), ("121x60", 121)):
+        spans = [json.loads(unit)[3:5] for unit in generated.units(settings, source)]
+        assert [n for first, last in spans for n in range(first, last)] == list(range(products))
+
+
+def test_grocery_store_refuses_what_is_not_as_published(settings: Settings, tmp_path: Path):
+    root = tmp_path / "grocery"
+    root.mkdir()
+    with pytest.raises(UserError, match=r"no classes\.csv, train\.txt, val\.txt, test\.txt in"):
+        grocery_store.units(settings, str(root))
+    (root / "classes.csv").write_text("Class Name,Class ID,Coarse Class Name,Coarse Class ID\nGala,0,Apple,0\n")
+    for split in ("train", "val", "test"):
+        (root / f"{split}.txt").write_text(f"{split}/Fruit/Apple/Gala/1.jpg, 0, 0\n")
+    with pytest.raises(UserError, match=r"has .*1 classes.*published has \{'train': 2640.* and 81"):
+        grocery_store.units(settings, str(root))
+    (root / "val.txt").write_text("no commas\n")
+    with pytest.raises(UserError, match=r"val\.txt line 1"):
+        grocery_store.units(settings, str(root))
+
+
+@pytest.mark.skipif(not (SHARED / "data" / "grocery_store").is_dir(), reason="the data set is not here")
+def test_grocery_store_as_published(settings: Settings):
+    found = photos_of(grocery_store, settings, str(SHARED / "data" / "grocery_store"))
+    counts = {split: sum(p.split == split for p in found) for split in ("train", "val", "test")}
+    assert counts == {"train": 2640, "val": 296, "test": 2485}
+    assert len({p.product_id for p in found}) == 81 and len({p.category for p in found}) == 43
+    assert len({p.image_id for p in found}) == len(found)
+    assert all(Path(p.uri).is_file() for p in found[::100])

@@ -1,0 +1,128 @@
+"""vitrine.settings: where a value comes from, and what a wrong one is told."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from vitrine.errors import UserError
+from vitrine.settings import check_name, find_config, load_settings
+
+
+def write(folder: Path, text: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vitrine.toml").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("good", ["shop", "a", "dinov2_vitb14", "dinov2_vitb14__top__grocery_store", "a" * 48])
+def test_names_that_may_be_part_of_keys_and_paths(good: str):
+    assert check_name(good) == good
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "Shop", "a/b", "..", "a b", "1a", "_a", "a_", "a___b", "a-b", "a'b", "a\n", "ä", "a.b", "a" * 49]
+)
+def test_other_names_are_refused_with_the_rule(bad: str):
+    with pytest.raises(UserError) as caught:
+        check_name(bad, "data set")
+    assert f"bad data set {bad!r}" in str(caught.value) and "lower-case letters" in str(caught.value)
+
+
+def test_the_nearest_file_upwards_sets_the_root_and_the_home(tmp_path: Path):
+    write(tmp_path, '[encoders.small]\nbackbone = "torchvision/squeezenet1_0"\n')
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    found = load_settings(inner)
+    assert (found.root, found.home, found.lake) == (tmp_path, tmp_path / ".vitrine", tmp_path / ".vitrine" / "lake")
+    assert found.encoders["small"].backbone == "torchvision/squeezenet1_0"
+    write(tmp_path / "a", "")
+    assert load_settings(inner).root == tmp_path / "a"
+
+
+def test_without_a_file_everything_starts_here(tmp_path: Path):
+    if find_config(tmp_path):
+        pytest.skip("there is a vitrine.toml above the temporary folder")
+    assert load_settings(tmp_path).home == tmp_path / ".vitrine"
+
+
+def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write(tmp_path, 'home = "from_file"\nmax_pixels = 5\n[embed]\nbatch_size = 4\nwave = 7\n')
+    monkeypatch.setenv("VITRINE_HOME", "elsewhere")
+    monkeypatch.setenv("VITRINE_EMBED__BATCH_SIZE", "16")
+    monkeypatch.setenv("VITRINE_MILVUS__TOKEN", "s3cret")
+    monkeypatch.setenv("VITRINE_SPARK__MASTER", "")  # empty is as good as not set
+    found = load_settings(tmp_path)
+    assert found.home == tmp_path / "elsewhere"
+    assert (found.max_pixels, found.embed.batch_size, found.embed.wave) == (5, 16, 7)
+    assert found.spark.master is None
+    assert found.milvus.token is not None and found.milvus.token.get_secret_value() == "s3cret"
+    assert "s3cret" not in repr(found)
+
+
+def test_the_file_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write(tmp_path / "conf", "difficulty = 0.25\n")
+    monkeypatch.setenv("VITRINE_CONFIG", str(tmp_path / "conf" / "vitrine.toml"))
+    assert load_settings(tmp_path).difficulty == 0.25
+    monkeypatch.setenv("VITRINE_CONFIG", str(tmp_path / "missing.toml"))
+    with pytest.raises(UserError, match=r"VITRINE_CONFIG names .*missing\.toml"):
+        load_settings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("home = [", "bad settings"),
+        ("difficulty = 2\n", "difficulty = 2"),
+        ("colour = 1\n", "colour"),
+        ("[embed]\nprecision = 'fp8'\n", "embed.precision = 'fp8'"),
+        ("[embed]\nbatch_size = 0\n", "embed.batch_size = 0"),
+        ("[encoders.'Bad/Name']\nbackbone = 'timm/resnet18'\n", "'Bad/Name'"),
+        ("[encoders.small]\n", "encoders.small.backbone"),
+        ("[nightly]\nrelevant = 'colour'\n", "nightly.relevant"),
+        ("[[nightly.datasets]]\nname = 'a/b'\nsource = 'x'\n", "'a/b'"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_place_and_rule(tmp_path: Path, text: str, said: str):
+    write(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        load_settings(tmp_path)
+    assert said in str(caught.value) and "vitrine.toml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_text(tmp_path: Path):
+    (tmp_path / "vitrine.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="bad settings"):
+        load_settings(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["TOKEN", "TOKENN"])
+def test_a_mistake_beside_a_secret_does_not_print_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    monkeypatch.setenv(f"VITRINE_MILVUS__{name}", "s3cret")
+    monkeypatch.setenv("VITRINE_MILVUS__URI", "['x']")
+    monkeypatch.setenv("VITRINE_EMBED__WAVE", "none")
+    with pytest.raises(UserError) as caught:
+        load_settings(tmp_path)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_settings_are_frozen(tmp_path: Path):
+    found = load_settings(tmp_path)
+    with pytest.raises(ValidationError):
+        found.home = Path("elsewhere")
+    with pytest.raises(ValidationError):
+        found.embed.wave = 1
+
+
+def test_importing_does_nothing(tmp_path: Path):
+    write(tmp_path, "home = [\n")  # would fail when read
+    code = (
+        "import sys, vitrine.settings, vitrine.tables, vitrine.errors, vitrine.backbones, vitrine.datasets.layouts\n"
+        "heavy = {'torch', 'pyspark', 'feast', 'pymilvus', 'keras', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(root)}, check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["vitrine.toml"]
