@@ -62,9 +62,7 @@ def _compare(say: Any, what: str, have: dict[str, str], want: dict[str, str]) ->
             say(f"{what}: {len(keys)} {kind}, e.g. {min(keys)!r}")
 
 
-def _check_online(
-    settings: Settings, say: Any, dataset: str, encoder: str, version: str, image_ids: list[str]
-) -> int:
+def _check_online(settings: Settings, say: Any, dataset: str, encoder: str, version: str, image_ids: list[str]) -> int:
     store = feature_store.open_store(settings)
     view, there = feature_store.image_view(encoder, version), 0
     for ids in _batches(image_ids):

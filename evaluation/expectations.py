@@ -7,14 +7,13 @@ gates at once, or a killed one, could spoil.
 
 import contextlib
 import json
-import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation import gate as decision
+from evaluation.data_docs import Rule, ask, index_page, rule
 from vitrine import lake
 from vitrine.errors import GateRefused, UserError, VitrineError, unknown
 from vitrine.settings import GateSettings, Settings, check_name
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
 GATES = ("catalog", "embeddings", "metrics")
-EXAMPLES = 3  # rows that a failed expectation names
-PAGES = 200  # runs that the index of the Data Docs lists
 ALL, SHUFFLED = "all", "shuffled_labels"
 
 
@@ -51,21 +48,6 @@ class GateResult:
         said = {"gate": self.gate, "success": self.success, "checks": self.checks, "failed": self.failed}
         compared = {"serving_version": self.serving_version} if self.gate == "metrics" else {}
         return said | compared | {"data_docs": str(self.data_docs)}
-
-
-@dataclass(frozen=True)
-class _Rule:
-    """One expectation: its class in ``great_expectations.expectations``, arguments, and what people read."""
-
-    kind: str
-    text: str
-    arguments: dict[str, Any]
-    figures: dict[str, Any]
-    """What is known beforehand: limits, counts."""
-
-
-def _rule(kind: str, text: str, figures: dict[str, Any] | None = None, **arguments: Any) -> _Rule:
-    return _Rule(kind, text, arguments, figures or {})
 
 
 def run_gate(
@@ -147,21 +129,21 @@ def gate_catalog(settings: Settings, dataset: str, spark: "SparkSession", run_id
     most = settings.gates.max_quarantine_share
     counted = {"quarantined": quarantined, "catalog": photos, "share": share, "max_quarantine_share": most}
     rules = [
-        _rule("ExpectTableRowCountToBeBetween", "the catalog is not empty", min_value=1),
-        _rule("ExpectColumnValuesToBeInSet", "image_id is unique", column="copies", value_set=[1]),
-        _rule("ExpectColumnValuesToNotBeNull", "every photo has a product_id", column="product_id"),
-        _rule("ExpectColumnValuesToNotBeNull", "every photo is in the label history", column="labelled"),
-        _rule(
+        rule("ExpectTableRowCountToBeBetween", "the catalog is not empty", min_value=1),
+        rule("ExpectColumnValuesToBeInSet", "image_id is unique", column="copies", value_set=[1]),
+        rule("ExpectColumnValuesToNotBeNull", "every photo has a product_id", column="product_id"),
+        rule("ExpectColumnValuesToNotBeNull", "every photo is in the label history", column="labelled"),
+        rule(
             "ExpectColumnValuesToMatchRegex",
             "content_sha256 is 64 hex digits",
             column="content_sha256",
             regex=r"^[0-9a-f]{64}\z",
         ),
         *(
-            _rule("ExpectColumnValuesToBeBetween", f"{name} is at least 1", column=name, min_value=1)
+            rule("ExpectColumnValuesToBeBetween", f"{name} is at least 1", column=name, min_value=1)
             for name in ("width", "height", "size")
         ),
-        _rule(
+        rule(
             "UnexpectedRowsExpectation",
             f"at most {most:.1%} of the photos are in quarantine",
             counted,
@@ -220,19 +202,19 @@ def gate_embeddings(
         return _validate(settings, "embeddings", f"{dataset} {encoder}", frame, rules, run_id)
 
 
-def _embedding_rules(gates: GateSettings, dim: int) -> list[_Rule]:
+def _embedding_rules(gates: GateSettings, dim: int) -> list[Rule]:
     tolerance, most = gates.norm_tolerance, gates.max_quarantine_share
 
-    def never(state: str, text: str) -> _Rule:
-        return _rule("ExpectColumnValuesToNotBeInSet", text, column="state", value_set=[state])
+    def never(state: str, text: str) -> Rule:
+        return rule("ExpectColumnValuesToNotBeInSet", text, column="state", value_set=[state])
 
     return [
-        _rule("ExpectTableRowCountToBeBetween", "there are photos to embed", min_value=1),
-        _rule("ExpectColumnValuesToBeInSet", "one vector an image and encoder version", column="copies", value_set=[1]),
+        rule("ExpectTableRowCountToBeBetween", "there are photos to embed", min_value=1),
+        rule("ExpectColumnValuesToBeInSet", "one vector an image and encoder version", column="copies", value_set=[1]),
         never("missing", "no photo lacks its vector"),
         never("stale", "every vector is of its photo's current content"),
         never("left over", "no vector is of a photo that left the catalog"),
-        _rule(
+        rule(
             "ExpectColumnValuesToBeBetween",
             f"every vector has {dim} dimensions",
             {"expected": dim},
@@ -240,13 +222,13 @@ def _embedding_rules(gates: GateSettings, dim: int) -> list[_Rule]:
             min_value=dim,
             max_value=dim,
         ),
-        _rule(
+        rule(
             "ExpectColumnValuesToBeInSet",
             "no vector holds NaN, infinity or null",
             column="finite",
             value_set=[True],
         ),
-        _rule(
+        rule(
             "ExpectColumnValuesToBeBetween",
             f"every vector's norm is 1 ± {tolerance:g}",
             {"norm_tolerance": tolerance},
@@ -254,7 +236,7 @@ def _embedding_rules(gates: GateSettings, dim: int) -> list[_Rule]:
             min_value=1 - tolerance,
             max_value=1 + tolerance,
         ),
-        _rule(
+        rule(
             "ExpectColumnMeanToBeBetween",
             f"the encoder put at most {most:.1%} of the photos in quarantine",
             {"max_quarantine_share": most},
@@ -333,7 +315,7 @@ def gate_metrics(
     checks = decision.decide(candidate, chance, compared, settings.gates)
     frame = pd.DataFrame({check.name: [check.passed] for check in checks})
     rules = [
-        _rule(
+        rule(
             "ExpectColumnValuesToBeInSet",
             f"{_QUESTIONS[check.name]}: {check.detail}",
             dict(check.figures),
@@ -418,7 +400,7 @@ def _command(encoder: str, dataset: str, relevant: str, splits: str = "") -> str
     return f"`vitrine evaluate --encoder {encoder} --dataset {dataset}{splits} --relevant {relevant}`"
 
 
-# ---- Great Expectations ----
+# ---- asking ----
 
 
 def _read(spark: "SparkSession", settings: Settings, name: str) -> "DataFrame":
@@ -451,103 +433,9 @@ def _validate(
     gate: str,
     subject: str,
     frame: Any,
-    rules: list[_Rule],
+    rules: list[Rule],
     run_id: str | None,
     serving_version: str | None = None,
 ) -> GateResult:
-    """Ask every rule of ``frame`` (pandas or Spark) and write the Data Docs; no other gate runs meanwhile."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read at import
-    from filelock import FileLock
-
-    (settings.home / "gx").mkdir(parents=True, exist_ok=True)
-    # Standard output belongs to --json.
-    with contextlib.redirect_stdout(sys.stderr), FileLock(settings.home / "gx" / "lock"):
-        results = _ask(settings, f"{gate} {subject}", frame, rules, run_id or subject)
-    checks = [_check(rule, result) for rule, result in zip(rules, results, strict=True)]
-    index = settings.reports / "data_docs" / "index.html"
-    return GateResult(gate, all(check["success"] for check in checks), checks, index, serving_version)
-
-
-def _ask(settings: Settings, name: str, frame: Any, rules: list[_Rule], run_id: str) -> list[dict[str, Any]]:
-    """The results in the order of ``rules``."""
-    import great_expectations as gx
-    import pandas as pd
-    from great_expectations import expectations
-    from great_expectations.core import RunIdentifier
-
-    context = gx.get_context(mode="ephemeral", project_config=_context_config(settings))
-    on_pandas = isinstance(frame, pd.DataFrame)
-    source = (
-        context.data_sources.add_pandas("lake") if on_pandas else context.data_sources.add_spark("lake", persist=False)
-    )
-    batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("now")
-    (settings.home / "gx" / "suites" / f"{name}.json").unlink(missing_ok=True)  # a killed run may have left a part
-    suite = context.suites.add(gx.ExpectationSuite(name))
-    for number, rule in enumerate(rules):
-        kind = getattr(expectations, rule.kind)
-        suite.add_expectation(kind(description=rule.text, meta={"rule": number}, **rule.arguments))
-    definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
-    form: dict[str, Any] = {"result_format": "SUMMARY", "partial_unexpected_count": EXAMPLES}
-    if not on_pandas:
-        form["unexpected_index_column_names"] = ["image_id"]
-    run = RunIdentifier(run_name=run_id)
-    outcome = definition.run(batch_parameters={"dataframe": frame}, result_format=form, run_id=run)
-    keys = [key for key in context.validation_results_store.list_keys() if key.run_id == run]
-    context.build_data_docs(resource_identifiers=[*keys, *context.expectations_store.list_keys()])
-    results = [result.to_json_dict() for result in outcome.results]
-    return sorted(results, key=lambda result: result["expectation_config"]["meta"]["rule"])
-
-
-def _context_config(settings: Settings) -> Any:
-    from great_expectations.data_context.types.base import DataContextConfig, ProgressBarsConfig
-
-    def files(folder: Path) -> dict[str, Any]:
-        return {
-            "class_name": "TupleFilesystemStoreBackend",
-            "base_directory": str(folder),
-            "suppress_store_backend_id": True,
-        }
-
-    memory = {"class_name": "InMemoryStoreBackend"}
-    home = settings.home / "gx"
-    return DataContextConfig(
-        config_version=4,
-        analytics_enabled=False,
-        progress_bars=ProgressBarsConfig(globally=False),
-        expectations_store_name="suites",
-        validation_results_store_name="results",
-        checkpoint_store_name="checkpoints",
-        stores={
-            "suites": {"class_name": "ExpectationsStore", "store_backend": files(home / "suites")},
-            "results": {"class_name": "ValidationResultsStore", "store_backend": files(home / "results")},
-            "checkpoints": {"class_name": "CheckpointStore", "store_backend": memory},
-            "validation_definition_store": {"class_name": "ValidationDefinitionStore", "store_backend": memory},
-        },
-        data_docs_sites={
-            "data_docs": {
-                "class_name": "SiteBuilder",
-                "show_how_to_buttons": False,
-                "store_backend": files(settings.reports / "data_docs"),
-                "site_index_builder": {"class_name": "DefaultSiteIndexBuilder", "validation_results_limit": PAGES},
-                "site_section_builders": {"profiling": "None"},
-            }
-        },
-    )
-
-
-def _check(rule: _Rule, result: dict[str, Any]) -> dict[str, Any]:
-    raised = result.get("exception_info") or {}
-    faults = [raised] if "raised_exception" in raised else list(raised.values())
-    for fault in faults:
-        if fault["raised_exception"]:
-            raise VitrineError(f"expectation {rule.text!r} could not be asked: {fault['exception_message']}")
-    found = result.get("result") or {}
-    figures = dict(rule.figures)
-    if not figures.keys() & {"quarantined", "value", "skipped"}:  # else it knew all its figures beforehand
-        if "unexpected_count" in found:
-            figures |= {"checked": found["element_count"], "unexpected": found["unexpected_count"]}
-            if found.get("partial_unexpected_index_list"):
-                figures["examples"] = found["partial_unexpected_index_list"]
-        else:
-            figures["observed"] = found.get("observed_value")
-    return {"expectation": rule.text, "success": bool(result["success"]), "figures": figures}
+    checks = ask(settings, f"{gate} {subject}", frame, rules, run_id or subject)
+    return GateResult(gate, all(check["success"] for check in checks), checks, index_page(settings), serving_version)

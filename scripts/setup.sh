@@ -104,7 +104,6 @@ find_uv() {
     done
     say 'fetching uv into .tools/'
     rm -rf .tools/uv .tools/uv.part
-    mkdir -p .tools
     pip='-m pip'
     "$python" -m pip --version >/dev/null 2>&1 || fetch_pip
     # --target also works where the system's Python is closed to pip.
@@ -145,37 +144,62 @@ facts() {
     cksum pyproject.toml uv.lock scripts/setup.sh
 }
 
-has_jars() {
+up_to_date() {
+    [ -f "$stamp" ] && [ "$(facts)" = "$(cat "$stamp")" ] || return 1
     for jar in .venv/lib/python3*/site-packages/pyspark/jars/delta-spark_*.jar; do
-        [ -e "$jar" ] && return 0
+        [ ! -e "$jar" ] || return 0
     done
     return 1
 }
 
-build_environment() {
-    started=$(date +%s)
-    if [ -f "$stamp" ] && [ "$(sed 1q "$stamp")" != "$root" ]; then
-        say "the environment was made for $(sed 1q "$stamp"); making it anew"
-        rm -rf .venv
-    fi
-    find_python
-    find_uv
-    say "the environment into .venv/ (the first time some 4 GB to fetch, 9 GB on disk), with $("$python" -V)"
+# Two set-ups at once take turns. The lock stays with this shell's file, whatever ends it.
+take_turn() {
+    mkdir -p .tools
+    exec 9>.tools/lock
+    "$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
+}
+
+install() {
+    say "the environment into .venv/, with $("$python" -V)$([ -d .venv ] || echo ': some 4 GB to fetch, 9 GB on disk')"
     export UV_PYTHON_DOWNLOADS=never UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-300}"
-    if ! "$uv" sync --locked --python "$python"; then
-        say 'uv could not make the environment, see above (where uv.lock does not fit pyproject.toml: uv lock)'
+    if ! "$uv" lock --check --python "$python"; then
+        say 'uv.lock does not fit pyproject.toml: uv lock'
         exit 1
     fi
-    JAVA_HOME=${JAVA_HOME:-}
-    [ ! -e .tools/java ] || JAVA_HOME=$root/.tools/java
-    if [ -n "$JAVA_HOME" ]; then export JAVA_HOME; else unset JAVA_HOME; fi
-    .venv/bin/python -m spark_jobs.session
-    facts >"$stamp.part"
-    mv "$stamp.part" "$stamp"
-    say "done in $(($(date +%s) - started)) s"
+    : >.tools/installing
+    if ! "$uv" sync --locked --python "$python"; then
+        say 'uv could not make the environment, see above; run this again, and it is made anew'
+        exit 1
+    fi
+    rm .tools/installing
+}
+
+fetch_jars() {
+    say "Delta's jars"
+    [ ! -e .tools/java ] || export JAVA_HOME="$root/.tools/java"
+    if ! .venv/bin/python -m spark_jobs.session >.tools/jars.log 2>&1 </dev/null; then
+        tail -n 1 .tools/jars.log >&2
+        exit 1
+    fi
 }
 
 need_java
-if [ ! -f "$stamp" ] || [ "$(facts)" != "$(cat "$stamp")" ] || ! has_jars; then
-    build_environment
+up_to_date && exit 0
+find_python
+take_turn
+up_to_date && exit 0
+started=$(date +%s)
+if [ -f "$stamp" ] && [ "$(sed 1q "$stamp")" != "$root" ]; then
+    say "the environment was made for $(sed 1q "$stamp"); making it anew"
+    rm -rf .venv
+elif [ -f .tools/installing ]; then # uv does not see that files of a package are missing
+    say 'the last set-up was cut short; making the environment anew'
+    rm -rf .venv
 fi
+find_python # what .venv held may be gone
+find_uv
+install
+fetch_jars
+facts >"$stamp.part"
+mv "$stamp.part" "$stamp"
+say "done in $(($(date +%s) - started)) s"

@@ -36,6 +36,7 @@ _STAGED = pa.schema(
 )
 _LABELS = ("product_id", "category", "split")
 _PHOTOS_A_TASK = 64
+_COPIES = 4
 
 
 def embed(settings: Settings, encoder: str, dataset: str, *, dry_run: bool = False) -> dict[str, Any]:
@@ -117,8 +118,9 @@ class _Job:
         return self.spark.createDataFrame([], spark_schema(_STAGED))
 
     def _to_compute(self) -> DataFrame:
-        """One uri for each content that has no vector yet."""
-        missing = self.todo.groupBy("content_sha256").agg(F.min_by("uri", "image_id").alias("uri"))
+        """Some uris for each content that has no vector yet: where one copy is damaged by now, another may do."""
+        uris = F.slice(F.sort_array(F.collect_set("uri")), 1, _COPIES)
+        missing = self.todo.groupBy("content_sha256").agg(uris.alias("uris"))
         return missing.join(self._known_vectors().select("content_sha256"), "content_sha256", "left_anti")
 
     def _compute(self) -> int:
@@ -228,11 +230,11 @@ def _worker(plan: EncoderPlan) -> Callable[[Iterable[pa.RecordBatch]], Iterator[
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         encoder = kept(plan)
         photos = (
-            (key, uri)
+            (key, uris)
             for batch in batches
-            for key, uri in zip(batch["content_sha256"].to_pylist(), batch["uri"].to_pylist(), strict=True)
+            for key, uris in zip(batch["content_sha256"].to_pylist(), batch["uris"].to_pylist(), strict=True)
         )
-        for done in encoder.encode(photos):
+        for done in encoder.encode(photos, keys_are_contents=True):
             bad, n = done.refused, len(done.keys)
             values = pa.array(done.vectors.reshape(-1), pa.float32())
             offsets = pa.array(range(0, len(values) + 1, encoder.built.dim), pa.int32())

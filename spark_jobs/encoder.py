@@ -1,5 +1,6 @@
 """Photos to unit-length vectors: pure PyTorch, no Spark. Decoding runs beside the forward pass."""
 
+import hashlib
 import os
 import queue
 import threading
@@ -69,13 +70,14 @@ class Encoder:
         self.built: Built = build(plan.backbone)
         self.network = self.built.network.to(self.device).to(memory_format=torch.channels_last)
 
-    def encode(self, photos: Iterable[tuple[str, str]]) -> Iterator[Vectors]:
-        """The vectors of ``photos``, pairs of (key, uri), batch by batch in the order given.
+    def encode(self, photos: Iterable[tuple[str, list[str]]], *, keys_are_contents: bool = False) -> Iterator[Vectors]:
+        """The vectors of ``photos``, pairs of (key, uris of the same picture), batch by batch in the order given.
 
-        A photo that cannot be decoded, or whose vector is not finite, costs its own row only.
+        A photo that none of its uris gives, or whose vector is not finite, costs its own row only.
+        ``keys_are_contents``: the keys are sha256 in hex; a file that is another by now is refused as ``changed``.
         """
         size = self.plan.batch_size
-        for group in prefetched(self._decoded(photos, size), depth=2):
+        for group in prefetched(self._decoded(photos, size, keys_are_contents), depth=2):
             good = [(key, tensor) for key, tensor in group if isinstance(tensor, torch.Tensor)]
             refused = [(key, error.code, str(error)) for key, error in group if isinstance(error, ImageError)]
             if not good:
@@ -93,23 +95,35 @@ class Encoder:
             yield Vectors(keys, (vectors[fine] / norms[fine, None]).astype(np.float32), refused)
 
     def _decoded(
-        self, photos: Iterable[tuple[str, str]], size: int
+        self, photos: Iterable[tuple[str, list[str]]], size: int, check: bool
     ) -> Iterator[list[tuple[str, "torch.Tensor | ImageError"]]]:
         group: list[tuple[str, torch.Tensor | ImageError]] = []
-        for key, uri in photos:
-            group.append((key, self._input(uri)))
+        for key, uris in photos:
+            group.append((key, self._first_input(uris, key if check else None)))
             if len(group) == size:
                 yield group
                 group = []
         if group:
             yield group
 
-    def _input(self, uri: str) -> "torch.Tensor | ImageError":
-        try:
-            photo = images.decode(images.read(uri), self.plan.max_pixels, self.built.min_side)
-            tensor: torch.Tensor = self.built.transform(photo)
-        except ImageError as error:
-            return error
+    def _first_input(self, uris: list[str], content: str | None) -> "torch.Tensor | ImageError":
+        refused: ImageError | None = None
+        for uri in uris:
+            try:
+                return self._input(uri, content)
+            except ImageError as error:
+                refused = refused or error
+        return refused or ImageError("missing", "no uri")
+
+    def _input(self, uri: str, content: str | None) -> torch.Tensor:
+        data = images.read(uri)
+        photo = images.decode(data, self.plan.max_pixels, self.built.min_side)
+        if content and hashlib.sha256(data).hexdigest() != content:
+            raise ImageError("changed", "the file is another one since it was ingested")
+        # Transforms first bring the short side to the input's size: a strip of one pixel would fill the memory.
+        if max(photo.size) / min(photo.size) * self.built.min_side**2 > images.DEFAULT_MAX_PIXELS:
+            raise ImageError("too_large", f"{photo.width} x {photo.height} pixels are too long and narrow to scale")
+        tensor: torch.Tensor = self.built.transform(photo)
         return tensor
 
     def _forward(self, batch: torch.Tensor) -> np.ndarray:

@@ -5,10 +5,13 @@ the image tower's projected output (``encode_image``); torchvision, the global a
 network has such a part, else the input of its last layer.
 """
 
+import difflib
 import hashlib
 import importlib
 import importlib.metadata
+import importlib.util
 import json
+import os
 import re
 import socket
 import typing
@@ -95,7 +98,7 @@ def resolve(settings: Settings, name: str) -> Backbone:
 
 def _from_settings(settings: Settings, name: str, entry: EncoderSettings) -> Backbone:
     found = re.fullmatch(r"([a-z_]+)/([\w.\-]+)(?::([\w.\-]+))?", entry.backbone)
-    if not found or found[1] not in SOURCES:
+    if not found or found[1] not in SOURCES or (found[3] and found[1] != "open_clip"):
         raise UserError(
             f"encoder {name!r}: bad backbone {entry.backbone!r}: "
             "it must be timm/NAME, open_clip/NAME:TAG or torchvision/NAME"
@@ -150,7 +153,7 @@ def build(backbone: Backbone) -> Built:
     makers = {"timm": _build_timm, "open_clip": _build_open_clip, "torchvision": _build_torchvision}
     if backbone.weights and backbone.weights.startswith("random:"):
         seed = backbone.weights.removeprefix("random:")
-        if not seed.isdigit():
+        if not re.fullmatch(r"[0-9]{1,9}", seed):
             raise UserError(f"encoder {backbone.name!r}: bad weights {backbone.weights!r}: it must be random:SEED")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(seed))
@@ -158,8 +161,16 @@ def build(backbone: Backbone) -> Built:
     else:
         network, transform, pooling, size = makers[backbone.source](backbone)
     network = network.eval().requires_grad_(False)
-    with torch.inference_mode():
-        dim = network(torch.zeros(1, 3, size, size)).shape[-1]
+    try:
+        with torch.inference_mode():
+            dim = network(torch.zeros(1, 3, size, size)).shape[-1]
+    except (AssertionError, RuntimeError, ValueError) as error:
+        if not backbone.input_size:
+            raise
+        raise UserError(
+            f"encoder {backbone.name!r}: {backbone.spelled} cannot take input_size = {backbone.input_size} "
+            f"({' '.join(str(error).split())[:160]}): leave it out"
+        ) from None
     return Built(network, transform, re.sub(r"0x[0-9a-f]+", "", repr(transform)), pooling, int(dim), 2 * size)
 
 
@@ -179,9 +190,13 @@ _Parts = tuple["torch.nn.Module", typing.Any, str, int]
 def _build_timm(backbone: Backbone) -> _Parts:
     import timm
 
-    if not timm.is_model(backbone.model.split(".")[0]):
-        similar = timm.list_models(f"*{backbone.model.split('_')[0]}*")[:12]
+    architecture = backbone.model.split(".")[0]
+    if not timm.is_model(architecture):
+        similar = difflib.get_close_matches(architecture, timm.list_models(), 12)
         raise unknown("timm model", backbone.model, similar or ["a name of timm.list_models()"])
+    tagged = timm.list_models(f"{architecture}.*", pretrained=True)
+    if backbone.model != architecture and backbone.model not in tagged:
+        raise unknown("timm model", backbone.model, [architecture, *tagged])
     from_hub = backbone.weights is None
     try:
         network = timm.create_model(backbone.model, pretrained=from_hub)
@@ -316,8 +331,12 @@ def weights_file(backbone: Backbone) -> Path | None:
     if backbone.weights is None or backbone.weights.startswith("random:"):
         return None
     if backbone.weights.startswith("package:"):
-        package = importlib.import_module(backbone.weights.removeprefix("package:"))
-        return next(Path(str(package.__file__)).parent.rglob("*.pth"))
+        name = backbone.weights.removeprefix("package:")
+        spec = importlib.util.find_spec(name) if name.isidentifier() else None
+        files = sorted(Path(spec.origin).parent.rglob("*.pth")) if spec and spec.origin and spec.parent else []
+        if not files:
+            raise UserError(f"encoder {backbone.name!r}: no installed package {name!r} with weights (.pth) in it")
+        return files[0]
     return Path(backbone.weights)
 
 
@@ -328,12 +347,19 @@ def _load(backbone: Backbone, network: "torch.nn.Module", classifier: tuple[str,
     state, wanted = read_state(backbone), network.state_dict()
     if (backbone.weights or "").startswith("package:"):
         # These packages keep the tensors in timm's order under other names.
+        if len(state) != len(wanted):
+            raise UserError(
+                f"encoder {backbone.name!r}: weights {backbone.weights!r} do not fit {backbone.spelled}: "
+                f"{len(state)} tensors, not {len(wanted)}"
+            )
         state = dict(zip(wanted, state.values(), strict=True))
     if prefix and any(key.startswith(prefix) for key in state):
         state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     own = tuple(f"{name}." for name in classifier)
     state = {key: value for key, value in state.items() if not (own and key.startswith(own))}
-    missing = [key for key in wanted if key not in state and not (own and key.startswith(own))]
+    # Files from before batch norm counted its batches are whole all the same: the count decides no vector.
+    free = (*own, *(key for key in wanted if key.endswith("num_batches_tracked")))
+    missing = [key for key in wanted if key not in state and not key.startswith(free)]
     extra = [key for key in state if key not in wanted]
     other = [key for key in state if key in wanted and state[key].shape != wanted[key].shape]
     if missing or extra or other:
@@ -371,7 +397,7 @@ def identify(settings: Settings, backbone: Backbone) -> Identity:
         return Identity(**json.loads(kept.read_text()))
     identity = fingerprint(build(backbone))
     kept.parent.mkdir(parents=True, exist_ok=True)
-    fresh = kept.with_suffix(".tmp")
+    fresh = kept.with_suffix(f".{os.getpid()}.tmp")
     fresh.write_text(json.dumps(asdict(identity)))
     fresh.replace(kept)
     return identity

@@ -2,17 +2,21 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from vitrine import airflow_home, lake
-from vitrine.errors import VitrineError
+from vitrine.errors import GateRefused, VitrineError
 from vitrine.settings import Settings
 
 DATASET, ENCODER = "demo", "efficientnet_lite0"
-_SAID = re.compile(r"(starting|end) task.*?task_id='?([\w.]+)|\b(listing|reading|embedding) demo\S*.*")
+_STEP = re.compile(r"\[DAG TEST\] (starting|end)(?: task)? task_id=(\S+)")
+_TOLD = re.compile(r"\b(?:(?:listing|reading|embedding) demo[^\[]*? s\b|vitrine: [^\[]*)")
 
 
 def demo(settings: Settings, source: str) -> dict[str, Any]:
@@ -21,7 +25,7 @@ def demo(settings: Settings, source: str) -> dict[str, Any]:
     Raises:
         VitrineError: the night failed; the message says where its log is.
     """
-    started = time.monotonic()
+    started, began = time.monotonic(), lake.now()
     env = airflow_home.environment(settings)
     dataset = {"name": DATASET, "source": source, "layout": "generated"}
     env["VITRINE_NIGHTLY"] = json.dumps({"encoders": [ENCODER], "datasets": [dataset]})
@@ -30,16 +34,17 @@ def demo(settings: Settings, source: str) -> dict[str, Any]:
     log.unlink(missing_ok=True)
     _airflow(["db", "migrate"], env, log)
     _airflow(["dags", "test", "nightly_reembedding"], env, log)
-    _check_night(settings, log, started)
+    _check_night(settings, log, began)
     return _outcome(settings) | {"seconds": round(time.monotonic() - started, 1), "log": str(log)}
 
 
-def _airflow(arguments: list[str], env: dict[str, str], log: Any) -> None:
+def _airflow(arguments: list[str], env: dict[str, str], log: Path) -> None:
     print(f"airflow {' '.join(arguments)}", file=sys.stderr, flush=True)
+    steps: dict[str, float] = {}
     with (
         log.open("a") as file,
         subprocess.Popen(
-            ["airflow", *arguments],  # noqa: S607
+            [shutil.which("airflow", path=env["PATH"]) or "airflow", *arguments],
             env=env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -50,21 +55,31 @@ def _airflow(arguments: list[str], env: dict[str, str], log: Any) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             file.write(line)
-            _tell(line)
+            _tell(line, steps)
     if process.returncode:
-        raise VitrineError(f"airflow {arguments[0]} ended with {process.returncode}; its log is {log}")
+        raise VitrineError(f"airflow {' '.join(arguments[:2])} ended with {process.returncode}; its log is {log}")
 
 
-def _tell(line: str) -> None:
-    """The lines of Airflow's log that say how far the night is."""
-    found = _SAID.search(line)
-    if found:
-        print(f"  {line.strip()[:150]}", file=sys.stderr, flush=True)
+def _tell(line: str, steps: dict[str, float]) -> None:
+    """The lines of Airflow's log that say how far the night is, on stderr."""
+    if step := _STEP.search(line):
+        if step[1] == "starting":
+            steps[step[2]] = time.monotonic()
+        elif step[2] in steps:
+            print(f"  {step[2]:<24} {time.monotonic() - steps[step[2]]:6.1f} s", file=sys.stderr, flush=True)
+    elif told := _TOLD.search(line):
+        print(f"    {told[0].strip()[:150]}", file=sys.stderr, flush=True)
 
 
-def _check_night(settings: Settings, log: Any, started: float) -> None:
-    if not lake.serving(settings, DATASET):
-        raise VitrineError(f"the night ended and nothing serves; its log is {log}")
+def _check_night(settings: Settings, log: Path, began: datetime) -> None:
+    tonight = f"started_at >= timestamp '{began:%Y-%m-%d %H:%M:%S.%f}+00:00'"
+    runs = lake.rows(settings, f"SELECT verb, state FROM runs WHERE {tonight}")
+    refused = [row["verb"] for row in runs if row["state"] == "refused"]
+    failed = [row["verb"] for row in runs if row["state"] == "failed"]
+    if refused:
+        raise GateRefused(f"refused tonight: {', '.join(refused)}; the report says why, and {log}")
+    if failed or not lake.serving(settings, DATASET):
+        raise VitrineError(f"the night failed ({', '.join(failed) or 'nothing serves'}); its log is {log}")
 
 
 def _outcome(settings: Settings) -> dict[str, Any]:

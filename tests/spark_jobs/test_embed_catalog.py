@@ -1,0 +1,216 @@
+"""Embedding: nights on a changing catalog. Each test is a story of several nights, since a Spark job costs seconds."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from spark_jobs import embed_catalog
+from spark_jobs.embed_catalog import embed
+from spark_jobs.ingest_catalog import ingest
+from vitrine import lake
+from vitrine.errors import UserError
+from vitrine.settings import EmbedSettings, EncoderSettings, Settings
+from vitrine.tables import EMBEDDINGS, ENCODERS
+
+pytestmark = pytest.mark.usefixtures("spark")
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    small = {"backbone": "torchvision/squeezenet1_0", "input_size": 64}
+    encoders = {name: EncoderSettings(**small, weights=f"random:{at}") for at, name in enumerate(("small", "other"))}
+    embedding = EmbedSettings(batch_size=3, precision="fp32", wave=4)
+    return settings.model_copy(update={"encoders": encoders, "embed": embedding})
+
+
+class Shop:
+    """A shop's photos, listed in a CSV with their labels."""
+
+    def __init__(self, settings: Settings, root: Path) -> None:
+        self.settings, self.root = settings, root
+        photos = sorted(str(path.relative_to(root)) for path in root.rglob("*.jpg"))
+        self.rows = {uri: {"uri": uri, "product_id": uri.split("/")[0], "split": "train"} for uri in photos}
+
+    def path(self, at: int) -> Path:
+        return self.root / list(self.rows)[at]
+
+    def ids(self, dataset: str = "d") -> list[str]:
+        return [f"{dataset}/{uri}" for uri in self.rows]
+
+    def ingest(self, dataset: str = "d") -> dict[str, Any]:
+        with (self.root / "photos.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["uri", "product_id", "split"])
+            writer.writeheader()
+            writer.writerows(self.rows.values())
+        return ingest(self.settings, str(self.root / "photos.csv"), dataset, "table")
+
+
+@pytest.fixture
+def shop(settings: Settings, draw: Callable[..., Path]) -> Shop:
+    root = draw(4, 2)
+    made = Shop(settings, root)
+    made.path(7).write_bytes(made.path(0).read_bytes())  # equal content
+    return made
+
+
+def rows(settings: Settings, encoder: str = "small", dataset: str = "d") -> dict[str, dict[str, Any]]:
+    where = f"encoder = '{encoder}' AND dataset = '{dataset}'"
+    found = lake.rows(settings, f"SELECT * FROM embeddings WHERE {where}")
+    assert len({row["image_id"] for row in found}) == len(found)
+    return {row["image_id"]: row for row in found}
+
+
+def quarantine(settings: Settings) -> dict[str, tuple[str, str]]:
+    found = lake.rows(settings, "SELECT * FROM quarantine WHERE stage = 'embed'")
+    return {row["image_id"]: (row["encoder"], row["code"]) for row in found}
+
+
+def figures(found: dict[str, Any]) -> dict[str, int]:
+    return {name: n for name, n in found.items() if n and name not in ("encoder_version", "dim")}
+
+
+def truncate(path: Path) -> bytes:
+    data = path.read_bytes()
+    path.write_bytes(data[:-300])
+    return data
+
+
+def plain_vector(path: Path) -> np.ndarray:
+    """One photo, one network, nothing of this project."""
+    import torch
+    import torchvision
+    from PIL import Image
+
+    torch.manual_seed(0)
+    network = torchvision.models.squeezenet1_0(weights=None).eval()
+    prepare = torchvision.transforms._presets.ImageClassification(crop_size=64, resize_size=73)
+    with torch.inference_mode():
+        out = network.features(prepare(Image.open(path).convert("RGB"))[None]).mean((2, 3))[0].double().numpy()
+    return out / np.linalg.norm(out)
+
+
+def test_nights(settings: Settings, shop: Shop, draw: Callable[..., Path]):
+    shop.ingest()
+    ids = shop.ids()
+    whole = truncate(shop.path(2))  # between ingest and embed
+    plan = embed(settings, "small", "d", dry_run=True)
+    assert figures(plan) == {"dry_run": True, "to_embed": 8, "to_compute": 7, "total": 8}
+    assert rows(settings) == {} and lake.rows(settings, "SELECT * FROM encoders") == []
+
+    first = embed(settings, "small", "d")
+    assert figures(first) == {"embedded": 7, "quarantined": 1, "computed": 7}
+    found = rows(settings)
+    assert set(found) == set(ids) - {ids[2]}
+    assert quarantine(settings) == {ids[2]: ("small", "truncated")}
+    catalog = {row["image_id"]: row for row in lake.rows(settings, "SELECT * FROM catalog")}
+    for image_id, row in found.items():
+        vector = np.array(row["embedding"])
+        assert vector.shape == (512,) == (first["dim"],) and abs(np.linalg.norm(vector) - 1) < 1e-6
+        assert vector @ plain_vector(Path(catalog[image_id]["uri"])) > 0.9999
+        assert row["encoder_version"] == first["encoder_version"]
+        for name in ("product_id", "category", "split", "content_sha256"):
+            assert row[name] == catalog[image_id][name]
+        assert row["event_timestamp"] == catalog[image_id]["content_seen_at"] < row["created_timestamp"]
+    assert found[ids[0]]["embedding"] == found[ids[7]]["embedding"]
+    (encoder,) = lake.rows(settings, "SELECT * FROM encoders")
+    assert (encoder["encoder"], encoder["dim"], encoder["strategy"]) == ("small", 512, "pretrained")
+    assert (encoder["weights_uri"], encoder["state"]) == ("random:0", "experiment")
+
+    # Nothing changed: nothing is computed but what failed, and nothing is committed.
+    version = lake.version(settings, EMBEDDINGS)
+    again = embed(settings, "small", "d")
+    assert figures(again) == {"unchanged": 7, "quarantined": 1, "computed": 1}
+    assert lake.version(settings, EMBEDDINGS) == version
+    assert not (settings.home / "staging").exists() or not any((settings.home / "staging").iterdir())
+
+    # A second encoder stands beside the first one; the same photos in another data set share its work.
+    assert figures(embed(settings, "other", "d")) == {"embedded": 7, "quarantined": 1, "computed": 7}
+    assert set(quarantine(settings)) == {ids[2]}
+    assert rows(settings) == found and rows(settings, "other")[ids[0]]["embedding"] != found[ids[0]]["embedding"]
+    shop.path(2).write_bytes(whole)
+    shop.ingest("e")
+    assert figures(embed(settings, "small", "e")) == {"embedded": 8, "computed": 1}
+    others = rows(settings, dataset="e")
+
+    # A night of changes: mended, changed, deleted, relabelled, moved to another split, and one changed and poisoned.
+    other_photos = sorted(draw(3, 4, "more").rglob("*.jpg"))
+    shop.path(1).write_bytes(other_photos[-1].read_bytes())
+    shop.path(3).write_bytes(other_photos[-2].read_bytes())
+    shop.rows[list(shop.rows)[4]]["product_id"] = "relabelled"
+    shop.rows[list(shop.rows)[5]]["split"] = "test"
+    del shop.rows[list(shop.rows)[6]]
+    shop.ingest()
+    truncate(shop.root / ids[3].removeprefix("d/"))
+    plan = embed(settings, "small", "d", dry_run=True)
+    assert figures(plan) == {
+        "dry_run": True,
+        "to_embed": 3,
+        "to_compute": 2,  # the mended one's content was embedded for the other data set
+        "to_update": 2,
+        "to_delete": 2,
+        "total": 7,
+    }
+    night = embed(settings, "small", "d")
+    assert figures(night) == {
+        "embedded": 2,
+        "computed": 2,
+        "unchanged": 2,
+        "updated": 2,
+        "deleted": 2,  # by both encoders
+        "quarantined": 1,
+    }
+    after = rows(settings)
+    assert set(after) == set(ids) - {ids[3], ids[6]}
+    assert after[ids[1]]["embedding"] != found[ids[1]]["embedding"]
+    assert after[ids[1]]["event_timestamp"] > found[ids[1]]["event_timestamp"]
+    for at, name, value in ((4, "product_id", "d/relabelled"), (5, "split", "test")):
+        assert after[ids[at]][name] == value
+        assert after[ids[at]]["created_timestamp"] > found[ids[at]]["created_timestamp"]
+        same = ("embedding", "event_timestamp", "content_sha256")
+        assert [after[ids[at]][key] for key in same] == [found[ids[at]][key] for key in same]
+    assert all(after[ids[at]] == found[ids[at]] for at in (0, 7))
+    assert rows(settings, dataset="e") == others
+    assert ids[6] not in rows(settings, "other")
+    assert quarantine(settings) == {ids[2]: ("other", "truncated"), ids[3]: ("small", "truncated")}
+
+
+def test_a_killed_run_goes_on_where_it_was(settings: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch):
+    shop.ingest()
+    with monkeypatch.context() as broken:
+        broken.setattr(embed_catalog, "merge_table", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            embed(settings, "small", "d")
+    assert rows(settings) == {}
+    assert embed(settings, "small", "d", dry_run=True)["to_compute"] == 0
+    assert figures(embed(settings, "small", "d")) == {"embedded": 8}
+    found = rows(settings)
+    assert set(found) == set(shop.ids())
+    assert np.array(found[shop.ids()[3]]["embedding"]) @ plain_vector(shop.path(3)) > 0.9999
+    assert len(lake.rows(settings, f"SELECT * FROM {ENCODERS.name}")) == 1
+    assert not any((settings.home / "staging").iterdir())
+
+
+def test_a_copy_stands_in_for_a_damaged_one(settings: Settings, shop: Shop):
+    shop.ingest()
+    shop.path(0).unlink()  # the photo with equal content is still there
+    shop.path(1).write_bytes(shop.path(2).read_bytes())  # replaced since it was ingested
+    assert figures(embed(settings, "small", "d")) == {"embedded": 7, "computed": 7, "quarantined": 1}
+    assert quarantine(settings) == {shop.ids()[1]: ("small", "changed")}
+    assert rows(settings)[shop.ids()[0]]["embedding"] == rows(settings)[shop.ids()[7]]["embedding"]
+
+
+def test_what_is_unknown_is_named_with_the_choices(settings: Settings):
+    with pytest.raises(UserError, match=r"unknown encoder 'nope'.*other.*small"):
+        embed(settings, "nope", "d")
+    with pytest.raises(UserError, match=r"unknown data set 'nope'.*none yet"):
+        embed(settings, "small", "nope")
+    wrong = settings.model_copy(
+        update={"encoders": {"small": EncoderSettings(backbone="torchvision/squeezenet1_0", weights="nowhere.pt")}}
+    )
+    with pytest.raises(UserError, match="no weights file"):
+        embed(wrong, "small", "d")
+    assert lake.rows(settings, "SELECT * FROM encoders") == []

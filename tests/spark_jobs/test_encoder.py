@@ -1,0 +1,179 @@
+"""The encoder: vectors do not depend on company, precision is how and not what, and one bad photo costs one row."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from spark_jobs import encoder as encoder_module
+from spark_jobs.encoder import Encoder, EncoderPlan, kept, prefetched, resolve_precision
+from vitrine.backbones import Backbone
+from vitrine.datasets.drawn_photos import draw_photo, product
+
+SMALL = Backbone("small", "torchvision", "squeezenet1_0", "supervised", weights="random:1", input_size=64)
+PLAN = EncoderPlan(SMALL, batch_size=4, precision="fp32", max_pixels=1_000_000, threads=1)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, list[str]]]:
+    folder = tmp_path_factory.mktemp("photos")
+    found = []
+    for number in range(9):
+        path = folder / f"{number}.jpg"
+        path.write_bytes(draw_photo(product(number), 0, size=160))
+        found.append((path.name, [str(path)]))
+    return found
+
+
+def vectors(plan: EncoderPlan, photos: list[tuple[str, list[str]]]) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    for done in Encoder(plan).encode(photos):
+        assert not done.refused and done.vectors.dtype == np.float32
+        found |= dict(zip(done.keys, done.vectors, strict=True))
+    return found
+
+
+@pytest.fixture(scope="module")
+def plain(photos: list[tuple[str, list[str]]]) -> dict[str, np.ndarray]:
+    return vectors(PLAN, photos)
+
+
+def cosines(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> list[float]:
+    assert a.keys() == b.keys()
+    return [float(a[key] @ b[key]) for key in a]
+
+
+def test_vectors_have_unit_length_and_differ(plain: dict[str, np.ndarray]):
+    stacked = np.stack(list(plain.values()))
+    assert stacked.shape == (9, 512)
+    assert np.allclose(np.linalg.norm(stacked.astype(np.float64), axis=1), 1, atol=1e-6)
+    assert len({row.tobytes() for row in stacked}) == 9
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 9, 64])
+def test_batch_size_order_and_neighbours_change_no_vector(
+    photos: list[tuple[str, list[str]]], plain: dict[str, np.ndarray], batch_size: int
+):
+    other = vectors(replace(PLAN, batch_size=batch_size, threads=2), photos[::-1])
+    assert min(cosines(plain, other)) > 1 - 1e-6
+    assert list(other) == list(plain)[::-1]
+
+
+def test_precision_is_how_a_vector_is_computed_and_not_what_it_is(
+    photos: list[tuple[str, list[str]]], plain: dict[str, np.ndarray]
+):
+    half = vectors(replace(PLAN, precision="bf16"), photos)
+    assert min(cosines(plain, half)) >= 0.999
+    assert any(not np.array_equal(plain[key], half[key]) for key in plain)
+
+
+def test_auto_takes_bf16_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch):
+    assert resolve_precision("fp32", "cpu") == "fp32" and resolve_precision("bf16", "cpu") == "bf16"
+    assert resolve_precision("auto", "cpu") in ("fp32", "bf16")
+    monkeypatch.setattr(encoder_module, "_cpu_flags", lambda: "flags: sse2 avx512f")
+    assert resolve_precision("auto", "cpu") == "fp32"
+
+
+def test_a_bad_photo_costs_its_own_row(
+    photos: list[tuple[str, list[str]]], plain: dict[str, np.ndarray], tmp_path: Path
+):
+    (tmp_path / "cut.jpg").write_bytes(Path(photos[0][1][0]).read_bytes()[:-200])
+    (tmp_path / "words.jpg").write_text("words")
+    Image.new("L", (1, 30_000)).save(tmp_path / "strip.png")  # as high as a picture of 64 pixels' width: 2 million
+    bad = [(name, [str(tmp_path / name)]) for name in ("cut.jpg", "words.jpg", "nowhere.jpg", "strip.png")]
+    mixed = [bad[0], photos[0], bad[1], bad[2], photos[1], bad[3]]
+    done = list(Encoder(replace(PLAN, batch_size=3)).encode(mixed))
+    assert {key: code for batch in done for key, code, _ in batch.refused} == {
+        "cut.jpg": "truncated",
+        "words.jpg": "not_an_image",
+        "nowhere.jpg": "missing",
+        "strip.png": "too_large",
+    }
+    assert [key for batch in done for key in batch.keys] == ["0.jpg", "1.jpg"]
+    assert float(done[0].vectors[0] @ plain["0.jpg"]) > 1 - 1e-6
+    only_bad = list(Encoder(PLAN).encode(bad[:2]))
+    assert len(only_bad) == 1 and only_bad[0].vectors.shape == (0, 512) and len(only_bad[0].refused) == 2
+    assert list(Encoder(PLAN).encode([])) == []
+
+
+def test_another_copy_stands_in_and_another_picture_does_not(photos: list[tuple[str, list[str]]], tmp_path: Path):
+    uris = [uri for _, (uri,) in photos]
+    sha = hashlib.sha256(Path(uris[0]).read_bytes()).hexdigest()
+    encoder = Encoder(PLAN)
+    (found,) = encoder.encode([(sha, [str(tmp_path / "gone.jpg"), uris[1], uris[0]])], keys_are_contents=True)
+    assert found.keys == [sha] and not found.refused
+    (found,) = encoder.encode([(sha, [uris[1]])], keys_are_contents=True)
+    assert [(key, code) for key, code, _ in found.refused] == [(sha, "changed")] and not found.keys
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
+def test_an_output_without_length_is_no_vector(photos: list[tuple[str, list[str]]], value: float):
+    encoder = Encoder(PLAN)
+    real = encoder.network
+
+    class Sometimes(torch.nn.Module):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            out = real(batch).clone()
+            out[1] = value
+            return out
+
+    encoder.network = Sometimes()
+    (done,) = encoder.encode(photos[:4])
+    assert done.keys == ["0.jpg", "2.jpg", "3.jpg"] and np.isfinite(done.vectors).all()
+    assert [(key, code) for key, code, _ in done.refused] == [("1.jpg", "bad_vector")]
+
+
+def test_one_network_a_process_is_kept(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(encoder_module, "_kept", {})
+    made: list[EncoderPlan] = []
+
+    def make(plan: EncoderPlan) -> Encoder:
+        made.append(plan)
+        return object.__new__(Encoder)
+
+    other = replace(PLAN, batch_size=5)
+    first = kept(PLAN, make)
+    assert kept(replace(PLAN), make) is first
+    assert kept(other, make) is not first and made == [PLAN, other]
+    assert list(encoder_module._kept) == [other]
+
+
+def test_prefetched_hands_items_and_exceptions_over():
+    assert list(prefetched(iter(range(20)), depth=2)) == list(range(20))
+    assert list(prefetched(iter([None, None]), depth=1)) == [None, None]
+
+    def failing() -> Iterator[int]:
+        yield 1
+        raise KeyError("here")
+
+    items = prefetched(failing(), depth=2)
+    assert next(items) == 1
+    with pytest.raises(KeyError, match="here"):
+        next(items)
+
+
+def test_prefetched_runs_ahead_no_further_than_asked_and_stops_when_abandoned():
+    made: list[int] = []
+    before = threading.active_count()
+
+    def endless() -> Iterator[int]:
+        while True:
+            made.append(len(made))
+            yield made[-1]
+
+    items = prefetched(endless(), depth=2)
+    assert next(items) == 0
+    time.sleep(0.2)
+    assert len(made) <= 4  # one taken, two ready, one in hand
+    items.close()
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert threading.active_count() <= before

@@ -1,0 +1,62 @@
+"""The README and docs/ say what is true: their commands run, their links lead somewhere."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vitrine.tables import TABLES
+
+PROJECT = Path(__file__).resolve().parents[1]
+README = (PROJECT / "README.md").read_text()
+
+
+def _commands(text: str) -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    for page in (PROJECT / "docs").glob("*.md"):
+        assert f"docs/{page.name}" in README
+
+
+def test_the_tables_page_is_the_schema() -> None:
+    page = (PROJECT / "docs" / "tables.md").read_text()
+    for table in TABLES.values():
+        chapter = page.split(f"## {table.name}\n")[1].split("\n## ")[0]
+        assert f"Key: {', '.join(f'`{name}`' for name in table.key)}" in chapter
+        columns = re.findall(r"^\| `(\w+)` \| (\S+) \|", chapter, re.MULTILINE)
+        assert columns == [(field.name, str(field.type).replace(" ", "")) for field in table.schema]
+
+
+@pytest.mark.slow
+def test_the_readmes_commands_run(tmp_path: Path, draw: Callable[..., Path]) -> None:
+    draw(6, 5)
+    commands = _commands(README)
+    assert [command for command in commands if command.startswith("make")] == ["make demo", "make test"]
+    for target in ("demo", "test", "airflow"):
+        subprocess.run(["make", "-n", target], cwd=PROJECT, check=True, capture_output=True)
+    env = os.environ | {"VITRINE_DIFFICULTY": "0.2", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for command in commands:
+        words = shlex.split(command)
+        if words[0] != "vitrine":
+            continue
+        result = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert result.returncode == 0, f"{command}\n{result.stderr[-2000:]}"
+    status = subprocess.run(["vitrine", "status", "--json"], cwd=tmp_path, env=env, capture_output=True, text=True)
+    shop = json.loads(status.stdout)["datasets"][0]
+    assert (shop["images"], shop["serves"].split()[0]) == (30, "efficientnet_lite0")
