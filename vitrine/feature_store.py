@@ -12,19 +12,23 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
 from typing import Any
 
 import feast.infra.offline_stores.contrib.spark_offline_store.spark_source  # noqa: F401  (see the filter below)
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute
 import yaml
+from deltalake.exceptions import DeltaError
 from feast import FeatureStore, RepoConfig
 from feast.errors import FeatureServiceNotFoundException, FeatureViewNotFoundException
 
 from vitrine import lake
 from vitrine.errors import UserError
 from vitrine.settings import Settings
-from vitrine.tables import EMBEDDINGS
+from vitrine.tables import EMBEDDINGS, LABELS
 
 # Feast's Spark source calls itself experimental each time that one is made, and sets the filter when it is imported.
 warnings.filterwarnings("ignore", message="The spark data source API", category=RuntimeWarning)
@@ -122,18 +126,35 @@ def online(settings: Settings, dataset: str) -> list[tuple[str, str]]:
 
 
 def sync(settings: Settings, store: FeatureStore, dataset: str, encoder: str, version: str) -> Synced:
-    """Bring the online rows of one encoder version and data set to the lake's version; only what changed is sent."""
+    """Bring the online rows of one encoder version and data set to the lake's version; only what changed is sent.
+
+    Fills from scratch where the store notes no version, one of another lake, or one that the feed no longer reaches.
+    """
     view = image_view(encoder, version)
     until, table = lake.version(settings, EMBEDDINGS), lake.identity(settings, EMBEDDINGS)
-    since = _read_cursor(store, view, dataset, table)
-    if since == until:
-        return Synced(0, 0, since, until)
-    if since is None:
-        rows = _all_rows(settings, dataset, version, until)
-    else:
-        rows = _changed_rows(settings, dataset, version, since, until)
+    held = _read_cursor(store, view, dataset)
+    if held == (table, until):
+        return Synced(0, 0, until, until)
+    if held and (held[0] != table or held[1] > until):
+        _empty(store, view)  # rows of another lake, of which nobody knows which are there
+        held = None
+    since, rows = held[1] if held else None, None
+    if since is not None:
+        try:
+            last = _last_changes(settings, dataset, version, since, until)
+            rows = _changed_rows(settings, dataset, version, since, until, last)
+        except (DeltaError, OSError, pa.ArrowException) as error:  # vacuumed
+            said = " ".join(str(error).split())[:200]
+            print(
+                f"the change feed of {EMBEDDINGS.name} since {since} cannot be read ({said}): filling afresh",
+                file=sys.stderr,
+            )
+            since, rows = (
+                None,
+                chain(_all_rows(settings, dataset, version, until), _left_rows(settings, dataset, version, until)),
+            )
     upserted = deleted = 0
-    for frame in _frames(rows):
+    for frame in _frames(rows if rows is not None else _all_rows(settings, dataset, version, until)):
         gone = int(frame["embedding"].isna().sum())
         upserted, deleted = upserted + len(frame) - gone, deleted + gone
         store.write_to_online_store(view, frame)
@@ -141,6 +162,20 @@ def sync(settings: Settings, store: FeatureStore, dataset: str, encoder: str, ve
             print(f"online {dataset} {encoder}: {upserted} rows", file=sys.stderr)
     _write_cursor(store, view, dataset, table, until)
     return Synced(upserted, deleted, since, until)
+
+
+def _empty(store: FeatureStore, view: str) -> None:
+    """Drop the view's online rows, those of other data sets and their cursors too: each then fills from scratch."""
+    found = store.get_feature_view(view)
+    for delete, keep in (([found], []), ([], [found])):
+        store._get_provider().update_infra(
+            project=store.project,
+            tables_to_delete=delete,
+            tables_to_keep=keep,
+            entities_to_delete=[],
+            entities_to_keep=[],
+            partial=True,
+        )
 
 
 def _where(dataset: str, version: str) -> str:
@@ -156,26 +191,49 @@ def _all_rows(settings: Settings, dataset: str, version: str, until: int) -> Ite
             yield {**row, "event_timestamp": row["created_timestamp"]}
 
 
-def _changed_rows(settings: Settings, dataset: str, version: str, since: int, until: int) -> Iterator[dict[str, Any]]:
-    """The last word of the change feed on each image; a deletion has no embedding."""
+def _left_rows(settings: Settings, dataset: str, version: str, until: int) -> Iterator[dict[str, Any]]:
+    """A deletion for every image that the data set ever had and that has no vector now."""
+    sql = (
+        f"SELECT DISTINCT l.image_id FROM {LABELS.name} l LEFT ANTI JOIN "
+        f"(SELECT image_id FROM {EMBEDDINGS.name} WHERE {_where(dataset, version)}) e ON l.image_id = e.image_id "
+        f"WHERE l.dataset = {lake.quote(dataset)}"
+    )
+    for batch in lake.stream(settings, sql, {EMBEDDINGS.name: until}):
+        for image_id in batch.column("image_id").to_pylist():
+            yield _deletion(image_id, version, lake.now())
+
+
+def _last_changes(settings: Settings, dataset: str, version: str, since: int, until: int) -> dict[str, int]:
+    """The version of each changed image's last change."""
     last: dict[str, int] = {}
-    columns = ["image_id", *_FEATURES]
-    where = _where(dataset, version)
-    for batch in lake.changes(settings, EMBEDDINGS, since, until, where, ["image_id"]):
+    for batch in lake.changes(settings, EMBEDDINGS, since, until, _where(dataset, version), ["image_id"]):
         for row in batch.to_pylist():
             last[row["image_id"]] = max(last.get(row["image_id"], -1), row["_commit_version"])
-    for batch in lake.changes(settings, EMBEDDINGS, since, until, where, columns):
+    return last
+
+
+def _changed_rows(
+    settings: Settings, dataset: str, version: str, since: int, until: int, last: dict[str, int]
+) -> Iterator[dict[str, Any]]:
+    """The last word of the change feed on each image."""
+    columns = ["image_id", *_FEATURES]
+    for batch in lake.changes(settings, EMBEDDINGS, since, until, _where(dataset, version), columns):
         for row in batch.filter(pa.compute.not_equal(batch["_change_type"], "update_preimage")).to_pylist():
             if row["_commit_version"] != last[row["image_id"]]:
                 continue
-            gone = row["_change_type"] == "delete"
             moment = row["_commit_timestamp"]
             moment = moment if moment.tzinfo else moment.replace(tzinfo=lake.now().tzinfo)
-            blank = dict.fromkeys(_FEATURES) | {"encoder_version": version} if gone else {}
-            yield {**{name: row[name] for name in columns}, **blank, **_at(moment)}
+            if row["_change_type"] == "delete":
+                yield _deletion(row["image_id"], version, moment)
+            else:
+                yield {**{name: row[name] for name in columns}, **_at(moment)}
 
 
-def _at(moment: Any) -> dict[str, Any]:
+def _deletion(image_id: str, version: str, moment: datetime) -> dict[str, Any]:
+    return {"image_id": image_id, **dict.fromkeys(_FEATURES), "encoder_version": version, **_at(moment)}
+
+
+def _at(moment: datetime) -> dict[str, Any]:
     return {"event_timestamp": moment, "created_timestamp": moment}
 
 
@@ -194,13 +252,14 @@ def _cursor_id(dataset: str) -> str:
     return f"__lake__/{dataset}"  # no data set's name starts with an underscore
 
 
-def _read_cursor(store: FeatureStore, view: str, dataset: str, table: str) -> int | None:
+def _read_cursor(store: FeatureStore, view: str, dataset: str) -> tuple[str, int] | None:
+    """The table's identity and the version of it that the store holds."""
     found = store.get_online_features(
         features=[f"{view}:encoder_version"], entity_rows=[{"image_id": _cursor_id(dataset)}]
     ).to_dict()
     text = found["encoder_version"][0]
-    noted = json.loads(text) if text else {}
-    return noted["version"] if noted.get("table") == table else None
+    noted = json.loads(text) if text else None
+    return (noted["table"], noted["version"]) if noted else None
 
 
 def _write_cursor(store: FeatureStore, view: str, dataset: str, table: str, version: int) -> None:

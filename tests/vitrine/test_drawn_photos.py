@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitrine.datasets.drawn_photos import KINDS, draw_photo, product
 from vitrine.datasets.drawn_kinds import draw_product
+from vitrine.datasets.drawn_photos import KINDS, draw_photo, product
 
 ROOT = Path(__file__).parents[2]
 

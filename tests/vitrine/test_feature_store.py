@@ -1,5 +1,6 @@
 """vitrine.feature_store: the online store follows the lake, and sends what changed alone."""
 
+import shutil
 from typing import Any
 
 import numpy as np
@@ -244,6 +245,15 @@ def test_a_lake_made_anew_is_filled_from_scratch(settings: Settings, store: Coun
     run(settings, store, "e")
     assert same(settings, store, ["d/1", "d/2", "d/3", "e/1"])  # d/2 is of another lake
 
+    # A backup of the lake, put back: the same table at a version before the one held.
+    shutil.copytree(settings.lake, settings.home / "backup")
+    merge(settings, row("d/4", 8), gone=("d/1",))
+    run(settings, store)
+    shutil.rmtree(settings.lake)
+    (settings.home / "backup").rename(settings.lake)
+    run(settings, store), run(settings, store, "e")
+    assert same(settings, store, ["d/1", "d/2", "d/3", "d/4", "e/1"])
+
 
 def test_a_feed_that_was_vacuumed_is_made_up_for(settings: Settings, store: Counted):
     def said(image_id: str) -> dict[str, Any]:
@@ -310,9 +320,12 @@ def test_the_serving_service_follows_the_promotions(settings: Settings, store: C
 
     promote(settings, "d", V2)
     feature_store.apply(store, definitions.serving_services(settings))
+    stale = lookup(settings, "d", ["d/1"], recommender)[0]  # it keeps its registry for minutes: old, but of one piece
+    assert stale["encoder_version"] == V1 and stale["embedding"] == pytest.approx(vector(1))
+    recommender.refresh_registry()
     for client in (recommender, store, None):
         (found,) = lookup(settings, "d", ["d/1"], client)
         assert found["encoder_version"] == V2 and found["embedding"] == pytest.approx(vector(7))
     promote(settings, "d", V1)  # and back
     feature_store.apply(store, definitions.serving_services(settings))
-    assert lookup(settings, "d", ["d/1"], recommender)[0]["encoder_version"] == V1
+    assert lookup(settings, "d", ["d/1"])[0]["encoder_version"] == V1
