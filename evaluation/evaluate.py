@@ -271,7 +271,7 @@ def _relevance(found: _Found, items: _Items, index_labels: Ints) -> tuple[NDArra
     theirs = np.where(found.neighbours >= 0, index_labels[found.neighbours], -1)
     relevance = (theirs == own[:, None]) & (theirs >= 0)
     counted = index_labels[items.in_index & (index_labels >= 0)]
-    counts = np.bincount(counted, minlength=int(items.labels.max(initial=0)) + 1)
+    counts = np.bincount(counted, minlength=int(np.max(items.labels, initial=0)) + 1)
     itself = items.in_index[found.queries] & (index_labels[found.queries] == own)
     return relevance, np.where(own >= 0, counts[own] - itself, 0)
 

@@ -8,6 +8,7 @@ that is killed anywhere leaves an older note or none, and the next run does the 
 import hashlib
 import logging
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -241,7 +242,19 @@ class VectorIndex:
         for text in ("image_id", "product_id", "category", "split"):
             schema.add_field(text, DataType.VARCHAR, max_length=_MAX_TEXT)
         schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=dim)
+        self._clear_half_made(name)
         self._client.create_collection(name, schema=schema, consistency_level="Strong")
+
+    def _clear_half_made(self, name: str) -> None:
+        """Lite makes a collection's folder and then its schema: a run killed in between left a folder that is no
+        collection, and yet keeps one of that name from being made."""
+        if "://" in self._uri:
+            return
+        database = self._settings.milvus.database
+        root = Path(self._uri) if database == "default" else Path(self._uri) / "databases" / database
+        folder = root / "collections" / name
+        if folder.is_dir() and not (folder / "schema.json").exists():
+            shutil.rmtree(folder)
 
     def _upsert(self, name: str, batch: pa.RecordBatch) -> int:
         if not batch.num_rows:

@@ -1,7 +1,8 @@
 """What Feast serves: the only file that Feast scans in this folder.
 
-A view and a service for each encoder version in the lake, a view of the catalog, and the services that say what serves
-each data set. Importing the file as part of the package does nothing; Feast imports it under its bare name.
+A view and a service for each encoder version in the lake, views of the catalog and of its labels over time, and the
+services that say what serves each data set. Importing the file as part of the package does nothing; Feast imports it
+under its bare name.
 """
 
 from feast import Entity, FeatureService, FeatureView, Field, ValueType
@@ -12,7 +13,7 @@ from feast.types import Array, Float32, Int64, String
 from vitrine import lake
 from vitrine.feature_store import encoder_service, image_view, images_serving
 from vitrine.settings import Settings, load_settings
-from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PROMOTIONS
+from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, PROMOTIONS
 
 IMAGE = Entity(name="image", join_keys=["image_id"], value_type=ValueType.STRING, description="one photo")
 
@@ -37,8 +38,22 @@ def catalog_view(settings: Settings) -> FeatureView:
     )
 
 
+def labels_view(settings: Settings) -> FeatureView:
+    """Product and category as they were said over time: what a training set of then has to be joined with."""
+    return FeatureView(
+        name="labels",
+        entities=[IMAGE],
+        source=SparkSource(
+            name="labels", path=str(LABELS.path(settings)), table_format=DeltaFormat(), timestamp_field="valid_from"
+        ),
+        schema=[Field(name=name, dtype=String) for name in ("product_id", "category")],
+        online=False,
+        description=LABELS.about,
+    )
+
+
 def encoder_view(settings: Settings, encoder: str, version: str, dim: int) -> FeatureView:
-    """The vectors of one encoder version, float32 of unit length."""
+    """The vectors of one encoder version, float32 of unit length, with the labels of now (then: ``labels_view``)."""
     name = image_view(encoder, version)
     return FeatureView(
         name=name,
@@ -66,7 +81,7 @@ def objects(settings: Settings) -> list[Entity | FeatureView | FeatureService]:
         FeatureService(name=encoder_service(row["encoder"], row["encoder_version"]), features=[view])
         for row, view in zip(encoders, views, strict=True)
     ]
-    return [IMAGE, catalog_view(settings), *views, *services]
+    return [IMAGE, catalog_view(settings), labels_view(settings), *views, *services]
 
 
 def serving_services(settings: Settings) -> list[FeatureService]:
@@ -76,8 +91,9 @@ def serving_services(settings: Settings) -> list[FeatureService]:
     for row in found:
         serves = lake.serving(settings, row["dataset"])
         assert serves is not None
-        encoder, version = serves["encoder"], serves["encoder_version"]
-        dim = lake.encoder_row(settings, version)["dim"]
+        version = serves["encoder_version"]
+        registered = lake.encoder_row(settings, version)
+        encoder, dim = registered["encoder"], registered["dim"]
         services.append(
             FeatureService(
                 name=images_serving(row["dataset"]),
@@ -91,5 +107,6 @@ def serving_services(settings: Settings) -> list[FeatureService]:
 
 if __name__ == "definitions":  # Feast's own command line
     _settings = load_settings()
+    (_settings.home / "feast").mkdir(parents=True, exist_ok=True)  # where its registry comes next
     globals().update({f"_{type(item).__name__}_{item.name}": item for item in objects(_settings)})
     globals().update({f"_serving_{item.name}": item for item in serving_services(_settings)})

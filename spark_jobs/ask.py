@@ -20,7 +20,9 @@ def ask(settings: Settings, query: str, limit: int) -> tuple[list[str], list[lis
     for table in TABLES.values():
         read_table(spark, settings, table).createOrReplaceTempView(table.name)
     try:
-        frame = spark.sql(query)
+        # In brackets nothing but a query parses: through these views Delta would also delete, update and insert.
+        looks = query.lower().split(maxsplit=1)[:1] in (["describe"], ["desc"], ["show"], ["explain"])
+        frame = spark.sql(query if looks else f"SELECT * FROM (\n{query.strip().rstrip(';')}\n)")
         return frame.columns, [list(row) for row in frame.limit(limit).collect()]
     except (AnalysisException, ParseException) as error:
         said = " ".join((str(error).split("JVM stacktrace")[0]).split())[:400]

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark import StorageLevel
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -92,20 +94,12 @@ def _read_list(spark: SparkSession, settings: Settings, source: str) -> DataFram
     local = "://" not in source
     path = Path(settings.root / Path(source).expanduser()).resolve() if local else Path(source)
     where = str(path) if local else source
-    if local and (path / "_delta_log").is_dir():
-        frame = spark.read.format("delta").load(where)
-    elif source.lower().endswith((".csv", ".tsv", ".csv.gz")):
-        frame = (
-            spark.read.option("header", True).option("sep", "\t" if ".tsv" in source.lower() else ",")
-            .option("multiLine", True).option("escape", '"').csv(where)
-        )  # fmt: skip
-    else:
-        kind = "parquet" if local or source.lower().endswith(".parquet") else "delta"
-        try:
-            frame = spark.read.format(kind).load(where)
-        except Exception as error:
-            said = str(error).splitlines()[0][:200]
-            raise UserError(f"cannot read {source!r}: layout table is CSV (.csv), Parquet or Delta ({said})") from None
+    try:
+        frame = _open_table(spark, source, where, local)
+    except (PySparkException, Py4JJavaError) as error:
+        java = getattr(error, "java_exception", None)
+        said = " ".join(str(java.getMessage() if java else error).split())[:200]
+        raise UserError(f"cannot read {source!r}: layout table is CSV (.csv), Parquet or Delta ({said})") from None
     missing = [name for name in ("uri", "product_id") if name not in frame.columns]
     if missing:
         raise UserError(
@@ -129,6 +123,23 @@ def _read_list(spark: SparkSession, settings: Settings, source: str) -> DataFram
         F.when(no_product, "no_product").alias("code"),
         F.when(no_product, "the row has no product_id").alias("reason"),
     )
+
+
+def _open_table(spark: SparkSession, source: str, where: str, local: bool) -> DataFrame:
+    if local and (Path(where) / "_delta_log").is_dir():
+        return spark.read.format("delta").load(where)
+    if local and (set(where) & set("{}[]*?\\") or Path(where).name.startswith(("_", "."))):
+        raise UserError(
+            f"cannot read {where!r}: Spark reads no table whose path has one of {{}}[]*?\\ in it, or whose name starts "
+            "with _ or .: give it another"
+        )
+    if source.lower().endswith((".csv", ".tsv", ".csv.gz")):
+        return (
+            spark.read.option("header", True).option("sep", "\t" if ".tsv" in source.lower() else ",")
+            .option("multiLine", True).option("escape", '"').csv(where)
+        )  # fmt: skip
+    kind = "parquet" if local or source.lower().endswith(".parquet") else "delta"
+    return spark.read.format(kind).load(where)
 
 
 def _name_ids(listed: DataFrame, dataset: str) -> DataFrame:

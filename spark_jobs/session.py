@@ -1,5 +1,6 @@
 """The Spark session that every job uses, Delta's jars, and progress on stderr."""
 
+import importlib.metadata
 import os
 import shutil
 import sys
@@ -92,13 +93,17 @@ def ensure_jars() -> None:
     import pyspark
 
     jars = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent) / "jars"
-    if next(jars.glob("delta-spark_*.jar"), None):
+    if next(jars.glob(f"delta-spark_*-{importlib.metadata.version('delta-spark')}.jar"), None):
         return
     print("fetching Delta's jars (once)", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="vitrine-ivy-") as folder:
         _resolve(Path(folder), delta)
+        ours = jars / "vitrine-added.txt"
+        for name in ours.read_text().split() if ours.exists() else []:  # an older Delta's
+            (jars / name).unlink(missing_ok=True)
         have = {_artifact(jar) for jar in jars.glob("*.jar")}
         fresh = [jar for jar in (Path(folder) / "jars").glob("*.jar") if _artifact(jar) not in have]
+        ours.write_text("\n".join(jar.name.split("_", 1)[1] for jar in fresh))
         # delta-spark itself goes last: that it is there says that all are.
         for jar in sorted(fresh, key=lambda jar: "delta-spark_" in jar.name):
             partial = jars / f".{jar.name}.part"

@@ -407,8 +407,12 @@ def sql(
 ) -> None:
     """Ask the tables: catalog, labels, quarantine, embeddings, encoders, metrics, query_results, promotions, runs."""
     settings = load_settings()
+    from pyspark.logger import PySparkLogger
+
     from spark_jobs.ask import ask
 
+    # Spark logs a bad query with all its stack, and then raises it: what is raised says it.
+    PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True
     columns, rows = ask(settings, query, limit)
     console.emit_rows(columns, rows, form.value)
 
@@ -439,9 +443,10 @@ def _exit(command: Callable[[], Any]) -> None:
     except VitrineError as error:
         print(f"vitrine: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("vitrine: stopped; the same command goes on where it was", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == 130:  # what Typer makes of Ctrl-C
+            print("vitrine: stopped; the same command goes on where it was", file=sys.stderr)
+        raise
     except Exception as error:
         if os.environ.get("VITRINE_DEBUG"):
             raise

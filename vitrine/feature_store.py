@@ -113,7 +113,12 @@ class Synced:
 def online(settings: Settings, dataset: str) -> list[tuple[str, str]]:
     """(encoder, version) whose vectors of ``dataset`` belong online: what serves it, and its nightly encoders'."""
     serves = lake.serving(settings, dataset)
-    wanted = {(serves["encoder"], serves["encoder_version"])} if serves else set()
+    named = {
+        row["encoder_version"]: row["encoder"]
+        for row in lake.rows(settings, "SELECT encoder, encoder_version FROM encoders")
+    }
+    # Views go by the name that the version was registered under: it may have been promoted under another one.
+    wanted = {(named.get(serves["encoder_version"], serves["encoder"]), serves["encoder_version"])} if serves else set()
     if dataset in {item.name for item in settings.nightly.datasets}:
         for name in settings.nightly.encoders:
             newest = lake.rows(
@@ -131,8 +136,8 @@ def sync(settings: Settings, store: FeatureStore, dataset: str, encoder: str, ve
     Fills from scratch where the store notes no version, one of another lake, or one that the feed no longer reaches.
     """
     view = image_view(encoder, version)
+    held = _read_cursor(store, view, dataset)  # before the lake's version, which then is the newer one
     until, table = lake.version(settings, EMBEDDINGS), lake.identity(settings, EMBEDDINGS)
-    held = _read_cursor(store, view, dataset)
     if held == (table, until):
         return Synced(0, 0, until, until)
     if held and (held[0] != table or held[1] > until):

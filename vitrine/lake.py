@@ -25,7 +25,7 @@ def create_tables(settings: Settings) -> None:
     """Make every table that is not there yet; existing ones are left as they are."""
     for table in TABLES.values():
         path = table.path(settings)
-        if not (path / "_delta_log").exists():
+        if not DeltaTable.is_deltatable(str(path)):  # a killed run may leave a log's folder with no version in it
             path.parent.mkdir(parents=True, exist_ok=True)
             DeltaTable.create(
                 str(path),

@@ -17,6 +17,7 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         # Delta's and Spark's defaults are for huge tables; these are right up to some millions of rows.
         "spark.databricks.delta.snapshotPartitions": "1",
         "spark.sql.shuffle.partitions": "4",
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",  # VACUUM makes that many tasks a table: 10,000
         "spark.driver.memory": "2g",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "256",

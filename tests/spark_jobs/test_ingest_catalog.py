@@ -247,6 +247,8 @@ def lines(*rows: str) -> str:
         ("t.csv", lines("uri,product_id", '"",1', "a.jpg,2"), "have no uri"),
         ("t.csv", lines("uri,product_id,split", "a.jpg,1,Test/2"), "bad split 'Test/2'.*lower-case"),
         ("t.parquet", "no parquet", "layout table is CSV .*Parquet or Delta"),
+        ("t[1].csv", lines("uri,product_id", "a.jpg,1"), r"Spark reads no table whose path has one of {}\[\]"),
+        ("_t.csv", lines("uri,product_id", "a.jpg,1"), "whose name starts with _"),
         ("t.xlsx", "no parquet", "layout table is CSV .*Parquet or Delta"),
     ],
 )

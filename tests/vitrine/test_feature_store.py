@@ -51,9 +51,9 @@ def register(settings: Settings, *versions: str) -> None:
         lake.append(settings, ENCODERS, [blank | own | {"state": "experiment"}])
 
 
-def promote(settings: Settings, dataset: str, version: str) -> None:
+def promote(settings: Settings, dataset: str, version: str, encoder: str = "small") -> None:
     blank: dict[str, Any] = dict.fromkeys(PROMOTIONS.schema.names, "")
-    own = {"dataset": dataset, "promoted_at": lake.now(), "encoder": "small", "encoder_version": version}
+    own = {"dataset": dataset, "promoted_at": lake.now(), "encoder": encoder, "encoder_version": version}
     lake.append(settings, PROMOTIONS, [blank | own | {"forced": False}])
 
 
@@ -326,6 +326,7 @@ def test_the_serving_service_follows_the_promotions(settings: Settings, store: C
     for client in (recommender, store, None):
         (found,) = lookup(settings, "d", ["d/1"], client)
         assert found["encoder_version"] == V2 and found["embedding"] == pytest.approx(vector(7))
-    promote(settings, "d", V1)  # and back
+    promote(settings, "d", V1, "renamed")  # and back, under another name of the same version
+    assert feature_store.online(settings, "d") == [("small", V1)]
     feature_store.apply(store, definitions.serving_services(settings))
     assert lookup(settings, "d", ["d/1"])[0]["encoder_version"] == V1

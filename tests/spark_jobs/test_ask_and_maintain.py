@@ -1,0 +1,45 @@
+"""Spark SQL over the tables, and their upkeep."""
+
+import pytest
+
+from spark_jobs.ask import ask
+from spark_jobs.maintain_tables import maintain
+from vitrine import lake
+from vitrine.errors import UserError
+from vitrine.settings import Settings
+from vitrine.tables import RUNS
+from vitrine.tracking import record
+
+
+def test_ask_knows_the_tables_and_names_a_mistake(settings: Settings, spark: object) -> None:
+    for verb in ("ingest", "embed"):
+        with record(settings, verb, "shop") as run:
+            run.figures["images"] = 3
+    columns, rows = ask(settings, "SELECT verb, get_json_object(figures, '$.images') AS n FROM runs ORDER BY verb", 10)
+    assert (columns, rows) == (["verb", "n"], [["embed", "3"], ["ingest", "3"]])
+    assert len(ask(settings, "SELECT * FROM runs", 1)[1]) == 1
+    for wrong in ("SELECT * FROM no_such_table", "SELEC 1", "SELECT nope FROM runs"):
+        with pytest.raises(UserError, match="bad query") as error:
+            ask(settings, wrong, 10)
+        assert "\n" not in str(error.value)
+
+
+def test_maintain_compacts_and_keeps_every_row(settings: Settings, spark: object) -> None:
+    for number in range(6):
+        with record(settings, f"verb{number}"):
+            pass
+    before = sorted(row["verb"] for row in lake.rows(settings, "SELECT verb FROM runs"))
+    figures = maintain(settings, keep_days=30)
+    assert figures["tables"]["runs"] == "6 -> 1 files"
+    assert sorted(row["verb"] for row in lake.rows(settings, "SELECT verb FROM runs")) == before
+    files = len(list(RUNS.path(settings).glob("*.parquet")))
+    assert files == 7, "what time travel may still want is kept"
+
+
+def test_a_failed_job_is_recorded_with_its_error(settings: Settings) -> None:
+    with pytest.raises(RuntimeError), record(settings, "embed", "shop", "x") as run:
+        run.figures["images"] = 1
+        raise RuntimeError("no such luck")
+    row = lake.rows(settings, "SELECT * FROM runs")[0]
+    assert (row["state"], row["dataset"]) == ("failed", "shop")
+    assert lake.figures(row["figures"])["error"] == "RuntimeError: no such luck"

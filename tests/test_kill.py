@@ -1,0 +1,321 @@
+"""``kill -9`` in the middle of a verb: the next run ends where one undisturbed run does.
+
+Two projects follow the same photos through some nights. One is left alone; in the other each verb is first started as
+a process of its own and killed at a moment inside its work, Spark's JVM and Python workers too, then run again.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from vitrine import lake
+from vitrine.settings import Settings, load_settings
+from vitrine.tables import TABLES
+
+CONFIG = """
+[encoders.small]
+backbone = "torchvision/squeezenet1_0"
+weights = "random:1"
+input_size = 64
+
+[encoders.other]
+backbone = "torchvision/squeezenet1_0"
+weights = "random:2"
+input_size = 64
+
+[embed]
+precision = "fp32"
+wave = 12
+
+[nightly]
+encoders = ["small", "other"]
+datasets = [{name = "shop", source = "../photos"}]
+"""
+CLOCKS = {
+    "catalog": ("content_seen_at", "updated_at"),
+    "labels": ("valid_from",),
+    "quarantine": ("first_seen", "last_seen"),
+    "embeddings": ("event_timestamp", "created_timestamp"),
+    "encoders": ("created_at",),
+    "promotions": ("promoted_at",),
+}
+# What the home shows inside a verb's work: a change of the files that match, and the moment has come.
+MOMENTS = {
+    "ingest": (
+        "lake/catalog/dataset=*/*.parquet",
+        "lake/catalog/_delta_log/*",
+        "lake/catalog/_delta_log/*.json",
+        "lake/labels/dataset=*/*.parquet",
+        "lake/labels/_delta_log/*.json",
+    ),
+    "embed": (
+        "lake/encoders/_delta_log/*.json",
+        "staging/*/_temporary/*/*/*/*",
+        "staging/*/*.parquet",
+        "lake/embeddings/encoder_version=*/*.parquet",
+        "lake/embeddings/_delta_log/*",
+        "lake/embeddings/_delta_log/*.json",
+    ),
+    "index": (
+        "milvus.db.lock",
+        "milvus.db/collections/*",
+        "milvus.db/collections/*/wal/*",
+        "milvus.db/collections/*/manifest.json*",
+        "milvus.db/collections/*/partitions/*/*/*",
+        "milvus.db/collections/*/schema.json",
+    ),
+    "features": ("feast/*", "feast/registry.db*", "feast/online.db-journal", "feast/online.db"),
+    "promote": (
+        "lake/promotions/*.parquet",
+        "lake/promotions/_delta_log/*.json",
+        "milvus.db/aliases.json",
+        "feast/registry.db*",
+        "lake/runs/_delta_log/*.json",
+    ),
+}
+NIGHT = {
+    "ingest": ("ingest", "../photos", "--dataset", "shop"),
+    "embed": ("embed", "--encoder", "small", "--encoder", "other", "--dataset", "shop"),
+    "index": ("index", "--encoder", "small", "--encoder", "other", "--dataset", "shop"),
+    "features": ("features", "--dataset", "shop"),
+    "promote": ("promote", "small", "--dataset", "shop", "--force", "--reason", "test"),
+}
+
+
+# The harness: it knows verbs, moments and states, and nothing of the nights below.
+
+
+def make_project(root: Path) -> Path:
+    """A project folder with an empty home."""
+    root.mkdir(parents=True)
+    (root / "vitrine.toml").write_text(CONFIG)
+    return root
+
+
+def start(project: Path, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
+    """``vitrine ARGUMENTS`` in a session of its own; what it says goes to ``said.log``."""
+    env = os.environ | {"SPARK_LOCAL_DIRS": str(project / "spark")}
+    with (project / "said.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "vitrine", *arguments],
+            cwd=project,
+            env=env,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def kill(process: subprocess.Popen[bytes]) -> bool:
+    """SIGKILL the process and all below it, whatever group they made for themselves; False where it had ended."""
+    if process.poll() is not None:  # its number may be another's by now
+        return False
+    root = psutil.Process(process.pid)
+    root.suspend()  # so that it starts nothing while the others are listed
+    for member in [*root.children(recursive=True), root]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    return process.wait(30) == -signal.SIGKILL
+
+
+def reading(home: Path, pattern: str) -> set[tuple[str, int, int]]:
+    """The files that match, with their sizes and times: another reading means that one was written."""
+    found = set()
+    for path in home.glob(pattern):
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            continue
+        found.add((str(path), stat.st_size, stat.st_mtime_ns))
+    return found
+
+
+def kill_at(project: Path, arguments: tuple[str, ...], pattern: str, later: float = 0.0, wait: float = 300) -> bool:
+    """Start the verb and kill it ``later`` seconds after files that match ``pattern`` were written.
+
+    Returns:
+        Was it killed? False where it ended before.
+    """
+    home = project / ".vitrine"
+    before = reading(home, pattern)
+    process = start(project, arguments)
+    until = time.monotonic() + wait
+    while process.poll() is None and reading(home, pattern) <= before and time.monotonic() < until:
+        time.sleep(0.001)
+    time.sleep(later)
+    return kill(process)
+
+
+def state(project: Path) -> dict[str, Any]:
+    """All that must be equal: tables without their clocks, Milvus, Feast; vectors as a dict of arrays."""
+    settings = load_settings(project)
+    found: dict[str, Any] = {}
+    for name, clocks in CLOCKS.items():
+        order = ", ".join((*TABLES[name].key, *clocks))
+        rows = lake.rows(settings, f"SELECT * FROM {name} ORDER BY {order}")
+        found[name] = [{column: row[column] for column in row if column not in (*clocks, "embedding")} for row in rows]
+    found["milvus"], found["vectors"] = _milvus(settings)
+    found["feast"] = _feast(settings, found["vectors"])
+    stored = lake.rows(settings, "SELECT image_id, encoder_version, embedding FROM embeddings")
+    found["vectors"] |= {
+        ("lake", row["image_id"], row["encoder_version"]): np.array(row["embedding"]) for row in stored
+    }
+    return found
+
+
+def _milvus(settings: Settings) -> tuple[dict[str, Any], dict[tuple[str, ...], np.ndarray]]:
+    from evaluation.vector_index import VectorIndex, collection_name
+
+    rows: dict[str, Any] = {}
+    vectors = {}
+    with VectorIndex(settings) as index:
+        rows["alias"] = index.alias_target("shop")
+        for row in lake.rows(settings, "SELECT encoder_version FROM encoders"):
+            version = row["encoder_version"]
+            if not index.count("shop", version):
+                continue
+            held = index._client.query(collection_name("shop", version), filter='key >= ""', output_fields=["*"])
+            assert len(held) == len({row["key"] for row in held}) == index.count("shop", version)
+            for item in sorted(held, key=lambda item: item["image_id"]):
+                vectors["milvus", item["image_id"], version] = np.array(item.pop("embedding"))
+                rows[f"{version} {item['image_id']}"] = item
+    return rows, vectors
+
+
+def _feast(settings: Settings, vectors: dict[tuple[str, ...], np.ndarray]) -> list[dict[str, Any]]:
+    from vitrine import feature_store
+
+    ids = [row["image_id"] for row in lake.rows(settings, "SELECT DISTINCT image_id FROM labels ORDER BY image_id")]
+    found = feature_store.lookup(settings, "shop", ids)
+    for row in found:
+        vector = row.pop("embedding")
+        if vector is not None:
+            vectors["feast", row["image_id"], row["encoder_version"]] = np.array(vector)
+    return found
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """What differs between two states; empty where they are equal."""
+    said = [f"{name}: {one[name]} != {other[name]}" for name in one if name != "vectors" and one[name] != other[name]]
+    mine, theirs = one["vectors"], other["vectors"]
+    if mine.keys() != theirs.keys():
+        said.append(f"vectors of {sorted(mine.keys() ^ theirs.keys())[:5]}")
+    for key in mine.keys() & theirs.keys():
+        cosine = mine[key] @ theirs[key] / np.linalg.norm(mine[key]) / np.linalg.norm(theirs[key])
+        if not cosine > 0.9999:
+            said.append(f"vector of {key}: cosine {cosine}")
+    return said
+
+
+# The nights
+
+
+def run(project: Path, arguments: tuple[str, ...]) -> None:
+    """The verb, undisturbed, in this process, whose Spark session is there."""
+    from vitrine.cli import app
+
+    here = Path.cwd()
+    os.chdir(project)
+    try:
+        app(list(arguments), standalone_mode=False)
+    finally:
+        os.chdir(here)
+
+
+def agrees(project: Path) -> None:
+    from evaluation.consistency import check
+
+    settings = load_settings(project)
+    assert check(settings, "shop")["differences"] == []
+    assert not list((settings.home / "staging").iterdir())
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Iterator[Callable[[int, int, int], None]]:
+    """``photos(product, name, drawn)``: the photo ``name`` of ``product`` becomes the drawn one of that number."""
+    from vitrine.datasets.drawn_photos import draw_photo, product
+
+    def draw(number: int, name: int, drawn: int) -> None:
+        item = product(number)
+        folder = tmp_path / "photos" / item.slug
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name:02d}.jpg").write_bytes(draw_photo(item, drawn, size=160))
+
+    for number in range(4):
+        for name in range(6):
+            draw(number, name, name)
+    yield draw
+
+
+def change_photos(root: Path, draw: Callable[[int, int, int], None], night: int) -> None:
+    """Two changed, two deleted, two new, one relabelled by its folder, one damaged, last night's damage mended."""
+    for number in range(2):
+        draw(number, 0, 10 * night)
+        draw(number + 2, 5 + night, 5 + night)
+    folders = sorted(root.iterdir())
+    (folders[0] / f"{night:02d}.jpg").unlink()
+    (folders[1] / f"{night:02d}.jpg").rename(folders[2] / f"moved{night}.jpg")
+    draw(3, 1, 1)
+    broken = folders[3] / f"0{night}.jpg"
+    broken.write_bytes(broken.read_bytes()[:-300])
+
+
+@pytest.mark.slow
+def test_kills_at_every_verb(spark: object, tmp_path: Path, photos: Callable[[int, int, int], None]):
+    twin, killed = make_project(tmp_path / "twin"), make_project(tmp_path / "killed")
+    moments = [
+        {
+            "ingest": "lake/catalog/_delta_log/*.json",
+            "embed": "staging/*/*.parquet",
+            "index": "milvus.db/collections/*",
+            "features": "feast/online.db-journal",
+            "promote": "lake/promotions/_delta_log/*.json",
+        },
+        {
+            "ingest": "lake/catalog/dataset=*/*.parquet",
+            "embed": "lake/embeddings/encoder_version=*/*.parquet",
+            "index": "milvus.db/collections/*/wal/*",
+            "features": "feast/online.db",
+            "promote": "milvus.db/aliases.json",
+        },
+    ]
+    for night, moment in enumerate(moments):
+        if night:
+            change_photos(tmp_path / "photos", photos, night)
+        for verb, arguments in NIGHT.items():
+            if verb == "promote" and night:
+                arguments = ("promote", "other", *arguments[2:])
+            run(twin, arguments)
+            assert kill_at(killed, arguments, moment[verb]), f"night {night}: {verb} ended before {moment[verb]}"
+            run(killed, arguments)
+        assert differences(state(twin), state(killed)) == []
+        agrees(twin)
+        agrees(killed)
+
+
+@pytest.mark.slow
+def test_kills_at_random(spark: object, tmp_path: Path, photos: Callable[[int, int, int], None]):
+    """The seed is the day's; a failure says where it killed."""
+    chance = random.Random(time.strftime("%Y-%m-%d"))
+    twin, killed = make_project(tmp_path / "twin"), make_project(tmp_path / "killed")
+    told = []
+    for verb, arguments in NIGHT.items():
+        run(twin, arguments)
+        if verb != "ingest":
+            pattern, later = chance.choice(MOMENTS[verb]), chance.choice((0.0, chance.uniform(0, 0.3)))
+            ended = "killed" if kill_at(killed, arguments, pattern, later) else "ended"
+            told.append(f"{verb} {ended} {later:.3f} s after {pattern}")
+        run(killed, arguments)
+    assert differences(state(twin), state(killed)) == [], told
+    agrees(killed)
