@@ -32,13 +32,16 @@ def demo(settings: Settings, source: str) -> dict[str, Any]:
     log = settings.home / "logs" / "demo.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
-    _airflow(["db", "migrate"], env, log)
-    _airflow(["dags", "test", "nightly_reembedding"], env, log)
-    _check_night(settings, log, began)
+    if code := _airflow(["db", "migrate"], env, log):
+        raise VitrineError(f"airflow db migrate ended with {code}; its log is {log}")
+    code = _airflow(["dags", "test", "nightly_reembedding"], env, log)
+    _check_night(settings, log, began)  # a refusal has its own words and exit code
+    if code:
+        raise VitrineError(f"airflow dags test ended with {code}; its log is {log}")
     return _outcome(settings) | {"seconds": round(time.monotonic() - started, 1), "log": str(log)}
 
 
-def _airflow(arguments: list[str], env: dict[str, str], log: Path) -> None:
+def _airflow(arguments: list[str], env: dict[str, str], log: Path) -> int:
     print(f"airflow {' '.join(arguments)}", file=sys.stderr, flush=True)
     steps: dict[str, float] = {}
     with (
@@ -56,8 +59,7 @@ def _airflow(arguments: list[str], env: dict[str, str], log: Path) -> None:
         for line in process.stdout:
             file.write(line)
             _tell(line, steps)
-    if process.returncode:
-        raise VitrineError(f"airflow {' '.join(arguments[:2])} ended with {process.returncode}; its log is {log}")
+    return process.returncode
 
 
 def _tell(line: str, steps: dict[str, float]) -> None:
