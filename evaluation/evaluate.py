@@ -152,9 +152,7 @@ def _plan(
         raise unknown("label for --relevant", relevant, RELEVANT)
     if (queries is None) != (index is None):
         raise UserError(f"--queries {queries!r} and --index {index!r}: give both splits, or neither")
-    known = lake.datasets(settings)
-    if dataset not in known:
-        raise unknown("data set", dataset, known)
+    lake.check_dataset(settings, dataset)
     where = f"encoder_version = {lake.quote(encoder_version)} AND dataset = {lake.quote(dataset)}"
     sql = f"SELECT split, count({relevant}) AS labelled FROM {EMBEDDINGS.name} WHERE {where} GROUP BY split"
     found = lake.rows(settings, sql)

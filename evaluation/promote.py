@@ -7,13 +7,13 @@ import json
 from datetime import timedelta
 from typing import Any
 
+from evaluation.expectations import GATES
 from vitrine import lake
-from vitrine.errors import GateRefused, UserError, unknown
+from vitrine.errors import GateRefused, UserError
 from vitrine.lake import quote
 from vitrine.settings import Settings
 from vitrine.tables import PROMOTIONS, RUNS
 
-GATES = ("catalog", "embeddings", "metrics")
 ROLLBACK = "rollback"  # the reason of a row that ``rollback`` wrote; such a row is never forced
 
 Row = dict[str, Any]
@@ -41,9 +41,7 @@ def promote(
             without the other.
         GateRefused: a gate is missing, refused, failed or out of date; the message names each and the command.
     """
-    known = lake.datasets(settings)
-    if dataset not in known:
-        raise unknown("data set", dataset, known)
+    lake.check_dataset(settings, dataset)
     reason = (reason or "").strip() or None
     if force != (reason is not None):
         raise UserError("--force needs a --reason, and a --reason goes with --force only: the reason is recorded")
@@ -77,9 +75,7 @@ def rollback(settings: Settings, dataset: str) -> dict[str, Any]:
     Raises:
         UserError: the data set is unknown, no version served before the current one, or it has no vectors any more.
     """
-    known = lake.datasets(settings)
-    if dataset not in known:
-        raise unknown("data set", dataset, known)
+    lake.check_dataset(settings, dataset)
     history = _history(settings, dataset)
     line = _line(history)
     if len(line) < 2:

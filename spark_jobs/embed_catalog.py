@@ -22,7 +22,6 @@ from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import build_session, merge_table, progress, read_table, spark_schema
 from vitrine import backbones, lake
 from vitrine.backbones import Backbone, Identity
-from vitrine.errors import unknown
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS
 
@@ -46,8 +45,7 @@ def embed(settings: Settings, encoder: str, dataset: str, *, dry_run: bool = Fal
         UserError: unknown encoder or data set, weights that cannot be had or do not fit.
     """
     backbone = backbones.resolve(settings, encoder)
-    if dataset not in lake.datasets(settings):
-        raise unknown("data set", dataset, lake.datasets(settings))
+    lake.check_dataset(settings, dataset)
     identity = backbones.identify(settings, backbone)
     spark = build_session(settings, f"embed {dataset} {encoder}")
     job = _Job(spark, settings, backbone, identity, dataset)

@@ -133,6 +133,13 @@ def datasets(settings: Settings) -> list[str]:
     return [row["dataset"] for row in found]
 
 
+def check_dataset(settings: Settings, dataset: str) -> None:
+    """Raises UserError, with the choices, where ``dataset`` was never ingested."""
+    known = datasets(settings)
+    if dataset not in known:
+        raise unknown("data set", dataset, known)
+
+
 def serving(settings: Settings, dataset: str) -> dict[str, Any] | None:
     """The newest row of ``promotions`` for ``dataset``: the one truth of what serves."""
     found = rows(
