@@ -42,7 +42,7 @@ def check(settings: Settings, dataset: str) -> dict[str, Any]:
             held = dict.fromkeys(index.ids(dataset, version), "") if index.count(dataset, version) else {}
             _compare(say, f"Milvus and the embeddings of {name}", held, dict.fromkeys(stored, ""))
             report[name] = {"embeddings": len(stored), "milvus": len(held)}
-            report[name]["online"] = _check_online(settings, say, dataset, encoder, version, list(stored))
+            report[name]["online"] = _check_online(settings, say, dataset, encoder, version, set(stored))
     _check_service(settings, say, dataset, serves)
     return report
 
@@ -62,18 +62,20 @@ def _compare(say: Any, what: str, have: dict[str, str], want: dict[str, str]) ->
             say(f"{what}: {len(keys)} {kind}, e.g. {min(keys)!r}")
 
 
-def _check_online(settings: Settings, say: Any, dataset: str, encoder: str, version: str, image_ids: list[str]) -> int:
+def _check_online(settings: Settings, say: Any, dataset: str, encoder: str, version: str, stored: set[str]) -> int:
+    """Every image that the data set ever had is looked up: a store of keys cannot say which it holds."""
     store = feature_store.open_store(settings)
-    view, there = feature_store.image_view(encoder, version), 0
-    for ids in _batches(image_ids):
+    view = feature_store.image_view(encoder, version)
+    ever = f"SELECT DISTINCT image_id, '' AS nothing FROM labels WHERE dataset = {lake.quote(dataset)}"
+    there: dict[str, str] = {}
+    for ids in _batches(stored | _pairs(settings, ever).keys()):
         found = store.get_online_features(
             features=[f"{view}:product_id", f"{view}:encoder_version"],
             entity_rows=[{"image_id": image_id} for image_id in ids],
         ).to_dict()
-        there += sum(value is not None for value in found["product_id"])
-    if there != len(image_ids):
-        say(f"Feast's online store of {encoder} {version}: {there} rows of {len(image_ids)}")
-    return there
+        there |= {i: "" for i, product in zip(ids, found["product_id"], strict=True) if product is not None}
+    _compare(say, f"Feast's online store and the embeddings of {encoder} {version}", there, dict.fromkeys(stored, ""))
+    return len(there)
 
 
 def _check_service(settings: Settings, say: Any, dataset: str, serves: dict[str, Any] | None) -> None:

@@ -93,6 +93,26 @@ def rollback(settings: Settings, dataset: str) -> dict[str, Any]:
     return _answer(True, dataset, encoder, version, history[-1]["encoder_version"], False)
 
 
+def unfinished_rollback(settings: Settings, dataset: str) -> dict[str, Any] | None:
+    """The rollback that a killed run wrote and did not bring to those who follow: to be finished, not done once more.
+
+    Returns:
+        As ``rollback`` said it, or None where the newest promotion is none, or its run ended well.
+    """
+    history = _history(settings, dataset)
+    if not history or history[-1]["reason"] != ROLLBACK:
+        return None
+    last = history[-1]
+    done = lake.rows(
+        settings,
+        f"SELECT started_at, seconds FROM {RUNS.name} WHERE verb = 'rollback' AND state = 'done' "
+        f"AND dataset = {quote(dataset)} ORDER BY started_at DESC LIMIT 1",
+    )
+    if done and done[0]["started_at"] + timedelta(seconds=done[0]["seconds"]) > last["promoted_at"]:
+        return None
+    return _answer(True, dataset, last["encoder"], last["encoder_version"], last["previous_version"], False)
+
+
 def _line(history: list[Row]) -> list[Row]:
     """The promotions that no rollback has undone, oldest first: what serves is the last."""
     line: list[Row] = []

@@ -12,9 +12,9 @@ def ask(settings: Settings, query: str, limit: int) -> tuple[list[str], list[lis
     """Columns and at most ``limit`` rows of ``query``; the tables are temporary views by their names.
 
     Raises:
-        UserError: Spark cannot parse or resolve the query.
+        UserError: Spark cannot parse, resolve or compute the query.
     """
-    from pyspark.errors import AnalysisException, ParseException
+    from pyspark.errors import PySparkException
 
     spark = build_session(settings, "sql")
     for table in TABLES.values():
@@ -24,6 +24,6 @@ def ask(settings: Settings, query: str, limit: int) -> tuple[list[str], list[lis
         looks = query.lower().split(maxsplit=1)[:1] in (["describe"], ["desc"], ["show"], ["explain"])
         frame = spark.sql(query if looks else f"SELECT * FROM (\n{query.strip().rstrip(';')}\n)")
         return frame.columns, [list(row) for row in frame.limit(limit).collect()]
-    except (AnalysisException, ParseException) as error:
+    except PySparkException as error:
         said = " ".join((str(error).split("JVM stacktrace")[0]).split())[:400]
         raise UserError(f"bad query: {said} (tables: {', '.join(TABLES)})") from None

@@ -200,16 +200,23 @@ class _Job:
         ).select(*EMBEDDINGS.schema.names, "gone")
 
     def _register(self) -> None:
+        """The version's row of ``encoders``; one that is there keeps all but its state, which follows ``[nightly]``."""
         known = lake.rows(
             self.settings, f"SELECT * FROM {ENCODERS.name} WHERE encoder_version = {lake.quote(self.version)}"
         )
-        if known:
+        state = "nightly" if self.backbone.name in self.settings.nightly.encoders else "experiment"
+        if known and known[0]["state"] in (state, "retired"):
             return
+        row = known[0] | {"state": state} if known else self._new_row(state)
+        data = pa.Table.from_pylist([row], schema=ENCODERS.schema)
+        lake.write(self.settings, ENCODERS, data, replacing={"encoder_version": self.version})
+
+    def _new_row(self, state: str) -> dict[str, Any]:
         path = backbones.weights_file(self.backbone)
-        row = {
+        return {
             "encoder_version": self.version,
             "encoder": self.backbone.name,
-            "state": "nightly" if self.backbone.name in self.settings.nightly.encoders else "experiment",
+            "state": state,
             "backbone": self.backbone.spelled,
             "family": self.backbone.family,
             "strategy": "pretrained",
@@ -220,8 +227,6 @@ class _Job:
             "licence": self.backbone.licence,
             "created_at": lake.now(),
         }
-        data = pa.Table.from_pylist([row], schema=ENCODERS.schema)
-        lake.write(self.settings, ENCODERS, data, replacing={"encoder_version": self.version})
 
 
 def _worker(plan: EncoderPlan) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:

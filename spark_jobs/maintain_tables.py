@@ -1,5 +1,7 @@
-"""Compaction and vacuum of every table."""
+"""Compaction and vacuum of every table, and of what killed runs left."""
 
+import shutil
+import time
 from typing import Any
 
 from spark_jobs.session import build_session
@@ -9,7 +11,8 @@ from vitrine.tables import TABLES
 
 def maintain(settings: Settings, keep_days: int) -> dict[str, Any]:
     """OPTIMIZE, then VACUUM files older than ``keep_days``: time travel and the followers' change feed reach back
-    that far; a follower that slept longer fills from scratch. Rows are never touched."""
+    that far; a follower that slept longer fills from scratch. Rows are never touched. Checkpoints of embeddings that
+    nobody went on with for as long go too."""
     from delta.tables import DeltaTable
 
     spark = build_session(settings, "maintain")
@@ -20,7 +23,16 @@ def maintain(settings: Settings, keep_days: int) -> dict[str, Any]:
         delta.optimize().executeCompaction()
         delta.vacuum(keep_days * 24)
         figures["tables"][table.name] = f"{before} -> {_files(delta)} files"
+    figures["checkpoints_removed"] = _remove_checkpoints(settings, keep_days)
     return figures
+
+
+def _remove_checkpoints(settings: Settings, keep_days: int) -> int:
+    left, until = settings.home / "staging", time.time() - keep_days * 86_400
+    stale = [path for path in left.iterdir() if path.stat().st_mtime < until] if left.is_dir() else []
+    for path in stale:
+        shutil.rmtree(path)
+    return len(stale)
 
 
 def _files(delta: Any) -> int:

@@ -278,9 +278,7 @@ def gate(
 
         spark = build_session(settings, f"gate {which.value}")
     result = run_gate(settings, which.value, dataset, name, version, spark)
-    shown: dict[str, Any] = {"gate": which.value, "dataset": dataset, "encoder": name, "success": result.success}
-    shown |= {"checks": result.checks, "data_docs": str(result.data_docs)}
-    _show(f"gate {which.value} passed", shown, as_json)
+    _show(f"gate {which.value} passed", {"dataset": dataset, "encoder": name, **result.figures()}, as_json)
 
 
 @app.command()
@@ -309,13 +307,14 @@ def promote(
 
 @app.command()
 def rollback(dataset: Dataset, as_json: Json = False) -> None:
-    """Let the version that served before serve again, without embedding anything."""
+    """Let the version that served before serve again, without embedding anything; one cut short is finished."""
     settings = load_settings()
     _chosen(settings, [dataset])
     from evaluation.promote import rollback as job
+    from evaluation.promote import unfinished_rollback
 
     with tracking.record(settings, "rollback", dataset) as run:
-        run.figures |= job(settings, dataset)
+        run.figures |= unfinished_rollback(settings, dataset) or job(settings, dataset)
         run.figures |= _follow(settings, dataset, run.figures["encoder_version"])
     _show(f"rollback {dataset}", run.figures, as_json)
 

@@ -16,7 +16,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
-import feast.infra.offline_stores.contrib.spark_offline_store.spark_source  # noqa: F401  (see the filter below)
+import feast.infra.offline_stores.contrib.spark_offline_store.spark  # noqa: F401  (see the filter below)
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute
@@ -30,7 +30,7 @@ from vitrine.errors import UserError
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, LABELS
 
-# Feast's Spark source calls itself experimental each time that one is made, and sets the filter when it is imported.
+# Feast's Spark store calls itself experimental each time that one is made, and shows that once it is imported.
 warnings.filterwarnings("ignore", message="The spark data source API", category=RuntimeWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module="feast")
 

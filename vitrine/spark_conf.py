@@ -6,8 +6,7 @@ from pathlib import Path
 from vitrine.settings import Settings
 
 _QUIET = Path(__file__).with_name("log4j2.properties")
-# On one machine the photos are the work and the plans are small: compiling them cost more than running them (a first
-# ingest of nine photos took 44 s of processor time with the defaults and 23 s with the first of these alone).
+# On one machine the photos are the work and the plans are small: compiling them costs more than running them.
 _COMPILE_LESS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 _ONE_MACHINE = {
     "spark.sql.codegen.wholeStage": "false",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from evaluation import promote as module
-from evaluation.promote import promote, rollback
+from evaluation.promote import promote, rollback, unfinished_rollback
 from vitrine import lake
 from vitrine.errors import GateRefused, UserError
 from vitrine.settings import Settings, load_settings
@@ -189,6 +189,22 @@ def test_rollback_goes_back_step_by_step(settings: Settings) -> None:
         rollback(settings, "shop")
     serve(settings, THREE)
     assert rollback(settings, "shop")["encoder_version"] == ONE
+
+
+def test_a_rollback_cut_short_is_finished_and_not_repeated(settings: Settings) -> None:
+    assert unfinished_rollback(settings, "shop") is None
+    for version in (ONE, TWO, THREE):
+        serve(settings, version)
+    assert unfinished_rollback(settings, "shop") is None
+    back = rollback(settings, "shop")  # and killed: no run of it ends
+    assert unfinished_rollback(settings, "shop") == back
+    with record(settings, "rollback", "shop"):
+        pass
+    assert unfinished_rollback(settings, "shop") is None
+    with pytest.raises(RuntimeError), record(settings, "rollback", "shop"):
+        back = rollback(settings, "shop")
+        raise RuntimeError("Milvus is not there")
+    assert back["encoder_version"] == ONE and unfinished_rollback(settings, "shop") == back
 
 
 def test_a_night_does_not_undo_a_rollback(settings: Settings) -> None:

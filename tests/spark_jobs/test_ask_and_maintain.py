@@ -1,5 +1,8 @@
 """Spark SQL over the tables, and their upkeep."""
 
+import os
+import time
+
 import pytest
 
 from spark_jobs.ask import ask
@@ -18,7 +21,7 @@ def test_ask_knows_the_tables_and_names_a_mistake(settings: Settings, spark: obj
     columns, rows = ask(settings, "SELECT verb, get_json_object(figures, '$.images') AS n FROM runs ORDER BY verb", 10)
     assert (columns, rows) == (["verb", "n"], [["embed", "3"], ["ingest", "3"]])
     assert len(ask(settings, "SELECT * FROM runs", 1)[1]) == 1
-    for wrong in ("SELECT * FROM no_such_table", "SELEC 1", "SELECT nope FROM runs"):
+    for wrong in ("SELECT * FROM no_such_table", "SELEC 1", "SELECT nope FROM runs", "SELECT 1/0"):
         with pytest.raises(UserError, match="bad query") as error:
             ask(settings, wrong, 10)
         assert "\n" not in str(error.value)
@@ -29,7 +32,12 @@ def test_maintain_compacts_and_keeps_every_row(settings: Settings, spark: object
         with record(settings, f"verb{number}"):
             pass
     before = sorted(row["verb"] for row in lake.rows(settings, "SELECT verb FROM runs"))
+    for name, age in (("new", 0), ("old", 31 * 86_400)):
+        checkpoint = settings.home / "staging" / name
+        checkpoint.mkdir(parents=True)
+        os.utime(checkpoint, (time.time() - age,) * 2)
     figures = maintain(settings, keep_days=30)
+    assert figures["checkpoints_removed"] == 1 and (settings.home / "staging" / "new").is_dir()
     assert figures["tables"]["runs"] == "6 -> 1 files"
     assert sorted(row["verb"] for row in lake.rows(settings, "SELECT verb FROM runs")) == before
     files = len(list(RUNS.path(settings).glob("*.parquet")))

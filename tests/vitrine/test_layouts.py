@@ -39,6 +39,8 @@ def test_a_folder_is_read_by_product(settings: Settings, tmp_path: Path):
     put(root, "mug/.hidden.jpg", "mug/notes.txt", "mug/labels.JSON", "mug/.cache/1.jpg", "lamp/Thumbs.db")
     (root / "empty").mkdir()
     found = photos_of(folder, settings, "shop")  # relative paths start at the settings' root
+    beside = found.pop()
+    assert beside.image_id == "loose.jpg" and beside.refusal and beside.refusal[0] == "no_product"
     assert [(p.image_id, p.product_id, p.split, p.uri) for p in found] == [
         ("lamp/1", "lamp", None, f"{root}/lamp/1"),
         ("mug/1.jpg", "mug", None, f"{root}/mug/1.jpg"),

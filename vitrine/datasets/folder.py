@@ -2,7 +2,8 @@
 
 ROOT is a local folder or a URI that Arrow's file systems open (``s3://``, ``gs://``, ``hdfs://``). A first level that
 is made of split names alone (train, val, validation, test, query, gallery) is one of splits. Hidden files and sidecar
-files (``.json``, ``.txt``, ...) are no photos; every other file is one, or is quarantined.
+files (``.json``, ``.txt``, ...) are no photos; every other file is one, or is quarantined: one that lies beside the
+product folders too.
 """
 
 import json
@@ -15,11 +16,12 @@ from vitrine.errors import UserError
 from vitrine.settings import SPLITS, Settings
 
 ABOUT = "ROOT/[SPLIT/]PRODUCT/PHOTO, a local folder or s3://, gs://, hdfs://"
+_NO_PRODUCT = ("no_product", "the file lies beside the product folders, in none of them")
 _SIDECARS = {".txt", ".json", ".csv", ".tsv", ".md", ".xml", ".html", ".ini", ".db", ".yaml", ".yml", ".parquet"}
 
 
 def units(settings: Settings, source: str) -> list[str]:
-    """One unit a product folder."""
+    """One unit a product folder, and one for what lies beside them."""
     if "://" in source:
         folders = _remote_folders
         root = source.rstrip("/")
@@ -29,18 +31,23 @@ def units(settings: Settings, source: str) -> list[str]:
     top = folders(root, source)
     if top and all(name in SPLITS for name in top):
         pairs = [(split, product) for split in top for product in folders(f"{root}/{split}", source)]
+        beside = [("", ""), *((split, "") for split in top)]
     else:
-        pairs = [("", product) for product in top]
+        pairs, beside = [("", product) for product in top], [("", "")]
     if not pairs:
         raise UserError(f"no photos in {source!r}: layout folder is {ABOUT}")
+    pairs += beside
     return [json.dumps([root, split, product]) for split, product in pairs]
 
 
 def photos(unit: str) -> Iterator[Photo]:
     root, split, product = json.loads(unit)
     start = "/".join(part for part in (root, split, product) if part)
-    for path, refusal in _remote_files(start) if "://" in root else _local_files(start):
+    files = _remote_files if "://" in root else _local_files
+    for path, refusal in files(start, bool(product)):
         inner = path[len(root) + 1 :]
+        if not product:
+            refusal = refusal or _NO_PRODUCT
         yield Photo(
             image_id=_shown(inner),
             product_id=_shown(product),
@@ -67,10 +74,10 @@ _Found = tuple[str, tuple[str, str] | None]
 """A path and, where it cannot be read, code and reason."""
 
 
-def _local_files(start: str) -> Iterator[_Found]:
+def _local_files(start: str, deep: bool) -> Iterator[_Found]:
     failed: list[OSError] = []
     for folder, inner, names in os.walk(start, onerror=failed.append):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        inner[:] = sorted(name for name in inner if deep and not name.startswith("."))
         for name in sorted(names):
             if _is_photo(name):
                 yield f"{folder}/{name}", None
@@ -95,10 +102,10 @@ def _remote_folders(root: str, source: str) -> list[str]:
     return sorted(info.base_name for info in infos if info.type == fs.FileType.Directory)
 
 
-def _remote_files(start: str) -> Iterator[_Found]:
+def _remote_files(start: str, deep: bool) -> Iterator[_Found]:
     from pyarrow import fs
 
     system, path = fs.FileSystem.from_uri(start)
-    for info in system.get_file_info(fs.FileSelector(path, recursive=True)):
+    for info in system.get_file_info(fs.FileSelector(path, recursive=deep)):
         if info.type == fs.FileType.File and _is_photo(info.base_name):
             yield start + info.path[len(path) :], None
