@@ -1,6 +1,7 @@
 #!/bin/sh
 # All that Vitrine needs on a machine with Python 3.11 or 3.12, make and git: uv where there is none (into .tools/), a
-# Java runtime (by apt-get, where that is allowed), the locked environment (into .venv/), Delta's jars (beside Spark's).
+# Java runtime (by apt-get, where that is allowed), the locked environment (into .venv/), Delta's jars and an archive of
+# the JVM's classes (beside Spark's).
 # make runs it before every target; where nothing is left to do it takes a fraction of a second.
 set -eu
 unset CDPATH VIRTUAL_ENV UV_PROJECT_ENVIRONMENT PYTHONHOME PYTHONPATH SPARK_HOME
@@ -183,6 +184,12 @@ fetch_jars() {
     fi
 }
 
+archive_classes() { # without it all works, and every JVM takes some seconds longer to start
+    say "an archive of the JVM's classes"
+    .venv/bin/python -m spark_jobs.class_archive >.tools/classes.log 2>&1 </dev/null ||
+        say 'it could not be made, see .tools/classes.log; Spark starts slower without it'
+}
+
 need_java
 up_to_date && exit 0
 find_python
@@ -200,6 +207,7 @@ find_python # what .venv held may be gone
 find_uv
 install
 fetch_jars
+archive_classes
 facts >"$stamp.part"
 mv "$stamp.part" "$stamp"
 say "done in $(($(date +%s) - started)) s"

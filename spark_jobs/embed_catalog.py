@@ -20,8 +20,9 @@ from pyspark.sql import functions as F
 from spark_jobs.encoder import EncoderPlan, kept
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import build_session, merge_table, progress, read_table, spark_schema
-from vitrine import backbones, lake
-from vitrine.backbones import Backbone, Identity
+from vitrine import backbones, lake, networks
+from vitrine.backbones import Backbone
+from vitrine.networks import Identity
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS
 
@@ -46,10 +47,33 @@ def embed(settings: Settings, encoder: str, dataset: str, *, dry_run: bool = Fal
     """
     backbone = backbones.resolve(settings, encoder)
     lake.check_dataset(settings, dataset)
-    identity = backbones.identify(settings, backbone)
+    identity = networks.identify(settings, backbone)
+    if not dry_run and (unchanged := _settled(settings, backbone, identity, dataset)) is not None:
+        nothing = dict.fromkeys(("embedded", "updated", "deleted", "quarantined", "computed"), 0)
+        return {**nothing, "unchanged": unchanged, "encoder_version": identity.encoder_version, "dim": identity.dim}
     spark = build_session(settings, f"embed {dataset} {encoder}")
     job = _Job(spark, settings, backbone, identity, dataset)
     return job.plan() if dry_run else job.run()
+
+
+def _settled(settings: Settings, backbone: Backbone, identity: Identity, dataset: str) -> int | None:
+    """The number of photos where nothing at all is to be done, else None: most nights start no JVM for a data set."""
+    version, name = lake.quote(identity.encoder_version), lake.quote(dataset)
+    state = "nightly" if backbone.name in settings.nightly.encoders else "experiment"
+    same = " AND ".join(f"(c.{column} IS NOT DISTINCT FROM e.{column})" for column in ("content_sha256", *_LABELS))
+    open_cases = (
+        f"SELECT 1 FROM quarantine WHERE dataset = {name} AND stage = 'embed' "
+        f"AND encoder = {lake.quote(backbone.name)} LIMIT 1",
+        f"SELECT 1 FROM (SELECT * FROM embeddings WHERE dataset = {name}) e LEFT ANTI JOIN "
+        f"(SELECT image_id FROM catalog WHERE dataset = {name}) c ON e.image_id = c.image_id LIMIT 1",
+        f"SELECT 1 FROM (SELECT * FROM catalog WHERE dataset = {name}) c LEFT ANTI JOIN "
+        f"(SELECT image_id, {', '.join(('content_sha256', *_LABELS))} FROM embeddings WHERE dataset = {name} "
+        f"AND encoder_version = {version}) e ON c.image_id = e.image_id AND {same} LIMIT 1",
+    )
+    registered = f"SELECT 1 FROM encoders WHERE encoder_version = {version} AND state IN ('retired', '{state}')"
+    if not lake.rows(settings, registered) or any(lake.rows(settings, sql) for sql in open_cases):
+        return None
+    return int(lake.rows(settings, f"SELECT count(*) AS n FROM catalog WHERE dataset = {name}")[0]["n"])
 
 
 class _Job:
@@ -212,7 +236,7 @@ class _Job:
         lake.write(self.settings, ENCODERS, data, replacing={"encoder_version": self.version})
 
     def _new_row(self, state: str) -> dict[str, Any]:
-        path = backbones.weights_file(self.backbone)
+        path = networks.weights_file(self.backbone)
         return {
             "encoder_version": self.version,
             "encoder": self.backbone.name,

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from vitrine import images
-from vitrine.backbones import Backbone, Built, build
+from vitrine.backbones import Backbone
 from vitrine.images import ImageError
+from vitrine.networks import Built, build
 
 T = TypeVar("T")
 

@@ -121,26 +121,28 @@ def _resolve(folder: Path, delta: Any) -> None:
         .config("spark.ui.enabled", "false")
     )
     try:
-        delta.configure_spark_with_delta_pip(builder).getOrCreate().stop()
+        delta.configure_spark_with_delta_pip(builder).getOrCreate()
     except Exception as error:
         raise VitrineError(
             "Delta's jars are not there and could not be fetched from Maven Central; connect once, or name an "
             f"ivysettings.xml of a mirror in VITRINE_IVY_SETTINGS ({type(error).__name__})"
         ) from error
     finally:
-        _end_gateway()
+        end_session()
 
 
-def _end_gateway() -> None:
-    """A JVM keeps the class path that it was started with: the next session needs a new one."""
+def end_session() -> None:
+    """End this process's session and its JVM, which keeps class path and options: the next session gets a new one."""
     from pyspark import SparkContext
 
+    if session := SparkSession.getActiveSession():
+        session.stop()
     gateway: Any = SparkContext._gateway
     if gateway is not None:
         gateway.shutdown()
         if getattr(gateway, "proc", None):
             gateway.proc.stdin.close()
-            gateway.proc.wait(30)
+            gateway.proc.wait(120)
     SparkContext._gateway = None
     SparkContext._jvm = None
 

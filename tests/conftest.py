@@ -31,19 +31,12 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    """One session for all tests, as the jobs make it, but for compilers: on small tables they are most of the work."""
+    """One session for all tests, as the jobs make it."""
     from spark_jobs.session import build_session
     from vitrine.settings import Settings, SparkSettings
-    from vitrine.spark_conf import spark_conf
 
-    settings = Settings(home=tmp_path_factory.mktemp("spark"))
-    options = "spark.driver.extraJavaOptions"
-    conf = {
-        options: f"{spark_conf(settings).get(options, '')} -XX:TieredStopAtLevel=1",
-        "spark.sql.codegen.wholeStage": "false",
-        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    }
-    session = build_session(settings.model_copy(update={"spark": SparkSettings(master="local[2]", conf=conf)}), "tests")
+    settings = Settings(home=tmp_path_factory.mktemp("spark"), spark=SparkSettings(master="local[2]"))
+    session = build_session(settings, "tests")
     yield session
     session.stop()
 

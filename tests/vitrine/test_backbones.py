@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from vitrine import backbones
-from vitrine.backbones import REGISTRY, Backbone, Built, build, fingerprint, identify, resolve
+from vitrine import networks
+from vitrine.backbones import REGISTRY, Backbone, resolve
 from vitrine.errors import UserError
+from vitrine.networks import Built, build, fingerprint, identify
 from vitrine.settings import EncoderSettings, Settings
 
 RESNET = "torchvision/resnet18"
@@ -286,7 +287,7 @@ def test_a_version_is_what_decides_a_vector(settings: Settings, tmp_path: Path, 
 
 def test_the_decode_policy_is_part_of_a_version(settings: Settings, monkeypatch: pytest.MonkeyPatch):
     first = identify(settings, mine(settings, weights="random:1"))
-    monkeypatch.setattr(backbones.images, "DECODE_POLICY", "2")
+    monkeypatch.setattr(networks.images, "DECODE_POLICY", "2")
     assert identify(settings, mine(settings, weights="random:1")) != first
 
 
@@ -297,7 +298,7 @@ def test_an_identity_is_kept_until_something_moves(
     backbone = mine(settings, weights="a.safetensors")
     first = identify(settings, backbone)
     with monkeypatch.context() as nobody:
-        nobody.setattr(backbones, "build", lambda _: pytest.fail("it was built again"))
+        nobody.setattr(networks, "build", lambda _: pytest.fail("it was built again"))
         assert identify(settings, backbone) == first
     kept = list((settings.home / "models" / "versions").iterdir())
     assert [json.loads(path.read_text()) for path in kept] == [{"encoder_version": first.encoder_version, "dim": 512}]
@@ -305,7 +306,7 @@ def test_an_identity_is_kept_until_something_moves(
     assert identify(settings, backbone) != first
     asked: list[str] = []
     real = importlib.metadata.version
-    monkeypatch.setattr(backbones.importlib.metadata, "version", lambda name: asked.append(name) or real(name) + "x")
+    monkeypatch.setattr(networks.importlib.metadata, "version", lambda name: asked.append(name) or real(name) + "x")
     identify(settings, backbone)
     assert asked == ["torchvision"]
     assert len(list((settings.home / "models" / "versions").iterdir())) == 3
