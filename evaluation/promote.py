@@ -9,6 +9,7 @@ from typing import Any
 
 from evaluation.expectations import GATES
 from vitrine import lake
+from vitrine.backbones import forbids_commerce
 from vitrine.errors import GateRefused, UserError
 from vitrine.lake import quote
 from vitrine.settings import Settings
@@ -37,8 +38,8 @@ def promote(
         ``{"promoted": bool, "dataset", "encoder", "encoder_version", "previous_version", "forced"}``.
 
     Raises:
-        UserError: the data set is unknown or has no vector of the version; ``force`` and ``reason`` come one
-            without the other.
+        UserError: the data set is unknown or has no vector of the version; its weights' licence forbids commercial
+            use and ``[licences] allow_non_commercial`` is not set; ``force`` and ``reason`` come one without the other.
         GateRefused: a gate is missing, refused, failed or out of date; the message names each and the command.
     """
     lake.check_dataset(settings, dataset)
@@ -55,6 +56,7 @@ def promote(
             f"data set {dataset!r} has no vector of encoder {encoder!r} ({encoder_version}): "
             f"run `vitrine embed --encoder {encoder} --dataset {dataset}` first"
         )
+    _check_licence(settings, encoder, encoder_version)
     catalog_version = lake.catalog_version(settings, dataset)
     gates = _gates(settings, dataset, encoder, encoder_version, catalog_version, serving)
     problems = [gate["problem"] for gate in gates.values() if gate["problem"]]
@@ -64,6 +66,15 @@ def promote(
         )
     _append(settings, history, dataset, encoder, encoder_version, catalog_version, gates, force, reason)
     return _answer(True, dataset, encoder, encoder_version, serving, force)
+
+
+def _check_licence(settings: Settings, encoder: str, encoder_version: str) -> None:
+    licence = lake.encoder_row(settings, encoder_version)["licence"]
+    if forbids_commerce(licence) and not settings.licences.allow_non_commercial:
+        raise UserError(
+            f"the weights of {encoder!r} ({encoder_version}) are under {licence}, which forbids commercial use: where "
+            "that is no hindrance, set allow_non_commercial = true in [licences] of vitrine.toml; else promote another"
+        )
 
 
 def rollback(settings: Settings, dataset: str) -> dict[str, Any]:

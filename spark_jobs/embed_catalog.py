@@ -1,27 +1,39 @@
 """The catalog's photos to vectors: what is missing, and nothing else.
 
-One commit brings a data set's rows of one encoder version to its catalog: new and changed photos embedded (equal
+One commit an encoder brings a data set's rows of its version to the catalog: new and changed photos embedded (equal
 content once), relabelled ones updated without a forward pass, the rows of photos that left deleted for every version.
-A run checkpoints its vectors by content under ``staging/``, so that a killed one goes on where it was.
+Several encoders share one pass over the photos. A run checkpoints its vectors by content under ``staging/``, so that a
+killed one goes on where it was.
 """
 
 import math
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
+from functools import reduce
 from typing import Any
 
 import pyarrow as pa
-from pyspark import StorageLevel
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+from pyspark import InheritableThread, StorageLevel
+from pyspark.accumulators import Accumulator
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from spark_jobs.encoder import EncoderPlan, kept
+from spark_jobs import cost
+from spark_jobs.embed_products import embed_products, products_settled
+from spark_jobs.encoder import Cost, EncoderPlan, encode, kept
 from spark_jobs.quarantine import merge_quarantine
+from spark_jobs.resources import task_device, task_place
 from spark_jobs.session import build_session, merge_table, progress, read_table, spark_schema
+from spark_jobs.worker_daemon import PRELOAD, preload_value
 from vitrine import backbones, lake, networks
 from vitrine.backbones import Backbone
+from vitrine.errors import VitrineError
 from vitrine.networks import Identity
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS
@@ -32,28 +44,58 @@ _STAGED = pa.schema(
         ("embedding", pa.list_(pa.float32())),
         ("code", pa.string()),
         ("reason", pa.string()),
+        ("encoder_version", pa.string()),
     ]
 )
 _LABELS = ("product_id", "category", "split")
 _PHOTOS_A_TASK = 64
 _COPIES = 4
+_FEW, _FEW_BATCH = 400, 8
 
 
 def embed(settings: Settings, encoder: str, dataset: str, *, dry_run: bool = False) -> dict[str, Any]:
-    """Bring the embeddings of ``dataset`` by ``encoder`` to its catalog; the figures of ``embed --json``.
+    """As ``embed_together``, with one encoder."""
+    return embed_together(settings, [encoder], dataset, dry_run=dry_run)[0]
+
+
+def embed_together(
+    settings: Settings, encoders: Sequence[str], dataset: str, *, dry_run: bool = False
+) -> list[dict[str, Any]]:
+    """Bring the embeddings of ``dataset`` by each of ``encoders`` to its catalog, in one pass over the photos.
+
+    Returns:
+        The figures of ``embed --json``, an object an encoder, in the order given; what a shared pass cost is split by
+        the clock time of their networks.
 
     Raises:
         UserError: unknown encoder or data set, weights that cannot be had or do not fit.
     """
-    backbone = backbones.resolve(settings, encoder)
+    chosen = [backbones.resolve(settings, name) for name in dict.fromkeys(encoders)]
     lake.check_dataset(settings, dataset)
-    identity = networks.identify(settings, backbone)
-    if not dry_run and (unchanged := _settled(settings, backbone, identity, dataset)) is not None:
-        nothing = dict.fromkeys(("embedded", "updated", "deleted", "quarantined", "computed"), 0)
-        return {**nothing, "unchanged": unchanged, "encoder_version": identity.encoder_version, "dim": identity.dim}
-    spark = build_session(settings, f"embed {dataset} {encoder}")
-    job = _Job(spark, settings, backbone, identity, dataset)
-    return job.plan() if dry_run else job.run()
+    identities = [networks.identify(settings, backbone) for backbone in chosen]
+    figures: dict[str, dict[str, Any]] = {}
+    busy: list[tuple[Backbone, Identity]] = []
+    for backbone, identity in zip(chosen, identities, strict=True):
+        unchanged = None if dry_run else _settled(settings, backbone, identity, dataset)
+        if unchanged is None:
+            busy.append((backbone, identity))
+        else:
+            figures[backbone.name] = _nothing(unchanged) | _named(identity)
+    if busy:
+        spark = build_session(settings, f"embed {dataset} {' '.join(backbone.name for backbone, _ in busy)}")
+        jobs = [_Job(spark, settings, backbone, identity, dataset) for backbone, identity in busy]
+        done = [job.plan() for job in jobs] if dry_run else _run(spark, settings, jobs, dataset)
+        figures |= {job.backbone.name: result for job, result in zip(jobs, done, strict=True)}
+    return [figures[backbone.name] for backbone in chosen]
+
+
+def _named(identity: Identity) -> dict[str, Any]:
+    return {"encoder_version": identity.encoder_version, "dim": identity.dim}
+
+
+def _nothing(unchanged: int) -> dict[str, Any]:
+    zero = ("embedded", "updated", "deleted", "quarantined", "computed", "products", "products_deleted")
+    return {**dict.fromkeys(zero, 0), "unchanged": unchanged}
 
 
 def _settled(settings: Settings, backbone: Backbone, identity: Identity, dataset: str) -> int | None:
@@ -71,18 +113,114 @@ def _settled(settings: Settings, backbone: Backbone, identity: Identity, dataset
         f"AND encoder_version = {version}) e ON c.image_id = e.image_id AND {same} LIMIT 1",
     )
     registered = f"SELECT 1 FROM encoders WHERE encoder_version = {version} AND state IN ('retired', '{state}')"
+    if not products_settled(settings, dataset, identity.encoder_version):
+        return None
     if not lake.rows(settings, registered) or any(lake.rows(settings, sql) for sql in open_cases):
         return None
     return int(lake.rows(settings, f"SELECT count(*) AS n FROM catalog WHERE dataset = {name}")[0]["n"])
 
 
+def _run(spark: SparkSession, settings: Settings, jobs: list["_Job"], dataset: str) -> list[dict[str, Any]]:
+    """One pass over the photos that any of ``jobs`` misses, then a commit each."""
+    staging = settings.home / "staging" / dataset
+    spent = spark.sparkContext.accumulator(Cost(), cost.Sum())
+    meter = cost.Meter(settings, spark)
+    try:
+        with warm_workers(spark, [(job.backbone, job.identity.dim) for job in jobs]):
+            for job in jobs:
+                job.start()
+        computed = _compute(spark, settings, jobs, dataset, spent)
+        figures = [job.commit() for job in jobs]
+        for job in jobs:
+            shutil.rmtree(job.staging, ignore_errors=True)
+        if staging.is_dir() and not any(staging.glob("encoder_version=*")):
+            shutil.rmtree(staging, ignore_errors=True)
+        bills = meter.bills(spent.value, [job.backbone.name for job in jobs])
+        return [
+            {**figure, "computed": computed[job.version], **_named(job.identity), **bill}
+            for job, figure, bill in zip(jobs, figures, bills, strict=True)
+        ]
+    finally:
+        for job in jobs:
+            job.end()
+
+
+@contextmanager
+def warm_workers(spark: SparkSession, chosen: list[tuple[Backbone, int]]) -> Iterator[None]:
+    """Let the workers load ``chosen`` while the block runs: planning keeps the JVM busy, loading Python."""
+    context = spark.sparkContext
+    if PRELOAD in context.environment:  # another value would start another daemon; this one has the libraries
+        yield
+        return
+    context.environment[PRELOAD] = preload_value(chosen)
+    nothing = context.parallelize([0], 1).map(lambda _: 0)
+    thread = InheritableThread(target=nothing.count, daemon=True)
+    thread.start()
+    yield
+    thread.join()
+
+
+def _compute(
+    spark: SparkSession, settings: Settings, jobs: list["_Job"], dataset: str, spent: "Accumulator[Cost]"
+) -> dict[str, int]:
+    """Embed wave by wave, each wave's end a checkpoint; how many contents each version was computed for."""
+    busy = [job for job in jobs if job.missing]
+    if not busy:
+        return dict.fromkeys((job.version for job in jobs), 0)
+    each = [job.to_compute().withColumn("number", F.lit(number)) for number, job in enumerate(busy)]
+    numbers = F.sort_array(F.collect_set("number")).alias("numbers")
+    work = reduce(DataFrame.unionByName, each).groupBy("content_sha256").agg(numbers, F.first("uris").alias("uris"))
+    work = work.persist(StorageLevel.DISK_ONLY)
+    counts = {row["number"]: row["n"] for row in _counted(work)}
+    count = work.count()
+    waves = math.ceil(count / settings.embed.wave)
+    worker = _worker([(_plan(spark, settings, job.backbone, count), job.version) for job in busy], settings, spent)
+    names = ", ".join(job.backbone.name for job in busy)
+    try:
+        for wave in range(waves):
+            mine = work.filter(F.pmod(F.xxhash64("content_sha256"), F.lit(waves)) == wave)
+            size = math.ceil(count / waves)
+            parts = max(spark.sparkContext.defaultParallelism, math.ceil(size / _PHOTOS_A_TASK))
+            what = f"embedding {dataset} with {names}" + f" {wave + 1}/{waves}" * (waves > 1)
+            with progress(spark, what, size):
+                vectors = mine.repartition(parts).mapInArrow(worker, spark_schema(_STAGED))
+                staging = str(settings.home / "staging" / dataset)
+                vectors.write.mode("append").partitionBy("encoder_version").parquet(staging)
+    except (PySparkException, Py4JJavaError) as error:
+        if told := re.search(r"vitrine\.errors\.\w+: (.+)", str(error)):  # what a worker says of its machine
+            raise VitrineError(told[1]) from None
+        raise
+    finally:
+        work.unpersist()
+    return {job.version: counts.get(busy.index(job), 0) if job in busy else 0 for job in jobs}
+
+
+def _counted(work: DataFrame) -> list[Any]:
+    return work.select(F.explode("numbers").alias("number")).groupBy("number").agg(F.count("*").alias("n")).collect()
+
+
+def _plan(spark: SparkSession, settings: Settings, backbone: Backbone, photos: int) -> EncoderPlan:
+    context = spark.sparkContext
+    # Two tasks must never fight over cores.
+    if context.master.startswith("local"):
+        threads = (os.cpu_count() or 1) // context.defaultParallelism
+    else:
+        threads = int(context.getConf().get("spark.task.cpus", "1") or 1)
+    options = settings.embed
+    size = options.batch_size or (_FEW_BATCH if photos < _FEW else None)  # for few photos a search does not pay
+    return EncoderPlan(backbone, size, options.precision, settings.max_pixels, max(1, threads))
+
+
 class _Job:
+    """One encoder's part: what it misses, and its commit."""
+
     def __init__(
         self, spark: SparkSession, settings: Settings, backbone: Backbone, identity: Identity, dataset: str
     ) -> None:
         self.spark, self.settings, self.backbone, self.identity = spark, settings, backbone, identity
         self.dataset, self.version = dataset, identity.encoder_version
-        self.staging = settings.home / "staging" / f"{dataset}-{self.version}"
+        self.staging = settings.home / "staging" / dataset / f"encoder_version={self.version}"
+        self.total = self.missing = 0
         self.catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
         self.stored = read_table(spark, settings, EMBEDDINGS)
         self.own = self.stored.filter((F.col("encoder_version") == self.version) & (F.col("dataset") == dataset))
@@ -107,24 +245,20 @@ class _Job:
         return {
             "dry_run": True,
             "to_embed": self.todo.count(),
-            "to_compute": self._to_compute().count(),
+            "to_compute": self.to_compute().count(),
             "to_update": self.relabelled.count(),
             "to_delete": self.gone.count(),
             "total": self.catalog.count(),
         }
 
-    def run(self) -> dict[str, Any]:
+    def start(self) -> None:
+        """Note the version, and hold what is missing as it is now."""
         self._register()
-        todo = self.todo.persist(StorageLevel.DISK_ONLY)
-        self.todo = todo
-        try:
-            total, missing = self.catalog.count(), todo.count()
-            computed = self._compute() if missing else 0
-            figures = self._commit(total, missing)
-            shutil.rmtree(self.staging, ignore_errors=True)
-            return {**figures, "computed": computed, "encoder_version": self.version, "dim": self.identity.dim}
-        finally:
-            todo.unpersist()
+        self.todo = self.todo.persist(StorageLevel.DISK_ONLY)
+        self.total, self.missing = self.catalog.count(), self.todo.count()
+
+    def end(self) -> None:
+        self.todo.unpersist()
 
     def _known_vectors(self) -> DataFrame:
         """Vectors of the missing content that are there already: embedded for another image, or by a killed run."""
@@ -135,51 +269,20 @@ class _Job:
         return known.unionByName(staged).groupBy("content_sha256").agg(F.first("embedding").alias("embedding"))
 
     def _staged(self) -> DataFrame:
+        schema = spark_schema(pa.schema([field for field in _STAGED if field.name != "encoder_version"]))
         if any(self.staging.glob("*.parquet")):
-            return self.spark.read.schema(spark_schema(_STAGED)).parquet(str(self.staging))
-        return self.spark.createDataFrame([], spark_schema(_STAGED))
+            return self.spark.read.schema(schema).parquet(str(self.staging))
+        return self.spark.createDataFrame([], schema)
 
-    def _to_compute(self) -> DataFrame:
+    def to_compute(self) -> DataFrame:
         """Some uris for each content that has no vector yet: where one copy is damaged by now, another may do."""
         uris = F.slice(F.sort_array(F.collect_set("uri")), 1, _COPIES)
         missing = self.todo.groupBy("content_sha256").agg(uris.alias("uris"))
         return missing.join(self._known_vectors().select("content_sha256"), "content_sha256", "left_anti")
 
-    def _compute(self) -> int:
-        """Embed wave by wave; each wave's end is a checkpoint."""
-        work = self._to_compute().persist(StorageLevel.DISK_ONLY)
-        count = work.count()
-        waves = math.ceil(count / self.settings.embed.wave)
-        worker = _worker(self._plan())
-        try:
-            for wave in range(waves):
-                mine = work.filter(F.pmod(F.xxhash64("content_sha256"), F.lit(waves)) == wave)
-                size = math.ceil(count / waves)
-                parts = max(self.spark.sparkContext.defaultParallelism, math.ceil(size / _PHOTOS_A_TASK))
-                what = f"embedding {self.dataset} with {self.backbone.name}" + f" {wave + 1}/{waves}" * (waves > 1)
-                with progress(self.spark, what, size):
-                    vectors = mine.repartition(parts).mapInArrow(worker, spark_schema(_STAGED))
-                    vectors.write.mode("append").parquet(str(self.staging))
-        finally:
-            work.unpersist()
-        return count
-
-    def _plan(self) -> EncoderPlan:
-        context = self.spark.sparkContext
-        local = context.master.startswith("local")
-        # Two tasks must never fight over cores.
-        threads = (
-            (os.cpu_count() or 1) // context.defaultParallelism if local else int(self._conf("spark.task.cpus", "1"))
-        )
-        options = self.settings.embed
-        return EncoderPlan(
-            self.backbone, options.batch_size, options.precision, self.settings.max_pixels, max(1, threads)
-        )
-
-    def _conf(self, key: str, default: str) -> str:
-        return str(self.spark.sparkContext.getConf().get(key, default))
-
-    def _commit(self, total: int, missing: int) -> dict[str, Any]:
+    def commit(self) -> dict[str, Any]:
+        """Images, quarantine, products: each one commit, each found again by the next run where this one is killed."""
+        total, missing = self.total, self.missing
         moment = lake.now()
         fresh = self.todo.join(self._known_vectors(), "content_sha256")
         failed = self._staged().filter("embedding IS NULL").dropDuplicates(["content_sha256"])
@@ -200,7 +303,12 @@ class _Job:
         bad = refused.select("image_id", "uri", "code", "reason")
         merge_quarantine(self.spark, self.settings, self.dataset, "embed", self.backbone.name, bad, moment)
         refused.unpersist()
+        made = embed_products(self.spark, self.settings, self.dataset, self.version)
+        for version in versions:
+            if version != self.version:  # photos that left took their vectors of every version along
+                embed_products(self.spark, self.settings, self.dataset, version)
         return {
+            **made,
             "embedded": missing - quarantined,
             "unchanged": total - missing - updated,
             "updated": updated,
@@ -248,23 +356,33 @@ class _Job:
             "base_version": None,
             "dim": self.identity.dim,
             "weights_uri": str(path) if path else self.backbone.weights or "hub",
-            "licence": self.backbone.licence,
+            "licence": self._licence(),
             "created_at": lake.now(),
         }
 
+    def _licence(self) -> str:
+        said = self.backbone.licence
+        return (self.identity.licence or said) if said == backbones.UNKNOWN_LICENCE else said
 
-def _worker(plan: EncoderPlan) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+
+def _worker(
+    plans: list[tuple[EncoderPlan, str]], settings: Settings, spent: "Accumulator[Cost]"
+) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    asked = settings.embed.device
+
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        encoder = kept(plan)
+        device = task_device(asked)
+        encoders = kept([plan for plan, _ in plans], device)
         photos = (
-            (key, uris)
+            photo
             for batch in batches
-            for key, uris in zip(batch["content_sha256"].to_pylist(), batch["uris"].to_pylist(), strict=True)
+            for photo in zip(*(batch[name].to_pylist() for name in ("content_sha256", "uris", "numbers")), strict=True)
         )
-        for done in encoder.encode(photos, keys_are_contents=True):
+        mine = Cost(devices={task_place(device)})
+        for number, done in encode(encoders, photos, keys_are_contents=True, cost=mine):
             bad, n = done.refused, len(done.keys)
             values = pa.array(done.vectors.reshape(-1), pa.float32())
-            offsets = pa.array(range(0, len(values) + 1, encoder.built.dim), pa.int32())
+            offsets = pa.array(range(0, len(values) + 1, encoders[number].built.dim), pa.int32())
             vectors = pa.ListArray.from_arrays(offsets, values)
             yield pa.RecordBatch.from_arrays(
                 [
@@ -272,8 +390,10 @@ def _worker(plan: EncoderPlan) -> Callable[[Iterable[pa.RecordBatch]], Iterator[
                     pa.concat_arrays([vectors, pa.nulls(len(bad), vectors.type)]),
                     pa.array([None] * n + [code for _, code, _ in bad], pa.string()),
                     pa.array([None] * n + [reason for _, _, reason in bad], pa.string()),
+                    pa.array([plans[number][1]] * (n + len(bad)), pa.string()),
                 ],
                 schema=_STAGED,
             )
+        spent.add(mine)
 
     return rows

@@ -1,22 +1,27 @@
-"""Photos to unit-length vectors: pure PyTorch, no Spark. Decoding runs beside the forward pass."""
+"""Photos to unit-length vectors: pure PyTorch, no Spark. Reading and decoding run beside the forward pass."""
 
 import hashlib
 import os
-import queue
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import TypeVar
+import resource
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from PIL import Image
 
+from spark_jobs import forward
+from spark_jobs.worker_daemon import preloaded
 from vitrine import images
 from vitrine.backbones import Backbone
 from vitrine.images import ImageError
 from vitrine.networks import Built, build
 
-T = TypeVar("T")
+Photo = tuple[str, list[str], Sequence[int]]
+"""Key, uris of the same picture, and which of the encoders want it."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +29,12 @@ class EncoderPlan:
     """Everything a worker needs to make vectors: plain data."""
 
     backbone: Backbone
-    batch_size: int
+    batch_size: int | None
+    """Photos a forward pass; None: found by a short measured search."""
     precision: str
     max_pixels: int
     threads: int
+    """Cores that this encoder may use."""
 
 
 @dataclass(frozen=True)
@@ -39,144 +46,207 @@ class Vectors:
     refused: list[tuple[str, str, str]]
 
 
-def resolve_precision(asked: str, device: str) -> str:
-    """``auto`` is bf16 where the processor computes it in hardware, else fp32."""
-    if asked != "auto":
-        return asked
-    if device == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    flags = torch.backends.cpu.get_cpu_capability()
-    has_bf16 = flags.startswith("AVX512") and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return "bf16" if has_bf16 and "avx512_bf16" in _cpu_flags() else "fp32"
+@dataclass
+class Cost:
+    """What encoding cost so far."""
 
-
-def _cpu_flags() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:  # noqa: PTH123
-            return next((line for line in file if line.startswith("flags")), "")
-    except OSError:
-        return ""
+    photos: int = 0
+    bytes_read: int = 0
+    cpu_seconds: float = 0.0
+    """Of the process, all its threads."""
+    forward_seconds: dict[str, float] = field(default_factory=dict)
+    """Clock time in the network, by encoder's name."""
+    peak_mib: float = 0.0
+    devices: set[str] = field(default_factory=set)
 
 
 class Encoder:
     """A network that is loaded once and then fed; keep one a worker process (``kept``)."""
 
-    def __init__(self, plan: EncoderPlan) -> None:
-        self.plan = plan
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.precision = resolve_precision(plan.precision, self.device)
-        if self.device == "cpu":
+    def __init__(self, plan: EncoderPlan, device: str = "cpu", built: Built | None = None) -> None:
+        self.plan, self.device = plan, device
+        self.precision = forward.resolve_precision(plan.precision, device)
+        if device == "cpu":
             torch.set_num_threads(plan.threads)
         torch.set_flush_denormal(True)  # denormals are slow on CPUs and mean nothing here
-        self.built: Built = build(plan.backbone)
-        self.network = self.built.network.to(self.device).to(memory_format=torch.channels_last)
+        self.built = built or build(plan.backbone)
+        self.network = forward.prepare(self.built, device, self.precision)
+        self._batch_size = plan.batch_size
 
-    def encode(self, photos: Iterable[tuple[str, list[str]]], *, keys_are_contents: bool = False) -> Iterator[Vectors]:
-        """The vectors of ``photos``, pairs of (key, uris of the same picture), batch by batch in the order given.
+    @property
+    def batch_size(self) -> int:
+        if self._batch_size is None:
+            self._batch_size = forward.find_batch_size(self.network, self.built, self.device, self.plan)
+        return self._batch_size
 
-        A photo that none of its uris gives, or whose vector is not finite, costs its own row only.
-        ``keys_are_contents``: the keys are sha256 in hex; a file that is another by now is refused as ``changed``.
+    def input(self, photo: Image.Image) -> torch.Tensor:
+        """The network's input, float32 (3, H, W).
+
+        Raises:
+            ImageError: the photo is so long and narrow that scaling it would fill the memory.
         """
-        size = self.plan.batch_size
-        for group in prefetched(self._decoded(photos, size, keys_are_contents), depth=2):
-            good = [(key, tensor) for key, tensor in group if isinstance(tensor, torch.Tensor)]
-            refused = [(key, error.code, str(error)) for key, error in group if isinstance(error, ImageError)]
-            if not good:
-                yield Vectors([], np.empty((0, self.built.dim), np.float32), refused)
-                continue
-            vectors = self._forward(torch.stack([tensor for _, tensor in good]))
-            norms = np.linalg.norm(vectors, axis=1)
-            fine = np.isfinite(norms) & (norms > 1e-12)
-            refused += [
-                (key, "bad_vector", "the network's output has no finite length: NaN, infinity or all zero")
-                for (key, _), ok in zip(good, fine, strict=True)
-                if not ok
-            ]
-            keys = [key for (key, _), ok in zip(good, fine, strict=True) if ok]
-            yield Vectors(keys, (vectors[fine] / norms[fine, None]).astype(np.float32), refused)
-
-    def _decoded(
-        self, photos: Iterable[tuple[str, list[str]]], size: int, check: bool
-    ) -> Iterator[list[tuple[str, "torch.Tensor | ImageError"]]]:
-        group: list[tuple[str, torch.Tensor | ImageError]] = []
-        for key, uris in photos:
-            group.append((key, self._first_input(uris, key if check else None)))
-            if len(group) == size:
-                yield group
-                group = []
-        if group:
-            yield group
-
-    def _first_input(self, uris: list[str], content: str | None) -> "torch.Tensor | ImageError":
-        refused: ImageError | None = None
-        for uri in uris:
-            try:
-                return self._input(uri, content)
-            except ImageError as error:
-                refused = refused or error
-        return refused or ImageError("missing", "no uri")
-
-    def _input(self, uri: str, content: str | None) -> torch.Tensor:
-        data = images.read(uri)
-        photo = images.decode(data, self.plan.max_pixels, self.built.min_side)
-        if content and hashlib.sha256(data).hexdigest() != content:
-            raise ImageError("changed", "the file is another one since it was ingested")
-        # Transforms first bring the short side to the input's size: a strip of one pixel would fill the memory.
         if max(photo.size) / min(photo.size) * self.built.min_side**2 > images.DEFAULT_MAX_PIXELS:
             raise ImageError("too_large", f"{photo.width} x {photo.height} pixels are too long and narrow to scale")
         tensor: torch.Tensor = self.built.transform(photo)
         return tensor
 
+    def vectors(self, group: Sequence[tuple[str, "torch.Tensor | ImageError"]]) -> Vectors:
+        """One batch through the network; a photo that cannot be read, or whose vector is not finite, is refused."""
+        good = [(key, tensor) for key, tensor in group if isinstance(tensor, torch.Tensor)]
+        refused = [(key, error.code, str(error)) for key, error in group if isinstance(error, ImageError)]
+        if not good:
+            return Vectors([], np.empty((0, self.built.dim), np.float32), refused)
+        vectors = self._forward(torch.stack([tensor for _, tensor in good]))
+        norms = np.linalg.norm(vectors, axis=1)
+        fine = np.isfinite(norms) & (norms > 1e-12)
+        refused += [
+            (key, "bad_vector", "the network's output has no finite length: NaN, infinity or all zero")
+            for (key, _), ok in zip(good, fine, strict=True)
+            if not ok
+        ]
+        keys = [key for (key, _), ok in zip(good, fine, strict=True) if ok]
+        return Vectors(keys, (vectors[fine] / norms[fine, None]).astype(np.float32), refused)
+
     def _forward(self, batch: torch.Tensor) -> np.ndarray:
-        batch = batch.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-        half = self.precision == "bf16"
-        with torch.inference_mode(), torch.autocast(self.device, torch.bfloat16, enabled=half):
-            return np.asarray(self.network(batch).float().cpu().numpy(), dtype=np.float64)
-
-
-def prefetched(items: Iterator[T], depth: int) -> Iterator[T]:
-    """``items``, made by a thread at most ``depth`` ahead; its exceptions are raised here."""
-    ready: queue.Queue[tuple[T | None, BaseException | None, bool]] = queue.Queue(depth)
-    stopped = threading.Event()
-
-    def put(entry: tuple[T | None, BaseException | None, bool]) -> None:
-        while not stopped.is_set():
-            try:
-                ready.put(entry, timeout=0.5)
-                return
-            except queue.Full:
-                continue
-
-    def work() -> None:
+        """The network's output, float64 (B, D); a batch that does not fit the memory is halved, for good."""
         try:
-            for item in items:
-                if stopped.is_set():
-                    return
-                put((item, None, False))
-            put((None, None, True))
-        except BaseException as error:
-            put((None, error, True))
+            return forward.run(self.network, batch, self.device, self.precision)
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+            self._batch_size = max(1, len(batch) // 2)
+            torch.cuda.empty_cache()
+            return np.concatenate([self._forward(half) for half in batch.split(self._batch_size)])
 
-    threading.Thread(target=work, daemon=True).start()
+    def encode(self, photos: Iterable[tuple[str, list[str]]], *, keys_are_contents: bool = False) -> Iterator[Vectors]:
+        """As ``encode``, with this encoder alone."""
+        wanted = ((key, uris, (0,)) for key, uris in photos)
+        for _, done in encode([self], wanted, keys_are_contents=keys_are_contents):
+            yield done
+
+
+def encode(
+    encoders: Sequence[Encoder], photos: Iterable[Photo], *, keys_are_contents: bool = False, cost: Cost | None = None
+) -> Iterator[tuple[int, Vectors]]:
+    """The vectors of ``photos`` by each encoder that wants them: (number of the encoder, batch), in the order given.
+
+    A photo is read once, and decoded once for all encoders that need it at one size; threads do both, a bounded number
+    of photos ahead of the networks. A photo that none of its uris gives, or whose vector is not finite, costs its own
+    row only. ``keys_are_contents``: the keys are sha256 in hex; a file that is another by now is refused as
+    ``changed``.
+    """
+    cost = Cost() if cost is None else cost
+    before = _cpu_seconds()
+    waiting: list[list[tuple[str, torch.Tensor | ImageError]]] = [[] for _ in encoders]
+    sizes = [encoder.batch_size for encoder in encoders]
+    with ThreadPoolExecutor(max(encoder.plan.threads for encoder in encoders), "decode") as pool:
+        load = _Loader(encoders, keys_are_contents, cost)
+        for key, inputs in _ahead(pool, load, photos, window=2 * max(sizes)):
+            cost.photos += 1
+            for number, tensor in inputs.items():
+                waiting[number].append((key, tensor))
+                if len(waiting[number]) == sizes[number]:
+                    yield number, _timed(encoders[number], waiting[number], cost)
+                    waiting[number] = []
+        for number, group in enumerate(waiting):
+            if group:
+                yield number, _timed(encoders[number], group, cost)
+    cost.cpu_seconds += _cpu_seconds() - before
+    cost.peak_mib = max(cost.peak_mib, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def _timed(encoder: Encoder, group: list[tuple[str, "torch.Tensor | ImageError"]], cost: Cost) -> Vectors:
+    started = time.monotonic()
+    done = encoder.vectors(group)
+    name = encoder.plan.backbone.name
+    cost.forward_seconds[name] = cost.forward_seconds.get(name, 0.0) + time.monotonic() - started
+    return done
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+_Inputs = dict[int, "torch.Tensor | ImageError"]
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, load: "_Loader", photos: Iterable[Photo], window: int
+) -> Iterator[tuple[str, _Inputs]]:
+    """What ``load`` makes of ``photos``, in their order, at most ``window`` ahead of who takes them."""
+    pending: deque[tuple[str, Future[_Inputs]]] = deque()
     try:
-        while True:
-            item, error, last = ready.get()
-            if error is not None:
-                raise error
-            if last:
-                return
-            yield item  # type: ignore[misc]
+        for key, uris, wanted in photos:
+            pending.append((key, pool.submit(load, key, uris, wanted)))
+            if len(pending) == window:
+                key, future = pending.popleft()
+                yield key, future.result()
+        while pending:
+            key, future = pending.popleft()
+            yield key, future.result()
     finally:
-        stopped.set()
+        for _, future in pending:
+            future.cancel()
 
 
-_kept: dict[EncoderPlan, Encoder] = {}
+class _Loader:
+    """One photo's inputs for the encoders that want it, in a thread."""
+
+    def __init__(self, encoders: Sequence[Encoder], check: bool, cost: Cost) -> None:
+        self.encoders, self.check, self.cost = encoders, check, cost
+
+    def __call__(self, key: str, uris: list[str], wanted: Sequence[int]) -> _Inputs:
+        found: _Inputs = {}
+        for uri in uris or [""]:
+            missing = [number for number in wanted if not isinstance(found.get(number), torch.Tensor)]
+            if not missing:
+                break
+            for number, got in self._load(uri, key, missing).items():
+                if isinstance(got, torch.Tensor) or number not in found:
+                    found[number] = got  # the first refusal is told, unless another copy is good
+        return found
+
+    def _load(self, uri: str, key: str, wanted: Sequence[int]) -> _Inputs:
+        try:
+            data = images.read(uri)
+        except ImageError as error:
+            return dict.fromkeys(wanted, error)
+        self.cost.bytes_read += len(data)
+        found: _Inputs = {}
+        for side in {self.encoders[number].built.min_side for number in wanted}:
+            same = [number for number in wanted if self.encoders[number].built.min_side == side]
+            found |= self._decode(data, side, same)
+        if self.check and hashlib.sha256(data).hexdigest() != key:
+            changed = ImageError("changed", "the file is another one since it was ingested")
+            return {n: got if isinstance(got, ImageError) else changed for n, got in found.items()}
+        return found
+
+    def _decode(self, data: bytes, side: int, wanted: Sequence[int]) -> _Inputs:
+        pixels = min(self.encoders[number].plan.max_pixels for number in wanted)
+        try:
+            photo = images.decode(data, pixels, side)
+        except ImageError as error:
+            return dict.fromkeys(wanted, error)
+        found: _Inputs = {}
+        for number in wanted:
+            try:
+                found[number] = self.encoders[number].input(photo)
+            except ImageError as error:
+                found[number] = error
+        return found
 
 
-def kept(plan: EncoderPlan, make: Callable[[EncoderPlan], Encoder] = Encoder) -> Encoder:
-    """The encoder of ``plan``, built once in this process: a worker's later tasks find it ready."""
-    if plan not in _kept:
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        _kept.clear()  # another plan's network would only hold memory
-        _kept[plan] = make(plan)
-    return _kept[plan]
+_kept: dict[tuple[EncoderPlan, str], Encoder] = {}
+
+
+def kept(plans: Sequence[EncoderPlan], device: str = "cpu") -> list[Encoder]:
+    """The encoders of ``plans``, each built once in this process: a worker's later tasks find them ready."""
+    wanted = [(plan, device) for plan in plans]
+    for other in _kept.keys() - set(wanted):
+        del _kept[other]  # its network would only hold memory
+    for plan, on in wanted:
+        if (plan, on) not in _kept:
+            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+            _kept[plan, on] = Encoder(plan, on, preloaded(plan.backbone))
+    return [_kept[key] for key in wanted]

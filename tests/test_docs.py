@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from vitrine.backbones import CONTRASTIVE, REGISTRY, SELF_SUPERVISED, SUPERVISED
 from vitrine.tables import TABLES
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -41,6 +42,23 @@ def test_the_tables_page_is_the_schema() -> None:
         assert f"Key: {', '.join(f'`{name}`' for name in table.key)}" in chapter
         columns = re.findall(r"^\| `(\w+)` \| (\S+) \|", chapter, re.MULTILINE)
         assert columns == [(field.name, str(field.type).replace(" ", "")) for field in table.schema]
+
+
+def test_the_encoders_page_is_the_registry() -> None:
+    page = (PROJECT / "docs" / "encoders.md").read_text()
+    lines = re.findall(r"^\| `(\w+)` \|(.*)\|$", page, re.MULTILINE)
+    assert [name for name, _ in lines] == [
+        entry.name
+        for family in (SUPERVISED, SELF_SUPERVISED, CONTRASTIVE)
+        for entry in REGISTRY.values()
+        if entry.family == family
+    ]
+    for name, line in lines:
+        entry, facts = REGISTRY[name], REGISTRY[name].facts
+        assert facts
+        numbers = (f"{value:g}" for value in (facts.pixels, facts.dim, facts.parameters, facts.gflops))
+        told = [f"`{entry.spelled}`", *numbers, entry.embedding, entry.licence]
+        assert [cell.strip() for cell in line.split("|")] == told
 
 
 @pytest.mark.slow

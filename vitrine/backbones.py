@@ -100,7 +100,7 @@ _CLIP_B32, _CLIP_B16, _CLIP_L14 = (
     Facts(224, 512, 86.2, 35.1),
     Facts(224, 768, 304.0, 162.0),
 )
-_SIGLIP_B, _SIGLIP_L = Facts(224, 768, 92.9, 35.9), Facts(256, 1024, 316.0, 161.2)
+_SIGLIP_B, _SIGLIP_L = Facts(224, 768, 92.9, 35.4), Facts(256, 1024, 316.0, 162.6)
 _RESNET50 = Facts(224, 2048, 23.5, 8.2)
 
 _ALL = (
@@ -143,7 +143,7 @@ _ALL = (
         SELF_SUPERVISED,
         APACHE,
         CLS,
-        Facts(518, 768, 86.6, 303.4),
+        Facts(518, 768, 86.6, 303.1),
     ),
     _timm(
         "dinov2_vitl14",
@@ -151,7 +151,7 @@ _ALL = (
         SELF_SUPERVISED,
         APACHE,
         CLS,
-        Facts(518, 1024, 304.4, 1014.4),
+        Facts(518, 1024, 304.4, 1013.6),
     ),
     _timm("mae_vitb16", "vit_base_patch16_224.mae", SELF_SUPERVISED, CC_BY_NC, CLS, _VIT_B),
     Backbone(
@@ -175,11 +175,11 @@ _ALL = (
     _clip("clip_vitl14_laion2b", "ViT-L-14", "laion2b_s32b_b82k", _CLIP_L14),
     _clip("clip_vitl14_datacomp", "ViT-L-14", "datacomp_xl_s13b_b90k", _CLIP_L14),
     _clip("dfn_vitb16", "ViT-B-16-quickgelu", "dfn2b", _CLIP_B16, APPLE_RESEARCH),
-    _clip("dfn_vith14", "ViT-H-14-quickgelu", "dfn5b", Facts(224, 1024, 632.1, 334.7), APPLE_RESEARCH),
+    _clip("dfn_vith14", "ViT-H-14-quickgelu", "dfn5b", Facts(224, 1024, 632.1, 334.6), APPLE_RESEARCH),
     _clip("siglip_vitb16", "ViT-B-16-SigLIP", "webli", _SIGLIP_B, APACHE, ATTENTION),
-    _clip("siglip_so400m", "ViT-SO400M-14-SigLIP", "webli", Facts(224, 1152, 427.7, 218.0), APACHE, ATTENTION),
+    _clip("siglip_so400m", "ViT-SO400M-14-SigLIP", "webli", Facts(224, 1152, 427.7, 220.4), APACHE, ATTENTION),
     _clip("siglip2_vitb16", "ViT-B-16-SigLIP2", "webli", _SIGLIP_B, APACHE, ATTENTION),
-    _clip("siglip2_so400m", "ViT-SO400M-14-SigLIP2", "webli", Facts(224, 1152, 427.7, 218.0), APACHE, ATTENTION),
+    _clip("siglip2_so400m", "ViT-SO400M-14-SigLIP2", "webli", Facts(224, 1152, 427.7, 220.4), APACHE, ATTENTION),
     # Marqo's are SigLIPs tuned on products; their own page says how to load them.
     _clip(
         "marqo_ecommerce_b",

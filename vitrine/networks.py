@@ -40,14 +40,18 @@ class Built:
     """The transform in words: part of the fingerprint."""
     pooling: str
     dim: int
+    input_shape: tuple[int, int]
+    """Height and width of its input."""
     min_side: int
     """A photo's short side may be decoded this small without loss at the network's input."""
     licence: str | None = None
     """What the source's own configuration says of the weights, where it says something."""
 
 
-def build(backbone: Backbone) -> Built:
+def build(backbone: Backbone, dim: int | None = None) -> Built:
     """Make the network and its transform, with its weights.
+
+    ``dim`` is taken for granted where it is known; else a first forward pass tells it.
 
     Raises:
         UserError: unknown model, no weights to be had, or weights of another architecture.
@@ -73,9 +77,18 @@ def build(backbone: Backbone) -> Built:
     else:
         network, transform, pooling, size = makers[backbone.source](backbone)
     network = network.eval().requires_grad_(False)
+    dim = dim or _dimension(backbone, network, size)
+    words = re.sub(r"0x[0-9a-f]+", "", repr(transform))
+    licence = (getattr(network, "pretrained_cfg", None) or {}).get("license")
+    return Built(network, transform, words, pooling, dim, (size, size), 2 * size, licence)
+
+
+def _dimension(backbone: Backbone, network: "torch.nn.Module", size: int) -> int:
+    import torch
+
     try:
         with torch.inference_mode():
-            dim = network(torch.zeros(1, 3, size, size)).shape[-1]
+            return int(network(torch.zeros(1, 3, size, size)).shape[-1])
     except (AssertionError, RuntimeError, ValueError) as error:
         if not backbone.input_size:
             raise
@@ -83,9 +96,6 @@ def build(backbone: Backbone) -> Built:
             f"encoder {backbone.name!r}: {backbone.spelled} cannot take input_size = {backbone.input_size} "
             f"({' '.join(str(error).split())[:160]}): leave it out"
         ) from None
-    words = re.sub(r"0x[0-9a-f]+", "", repr(transform))
-    licence = (getattr(network, "pretrained_cfg", None) or {}).get("license")
-    return Built(network, transform, words, pooling, int(dim), 2 * size, licence)
 
 
 def _do_not_wait_for_a_hub() -> None:
@@ -134,6 +144,7 @@ def _build_timm(backbone: Backbone) -> _Parts:
 
 def _build_open_clip(backbone: Backbone) -> _Parts:
     import open_clip
+    import torch
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
     if backbone.model not in open_clip.list_models():
@@ -145,12 +156,13 @@ def _build_open_clip(backbone: Backbone) -> _Parts:
     if from_hub and not backbone.tag:
         raise UserError(f"encoder {backbone.name!r}: open_clip needs a tag, NAME:TAG: choose one of {', '.join(tags)}")
     published = backbone.hub if from_hub else None  # then the hub's own configuration says all
+    device = torch.get_default_device()  # open_clip's own default is the processor
     try:
         if published:
-            model = open_clip.create_model(published)
+            model = open_clip.create_model(published, device=device)
         else:
             model = open_clip.create_model(
-                backbone.model, pretrained=backbone.tag if from_hub else None, load_weights=from_hub
+                backbone.model, backbone.tag if from_hub else None, device=device, load_weights=from_hub
             )
     except Exception as error:
         raise _no_weights(backbone, error) from error

@@ -111,11 +111,32 @@ class SparkSettings(Section):
 
 
 class EmbedSettings(Section):
-    batch_size: int = Field(8, ge=1, le=4096)
-    """Photos a forward pass; small batches win on CPUs."""
+    batch_size: int | None = Field(None, ge=1, le=4096)
+    """Photos a forward pass; left out: found by a short measured search, once a machine and backbone."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """``auto``: the GPU that Spark gives a task, or that is there; else the processor."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     wave: int = Field(20_000, ge=1)
     """Photos between two checkpoints of a run."""
+
+
+class Prices(Section):
+    """``[prices]``: what an hour costs; left out, no money is counted."""
+
+    core_hour: float = Field(0.0, ge=0)
+    gpu_hour: float = Field(0.0, ge=0)
+    currency: str = "USD"
+
+
+class MlflowSettings(Section):
+    uri: SecretStr | None = None
+    """A tracking server or database URI; left out: SQLite under the home."""
+    experiment: str = "vitrine"
+
+
+class LicenceSettings(Section):
+    allow_non_commercial: bool = False
+    """May weights serve whose licence forbids commercial use?"""
 
 
 class EvaluateSettings(Section):
@@ -146,6 +167,9 @@ class Settings(BaseSettings):
     feast: FeastSettings = FeastSettings()
     spark: SparkSettings = SparkSettings()
     embed: EmbedSettings = EmbedSettings()
+    prices: Prices = Prices()
+    licences: LicenceSettings = LicenceSettings()
+    mlflow: MlflowSettings = MlflowSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
 
     @property

@@ -9,7 +9,8 @@ from vitrine.settings import Settings
 
 _QUIET = Path(__file__).with_name("log4j2.properties")
 # On one machine the photos are the work and the plans are small: compiling them costs more than running them.
-_COMPILE_LESS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+# Of C1 alone the JVM expects 48 MB of code; Spark makes more, and without room it would compile nothing any more.
+_COMPILE_LESS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
 
@@ -45,6 +46,7 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         "spark.sql.execution.arrow.maxRecordsPerBatch": "256",
         "spark.pyspark.python": sys.executable,
         "spark.pyspark.driver.python": sys.executable,
+        "spark.python.daemon.module": "spark_jobs.worker_daemon",
         # OpenMP threads that spin make two busy workers several times slower.
         "spark.executorEnv.OMP_WAIT_POLICY": "PASSIVE",
         "spark.ui.enabled": "false",

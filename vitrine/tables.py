@@ -114,6 +114,28 @@ EMBEDDINGS = Table(
     properties={"delta.enableChangeDataFeed": "true"},
 )
 
+PRODUCT_EMBEDDINGS = Table(
+    "product_embeddings",
+    "one unit-length vector a product and encoder version: the mean of its images'",
+    ("product_id", "encoder_version"),
+    pa.schema(
+        [
+            _column("product_id"),
+            _column("encoder_version"),
+            _column("dataset"),
+            _column("category", null=True),
+            _column("encoder"),
+            _column("n_images", pa.int32()),
+            _column("images_md5"),  # of its images' ids and contents: another one means another mean
+            _column("embedding", pa.list_(pa.float32())),
+            _column("event_timestamp", _TIME),  # the newest of its images'
+            _column("created_timestamp", _TIME),
+        ]
+    ),
+    partition_by=("encoder_version",),
+    properties={"delta.enableChangeDataFeed": "true"},
+)
+
 ENCODERS = Table(
     "encoders",
     "every encoder version that ever embedded",
@@ -239,5 +261,8 @@ RUNS = Table(
 
 TABLES: dict[str, Table] = {
     table.name: table
-    for table in (CATALOG, LABELS, QUARANTINE, EMBEDDINGS, ENCODERS, METRICS, QUERY_RESULTS, PROMOTIONS, RUNS)
+    for table in (
+        *(CATALOG, LABELS, QUARANTINE, EMBEDDINGS, PRODUCT_EMBEDDINGS, ENCODERS),
+        *(METRICS, QUERY_RESULTS, PROMOTIONS, RUNS),
+    )
 }

@@ -1,6 +1,8 @@
 """What every job did and what it cost: one row of ``runs`` a job."""
 
 import json
+import logging
+import os
 import resource
 import sys
 import time
@@ -37,10 +39,44 @@ class Run:
             "catalog_version": self.catalog_version,
             "state": state,
             "started_at": self.started_at,
-            "seconds": self.seconds,
+            "seconds": self.figures.get("seconds", self.seconds),
             "peak_mib": peak_mib(),
             "figures": json.dumps(self.figures, default=str),
         }
+
+
+def to_mlflow(settings: Settings, run: Run) -> None:
+    """Log an ended run: its numbers as metrics, what it was of as tags. A server that is away costs one line on stderr.
+
+    The ``runs`` table is the record; MLflow is where people compare.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every table of a new SQLite file
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, RunTag
+    from mlflow.exceptions import MlflowException
+
+    given = settings.mlflow.uri
+    uri = given.get_secret_value() if given else f"sqlite:///{settings.home / 'mlflow.db'}"
+    started = round(run.started_at.timestamp() * 1000)
+    ended = started + round(run.seconds * 1000)
+    what = ("run_id", "verb", "dataset", "encoder", "encoder_version", "catalog_version")
+    tags = {name: str(getattr(run, name)) for name in what if getattr(run, name)}
+    numbers = {name: value for name, value in run.figures.items() if isinstance(value, int | float)}
+    try:
+        client = MlflowClient(uri)
+        found = client.get_experiment_by_name(settings.mlflow.experiment)
+        place = found.experiment_id if found else client.create_experiment(settings.mlflow.experiment)
+        name = " ".join(tags[key] for key in ("verb", "dataset", "encoder") if key in tags)
+        logged = client.create_run(place, start_time=started, run_name=name).info.run_id
+        metrics = [Metric(name, float(value), ended, 0) for name, value in numbers.items()]
+        client.log_batch(logged, metrics=metrics, tags=[RunTag(f"vitrine.{key}", value) for key, value in tags.items()])
+        client.set_terminated(logged, "FINISHED", ended)
+    except (MlflowException, OSError) as error:
+        said = type(error).__name__ if given else f"{type(error).__name__}: {error}"  # a URI may hold a password
+        print(f"MLflow was not told of this run ({said.splitlines()[0][:200]}); table runs has it", file=sys.stderr)
 
 
 def peak_mib() -> float:

@@ -5,14 +5,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from evaluation import promote as module
 from evaluation.promote import promote, rollback, unfinished_rollback
 from vitrine import lake
 from vitrine.errors import GateRefused, UserError
-from vitrine.settings import Settings, load_settings
-from vitrine.tables import CATALOG, EMBEDDINGS, PROMOTIONS
+from vitrine.settings import LicenceSettings, Settings, load_settings
+from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PROMOTIONS
 from vitrine.tracking import record
 
 ONE, TWO, THREE = "1" * 16, "2" * 16, "3" * 16
@@ -26,7 +27,15 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     add_photo(settings, "shop/a")
     for version in (ONE, TWO, THREE):
         embed(settings, version)
+        register(settings, version)
     return settings
+
+
+def register(settings: Settings, version: str, licence: str = "MIT") -> None:
+    row = {"encoder_version": version, "encoder": f"e{version[0]}", "state": "experiment", "backbone": "b"}
+    row |= {"family": "supervised", "strategy": "pretrained", "dim": 1, "weights_uri": "hub", "licence": licence}
+    table = pa.Table.from_pylist([row | {"created_at": lake.now()}], schema=ENCODERS.schema)
+    lake.write(settings, ENCODERS, table, replacing={"encoder_version": version})
 
 
 def add_photo(settings: Settings, image_id: str) -> None:
@@ -189,6 +198,18 @@ def test_rollback_goes_back_step_by_step(settings: Settings) -> None:
         rollback(settings, "shop")
     serve(settings, THREE)
     assert rollback(settings, "shop")["encoder_version"] == ONE
+
+
+@pytest.mark.parametrize("licence", ["CC-BY-NC-4.0", "cc-by-nc-sa-4.0", "apple-amlr"])
+def test_weights_that_forbid_commerce_need_a_setting(settings: Settings, licence: str) -> None:
+    register(settings, ONE, licence)
+    pass_gates(settings, ONE)
+    for force in (False, True):
+        with pytest.raises(UserError, match=f"under {licence}, which forbids commercial use.*allow_non_commercial"):
+            promote(settings, "shop", "e1", ONE, force, "why not" if force else None)
+    assert lake.serving(settings, "shop") is None
+    allowed = settings.model_copy(update={"licences": LicenceSettings(allow_non_commercial=True)})
+    assert promote(allowed, "shop", "e1", ONE)["promoted"]
 
 
 def test_a_rollback_cut_short_is_finished_and_not_repeated(settings: Settings) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from spark_jobs import embed_catalog
-from spark_jobs.embed_catalog import embed
+from spark_jobs.embed_catalog import embed, embed_together
+from spark_jobs.embed_products import products_settled
 from spark_jobs.ingest_catalog import ingest
 from vitrine import lake
 from vitrine.errors import UserError
@@ -69,8 +70,29 @@ def quarantine(settings: Settings) -> dict[str, tuple[str, str]]:
     return {row["image_id"]: (row["encoder"], row["code"]) for row in found}
 
 
+COUNTS = ("embedded", "unchanged", "updated", "deleted", "quarantined", "computed", "dry_run", "total")
+
+
 def figures(found: dict[str, Any]) -> dict[str, int]:
-    return {name: n for name, n in found.items() if n and name not in ("encoder_version", "dim")}
+    return {name: n for name, n in found.items() if n and (name in COUNTS or name.startswith("to_"))}
+
+
+def check_products(settings: Settings) -> None:
+    """Every product has the mean of its images' vectors, by every version that embedded it; no other has a row."""
+    images: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in lake.rows(settings, "SELECT * FROM embeddings"):
+        images.setdefault((row["product_id"], row["encoder_version"]), []).append(row)
+    products = lake.rows(settings, "SELECT * FROM product_embeddings")
+    assert {(row["product_id"], row["encoder_version"]) for row in products} == images.keys()
+    assert len(products) == len(images)
+    for row in products:
+        mine = images[row["product_id"], row["encoder_version"]]
+        mean = np.mean([image["embedding"] for image in mine], axis=0, dtype=np.float64)
+        assert np.allclose(row["embedding"], mean / np.linalg.norm(mean), atol=1e-6)
+        assert (row["n_images"], row["dataset"]) == (len(mine), mine[0]["dataset"])
+        assert row["event_timestamp"] == max(image["event_timestamp"] for image in mine)
+    for dataset, version in {(row["dataset"], row["encoder_version"]) for row in products}:
+        assert products_settled(settings, dataset, version), "both engines say of what a row was made"
 
 
 def truncate(path: Path) -> bytes:
@@ -119,6 +141,8 @@ def test_nights(settings: Settings, shop: Shop, draw: Callable[..., Path]):
     (encoder,) = lake.rows(settings, "SELECT * FROM encoders")
     assert (encoder["encoder"], encoder["dim"], encoder["strategy"]) == ("small", 512, "pretrained")
     assert (encoder["weights_uri"], encoder["state"]) == ("random:0", "experiment")
+    assert first["products"] == 4 and first["bytes_read"] > 10_000 and first["worker_peak_mib"] > 50
+    check_products(settings)
 
     # Nothing changed: nothing is computed but what failed, and nothing is committed.
     version = lake.version(settings, EMBEDDINGS)
@@ -135,6 +159,8 @@ def test_nights(settings: Settings, shop: Shop, draw: Callable[..., Path]):
     shop.ingest("e")
     assert figures(embed(settings, "small", "e")) == {"embedded": 8, "computed": 1}
     others = rows(settings, dataset="e")
+    check_products(settings)
+    products = lake.rows(settings, "SELECT * FROM product_embeddings WHERE dataset = 'e'")
 
     # A night of changes: mended, changed, deleted, relabelled, moved to another split, and one changed and poisoned.
     other_photos = sorted(draw(3, 4, "more").rglob("*.jpg"))
@@ -175,6 +201,8 @@ def test_nights(settings: Settings, shop: Shop, draw: Callable[..., Path]):
     assert all(after[ids[at]] == found[ids[at]] for at in (0, 7))
     assert rows(settings, dataset="e") == others
     assert ids[6] not in rows(settings, "other")
+    check_products(settings)
+    assert lake.rows(settings, "SELECT * FROM product_embeddings WHERE dataset = 'e'") == products
     assert quarantine(settings) == {ids[2]: ("other", "truncated"), ids[3]: ("small", "truncated")}
 
 
@@ -186,12 +214,48 @@ def test_a_killed_run_goes_on_where_it_was(settings: Settings, shop: Shop, monke
             embed(settings, "small", "d")
     assert rows(settings) == {}
     assert embed(settings, "small", "d", dry_run=True)["to_compute"] == 0
-    assert figures(embed(settings, "small", "d")) == {"embedded": 8}
+    with monkeypatch.context() as broken:  # between the images' commit and the products'
+        broken.setattr(embed_catalog, "embed_products", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            embed(settings, "small", "d")
+    assert len(rows(settings)) == 8 and lake.rows(settings, "SELECT * FROM product_embeddings") == []
+    last = embed(settings, "small", "d")
+    assert figures(last) == {"unchanged": 8} and last["products"] == 4
+    check_products(settings)
     found = rows(settings)
     assert set(found) == set(shop.ids())
     assert np.array(found[shop.ids()[3]]["embedding"]) @ plain_vector(shop.path(3)) > 0.9999
     assert len(lake.rows(settings, f"SELECT * FROM {ENCODERS.name}")) == 1
     assert not any((settings.home / "staging").iterdir())
+
+
+def test_encoders_share_a_pass(settings: Settings, shop: Shop):
+    shop.ingest()
+    alone = embed(settings, "other", "d")
+    first = rows(settings, "other")
+    shop.path(1).write_bytes(shop.path(1).read_bytes()[:-300])  # changed, and unreadable: it leaves the catalog
+    shop.path(4).write_bytes(shop.path(5).read_bytes())
+    shop.ingest()
+    small, other = embed_together(settings, ["small", "other"], "d")
+    assert figures(small) == {"embedded": 7, "computed": 5, "deleted": 1}  # 0 and 7, 4 and 5 are equal
+    assert figures(other) == {"embedded": 1, "unchanged": 6}  # what left was deleted for all versions
+    assert small["encoder_version"] != other["encoder_version"] == alone["encoder_version"]
+    distinct = {shop.path(at).read_bytes() for at in (0, 2, 3, 4, 6)}
+    assert small["bytes_read"] == sum(map(len, distinct))
+    for name, at, other_at in (("small", 2, None), ("other", 2, 2), ("other", 4, 5)):
+        vector = np.array(rows(settings, name)[shop.ids()[at]]["embedding"])
+        if other_at is None:
+            assert vector @ plain_vector(shop.path(at)) > 0.9999
+        else:
+            assert vector @ np.array(first[shop.ids()[other_at]]["embedding"]) > 0.9999
+    check_products(settings)
+    shop.path(3).write_bytes(shop.path(3).read_bytes() + b"\0")  # other content, the same picture
+    shop.ingest()
+    both = embed_together(settings, ["other", "small"], "d")
+    assert [figures(found) for found in both] == [{"embedded": 1, "computed": 1, "unchanged": 6}] * 2
+    assert both[0]["bytes_read"] == shop.path(3).stat().st_size
+    assert abs(sum(found["forward_seconds"] for found in both)) > 0
+    check_products(settings)
 
 
 def test_a_copy_stands_in_for_a_damaged_one(settings: Settings, shop: Shop):

@@ -1,6 +1,7 @@
 """The encoder: vectors do not depend on company, precision is how and not what, and one bad photo costs one row."""
 
 import hashlib
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,10 @@ import torch
 from PIL import Image
 
 from spark_jobs import encoder as encoder_module
-from spark_jobs.encoder import Encoder, EncoderPlan, kept, prefetched, resolve_precision
+from spark_jobs import forward
+from spark_jobs.encoder import Cost, Encoder, EncoderPlan, encode, kept
+from spark_jobs.forward import resolve_precision
+from vitrine import images
 from vitrine.backbones import Backbone
 from vitrine.datasets.drawn_photos import draw_photo, product
 
@@ -77,7 +81,7 @@ def test_precision_is_how_a_vector_is_computed_and_not_what_it_is(
 def test_auto_takes_bf16_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch):
     assert resolve_precision("fp32", "cpu") == "fp32" and resolve_precision("bf16", "cpu") == "bf16"
     assert resolve_precision("auto", "cpu") in ("fp32", "bf16")
-    monkeypatch.setattr(encoder_module, "_cpu_flags", lambda: "flags: sse2 avx512f")
+    monkeypatch.setattr(forward, "_cpu_flags", lambda: "flags: sse2 avx512f")
     assert resolve_precision("auto", "cpu") == "fp32"
 
 
@@ -133,47 +137,96 @@ def test_an_output_without_length_is_no_vector(photos: list[tuple[str, list[str]
 def test_one_network_a_process_is_kept(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(encoder_module, "_kept", {})
     made: list[EncoderPlan] = []
-
-    def make(plan: EncoderPlan) -> Encoder:
-        made.append(plan)
-        return object.__new__(Encoder)
-
+    monkeypatch.setattr(encoder_module, "Encoder", lambda plan, *_: (made.append(plan), object())[1])
     other = replace(PLAN, batch_size=5)
-    first = kept(PLAN, make)
-    assert kept(replace(PLAN), make) is first
-    assert kept(other, make) is not first and made == [PLAN, other]
-    assert list(encoder_module._kept) == [other]
+    (first,) = kept([PLAN])
+    assert kept([replace(PLAN)]) == [first] and made == [PLAN]
+    assert kept([other, PLAN])[1] is first and made == [PLAN, other]
+    kept([other])
+    assert [plan for plan, _ in encoder_module._kept] == [other], "nobody's network holds memory"
 
 
-def test_prefetched_hands_items_and_exceptions_over():
-    assert list(prefetched(iter(range(20)), depth=2)) == list(range(20))
-    assert list(prefetched(iter([None, None]), depth=1)) == [None, None]
+def test_encoders_share_what_is_read_and_decoded(
+    photos: list[tuple[str, list[str]]], plain: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+):
+    larger = replace(PLAN, backbone=replace(SMALL, name="larger", input_size=96), batch_size=2)
+    second = replace(PLAN, backbone=replace(SMALL, name="second", weights="random:2"))
+    calls = {"read": 0, "decode": 0}
+    for name in calls:
+        real = getattr(images, name)
 
-    def failing() -> Iterator[int]:
-        yield 1
-        raise KeyError("here")
+        def counted(*given: object, name: str = name, real: object = real) -> object:
+            calls[name] += 1
+            return real(*given)  # type: ignore[operator]
 
-    items = prefetched(failing(), depth=2)
-    assert next(items) == 1
-    with pytest.raises(KeyError, match="here"):
-        next(items)
+        monkeypatch.setattr(images, name, counted)
+    encoders = [Encoder(plan) for plan in (PLAN, larger, second)]
+    wanted = [(key, uris, (0, 1, 2) if number % 2 else (0, 2)) for number, (key, uris) in enumerate(photos)]
+    found: list[dict[str, np.ndarray]] = [{}, {}, {}]
+    cost = Cost()
+    for number, done in encode(encoders, wanted, cost=cost):
+        found[number] |= dict(zip(done.keys, done.vectors, strict=True))
+    assert calls == {"read": 9, "decode": 9 + 4}, "once for the two of 64 pixels, once more for that of 96"
+    assert min(cosines(found[0], plain)) > 1 - 1e-6 and list(found[1]) == [key for key, _ in photos[1::2]]
+    assert min(cosines(found[2], vectors(second, photos))) > 1 - 1e-6
+    assert cost.photos == 9 and cost.bytes_read == sum(Path(uri).stat().st_size for _, (uri,) in photos)
+    assert set(cost.forward_seconds) == {"small", "larger", "second"} and cost.cpu_seconds > 0 and cost.peak_mib > 50
 
 
-def test_prefetched_runs_ahead_no_further_than_asked_and_stops_when_abandoned():
-    made: list[int] = []
+def test_reading_runs_ahead_no_further_than_asked_and_stops_when_abandoned(photos: list[tuple[str, list[str]]]):
+    taken = 0
     before = threading.active_count()
 
-    def endless() -> Iterator[int]:
+    def endless() -> Iterator[tuple[str, list[str]]]:
+        nonlocal taken
         while True:
-            made.append(len(made))
-            yield made[-1]
+            taken += 1
+            yield photos[0]
 
-    items = prefetched(endless(), depth=2)
-    assert next(items) == 0
-    time.sleep(0.2)
-    assert len(made) <= 4  # one taken, two ready, one in hand
-    items.close()
+    batches = Encoder(PLAN).encode(endless())
+    assert len(next(batches).keys) == 4
+    assert taken <= 4 + 8  # a batch, and twice as many ahead
+    batches.close()
     deadline = time.monotonic() + 5
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert threading.active_count() <= before
+
+
+def test_the_batch_size_is_searched_once(
+    photos: list[tuple[str, list[str]]],
+    plain: dict[str, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    plan = replace(PLAN, batch_size=None)
+    size = Encoder(plan).batch_size
+    (kept_file,) = (tmp_path / "vitrine" / "batch_sizes").iterdir()
+    rates = json.loads(kept_file.read_text())["photos_per_second"]
+    assert rates[str(size)] >= 0.97 * max(rates.values())
+    monkeypatch.setattr(forward, "_rate", lambda *_: pytest.fail("it was measured again"))
+    assert Encoder(plan).batch_size == size
+    assert min(cosines(vectors(plan, photos), plain)) > 1 - 1e-6
+
+
+def test_out_of_memory_in_the_search_ends_it_and_in_a_batch_halves_it(
+    photos: list[tuple[str, list[str]]],
+    plain: dict[str, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    real = forward.run
+
+    def small_memory(network: torch.nn.Module, batch: torch.Tensor, device: str, precision: str) -> np.ndarray:
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("no")
+        return real(network, batch, device, precision)
+
+    monkeypatch.setattr(forward, "run", small_memory)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert Encoder(replace(PLAN, batch_size=None)).batch_size <= 2
+    encoder = Encoder(replace(PLAN, batch_size=9))
+    (done,) = encoder.encode(photos)
+    assert min(cosines(dict(zip(done.keys, done.vectors, strict=True)), plain)) > 1 - 1e-6
+    assert encoder.batch_size == 2

@@ -4,7 +4,7 @@ import importlib.metadata
 import json
 import pickle
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torch.utils.flop_counter import FlopCounterMode
 
 from vitrine import networks
-from vitrine.backbones import REGISTRY, Backbone, resolve
+from vitrine.backbones import REGISTRY, Backbone, Facts, forbids_commerce, resolve
 from vitrine.errors import UserError
 from vitrine.networks import Built, build, fingerprint, identify
 from vitrine.settings import EncoderSettings, Settings
@@ -31,8 +32,8 @@ def mine(settings: Settings, backbone: str = RESNET, **entry: Any) -> Backbone:
     return resolve(with_encoder(settings, backbone, **entry), "mine")
 
 
-def photo() -> Image.Image:
-    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8))
+def photo(seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (90, 120, 3), dtype=np.uint8))
 
 
 WHITE = {0.5: 1.0, 0.485: (1 - 0.485) / 0.229, 0.48145466: (1 - 0.48145466) / 0.26862954}
@@ -76,15 +77,122 @@ def test_every_source_builds_with_its_preprocessing(
     assert out.shape == (1, dim) and torch.isfinite(out).all() and not out.requires_grad
 
 
-@pytest.mark.parametrize("name", sorted(REGISTRY))
-def test_every_entry_of_the_registry_builds(name: str):
-    entry = REGISTRY[name]
-    if entry.weights is None:
-        entry = replace(entry, weights="random:0")
+def architectures() -> dict[tuple[str, str], Backbone]:
+    """One entry of the registry for each network; others are the same with other weights."""
+    return {(entry.source, entry.model): replace(entry, weights="random:0") for entry in reversed(REGISTRY.values())}
+
+
+def test_every_entry_of_the_registry_is_what_it_says():
+    """Built on torch's meta device, which computes shapes and no values."""
+    for entry in architectures().values():
+        with torch.device("meta"):
+            built = build(entry)
+            with FlopCounterMode(display=False) as counter, torch.inference_mode():
+                out = built.network(torch.zeros(2, 3, *built.input_shape))
+        assert out.shape == (2, built.dim)
+        parameters = sum(parameter.numel() for parameter in built.network.parameters()) / 1e6
+        gflops = counter.get_total_flops() / 2 / 1e9
+        found = Facts(built.input_shape[0], built.dim, round(parameters, 1), round(gflops, 1))
+        assert entry.facts == found and built.input_shape[0] == built.input_shape[1], entry.name
+        assert built.licence is None or built.licence.lower() == entry.licence.lower() or entry.source == "maws"
+        if entry.source == "timm":  # the word for what is pooled is the network's own setting
+            pooled = getattr(built.network, "global_pool", "avg")
+            assert entry.embedding == ("class token" if pooled == "token" else "global average pool"), entry.name
+        if entry.source == "open_clip":
+            attention = type(getattr(getattr(built.network, "trunk", None), "attn_pool", None)).__name__
+            pooled = "attention pool" if attention.startswith("Attention") else "projected class token"
+            assert entry.embedding == pooled, entry.name
+
+
+def test_the_registry_carries_the_study_and_says_whose_weights_may_be_sold_with():
+    names = " ".join(REGISTRY)
+    for family in ("convnext_base", "resnet50", "vit_base", "vit_large", "dino_resnet50", "dinov2", "mae", "maws"):
+        assert family in names
+    for family in ("clip_vitb32", "clip_vitb16", "clip_vitl14", "siglip", "siglip2", "marqo", "dfn"):
+        assert family in names
+    closed = {name for name, entry in REGISTRY.items() if forbids_commerce(entry.licence)}
+    assert closed == {"mae_vitb16", "maws_vitb16", "dfn_vitb16", "dfn_vith14"}
+    assert not any(forbids_commerce(free) for free in ("Apache-2.0", "MIT", "BSD-3-Clause", "Nuclear-NCAR"))
+
+
+def _is_large(entry: Backbone) -> bool:
+    assert entry.facts
+    return entry.facts.parameters > 100 or entry.facts.gflops > 100
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(entry, id=entry.name, marks=[pytest.mark.large] if _is_large(entry) else [])
+        for entry in architectures().values()
+    ],
+)
+def test_a_vector_does_not_depend_on_its_company(entry: Backbone):
     built = build(entry)
-    assert built.dim >= 512 and entry.family in ("supervised", "self_supervised", "contrastive")
-    mean = {"siglip_vitb16": 0.5, "efficientnet_lite0": 0.5, "vit_base_16": 0.5}.get(name, 0.485)
-    assert white(built) == pytest.approx(WHITE[0.48145466 if name.startswith("clip") else mean], 1e-3)
+    batch = torch.stack([built.transform(photo(seed)) for seed in range(3)])
+    assert batch.shape[1:] == (3, *built.input_shape)
+    with torch.inference_mode():
+        together = torch.nn.functional.normalize(built.network(batch), dim=1)
+        alone = torch.nn.functional.normalize(built.network(batch[2:]), dim=1)
+        turned = torch.nn.functional.normalize(built.network(batch.flip(0)[:2]), dim=1)
+    assert together.shape == (3, built.dim) and torch.allclose(together.norm(dim=1), torch.ones(3), atol=1e-4)
+    for one, other in ((together[2], alone[0]), (together[2], turned[0]), (together[1], turned[1])):
+        assert one @ other > 0.9999
+    mean = 0.5 if entry.name.startswith(("siglip", "marqo", "efficientnet", "vit_")) else 0.485
+    assert white(built) == pytest.approx(WHITE[0.48145466 if entry.name.startswith(("clip", "dfn")) else mean], 1e-3)
+
+
+def test_the_published_layouts_of_dino_and_maws_load(settings: Settings, tmp_path: Path):
+    """DINO: torchvision's ResNet-50 without its last layer (hubconf.py); MAWS: timm's VisionTransformer with
+    num_classes=0 (maws/model_builder.py)."""
+    import torchvision
+    from timm.models.vision_transformer import VisionTransformer
+
+    torch.manual_seed(7)
+    resnet = torchvision.models.resnet50(weights=None).eval()
+    resnet.fc = torch.nn.Identity()
+    vit = VisionTransformer(patch_size=16, embed_dim=768, depth=12, num_heads=12, num_classes=0).eval()
+    for spelled, network in (("dino/resnet50", resnet), ("maws/vit_b16", vit)):
+        path = tmp_path / f"{spelled.replace('/', '_')}.pth"
+        torch.save(network.state_dict(), path)
+        backbone = mine(settings, spelled, weights=str(path))
+        assert backbone.family == "self_supervised" and backbone.facts
+        built = build(backbone)
+        batch = built.transform(photo())[None]
+        with torch.inference_mode():
+            assert torch.allclose(built.network(batch), network(batch), atol=1e-4)
+        broken = {key: value for key, value in network.state_dict().items() if "patch_embed" not in key}
+        broken |= {"layer9.weight": torch.ones(1)}
+        torch.save(broken, path)
+        with pytest.raises(UserError, match=f"do not fit {spelled}: tensors .*1 unknown .layer9.weight"):
+            build(backbone)
+    with pytest.raises(UserError, match=r"unknown dino model 'vits16'.*resnet50"):
+        build(mine(settings, "dino/vits16", weights="random"))
+    with pytest.raises(UserError, match=r"unknown maws model 'vit_b32'.*vit_b16"):
+        build(mine(settings, "maws/vit_b32", weights="random"))
+
+
+def test_published_weights_are_fetched_from_where_the_entry_says(monkeypatch: pytest.MonkeyPatch):
+    import open_clip
+
+    asked: list[str] = []
+
+    def fetch(url: str, *_: object, **options: object) -> dict[str, torch.Tensor]:
+        assert url not in asked and options.get("weights_only", True) is True
+        asked.append(url)
+        raise OSError("no network here")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fetch)
+    monkeypatch.setattr(open_clip, "create_model", fetch)
+    for name in ("dino_resnet50", "maws_vitb16", "marqo_ecommerce_b", "marqo_ecommerce_l"):
+        with pytest.raises(UserError, match=f"encoder '{name}': the weights of .* could not be fetched"):
+            build(REGISTRY[name])
+    assert asked == [
+        "https://dl.fbaipublicfiles.com/dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth",
+        "https://dl.fbaipublicfiles.com/maws/pretrain/maws/vit_b16.pt",
+        "hf-hub:Marqo/marqo-ecommerce-embeddings-B",
+        "hf-hub:Marqo/marqo-ecommerce-embeddings-L",
+    ]
 
 
 def test_the_packaged_weights_load_strictly(settings: Settings):
@@ -221,7 +329,10 @@ def test_weights_of_another_network_are_refused(
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ({"backbone": "resnet18"}, "bad backbone 'resnet18'.*timm/NAME, open_clip/NAME:TAG or torchvision/NAME"),
+        (
+            {"backbone": "resnet18"},
+            "bad backbone 'resnet18'.*timm/NAME, open_clip/NAME:TAG, torchvision/NAME, dino/resnet50 or maws/vit_b16",
+        ),
         ({"backbone": "keras/resnet18"}, "bad backbone"),
         ({"backbone": "timm/../x"}, "bad backbone"),
         ({"backbone": "timm/resnet18:tag"}, "bad backbone 'timm/resnet18:tag'"),
@@ -301,7 +412,7 @@ def test_an_identity_is_kept_until_something_moves(
         nobody.setattr(networks, "build", lambda _: pytest.fail("it was built again"))
         assert identify(settings, backbone) == first
     kept = list((settings.home / "models" / "versions").iterdir())
-    assert [json.loads(path.read_text()) for path in kept] == [{"encoder_version": first.encoder_version, "dim": 512}]
+    assert [json.loads(path.read_text()) for path in kept] == [asdict(first)]
     save_file(state | {"conv1.weight": state["conv1.weight"] * 2}, tmp_path / "a.safetensors")
     assert identify(settings, backbone) != first
     asked: list[str] = []

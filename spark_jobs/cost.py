@@ -1,0 +1,68 @@
+"""What a pass over the photos cost: measured in the workers, summed by Spark, priced by ``[prices]``."""
+
+import time
+from typing import Any
+
+from pyspark.accumulators import AccumulatorParam
+from pyspark.sql import SparkSession
+
+from spark_jobs.encoder import Cost
+from vitrine.settings import Settings
+
+
+class Sum(AccumulatorParam[Cost]):
+    """Adds up the costs of tasks; memory is the largest worker's."""
+
+    def zero(self, value: Cost) -> Cost:
+        return Cost()
+
+    def addInPlace(self, value1: Cost, value2: Cost) -> Cost:  # noqa: N802 (Spark's name)
+        names = value1.forward_seconds.keys() | value2.forward_seconds.keys()
+        return Cost(
+            photos=value1.photos + value2.photos,
+            bytes_read=value1.bytes_read + value2.bytes_read,
+            cpu_seconds=value1.cpu_seconds + value2.cpu_seconds,
+            forward_seconds={
+                name: value1.forward_seconds.get(name, 0.0) + value2.forward_seconds.get(name, 0.0) for name in names
+            },
+            peak_mib=max(value1.peak_mib, value2.peak_mib),
+            devices=value1.devices | value2.devices,
+        )
+
+
+class Meter:
+    """The clock of one pass, and what its cores and GPUs stand for in money."""
+
+    def __init__(self, settings: Settings, spark: SparkSession) -> None:
+        conf = spark.sparkContext.getConf()
+        self.prices = settings.prices
+        self.cores = spark.sparkContext.defaultParallelism * int(conf.get("spark.task.cpus", "1") or 1)
+        # Spark cannot say how many GPUs its executors have in all: those of the executors that are there now.
+        executors = spark.sparkContext._jsc.sc().getExecutorMemoryStatus().size() - 1
+        self.gpus = executors * int(conf.get("spark.executor.resource.gpu.amount", "0") or 0)
+        self._started = time.monotonic()
+
+    def bills(self, spent: Cost, names: list[str]) -> list[dict[str, Any]]:
+        """An object an encoder: its share of the whole, by the clock time of the networks."""
+        seconds = time.monotonic() - self._started
+        clock = sum(spent.forward_seconds.values())
+        found = []
+        for name in names:
+            share = spent.forward_seconds.get(name, 0.0) / clock if clock else 1 / len(names)
+            hours = seconds * share / 3600
+            money = hours * (self.cores * self.prices.core_hour + self.gpus * self.prices.gpu_hour)
+            found.append(
+                {
+                    "seconds": round(seconds * share, 3),
+                    "core_seconds": round(seconds * share * self.cores, 3),
+                    "gpu_seconds": round(seconds * share * self.gpus, 3),
+                    "worker_cpu_seconds": round(spent.cpu_seconds * share, 3),
+                    "forward_seconds": round(spent.forward_seconds.get(name, 0.0), 3),
+                    "worker_peak_mib": round(spent.peak_mib, 1),
+                    "bytes_read": spent.bytes_read,
+                    "money": round(money, 6),
+                    "currency": self.prices.currency,
+                    "devices": sorted(spent.devices),
+                }
+            )
+        return found

@@ -1,0 +1,58 @@
+"""The process that Spark's Python workers are forked from (``spark.python.daemon.module``).
+
+Where ``VITRINE_PRELOAD`` names backbones, their libraries and weights are loaded here, once a machine: every worker
+finds them in memory that it shares with the others. Nothing is computed here, on processor or GPU: threads and CUDA
+would not survive the fork.
+"""
+
+import gc
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from vitrine.backbones import Backbone, Facts
+from vitrine.networks import Built, build
+
+PRELOAD = "VITRINE_PRELOAD"
+_built: dict[Backbone, Built] = {}
+
+
+def preload_value(backbones: Sequence[tuple[Backbone, int]]) -> str:
+    """What ``VITRINE_PRELOAD`` has to say: backbones with the dimension of their vectors."""
+    return json.dumps([[asdict(backbone), dim] for backbone, dim in backbones])
+
+
+def preloaded(backbone: Backbone) -> Built | None:
+    """The network as the daemon loaded it, in a worker; None where it did not."""
+    return _built.get(backbone)
+
+
+def _preload() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    for said, dim in json.loads(os.environ[PRELOAD]):
+        backbone = Backbone(**said | {"facts": Facts(**said["facts"]) if said["facts"] else None})
+        _built[backbone] = build(backbone, dim)
+    gc.collect()
+    gc.freeze()  # else the first collection in each worker copies every page
+
+
+if __name__ == "__main__":
+    from pyspark.daemon import manager
+
+    sys.modules["spark_jobs.worker_daemon"] = sys.modules["__main__"]  # what workers import is what was run
+    if os.environ.get(PRELOAD):
+        out = os.dup(1)  # where Spark waits for the daemon's port, and for nothing else
+        os.dup2(2, 1)
+        try:
+            _preload()
+        except Exception as error:  # the task that needs it says it again, and better
+            print(f"preloading failed: {error}", file=sys.stderr)
+        finally:
+            sys.stdout.flush()
+            os.dup2(out, 1)
+            os.close(out)
+    manager()

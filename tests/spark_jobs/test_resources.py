@@ -1,0 +1,42 @@
+"""Which device a task takes."""
+
+import pytest
+import torch
+
+from spark_jobs import resources
+from spark_jobs.resources import task_device
+from vitrine.errors import VitrineError
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A machine with two GPUs, where Spark gave the task address 1."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    monkeypatch.setattr(resources, "gpu_addresses", lambda: ["1"])
+    return monkeypatch
+
+
+def test_the_task_takes_the_address_that_spark_gave(machine: pytest.MonkeyPatch):
+    assert task_device("auto") == task_device("cuda") == "cuda:1"
+    assert task_device("cpu") == "cpu"
+    machine.setattr(resources, "gpu_addresses", lambda: [])
+    assert task_device("auto") in ("cuda:0", "cuda:1")
+
+
+@pytest.mark.parametrize("address", ["2", "-1", "GPU-1b7c"])
+def test_an_address_that_is_none(machine: pytest.MonkeyPatch, address: str):
+    machine.setattr(resources, "gpu_addresses", lambda: [address])
+    with pytest.raises(VitrineError, match=f"GPU address '{address}', and this machine has 2: 0 to 1"):
+        task_device("auto")
+
+
+def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(resources, "gpu_addresses", lambda: ["0"])
+    assert task_device("auto") == "cpu"
+    with pytest.raises(
+        VitrineError, match=r"asks for a GPU, and torch finds none here .*gave the task 0.*\[embed\] device"
+    ):
+        task_device("cuda")
