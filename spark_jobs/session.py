@@ -38,7 +38,7 @@ def build_session(settings: Settings, name: str) -> SparkSession:
     if settings.spark.master:
         builder = builder.master(settings.spark.master)
     elif "PYSPARK_GATEWAY_PORT" not in os.environ:  # not under spark-submit
-        builder = builder.master("local[*]")
+        builder = builder.master("local[*,4]")  # a worker that dies costs its task, not the night
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     for key, value in spark_conf(settings).items():
         builder = builder.config(key, value)

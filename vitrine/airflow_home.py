@@ -22,7 +22,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
         "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps(
-            {"conn_type": "spark", "host": settings.spark.master or "local[*]", "extra": {"deploy-mode": "client"}}
+            {"conn_type": "spark", "host": settings.spark.master or "local[*,4]", "extra": {"deploy-mode": "client"}}
         ),
         "VITRINE_HOME": str(settings.home),
         "PYTHONWARNINGS": "ignore",

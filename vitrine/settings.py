@@ -106,7 +106,7 @@ class FeastSettings(Section):
 
 class SparkSettings(Section):
     master: str | None = None
-    """Left out: what spark-submit said, else ``local[*]``."""
+    """Left out: what spark-submit said, else ``local[*,4]``."""
     conf: dict[str, str] = {}
 
 

@@ -13,7 +13,7 @@ from spark_jobs.embed_catalog import embed, embed_together
 from spark_jobs.embed_products import products_settled
 from spark_jobs.ingest_catalog import ingest
 from vitrine import lake
-from vitrine.errors import UserError
+from vitrine.errors import UserError, VitrineError
 from vitrine.settings import EmbedSettings, EncoderSettings, Settings
 from vitrine.tables import EMBEDDINGS, ENCODERS
 
@@ -265,6 +265,19 @@ def test_a_copy_stands_in_for_a_damaged_one(settings: Settings, shop: Shop):
     assert figures(embed(settings, "small", "d")) == {"embedded": 7, "computed": 7, "quarantined": 1}
     assert quarantine(settings) == {shop.ids()[1]: ("small", "changed")}
     assert rows(settings)[shop.ids()[0]]["embedding"] == rows(settings)[shop.ids()[7]]["embedding"]
+
+
+def test_a_gpu_asked_for_and_absent_is_one_clear_error(settings: Settings, shop: Shop):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    shop.ingest()
+    asking = settings.model_copy(update={"embed": settings.embed.model_copy(update={"device": "cuda"})})
+    with pytest.raises(VitrineError, match=r"^device = 'cuda' asks for a GPU, and torch finds none .*\[embed\] device"):
+        embed(asking, "small", "d")
+    assert rows(settings) == {}
+    assert figures(embed(settings, "small", "d")) == {"embedded": 8, "computed": 7}
 
 
 def test_what_is_unknown_is_named_with_the_choices(settings: Settings):
