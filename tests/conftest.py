@@ -35,7 +35,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     from spark_jobs.session import build_session
     from vitrine.settings import Settings, SparkSettings
 
-    settings = Settings(home=tmp_path_factory.mktemp("spark"), spark=SparkSettings(master="local[2,4]"))
+    conf = {"spark.driver.memory": "1g"}  # two run side by side
+    settings = Settings(home=tmp_path_factory.mktemp("spark"), spark=SparkSettings(master="local[2,4]", conf=conf))
     session = build_session(settings, "tests")
     yield session
     session.stop()
