@@ -19,7 +19,7 @@ demo: setup ## one whole night on a catalog that it draws itself, then where its
 	@$(JAVA) .venv/bin/vitrine demo $(ARGS)
 
 test: lint ## lint, then all tests; make test ARGS="-k gate" hands pytest its arguments
-	@$(JAVA) .venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(JAVA) .venv/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: setup ## format, rules, types, and which package may import which
 	@.venv/bin/ruff format --check

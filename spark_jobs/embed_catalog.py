@@ -84,6 +84,9 @@ def embed_together(
     if busy:
         spark = build_session(settings, f"embed {dataset} {' '.join(backbone.name for backbone, _ in busy)}")
         jobs = [_Job(spark, settings, backbone, identity, dataset) for backbone, identity in busy]
+        versions = [job.version for job in jobs]
+        for job in jobs:
+            job.share_deletions(versions)
         done = [job.plan() for job in jobs] if dry_run else _run(spark, settings, jobs, dataset)
         figures |= {job.backbone.name: result for job, result in zip(jobs, done, strict=True)}
     return [figures[backbone.name] for backbone in chosen]
@@ -250,6 +253,15 @@ class _Job:
             "to_delete": self.gone.count(),
             "total": self.catalog.count(),
         }
+
+    def share_deletions(self, versions: list[str]) -> None:
+        """Of ``versions``, whose jobs share the pass, each deletes its own rows, and the first one all others'.
+
+        A photo that moved still lends its vector to its new place until its own version's commit.
+        """
+        mine = F.col("encoder_version") == self.version
+        rest = ~F.col("encoder_version").isin(versions) if self.version == versions[0] else F.lit(False)
+        self.gone = self.gone.filter(mine | rest)
 
     def start(self) -> None:
         """Note the version, and hold what is missing as it is now."""
