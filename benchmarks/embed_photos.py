@@ -59,6 +59,7 @@ def by_spark(how: Settings) -> None:
     import pandas as pd
     from pyspark.sql import SparkSession
 
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     spark = SparkSession.builder.master("local[*]").config("spark.driver.memory", "2g").getOrCreate()
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH))
     cores = os.cpu_count() or 1
