@@ -1,4 +1,4 @@
-"""The set-up's call: an archive of the classes that Vitrine's jobs load, so that later JVMs start in half the time.
+"""The set-up's call: an archive of the classes that Vitrine's jobs load, so that later JVMs start sooner.
 
 Class-data sharing (JDK 13 and newer; JEP 350): a JVM that is given the archive maps classes that are parsed and
 verified already. One of another Java, or of other jars, is passed over by the JVM: then all is as without it.
