@@ -48,9 +48,8 @@ _STAGED = pa.schema(
     ]
 )
 _LABELS = ("product_id", "category", "split")
-_PHOTOS_A_TASK = 64
+_TASKS_A_CORE, _PHOTOS_A_TASK = 16, (64, 2048)
 _COPIES = 4
-_FEW, _FEW_BATCH = 400, 8
 
 
 def embed(settings: Settings, encoder: str, dataset: str, *, dry_run: bool = False) -> dict[str, Any]:
@@ -177,13 +176,13 @@ def _compute(
     counts = {row["number"]: row["n"] for row in _counted(work)}
     count = work.count()
     waves = math.ceil(count / settings.embed.wave)
-    worker = _worker([(_plan(spark, settings, job.backbone, count), job.version) for job in busy], settings, spent)
+    worker = _worker([(_plan(spark, settings, job.backbone), job.version) for job in busy], settings, spent)
     names = ", ".join(job.backbone.name for job in busy)
     try:
         for wave in range(waves):
             mine = work.filter(F.pmod(F.xxhash64("content_sha256"), F.lit(waves)) == wave)
             size = math.ceil(count / waves)
-            parts = max(spark.sparkContext.defaultParallelism, math.ceil(size / _PHOTOS_A_TASK))
+            parts = _tasks(size, spark.sparkContext.defaultParallelism)
             what = f"embedding {dataset} with {names}" + f" {wave + 1}/{waves}" * (waves > 1)
             with progress(spark, what, size):
                 vectors = mine.repartition(parts).mapInArrow(worker, spark_schema(_STAGED))
@@ -202,7 +201,14 @@ def _counted(work: DataFrame) -> list[Any]:
     return work.select(F.explode("numbers").alias("number")).groupBy("number").agg(F.count("*").alias("n")).collect()
 
 
-def _plan(spark: SparkSession, settings: Settings, backbone: Backbone, photos: int) -> EncoderPlan:
+def _tasks(photos: int, slots: int) -> int:
+    """Tasks of equal shares: short ones, so that the last does not hold the night, with some full batches in each."""
+    least, most = _PHOTOS_A_TASK
+    share = min(max(photos / (slots * _TASKS_A_CORE), least), most)
+    return max(slots, math.ceil(photos / share))
+
+
+def _plan(spark: SparkSession, settings: Settings, backbone: Backbone) -> EncoderPlan:
     context = spark.sparkContext
     # Two tasks must never fight over cores.
     if context.master.startswith("local"):
@@ -210,8 +216,7 @@ def _plan(spark: SparkSession, settings: Settings, backbone: Backbone, photos: i
     else:
         threads = int(context.getConf().get("spark.task.cpus", "1") or 1)
     options = settings.embed
-    size = options.batch_size or (_FEW_BATCH if photos < _FEW else None)  # for few photos a search does not pay
-    return EncoderPlan(backbone, size, options.precision, settings.max_pixels, max(1, threads))
+    return EncoderPlan(backbone, options.batch_size, options.precision, settings.max_pixels, max(1, threads))
 
 
 class _Job:

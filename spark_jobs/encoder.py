@@ -5,7 +5,7 @@ import os
 import resource
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -30,7 +30,7 @@ class EncoderPlan:
 
     backbone: Backbone
     batch_size: int | None
-    """Photos a forward pass; None: found by a short measured search."""
+    """Photos a forward pass; None: found while it works (``forward.BatchSize``)."""
     precision: str
     max_pixels: int
     threads: int
@@ -71,13 +71,7 @@ class Encoder:
         torch.set_flush_denormal(True)  # denormals are slow on CPUs and mean nothing here
         self.built = built or build(plan.backbone)
         self.network = forward.prepare(self.built, device, self.precision)
-        self._batch_size = plan.batch_size
-
-    @property
-    def batch_size(self) -> int:
-        if self._batch_size is None:
-            self._batch_size = forward.find_batch_size(self.network, self.built, self.device, self.plan)
-        return self._batch_size
+        self.batch_size = forward.BatchSize(self.network, plan, device)
 
     def input(self, photo: Image.Image) -> torch.Tensor:
         """The network's input, float32 (3, H, W).
@@ -114,9 +108,9 @@ class Encoder:
         except torch.OutOfMemoryError:
             if len(batch) == 1:
                 raise
-            self._batch_size = max(1, len(batch) // 2)
             torch.cuda.empty_cache()
-            return np.concatenate([self._forward(half) for half in batch.split(self._batch_size)])
+            smaller = self.batch_size.too_large(len(batch))
+            return np.concatenate([self._forward(part) for part in batch.split(smaller)])
 
     def encode(self, photos: Iterable[tuple[str, list[str]]], *, keys_are_contents: bool = False) -> Iterator[Vectors]:
         """As ``encode``, with this encoder alone."""
@@ -138,14 +132,17 @@ def encode(
     cost = Cost() if cost is None else cost
     before = _cpu_seconds()
     waiting: list[list[tuple[str, torch.Tensor | ImageError]]] = [[] for _ in encoders]
-    sizes = [encoder.batch_size for encoder in encoders]
+
+    def window() -> int:
+        return 2 * max(encoder.batch_size.now for encoder in encoders)
+
     with ThreadPoolExecutor(max(encoder.plan.threads for encoder in encoders), "decode") as pool:
         load = _Loader(encoders, keys_are_contents, cost)
-        for key, inputs in _ahead(pool, load, photos, window=2 * max(sizes)):
+        for key, inputs in _ahead(pool, load, photos, window):
             cost.photos += 1
             for number, tensor in inputs.items():
                 waiting[number].append((key, tensor))
-                if len(waiting[number]) == sizes[number]:
+                if len(waiting[number]) >= encoders[number].batch_size.now:
                     yield number, _timed(encoders[number], waiting[number], cost)
                     waiting[number] = []
         for number, group in enumerate(waiting):
@@ -158,8 +155,9 @@ def encode(
 def _timed(encoder: Encoder, group: list[tuple[str, "torch.Tensor | ImageError"]], cost: Cost) -> Vectors:
     started = time.monotonic()
     done = encoder.vectors(group)
-    name = encoder.plan.backbone.name
-    cost.forward_seconds[name] = cost.forward_seconds.get(name, 0.0) + time.monotonic() - started
+    seconds, name = time.monotonic() - started, encoder.plan.backbone.name
+    cost.forward_seconds[name] = cost.forward_seconds.get(name, 0.0) + seconds
+    encoder.batch_size.took(len(done.keys), seconds)
     return done
 
 
@@ -172,14 +170,14 @@ _Inputs = dict[int, "torch.Tensor | ImageError"]
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, load: "_Loader", photos: Iterable[Photo], window: int
+    pool: ThreadPoolExecutor, load: "_Loader", photos: Iterable[Photo], window: Callable[[], int]
 ) -> Iterator[tuple[str, _Inputs]]:
-    """What ``load`` makes of ``photos``, in their order, at most ``window`` ahead of who takes them."""
+    """What ``load`` makes of ``photos``, in their order, at most ``window()`` ahead of who takes them."""
     pending: deque[tuple[str, Future[_Inputs]]] = deque()
     try:
         for key, uris, wanted in photos:
             pending.append((key, pool.submit(load, key, uris, wanted)))
-            if len(pending) == window:
+            while len(pending) >= window():
                 key, future = pending.popleft()
                 yield key, future.result()
         while pending:

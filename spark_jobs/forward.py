@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import platform
-import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from spark_jobs.encoder import EncoderPlan
 
 _SIZES = {"cpu": (1, 2, 4, 8, 16, 32, 64), "cuda": (16, 32, 64, 128, 256, 512)}
-_SEARCH_SECONDS = 4.0
+_TRIES = 3  # the first of a size is slower
 
 
 def resolve_precision(asked: str, device: str) -> str:
@@ -94,45 +93,55 @@ def run(network: torch.nn.Module, batch: torch.Tensor, device: str, precision: s
         return np.asarray(output.float().cpu().numpy(), dtype=np.float64)
 
 
-def find_batch_size(network: torch.nn.Module, built: Built, device: str, plan: "EncoderPlan") -> int:
-    """The batch size with the most photos a second, by a search of some seconds; kept for this machine and network.
+class BatchSize:
+    """How many photos go through the network at once: found while it works, kept for this machine and network.
 
-    Sizes are tried upwards until the rate falls for the second time, the time is over, or the memory is.
+    The first batches grow; each size is timed on photos of the work itself, until two sizes in turn bring no more
+    photos a second or the memory is full. The smallest size that is as good as the best is kept.
     """
-    kept = _kept_file(network, plan, device)
-    if kept.is_file():
-        return int(json.loads(kept.read_text())["batch_size"])
-    rates: dict[int, float] = {}
-    until = time.monotonic() + _SEARCH_SECONDS
-    for size in _SIZES[device.split(":")[0]]:
-        try:
-            rates[size] = _rate(network, torch.rand(size, 3, *built.input_shape), device, plan.precision)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            break
-        falling = [rate for rate in rates.values() if rate < 0.97 * max(rates.values())]
-        if time.monotonic() > until or (size > max(rates, key=rates.__getitem__) and len(falling) > 1):
-            break
-    if not rates:
-        raise torch.OutOfMemoryError("not even the smallest batch fits the device")
-    best = max(rates.values())
-    size = next(size for size, rate in rates.items() if rate >= 0.97 * best)  # the smallest that is as good
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    fresh = kept.with_suffix(f".{os.getpid()}.tmp")
-    fresh.write_text(json.dumps({"batch_size": size, "photos_per_second": rates}))
-    fresh.replace(kept)
-    return size
 
+    def __init__(self, network: torch.nn.Module, plan: "EncoderPlan", device: str) -> None:
+        self._left = list(_SIZES[device.split(":")[0]])
+        self._file = _kept_file(network, plan, device)
+        self._times: list[float] = []
+        self._rates: dict[int, float] = {}
+        self._found = plan.batch_size
+        if self._found is None and self._file.is_file():
+            self._found = int(json.loads(self._file.read_text())["batch_size"])
 
-def _rate(network: torch.nn.Module, batch: torch.Tensor, device: str, asked: str) -> float:
-    precision = resolve_precision(asked, device)
-    run(network, batch, device, precision)
-    times: list[float] = []
-    while len(times) < 2 or (sum(times) < 0.15 and len(times) < 20):
-        started = time.monotonic()
-        run(network, batch, device, precision)
-        times.append(time.monotonic() - started)
-    return len(batch) / min(times)
+    @property
+    def now(self) -> int:
+        """The size that the next batch should have."""
+        return self._found or self._left[0]
+
+    def took(self, photos: int, seconds: float) -> None:
+        """Note what a batch took; one that is smaller than asked for tells nothing."""
+        if self._found is not None or photos != self.now:
+            return
+        self._times.append(seconds)
+        if len(self._times) == _TRIES:
+            self._rates[photos] = photos / min(self._times)
+            self._times = []
+            del self._left[0]
+            sizes = list(self._rates)
+            if not self._left or len(sizes) - sizes.index(max(sizes, key=self._rates.__getitem__)) > 2:
+                self._keep()
+
+    def too_large(self, photos: int) -> int:
+        """A batch of ``photos`` did not fit the memory: the size to go on with, half of it or what was found best."""
+        half = max(1, photos // 2)
+        if self._found is None and self._rates:
+            self._keep()
+        self._found = min(half, self._found or half)
+        return self._found
+
+    def _keep(self) -> None:
+        best = max(self._rates.values())
+        self._found = next(size for size, rate in self._rates.items() if rate >= 0.97 * best)
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._file.with_suffix(f".{os.getpid()}.tmp")
+        fresh.write_text(json.dumps({"batch_size": self._found, "photos_per_second": self._rates}))
+        fresh.replace(self._file)
 
 
 def _kept_file(network: torch.nn.Module, plan: "EncoderPlan", device: str) -> Path:

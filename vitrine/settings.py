@@ -112,7 +112,7 @@ class SparkSettings(Section):
 
 class EmbedSettings(Section):
     batch_size: int | None = Field(None, ge=1, le=4096)
-    """Photos a forward pass; left out: found by a short measured search, once a machine and backbone."""
+    """Photos a forward pass; left out: found by measuring on the first ones, once a machine and backbone."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto``: the GPU that Spark gives a task, or that is there; else the processor."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

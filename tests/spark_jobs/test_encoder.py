@@ -193,7 +193,7 @@ def test_reading_runs_ahead_no_further_than_asked_and_stops_when_abandoned(photo
     assert threading.active_count() <= before
 
 
-def test_the_batch_size_is_searched_once(
+def test_the_batch_size_is_found_while_working_and_kept(
     photos: list[tuple[str, list[str]]],
     plain: dict[str, np.ndarray],
     tmp_path: Path,
@@ -201,13 +201,41 @@ def test_the_batch_size_is_searched_once(
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     plan = replace(PLAN, batch_size=None)
-    size = Encoder(plan).batch_size
+    encoder = Encoder(plan)
+    many = [(f"{key} {turn}", uris) for turn in range(60) for key, uris in photos]
+    sizes = []
+    for done in encoder.encode(many):
+        sizes.append(len(done.keys))
+        for key, vector in zip(done.keys, done.vectors, strict=True):
+            assert vector @ plain[key.rsplit(" ", 1)[0]] > 1 - 1e-6
+    assert sum(sizes) == len(many)
+    assert sizes[:6] == [1, 1, 1, 2, 2, 2]
     (kept_file,) = (tmp_path / "vitrine" / "batch_sizes").iterdir()
-    rates = json.loads(kept_file.read_text())["photos_per_second"]
-    assert rates[str(size)] >= 0.97 * max(rates.values())
-    monkeypatch.setattr(forward, "_rate", lambda *_: pytest.fail("it was measured again"))
-    assert Encoder(plan).batch_size == size
-    assert min(cosines(vectors(plan, photos), plain)) > 1 - 1e-6
+    said = json.loads(kept_file.read_text())
+    rates = said["photos_per_second"]
+    assert rates[str(said["batch_size"])] >= 0.97 * max(rates.values())
+    assert encoder.batch_size.now == Encoder(plan).batch_size.now == said["batch_size"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "best"),
+    [
+        ({1: 1, 2: 1, 4: 1, 8: 4, 16: 16}, 4),  # two worse in turn end it
+        ({1: 1, 2: 3, 4: 3, 8: 3, 16: 3, 32: 9, 64: 30}, 16),  # one that is worse does not
+        ({1: 1, 2: 2, 4: 4}, 1),  # as good: the smallest
+    ],
+)
+def test_the_best_batch_size_by_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float], best: int
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    size = forward.BatchSize(torch.nn.Identity(), replace(PLAN, batch_size=None), "cpu")
+    for photos, took in seconds.items():
+        assert size.now == photos
+        size.took(photos - 1, 0.001)  # the last batch of a task
+        for turn in range(3):
+            size.took(photos, took + 5 * (turn == 0))
+    assert size.now == best
 
 
 def test_out_of_memory_in_the_search_ends_it_and_in_a_batch_halves_it(
@@ -225,8 +253,10 @@ def test_out_of_memory_in_the_search_ends_it_and_in_a_batch_halves_it(
 
     monkeypatch.setattr(forward, "run", small_memory)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert Encoder(replace(PLAN, batch_size=None)).batch_size <= 2
+    searching = Encoder(replace(PLAN, batch_size=None))
+    assert sum(len(done.keys) for done in searching.encode(photos * 3)) == 3 * len(photos)
+    assert searching.batch_size.now <= 2
     encoder = Encoder(replace(PLAN, batch_size=9))
     (done,) = encoder.encode(photos)
     assert min(cosines(dict(zip(done.keys, done.vectors, strict=True)), plain)) > 1 - 1e-6
-    assert encoder.batch_size == 2
+    assert encoder.batch_size.now == 2
