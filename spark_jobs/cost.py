@@ -1,13 +1,27 @@
 """What a pass over the photos cost: measured in the workers, summed by Spark, priced by ``[prices]``."""
 
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyspark.accumulators import AccumulatorParam
 from pyspark.sql import SparkSession
 
-from spark_jobs.encoder import Cost
 from vitrine.settings import Settings
+
+
+@dataclass
+class Cost:
+    """What encoding cost so far."""
+
+    photos: int = 0
+    bytes_read: int = 0
+    cpu_seconds: float = 0.0
+    """Of the process, all its threads."""
+    forward_seconds: dict[str, float] = field(default_factory=dict)
+    """Clock time in the network, by encoder's name."""
+    peak_mib: float = 0.0
+    devices: set[str] = field(default_factory=set)
 
 
 class Sum(AccumulatorParam[Cost]):

@@ -7,7 +7,6 @@ killed one goes on where it was.
 """
 
 import math
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,9 +25,8 @@ from pyspark.sql import functions as F
 
 from spark_jobs import cost
 from spark_jobs.embed_products import embed_products, products_settled
-from spark_jobs.encoder import Cost, EncoderPlan, encode, kept
+from spark_jobs.plan import EncoderPlan, count_tasks, plan
 from spark_jobs.quarantine import merge_quarantine
-from spark_jobs.resources import task_device, task_place
 from spark_jobs.session import build_session, merge_table, progress, read_table, spark_schema
 from spark_jobs.worker_daemon import PRELOAD, preload_value
 from vitrine import backbones, lake, networks
@@ -48,7 +46,6 @@ _STAGED = pa.schema(
     ]
 )
 _LABELS = ("product_id", "category", "split")
-_TASKS_A_CORE, _PHOTOS_A_TASK = 16, (64, 2048)
 _COPIES = 4
 
 
@@ -125,7 +122,7 @@ def _settled(settings: Settings, backbone: Backbone, identity: Identity, dataset
 def _run(spark: SparkSession, settings: Settings, jobs: list["_Job"], dataset: str) -> list[dict[str, Any]]:
     """One pass over the photos that any of ``jobs`` misses, then a commit each."""
     staging = settings.home / "staging" / dataset
-    spent = spark.sparkContext.accumulator(Cost(), cost.Sum())
+    spent = spark.sparkContext.accumulator(cost.Cost(), cost.Sum())
     meter = cost.Meter(settings, spark)
     try:
         with warm_workers(spark, [(job.backbone, job.identity.dim) for job in jobs]):
@@ -155,15 +152,15 @@ def warm_workers(spark: SparkSession, chosen: list[tuple[Backbone, int]]) -> Ite
         yield
         return
     context.environment[PRELOAD] = preload_value(chosen)
-    nothing = context.parallelize([0], 1).map(lambda _: 0)
-    thread = InheritableThread(target=nothing.count, daemon=True)
+    # In SQL, as the work itself: what runs RDDs has another environment, and so another daemon.
+    nothing = spark.range(0, 1, 1, 1).mapInArrow(lambda batches: batches, "id long")
+    thread = InheritableThread(target=nothing.collect, daemon=True)
     thread.start()
-    yield
-    thread.join()
+    yield  # and nobody waits for it: the first task that needs a worker does
 
 
 def _compute(
-    spark: SparkSession, settings: Settings, jobs: list["_Job"], dataset: str, spent: "Accumulator[Cost]"
+    spark: SparkSession, settings: Settings, jobs: list["_Job"], dataset: str, spent: "Accumulator[cost.Cost]"
 ) -> dict[str, int]:
     """Embed wave by wave, each wave's end a checkpoint; how many contents each version was computed for."""
     busy = [job for job in jobs if job.missing]
@@ -176,13 +173,13 @@ def _compute(
     counts = {row["number"]: row["n"] for row in _counted(work)}
     count = work.count()
     waves = math.ceil(count / settings.embed.wave)
-    worker = _worker([(_plan(spark, settings, job.backbone), job.version) for job in busy], settings, spent)
+    worker = _worker([(plan(spark, settings, job.backbone), job.version) for job in busy], settings, spent)
     names = ", ".join(job.backbone.name for job in busy)
     try:
         for wave in range(waves):
             mine = work.filter(F.pmod(F.xxhash64("content_sha256"), F.lit(waves)) == wave)
             size = math.ceil(count / waves)
-            parts = _tasks(size, spark.sparkContext.defaultParallelism)
+            parts = count_tasks(size, spark.sparkContext.defaultParallelism)
             what = f"embedding {dataset} with {names}" + f" {wave + 1}/{waves}" * (waves > 1)
             with progress(spark, what, size):
                 vectors = mine.repartition(parts).mapInArrow(worker, spark_schema(_STAGED))
@@ -199,24 +196,6 @@ def _compute(
 
 def _counted(work: DataFrame) -> list[Any]:
     return work.select(F.explode("numbers").alias("number")).groupBy("number").agg(F.count("*").alias("n")).collect()
-
-
-def _tasks(photos: int, slots: int) -> int:
-    """Tasks of equal shares: short ones, so that the last does not hold the night, with some full batches in each."""
-    least, most = _PHOTOS_A_TASK
-    share = min(max(photos / (slots * _TASKS_A_CORE), least), most)
-    return max(slots, math.ceil(photos / share))
-
-
-def _plan(spark: SparkSession, settings: Settings, backbone: Backbone) -> EncoderPlan:
-    context = spark.sparkContext
-    # Two tasks must never fight over cores.
-    if context.master.startswith("local"):
-        threads = (os.cpu_count() or 1) // context.defaultParallelism
-    else:
-        threads = int(context.getConf().get("spark.task.cpus", "1") or 1)
-    options = settings.embed
-    return EncoderPlan(backbone, options.batch_size, options.precision, settings.max_pixels, max(1, threads))
 
 
 class _Job:
@@ -289,7 +268,8 @@ class _Job:
         schema = spark_schema(pa.schema([field for field in _STAGED if field.name != "encoder_version"]))
         if any(self.staging.glob("*.parquet")):
             return self.spark.read.schema(schema).parquet(str(self.staging))
-        return self.spark.createDataFrame([], schema)
+        # Not createDataFrame([]): that would start a worker, and an environment of its own a daemon, for nothing.
+        return self.spark.range(0).select(*(F.lit(None).cast(f.dataType).alias(f.name) for f in schema.fields))
 
     def to_compute(self) -> DataFrame:
         """Some uris for each content that has no vector yet: where one copy is damaged by now, another may do."""
@@ -316,7 +296,8 @@ class _Job:
             stale = self.own.join(refused, "image_id", "left_semi").withColumn("gone", F.lit(True))
             touched = ", ".join(lake.quote(version) for version in sorted({*versions, self.version}))
             within = f"t.dataset = {lake.quote(self.dataset)} AND t.encoder_version IN ({touched})"
-            merge_table(self.spark, self.settings, EMBEDDINGS, source.unionByName(stale), within)
+            first = not lake.rows(self.settings, f"SELECT 1 FROM {EMBEDDINGS.name} t WHERE {within} LIMIT 1")
+            merge_table(self.spark, self.settings, EMBEDDINGS, source.unionByName(stale), within, only_insert=first)
         bad = refused.select("image_id", "uri", "code", "reason")
         merge_quarantine(self.spark, self.settings, self.dataset, "embed", self.backbone.name, bad, moment)
         refused.unpersist()
@@ -383,11 +364,15 @@ class _Job:
 
 
 def _worker(
-    plans: list[tuple[EncoderPlan, str]], settings: Settings, spent: "Accumulator[Cost]"
+    plans: list[tuple[EncoderPlan, str]], settings: Settings, spent: "Accumulator[cost.Cost]"
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     asked = settings.embed.device
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        # Here, so that only workers load torch.
+        from spark_jobs.encoder import encode, kept
+        from spark_jobs.resources import task_device, task_place
+
         device = task_device(asked)
         encoders = kept([plan for plan, _ in plans], device)
         photos = (
@@ -395,7 +380,7 @@ def _worker(
             for batch in batches
             for photo in zip(*(batch[name].to_pylist() for name in ("content_sha256", "uris", "numbers")), strict=True)
         )
-        mine = Cost(devices={task_place(device)})
+        mine = cost.Cost(devices={task_place(device)})
         for number, done in encode(encoders, photos, keys_are_contents=True, cost=mine):
             bad, n = done.refused, len(done.keys)
             values = pa.array(done.vectors.reshape(-1), pa.float32())

@@ -40,7 +40,8 @@ def embed_products(spark: SparkSession, settings: Settings, dataset: str, encode
         if count or left:
             source = _means(images.join(stale, "product_id")).unionByName(gone.withColumn("gone", F.lit(True)))
             within = f"t.dataset = {lake.quote(dataset)} AND t.encoder_version = {lake.quote(encoder_version)}"
-            merge_table(spark, settings, PRODUCT_EMBEDDINGS, source, within)
+            first = not lake.rows(settings, f"SELECT 1 FROM {PRODUCT_EMBEDDINGS.name} t WHERE {within} LIMIT 1")
+            merge_table(spark, settings, PRODUCT_EMBEDDINGS, source, within, only_insert=first)
     finally:
         stale.unpersist()
     return {"products": count, "products_deleted": left}

@@ -7,34 +7,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
 
 from spark_jobs import forward
+from spark_jobs.cost import Cost
+from spark_jobs.plan import EncoderPlan
 from spark_jobs.worker_daemon import preloaded
 from vitrine import images
-from vitrine.backbones import Backbone
 from vitrine.images import ImageError
 from vitrine.networks import Built, build
 
 Photo = tuple[str, list[str], Sequence[int]]
 """Key, uris of the same picture, and which of the encoders want it."""
-
-
-@dataclass(frozen=True)
-class EncoderPlan:
-    """Everything a worker needs to make vectors: plain data."""
-
-    backbone: Backbone
-    batch_size: int | None
-    """Photos a forward pass; None: found while it works (``forward.BatchSize``)."""
-    precision: str
-    max_pixels: int
-    threads: int
-    """Cores that this encoder may use."""
 
 
 @dataclass(frozen=True)
@@ -44,20 +32,6 @@ class Vectors:
     keys: list[str]
     vectors: np.ndarray
     refused: list[tuple[str, str, str]]
-
-
-@dataclass
-class Cost:
-    """What encoding cost so far."""
-
-    photos: int = 0
-    bytes_read: int = 0
-    cpu_seconds: float = 0.0
-    """Of the process, all its threads."""
-    forward_seconds: dict[str, float] = field(default_factory=dict)
-    """Clock time in the network, by encoder's name."""
-    peak_mib: float = 0.0
-    devices: set[str] = field(default_factory=set)
 
 
 class Encoder:

@@ -70,7 +70,8 @@ def ingest(settings: Settings, source: str, dataset: str, layout: str = "folder"
 
 
 def _list(spark: SparkSession, units: list[str], adapter: Layout) -> DataFrame:
-    frame = spark.createDataFrame([(unit,) for unit in units], "unit string")
+    # From Arrow: from a list, Spark would start one more daemon for its Python workers.
+    frame = spark.createDataFrame(pa.table({"unit": pa.array(units, pa.string())}))
     return frame.repartition(min(len(units), 512)).mapInArrow(_lister(adapter.__name__), spark_schema(_LISTED))
 
 

@@ -21,6 +21,11 @@ def merge_quarantine(
     moment: datetime,
 ) -> int:
     """Who is in quarantine at ``stage`` becomes who is in ``bad`` (image_id, uri, code, reason); how many left it."""
+    mine = {"dataset": dataset, "stage": stage, "encoder": encoder}
+    said = " AND ".join(f"{column} = {lake.quote(value)}" for column, value in mine.items())
+    any_bad = bad.limit(1).count() > 0
+    if not any_bad and not lake.rows(settings, f"SELECT 1 FROM {QUARANTINE.name} WHERE {said} LIMIT 1"):
+        return 0
     before = read_table(spark, settings, QUARANTINE).filter(
         (F.col("dataset") == dataset) & (F.col("stage") == stage) & (F.col("encoder") == encoder)
     )
@@ -38,7 +43,7 @@ def merge_quarantine(
         F.lit(moment).alias("last_seen"),
         F.lit(False).alias("gone"),
     )
-    if mended or bad.limit(1).count():
+    if mended or any_bad:
         source = refused.unionByName(left.withColumn("gone", F.lit(True)))
         within = f"t.dataset = {lake.quote(dataset)}"
         merge_table(spark, settings, QUARANTINE, source, within, keep=("first_seen",))

@@ -53,27 +53,36 @@ def read_table(spark: SparkSession, settings: Settings, table: Table) -> DataFra
 
 
 def merge_table(
-    spark: SparkSession, settings: Settings, table: Table, source: DataFrame, within: str, keep: tuple[str, ...] = ()
+    spark: SparkSession,
+    settings: Settings,
+    table: Table,
+    source: DataFrame,
+    within: str,
+    keep: tuple[str, ...] = (),
+    *,
+    only_insert: bool = False,
 ) -> None:
     """Bring the rows of ``table`` to those of ``source`` by key, in one commit.
 
     ``source`` has the table's columns and a boolean ``gone``: true deletes the row with that key. ``within`` is a
     condition on ``t`` that holds for every row that may be touched: it prunes partitions and keeps writers of other
-    data sets from conflicting. The columns in ``keep`` hold their old value where a row is updated.
+    data sets from conflicting. The columns in ``keep`` hold their old value where a row is updated. ``only_insert``:
+    no row is there yet, which makes it half the work; should there be one by now, it stays as it is.
     """
     from delta.tables import DeltaTable
 
     columns = table.schema.names
     same = " AND ".join(f"t.{column} = s.{column}" for column in table.key)
-    (
+    merge = (
         DeltaTable.forPath(spark, str(table.path(settings)))
         .alias("t")
         .merge(source.select(*columns, "gone").alias("s"), f"{within} AND {same}")
-        .whenMatchedDelete("s.gone")
-        .whenMatchedUpdate(set={column: f"s.{column}" for column in columns if column not in keep})
         .whenNotMatchedInsert("NOT s.gone", values={column: f"s.{column}" for column in columns})
-        .execute()
     )
+    if not only_insert:
+        updated = {column: f"s.{column}" for column in columns if column not in keep}
+        merge = merge.whenMatchedDelete("s.gone").whenMatchedUpdate(set=updated)
+    merge.execute()
 
 
 def spark_schema(schema: pa.Schema) -> Any:

@@ -15,8 +15,10 @@ from PIL import Image
 
 from spark_jobs import encoder as encoder_module
 from spark_jobs import forward
-from spark_jobs.encoder import Cost, Encoder, EncoderPlan, encode, kept
+from spark_jobs.cost import Cost
+from spark_jobs.encoder import Encoder, encode, kept
 from spark_jobs.forward import resolve_precision
+from spark_jobs.plan import EncoderPlan
 from vitrine import images
 from vitrine.backbones import Backbone
 from vitrine.datasets.drawn_photos import draw_photo, product
@@ -221,7 +223,7 @@ def test_the_batch_size_is_found_while_working_and_kept(
     ("seconds", "best"),
     [
         ({1: 1, 2: 1, 4: 1, 8: 4, 16: 16}, 4),  # two worse in turn end it
-        ({1: 1, 2: 3, 4: 3, 8: 3, 16: 3, 32: 9, 64: 30}, 16),  # one that is worse does not
+        ({1: 1, 2: 3, 4: 3, 8: 3, 16: 3, 32: 9}, 16),  # one that is worse does not
         ({1: 1, 2: 2, 4: 4}, 1),  # as good: the smallest
     ],
 )

@@ -1,0 +1,43 @@
+"""What a worker needs to make vectors, as plain data, and how the work is cut into tasks. Imports no torch."""
+
+import math
+import os
+from dataclasses import dataclass
+
+from pyspark.sql import SparkSession
+
+from vitrine.backbones import Backbone
+from vitrine.settings import Settings
+
+_TASKS_A_SLOT, _PHOTOS_A_TASK = 16, (64, 2048)
+
+
+@dataclass(frozen=True)
+class EncoderPlan:
+    """One encoder, and how a worker computes with it."""
+
+    backbone: Backbone
+    batch_size: int | None
+    """Photos a forward pass; None: found while it works (``forward.BatchSize``)."""
+    precision: str
+    max_pixels: int
+    threads: int
+    """Cores that this encoder may use."""
+
+
+def plan(spark: SparkSession, settings: Settings, backbone: Backbone) -> EncoderPlan:
+    """``backbone`` with ``[embed]``'s options, on the cores that Spark gives a task: two must never fight over them."""
+    context = spark.sparkContext
+    if context.master.startswith("local"):
+        threads = (os.cpu_count() or 1) // context.defaultParallelism
+    else:
+        threads = int(context.getConf().get("spark.task.cpus", "1") or 1)
+    options = settings.embed
+    return EncoderPlan(backbone, options.batch_size, options.precision, settings.max_pixels, max(1, threads))
+
+
+def count_tasks(photos: int, slots: int) -> int:
+    """Tasks of equal shares: short ones, so that the last does not hold the night, with some full batches in each."""
+    least, most = _PHOTOS_A_TASK
+    share = min(max(photos / (slots * _TASKS_A_SLOT), least), most)
+    return max(slots, math.ceil(photos / share))
