@@ -10,7 +10,6 @@ import math
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import datetime
 from functools import reduce
 from typing import Any
@@ -29,9 +28,9 @@ from spark_jobs.plan import EncoderPlan, count_tasks, plan
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import build_session, merge_table, progress, read_table, spark_schema
 from spark_jobs.worker_daemon import PRELOAD, preload_value
-from vitrine import backbones, lake, networks
+from vitrine import backbones, lake, networks, tracking
 from vitrine.backbones import Backbone
-from vitrine.errors import VitrineError
+from vitrine.errors import UserError, VitrineError
 from vitrine.networks import Identity
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS
@@ -64,11 +63,12 @@ def embed_together(
         the clock time of their networks.
 
     Raises:
-        UserError: unknown encoder or data set, weights that cannot be had or do not fit.
+        UserError: unknown encoder or data set, weights that cannot be had or do not fit, one version under two names.
     """
     chosen = [backbones.resolve(settings, name) for name in dict.fromkeys(encoders)]
     lake.check_dataset(settings, dataset)
     identities = [networks.identify(settings, backbone) for backbone in chosen]
+    _refuse_twins(chosen, identities)
     figures: dict[str, dict[str, Any]] = {}
     busy: list[tuple[Backbone, Identity]] = []
     for backbone, identity in zip(chosen, identities, strict=True):
@@ -78,7 +78,10 @@ def embed_together(
         else:
             figures[backbone.name] = _nothing(unchanged) | _named(identity)
     if busy:
+        tracking.load_mlflow()
         spark = build_session(settings, f"embed {dataset} {' '.join(backbone.name for backbone, _ in busy)}")
+        if not dry_run:
+            warm_workers(spark, [(backbone, identity.dim) for backbone, identity in busy])
         jobs = [_Job(spark, settings, backbone, identity, dataset) for backbone, identity in busy]
         versions = [job.version for job in jobs]
         for job in jobs:
@@ -86,6 +89,17 @@ def embed_together(
         done = [job.plan() for job in jobs] if dry_run else _run(spark, settings, jobs, dataset)
         figures |= {job.backbone.name: result for job, result in zip(jobs, done, strict=True)}
     return [figures[backbone.name] for backbone in chosen]
+
+
+def _refuse_twins(chosen: list[Backbone], identities: list[Identity]) -> None:
+    first: dict[str, str] = {}
+    for backbone, identity in zip(chosen, identities, strict=True):
+        twin = first.setdefault(identity.encoder_version, backbone.name)
+        if twin != backbone.name:
+            raise UserError(
+                f"encoders {twin!r} and {backbone.name!r} are one version, {identity.encoder_version}: "
+                "they have the same weights and preprocessing; ask for one of them"
+            )
 
 
 def _named(identity: Identity) -> dict[str, Any]:
@@ -125,9 +139,8 @@ def _run(spark: SparkSession, settings: Settings, jobs: list["_Job"], dataset: s
     spent = spark.sparkContext.accumulator(cost.Cost(), cost.Sum())
     meter = cost.Meter(settings, spark)
     try:
-        with warm_workers(spark, [(job.backbone, job.identity.dim) for job in jobs]):
-            for job in jobs:
-                job.start()
+        for job in jobs:
+            job.start()
         computed = _compute(spark, settings, jobs, dataset, spent)
         figures = [job.commit() for job in jobs]
         for job in jobs:
@@ -144,19 +157,18 @@ def _run(spark: SparkSession, settings: Settings, jobs: list["_Job"], dataset: s
             job.end()
 
 
-@contextmanager
-def warm_workers(spark: SparkSession, chosen: list[tuple[Backbone, int]]) -> Iterator[None]:
-    """Let the workers load ``chosen`` while the block runs: planning keeps the JVM busy, loading Python."""
+def warm_workers(spark: SparkSession, chosen: list[tuple[Backbone, int]]) -> None:
+    """Let the workers load ``chosen`` from now on: planning keeps the JVM busy, loading Python.
+
+    Nobody waits for it: the first task that needs a worker does.
+    """
     context = spark.sparkContext
     if PRELOAD in context.environment:  # another value would start another daemon; this one has the libraries
-        yield
         return
     context.environment[PRELOAD] = preload_value(chosen)
     # In SQL, as the work itself: what runs RDDs has another environment, and so another daemon.
     nothing = spark.range(0, 1, 1, 1).mapInArrow(lambda batches: batches, "id long")
-    thread = InheritableThread(target=nothing.collect, daemon=True)
-    thread.start()
-    yield  # and nobody waits for it: the first task that needs a worker does
+    InheritableThread(target=nothing.collect, daemon=True).start()
 
 
 def _compute(

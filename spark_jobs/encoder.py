@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from vitrine import images
 from vitrine.images import ImageError
 from vitrine.networks import Built, build
 
+T = TypeVar("T")
 Photo = tuple[str, list[str], Sequence[int]]
 """Key, uris of the same picture, and which of the encoders want it."""
 
@@ -31,6 +33,16 @@ class Vectors:
 
     keys: list[str]
     vectors: np.ndarray
+    refused: list[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class Started:
+    """One batch that is in the network."""
+
+    keys: list[str]
+    outputs: list[torch.Tensor]
+    """(B, D), in parts, on the device that computes them."""
     refused: list[tuple[str, str, str]]
 
 
@@ -46,6 +58,8 @@ class Encoder:
         self.built = built or build(plan.backbone)
         self.network = forward.prepare(self.built, device, self.precision)
         self.batch_size = forward.BatchSize(self.network, plan, device)
+        self.computes_beside = device != "cpu"
+        """Is the next batch made ready while this one is computed?"""
 
     def input(self, photo: Image.Image) -> torch.Tensor:
         """The network's input, float32 (3, H, W).
@@ -58,33 +72,38 @@ class Encoder:
         tensor: torch.Tensor = self.built.transform(photo)
         return tensor
 
-    def vectors(self, group: Sequence[tuple[str, "torch.Tensor | ImageError"]]) -> Vectors:
-        """One batch through the network; a photo that cannot be read, or whose vector is not finite, is refused."""
+    def start(self, group: Sequence[tuple[str, "torch.Tensor | ImageError"]]) -> "Started":
+        """One batch into the network; what cannot be read is refused."""
         good = [(key, tensor) for key, tensor in group if isinstance(tensor, torch.Tensor)]
         refused = [(key, error.code, str(error)) for key, error in group if isinstance(error, ImageError)]
-        if not good:
-            return Vectors([], np.empty((0, self.built.dim), np.float32), refused)
-        vectors = self._forward(torch.stack([tensor for _, tensor in good]))
+        outputs = self._forward(torch.stack([tensor for _, tensor in good])) if good else []
+        return Started([key for key, _ in good], outputs, refused)
+
+    def finish(self, started: "Started") -> Vectors:
+        """One batch out of the network; a photo whose vector is not finite is refused."""
+        if not started.keys:
+            return Vectors([], np.empty((0, self.built.dim), np.float32), started.refused)
+        vectors = np.concatenate([forward.finish(output) for output in started.outputs])
         norms = np.linalg.norm(vectors, axis=1)
         fine = np.isfinite(norms) & (norms > 1e-12)
-        refused += [
+        bad = [
             (key, "bad_vector", "the network's output has no finite length: NaN, infinity or all zero")
-            for (key, _), ok in zip(good, fine, strict=True)
+            for key, ok in zip(started.keys, fine, strict=True)
             if not ok
         ]
-        keys = [key for (key, _), ok in zip(good, fine, strict=True) if ok]
-        return Vectors(keys, (vectors[fine] / norms[fine, None]).astype(np.float32), refused)
+        keys = [key for key, ok in zip(started.keys, fine, strict=True) if ok]
+        return Vectors(keys, (vectors[fine] / norms[fine, None]).astype(np.float32), started.refused + bad)
 
-    def _forward(self, batch: torch.Tensor) -> np.ndarray:
-        """The network's output, float64 (B, D); a batch that does not fit the memory is halved, for good."""
+    def _forward(self, batch: torch.Tensor) -> list[torch.Tensor]:
+        """The network's output, (B, D) in parts; a batch that does not fit the memory is halved, for good."""
         try:
-            return forward.run(self.network, batch, self.device, self.precision)
+            return [forward.start(self.network, batch, self.device, self.precision)]
         except torch.OutOfMemoryError:
             if len(batch) == 1:
                 raise
             torch.cuda.empty_cache()
             smaller = self.batch_size.too_large(len(batch))
-            return np.concatenate([self._forward(part) for part in batch.split(smaller)])
+            return [output for part in batch.split(smaller) for output in self._forward(part)]
 
     def encode(self, photos: Iterable[tuple[str, list[str]]], *, keys_are_contents: bool = False) -> Iterator[Vectors]:
         """As ``encode``, with this encoder alone."""
@@ -105,7 +124,7 @@ def encode(
     """
     cost = Cost() if cost is None else cost
     before = _cpu_seconds()
-    waiting: list[list[tuple[str, torch.Tensor | ImageError]]] = [[] for _ in encoders]
+    turns = [_Turns(encoder, cost) for encoder in encoders]
 
     def window() -> int:
         return 2 * max(encoder.batch_size.now for encoder in encoders)
@@ -115,24 +134,52 @@ def encode(
         for key, inputs in _ahead(pool, load, photos, window):
             cost.photos += 1
             for number, tensor in inputs.items():
-                waiting[number].append((key, tensor))
-                if len(waiting[number]) >= encoders[number].batch_size.now:
-                    yield number, _timed(encoders[number], waiting[number], cost)
-                    waiting[number] = []
-        for number, group in enumerate(waiting):
-            if group:
-                yield number, _timed(encoders[number], group, cost)
+                for done in turns[number].take(key, tensor):
+                    yield number, done
+        for number, mine in enumerate(turns):
+            for done in mine.end():
+                yield number, done
     cost.cpu_seconds += _cpu_seconds() - before
     cost.peak_mib = max(cost.peak_mib, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-def _timed(encoder: Encoder, group: list[tuple[str, "torch.Tensor | ImageError"]], cost: Cost) -> Vectors:
-    started = time.monotonic()
-    done = encoder.vectors(group)
-    seconds, name = time.monotonic() - started, encoder.plan.backbone.name
-    cost.forward_seconds[name] = cost.forward_seconds.get(name, 0.0) + seconds
-    encoder.batch_size.took(len(done.keys), seconds)
-    return done
+class _Turns:
+    """One encoder's batches: gathered, computed, and on a GPU handed on when the next one is in the network."""
+
+    def __init__(self, encoder: Encoder, cost: Cost) -> None:
+        self.encoder, self.cost = encoder, cost
+        self._waiting: list[tuple[str, torch.Tensor | ImageError]] = []
+        self._started: deque[Started] = deque()
+
+    def take(self, key: str, tensor: "torch.Tensor | ImageError") -> Iterator[Vectors]:
+        self._waiting.append((key, tensor))
+        if len(self._waiting) >= self.encoder.batch_size.now:
+            yield from self._compute()
+
+    def end(self) -> Iterator[Vectors]:
+        if self._waiting:
+            yield from self._compute()
+        while self._started:
+            yield self._timed(lambda: self.encoder.finish(self._started.popleft()))[0]
+
+    def _compute(self) -> Iterator[Vectors]:
+        group, self._waiting = self._waiting, []
+        size = self.encoder.batch_size
+        if self.encoder.computes_beside and size.settled:
+            self._started.append(self._timed(lambda: self.encoder.start(group))[0])
+            if len(self._started) > 1:
+                yield self._timed(lambda: self.encoder.finish(self._started.popleft()))[0]
+        else:
+            done, seconds = self._timed(lambda: self.encoder.finish(self.encoder.start(group)))
+            size.took(len(done.keys), seconds)
+            yield done
+
+    def _timed(self, step: Callable[[], T]) -> tuple[T, float]:
+        started = time.monotonic()
+        done = step()
+        seconds, name = time.monotonic() - started, self.encoder.plan.backbone.name
+        self.cost.forward_seconds[name] = self.cost.forward_seconds.get(name, 0.0) + seconds
+        return done, seconds
 
 
 def _cpu_seconds() -> float:

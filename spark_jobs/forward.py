@@ -1,6 +1,7 @@
 """The forward pass, as fast as the device allows: precision, memory layout, batch size."""
 
 import copy
+import functools
 import hashlib
 import json
 import os
@@ -60,33 +61,54 @@ def _frozen(network: torch.nn.Module, built: Built, device: str, precision: str)
             traced = torch.jit.freeze(torch.jit.trace(copy.deepcopy(network).to(kind), photos.to(kind)))
             if device == "cpu":
                 traced = torch.jit.optimize_for_inference(traced)
-            least, right = 0.9999 if precision == "fp32" else 0.999, network(photos)
-            # A trace may hold the batch size that it saw: one photo as well as two.
-            found = torch.cat([traced(photos.to(kind)), traced(photos[:1].to(kind))]).float()
-            same = torch.nn.functional.cosine_similarity(found, right[[0, 1, 0]]).min() > least
+            one = photos[:1]  # a trace may hold the batch size that it saw
+            found, right = traced(one.to(kind)).float(), network(one)
+            same = torch.nn.functional.cosine_similarity(found, right) > (0.9999 if precision == "fp32" else 0.999)
     except (RuntimeError, AttributeError, TypeError, ValueError, torch.jit.TracingCheckError):
         return network
-    return traced if same else network
+    return traced if bool(same) else network
 
 
 def _dtype(precision: str) -> torch.dtype:
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
-def run(network: torch.nn.Module, batch: torch.Tensor, device: str, precision: str) -> np.ndarray:
-    """``network`` of ``batch``, float32 (B, 3, H, W) on the CPU, as float64 (B, D).
+def start(network: torch.nn.Module, batch: torch.Tensor, device: str, precision: str) -> torch.Tensor:
+    """``network`` of ``batch``, float32 (B, 3, H, W) on the CPU, as (B, D) on ``device``.
+
+    A GPU may still be at work when this returns: copying runs in a stream of its own, beside the batch before.
 
     Raises:
         torch.OutOfMemoryError: the batch does not fit the device.
     """
     kind = device.split(":")[0]
     if kind == "cuda":
-        batch = batch.pin_memory()
+        batch = _to_gpu(batch, device)
     frozen = isinstance(network, torch.jit.ScriptModule)  # computes in the type of its weights
-    batch = batch.to(device, memory_format=torch.channels_last, non_blocking=True)
+    batch = batch.contiguous(memory_format=torch.channels_last)
     mixed = precision == "bf16" and not frozen
     with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=mixed):
-        output = network(batch.to(_dtype(precision)) if frozen else batch)
+        output: torch.Tensor = network(batch.to(_dtype(precision)) if frozen else batch)
+        return output
+
+
+def _to_gpu(batch: torch.Tensor, device: str) -> torch.Tensor:
+    computing, copying = torch.cuda.current_stream(device), _copying(device)
+    with torch.cuda.stream(copying):
+        there = batch.pin_memory().to(device, non_blocking=True)
+    computing.wait_stream(copying)
+    there.record_stream(computing)  # else its memory would be handed out again too early
+    return there
+
+
+@functools.cache
+def _copying(device: str) -> "torch.cuda.Stream":
+    return torch.cuda.Stream(device)
+
+
+def finish(output: torch.Tensor) -> np.ndarray:
+    """What ``start`` gave, as float64 (B, D) on the CPU; waits for the GPU."""
+    with torch.inference_mode():
         return np.asarray(output.float().cpu().numpy(), dtype=np.float64)
 
 
@@ -110,6 +132,11 @@ class BatchSize:
     def now(self) -> int:
         """The size that the next batch should have."""
         return self._found or self._left[0]
+
+    @property
+    def settled(self) -> bool:
+        """Has the search ended?"""
+        return self._found is not None
 
     def took(self, photos: int, seconds: float) -> None:
         """Note what a batch took; one that is smaller than asked for tells nothing."""

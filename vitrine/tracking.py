@@ -1,10 +1,12 @@
 """What every job did and what it cost: one row of ``runs`` a job."""
 
+import importlib
 import json
 import logging
 import os
 import resource
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -45,15 +47,26 @@ class Run:
         }
 
 
+def load_mlflow() -> None:
+    """Import MLflow beside what the caller goes on with: it takes seconds, and a long job needs it at its end."""
+    _quiet_mlflow()
+    names = ("mlflow", "mlflow.store.tracking.sqlalchemy_store")
+    threading.Thread(target=lambda: [importlib.import_module(name) for name in names], daemon=True).start()
+
+
+def _quiet_mlflow() -> None:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every table of a new SQLite file
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+
+
 def to_mlflow(settings: Settings, run: Run) -> None:
     """Log an ended run: its numbers as metrics, what it was of as tags. A server that is away costs one line on stderr.
 
     The ``runs`` table is the record; MLflow is where people compare.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every table of a new SQLite file
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    _quiet_mlflow()
     from mlflow import MlflowClient
     from mlflow.entities import Metric, RunTag
     from mlflow.exceptions import MlflowException

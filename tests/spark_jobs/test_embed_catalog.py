@@ -1,11 +1,14 @@
 """Embedding: nights on a changing catalog. Each test is a story of several nights, since a Spark job costs seconds."""
 
+import contextlib
 import csv
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from spark_jobs import embed_catalog
@@ -15,7 +18,7 @@ from spark_jobs.ingest_catalog import ingest
 from vitrine import lake
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import EmbedSettings, EncoderSettings, Settings
-from vitrine.tables import EMBEDDINGS, ENCODERS
+from vitrine.tables import EMBEDDINGS, ENCODERS, PRODUCT_EMBEDDINGS
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -227,6 +230,52 @@ def test_a_killed_run_goes_on_where_it_was(settings: Settings, shop: Shop, monke
     assert np.array(found[shop.ids()[3]]["embedding"]) @ plain_vector(shop.path(3)) > 0.9999
     assert len(lake.rows(settings, f"SELECT * FROM {ENCODERS.name}")) == 1
     assert not any((settings.home / "staging").iterdir())
+
+
+def test_a_worker_that_is_killed_costs_its_task_only(settings: Settings, draw: Callable[..., Path]):
+    shop = Shop(settings, draw(10, 12, "many"))
+    shop.ingest()
+    killed: set[int] = set()
+    over = threading.Event()
+
+    def kill_some() -> None:
+        while not over.wait(0.01) and len(killed) < 2:
+            if not any((settings.home / "staging").glob("*/_temporary/**/_temporary/attempt*")):
+                continue  # no task has begun to write
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    forked = process.parent()
+                    if forked and "spark_jobs.worker_daemon" in " ".join(forked.cmdline()) and len(killed) < 2:
+                        process.kill()
+                        killed.add(process.pid)
+
+    killer = threading.Thread(target=kill_some)
+    killer.start()
+    try:
+        found = embed(settings, "small", "d")
+    finally:
+        over.set()
+        killer.join()
+    assert len(killed) == 2, "the test has to hit"
+    assert figures(found) == {"embedded": 120, "computed": 120}
+    assert set(rows(settings)) == set(shop.ids())
+    check_products(settings)
+
+
+def test_one_version_under_two_names_is_refused_at_once(settings: Settings, shop: Shop):
+    shop.ingest()
+    twins = settings.model_copy(update={"encoders": settings.encoders | {"twin": settings.encoders["small"]}})
+    with pytest.raises(UserError, match=r"'small' and 'twin' are one version, \w+: .* ask for one of them"):
+        embed_together(twins, ["small", "twin"], "d")
+    assert rows(settings) == {}
+
+
+def test_the_commit_has_few_files(settings: Settings, draw: Callable[..., Path]):
+    shop = Shop(settings.model_copy(update={"embed": EmbedSettings(wave=40)}), draw(10, 12, "many"))
+    shop.ingest()  # 3 waves of at least 2 tasks: 6 files of checkpoints
+    embed(shop.settings, "small", "d")
+    for table in (EMBEDDINGS, PRODUCT_EMBEDDINGS):
+        assert len(list((settings.lake / table.name).rglob("*.parquet"))) == 1
 
 
 def test_encoders_share_a_pass(settings: Settings, shop: Shop):

@@ -195,6 +195,24 @@ def test_reading_runs_ahead_no_further_than_asked_and_stops_when_abandoned(photo
     assert threading.active_count() <= before
 
 
+def test_what_computes_beside_hands_on_one_batch_later(
+    photos: list[tuple[str, list[str]]], plain: dict[str, np.ndarray]
+):
+    encoder = Encoder(PLAN)
+    encoder.computes_beside = True  # as a GPU
+    begun: list[int] = []
+    start = encoder.start
+    encoder.start = lambda group: (begun.append(len(group)), start(group))[1]  # type: ignore[method-assign]
+    batches = encoder.encode(photos)
+    first = next(batches)
+    assert len(begun) == 2 and len(first.keys) == 4
+    rest = list(batches)
+    keys = [key for done in (first, *rest) for key in done.keys]
+    assert keys == [key for key, _ in photos]
+    found = {key: vector for done in (first, *rest) for key, vector in zip(done.keys, done.vectors, strict=True)}
+    assert min(cosines(found, plain)) > 1 - 1e-6
+
+
 def test_the_batch_size_is_found_while_working_and_kept(
     photos: list[tuple[str, list[str]]],
     plain: dict[str, np.ndarray],
@@ -246,14 +264,14 @@ def test_out_of_memory_in_the_search_ends_it_and_in_a_batch_halves_it(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    real = forward.run
+    real = forward.start
 
-    def small_memory(network: torch.nn.Module, batch: torch.Tensor, device: str, precision: str) -> np.ndarray:
+    def small_memory(network: torch.nn.Module, batch: torch.Tensor, device: str, precision: str) -> torch.Tensor:
         if len(batch) > 2:
             raise torch.OutOfMemoryError("no")
         return real(network, batch, device, precision)
 
-    monkeypatch.setattr(forward, "run", small_memory)
+    monkeypatch.setattr(forward, "start", small_memory)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     searching = Encoder(replace(PLAN, batch_size=None))
     assert sum(len(done.keys) for done in searching.encode(photos * 3)) == 3 * len(photos)

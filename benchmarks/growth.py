@@ -1,0 +1,165 @@
+"""How a night's cost grows: with the photos, with the cores, and with how many of them changed.
+
+Every catalog is of drawn photos and lives in a home of its own. Seconds of ``vitrine embed`` as a whole command, with
+start: all photos new; nothing changed; one photo in a hundred changed (after an ingest, whose seconds stand beside).
+
+    python benchmarks/growth.py --sizes 500 2000 8000 20000 --cores 1 2
+
+The second table is of a catalog and vectors of so many rows that were generated as data, without photos: nothing
+changed, then one row in a hundred relabelled, which needs no photo either.
+
+    python benchmarks/growth.py --sizes --rows 1000000
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from multiprocessing import Pool
+from pathlib import Path
+from typing import Any
+
+PHOTOS_A_PRODUCT = 10
+
+
+def vitrine(home: Path, cores: int, *arguments: str) -> tuple[float, dict[str, Any]]:
+    """Seconds of the whole command on ``cores``, and what it said."""
+    available = sorted(os.sched_getaffinity(0))[:cores]
+    env = os.environ | {"VITRINE_SPARK__MASTER": f"local[{cores},4]"}
+    started = datetime.now()
+    done = subprocess.run(
+        [sys.executable, "-m", "vitrine", *arguments, "--json"],
+        cwd=home,
+        env=env,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, available),
+    )
+    if done.returncode:
+        raise SystemExit(f"vitrine {' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
+    said = json.loads(done.stdout)
+    return (datetime.now() - started).total_seconds(), said.get("results", [said])[0]
+
+
+def draw(given: tuple[Path, int, int]) -> None:
+    from vitrine.datasets.drawn_photos import draw_photo, product
+
+    folder, number, seed = given
+    item = product(number // PHOTOS_A_PRODUCT)
+    (folder / f"{number}.jpg").write_bytes(draw_photo(item, number % PHOTOS_A_PRODUCT, seed, size=256))
+
+
+def drawn(folder: Path, size: int, encoder: str, cores: int) -> str:
+    """One row of the first table."""
+    home = folder / f"home-{size}-{cores}"
+    home.mkdir()
+    (home / "vitrine.toml").touch()
+    lines = (f"{folder / f'{number}.jpg'},p{number // PHOTOS_A_PRODUCT}" for number in range(size))
+    (home / "photos.csv").write_text("\n".join(["uri,product_id", *lines, ""]))
+    ingest = ("ingest", "photos.csv", "--dataset", "shop", "--layout", "table")
+    embed = ("embed", "--encoder", encoder, "--dataset", "shop")
+    vitrine(home, cores, *ingest)
+    new, said = vitrine(home, cores, *embed)
+    assert said["embedded"] == size, said
+    same, said = vitrine(home, cores, *embed)
+    assert said["unchanged"] == size and not said["computed"], said
+    changed = range(0, size, 100)
+    for number in changed:
+        draw((folder, number, 10 * size + cores))
+    taken, said = vitrine(home, cores, *ingest)
+    part, said = vitrine(home, cores, *embed)
+    assert said["computed"] == len(changed), said
+    return f"| {size} | {cores} | {new:.1f} | {size / new:.1f} | {same:.1f} | {part:.1f} | {taken:.1f} |"
+
+
+def generated(home: Path, count: int, dim: int, encoder: str) -> list[str]:
+    """The rows of the second table: ``count`` rows with vectors of ``dim`` numbers."""
+    import numpy as np
+    import pyarrow as pa
+
+    from vitrine import backbones, lake, networks
+    from vitrine.settings import load_settings
+    from vitrine.tables import CATALOG, EMBEDDINGS
+
+    (home / "vitrine.toml").touch()
+    settings = load_settings(home)
+    version = networks.identify(settings, backbones.resolve(settings, encoder)).encoder_version
+    moment, cores, random = datetime.now(UTC), os.cpu_count() or 1, np.random.default_rng(0)
+    for first in range(0, count, 100_000):
+        n = min(100_000, count - first)
+        ids = [f"shop/{number:09d}" for number in range(first, first + n)]
+        vectors = random.standard_normal((n, dim), dtype=np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        columns = {
+            "image_id": pa.array(ids),
+            "dataset": pa.array(["shop"] * n),
+            "product_id": pa.array([f"shop/p{number // PHOTOS_A_PRODUCT}" for number in range(first, first + n)]),
+            "category": pa.array(["old"] * n),
+            "split": pa.nulls(n, pa.string()),
+            "uri": pa.array(ids),
+            "size": pa.array([1000] * n),
+            "content_sha256": pa.array([f"{number:064x}" for number in range(first, first + n)]),
+            "width": pa.array([100] * n, pa.int32()),
+            "height": pa.array([100] * n, pa.int32()),
+            "encoder_version": pa.array([version] * n),
+            "encoder": pa.array([encoder] * n),
+            "embedding": pa.ListArray.from_arrays(np.arange(0, n * dim + 1, dim, dtype=np.int32), vectors.reshape(-1)),
+            **dict.fromkeys(
+                ("modified_at", "content_seen_at", "updated_at", "event_timestamp", "created_timestamp"),
+                pa.array([moment] * n, pa.timestamp("us", "UTC")),
+            ),
+        }
+        for table in (CATALOG, EMBEDDINGS):
+            lake.write(settings, table, pa.table({name: columns[name] for name in table.schema.names}))
+    embed = ("embed", "--encoder", encoder, "--dataset", "shop")
+    first_time, said = vitrine(home, cores, *embed)
+    assert said["unchanged"] == count and said["products"], said
+    same, said = vitrine(home, cores, *embed)
+    assert said["unchanged"] == count, said
+    rows = lake.query(settings, "SELECT * FROM catalog")
+    category = ["new" if number % 100 == 0 else "old" for number in range(count)]
+    relabelled = rows.set_column(rows.schema.get_field_index("category"), "category", pa.array(category))
+    lake.write(settings, CATALOG, relabelled, replacing={"dataset": "shop"})
+    part, said = vitrine(home, cores, *embed)
+    assert said["updated"] == -(-count // 100) and not said["computed"], said
+    return [
+        f"| products' vectors for the first time | {first_time:.1f} |",
+        f"| nothing changed | {same:.1f} |",
+        f"| 1 % relabelled | {part:.1f} |",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="*", default=[500, 2000, 8000, 20000], help="photos")
+    parser.add_argument("--cores", type=int, nargs="+", default=[os.cpu_count() or 1])
+    parser.add_argument("--rows", type=int, default=0, help="of the second table, which 0 leaves out")
+    parser.add_argument("--dim", type=int, default=512, help="of its vectors")
+    parser.add_argument("--encoder", default="efficientnet_lite0")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="vitrine-benchmark-") as made:
+        folder = Path(made)
+        if given.sizes:
+            with Pool() as pool:
+                work = ((folder, number, 0) for number in range(max(given.sizes)))
+                for done, _ in enumerate(pool.imap_unordered(draw, work, 100), 1):
+                    if done % 1000 == 0:
+                        print(f"drawn {done}", file=sys.stderr)
+            print(f"seconds of the whole command, {given.encoder}\n")
+            print("| photos | cores | all new | photos/s | nothing changed | 1 % changed | its ingest |")
+            print("|---|---|---|---|---|---|---|")
+            for size in given.sizes:
+                for cores in given.cores:
+                    print(drawn(folder, size, given.encoder, cores), flush=True)
+        if given.rows:
+            home = folder / "rows"
+            home.mkdir()
+            print(f"\nseconds of the whole command, {given.rows} rows x {given.dim}\n\n| | seconds |\n|---|---|")
+            print("\n".join(generated(home, given.rows, given.dim, given.encoder)))
+
+
+if __name__ == "__main__":
+    main()
