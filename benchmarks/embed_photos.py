@@ -1,7 +1,8 @@
 """Photos to a table of vectors: Vitrine beside what people would otherwise use, from the start of the process on.
 
 Every system embeds the same JPEG files with the same weights in a process of its own, the systems in turn, round by
-round; the table has each one's best round. Vitrine's catalog is ingested before (the others take a list of files).
+round; the table has each one's best round. Vitrine's catalog is ingested, and its encoder's version found, before: the
+others take a list of files and have no versions.
 
     uv sync --group bench
     python benchmarks/embed_photos.py PHOTOS --network resnet50 --limit 2000
@@ -166,6 +167,7 @@ def prepare(folder: Path, photos: Path, network: str, limit: int) -> Settings:
         f'[encoders.benchmark]\nbackbone = "timm/{network}"\nweights = "weights.safetensors"\n'
     )
     vitrine(folder, "ingest", str(folder / "photos.csv"), "--dataset", "photos", "--layout", "table")
+    vitrine(folder, "embed", "--encoder", "benchmark", "--dataset", "photos", "--dry-run")
     return {"network": network, "weights": str(weights), "files": files, "project": str(folder)}
 
 

@@ -107,6 +107,8 @@ def dataloader(network: str, files: list[str], seconds: float, out: Any) -> None
 
     step()
     out.put({"DataLoader": per_second(step, seconds)})
+    out.close()
+    out.join_thread()
     os._exit(0)  # its workers would be waited for
 
 

@@ -6,7 +6,6 @@ Several encoders share one pass over the photos. A run checkpoints its vectors b
 killed one goes on where it was.
 """
 
-import math
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,6 +45,7 @@ _STAGED = pa.schema(
 )
 _LABELS = ("product_id", "category", "split")
 _COPIES = 4
+_COMMITTER = "mapreduce.fileoutputcommitter.algorithm.version"  # 2: a task's files are there when it ends, not the job
 
 
 def embed(settings: Settings, encoder: str, dataset: str, *, dry_run: bool = False) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def warm_workers(spark: SparkSession, chosen: list[tuple[Backbone, int]]) -> Non
 def _compute(
     spark: SparkSession, settings: Settings, jobs: list["_Job"], dataset: str, spent: "Accumulator[cost.Cost]"
 ) -> dict[str, int]:
-    """Embed wave by wave, each wave's end a checkpoint; how many contents each version was computed for."""
+    """Embed what is missing, each task's end a checkpoint; how many contents each version was computed for."""
     busy = [job for job in jobs if job.missing]
     if not busy:
         return dict.fromkeys((job.version for job in jobs), 0)
@@ -184,19 +184,13 @@ def _compute(
     work = work.persist(StorageLevel.DISK_ONLY)
     counts = {row["number"]: row["n"] for row in _counted(work)}
     count = work.count()
-    waves = math.ceil(count / settings.embed.wave)
     worker = _worker([(plan(spark, settings, job.backbone), job.version) for job in busy], settings, spent)
-    names = ", ".join(job.backbone.name for job in busy)
+    parts = count_tasks(count, spark.sparkContext.defaultParallelism, settings.embed.task_photos)
+    vectors = work.repartition(parts).mapInArrow(worker, spark_schema(_STAGED))
     try:
-        for wave in range(waves):
-            mine = work.filter(F.pmod(F.xxhash64("content_sha256"), F.lit(waves)) == wave)
-            size = math.ceil(count / waves)
-            parts = count_tasks(size, spark.sparkContext.defaultParallelism)
-            what = f"embedding {dataset} with {names}" + f" {wave + 1}/{waves}" * (waves > 1)
-            with progress(spark, what, size):
-                vectors = mine.repartition(parts).mapInArrow(worker, spark_schema(_STAGED))
-                staging = str(settings.home / "staging" / dataset)
-                vectors.write.mode("append").partitionBy("encoder_version").parquet(staging)
+        with progress(spark, f"embedding {dataset} with {', '.join(job.backbone.name for job in busy)}", count):
+            staged = vectors.write.mode("append").option(_COMMITTER, "2").partitionBy("encoder_version")
+            staged.parquet(str(settings.home / "staging" / dataset))
     except (PySparkException, Py4JJavaError) as error:
         if told := re.search(r"vitrine\.errors\.\w+: (.+)", str(error)):  # what a worker says of its machine
             raise VitrineError(told[1]) from None

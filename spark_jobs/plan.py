@@ -36,8 +36,8 @@ def plan(spark: SparkSession, settings: Settings, backbone: Backbone) -> Encoder
     return EncoderPlan(backbone, options.batch_size, options.precision, settings.max_pixels, max(1, threads))
 
 
-def count_tasks(photos: int, slots: int) -> int:
+def count_tasks(photos: int, slots: int, task_photos: int | None = None) -> int:
     """Tasks of equal shares: short ones, so that the last does not hold the night, with some full batches in each."""
     least, most = _PHOTOS_A_TASK
-    share = min(max(photos / (slots * _TASKS_A_SLOT), least), most)
+    share = task_photos or min(max(photos / (slots * _TASKS_A_SLOT), least), most)
     return max(slots, math.ceil(photos / share))

@@ -36,7 +36,7 @@ input_size = 64
 
 [embed]
 precision = "fp32"
-wave = 12
+task_photos = 12
 
 [nightly]
 encoders = ["small", "other"]

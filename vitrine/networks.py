@@ -5,6 +5,7 @@ the image tower's output (``encode_image``); torchvision, the global average poo
 such a part, else the input of its last layer; DINO's ResNet-50 and MAWS as their authors publish them.
 """
 
+import copy
 import difflib
 import hashlib
 import importlib
@@ -88,7 +89,11 @@ def _dimension(backbone: Backbone, network: "torch.nn.Module", size: int) -> int
 
     try:
         with torch.inference_mode():
-            return int(network(torch.zeros(1, 3, size, size)).shape[-1])
+            try:  # without computing
+                shapes = copy.deepcopy(network).to("meta")
+                return int(shapes(torch.zeros(1, 3, size, size, device="meta")).shape[-1])
+            except (NotImplementedError, TypeError):
+                return int(network(torch.zeros(1, 3, size, size)).shape[-1])
     except (AssertionError, RuntimeError, ValueError) as error:
         if not backbone.input_size:
             raise

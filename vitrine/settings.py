@@ -116,8 +116,8 @@ class EmbedSettings(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto``: the GPU that Spark gives a task, or that is there; else the processor."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    wave: int = Field(20_000, ge=1)
-    """Photos between two checkpoints of a run."""
+    task_photos: int | None = Field(None, ge=1)
+    """Photos in a task, whose end is a checkpoint; left out: 64 to 2,048, by how many there are."""
 
 
 class Prices(Section):

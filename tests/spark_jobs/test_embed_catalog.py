@@ -3,7 +3,7 @@
 import contextlib
 import csv
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("spark")
 def settings(settings: Settings) -> Settings:
     small = {"backbone": "torchvision/squeezenet1_0", "input_size": 64}
     encoders = {name: EncoderSettings(**small, weights=f"random:{at}") for at, name in enumerate(("small", "other"))}
-    embedding = EmbedSettings(batch_size=3, precision="fp32", wave=4)
+    embedding = EmbedSettings(batch_size=3, precision="fp32", task_photos=4)
     return settings.model_copy(update={"encoders": encoders, "embed": embedding})
 
 
@@ -232,34 +232,55 @@ def test_a_killed_run_goes_on_where_it_was(settings: Settings, shop: Shop, monke
     assert not any((settings.home / "staging").iterdir())
 
 
-def test_a_worker_that_is_killed_costs_its_task_only(settings: Settings, draw: Callable[..., Path]):
-    shop = Shop(settings, draw(10, 12, "many"))
-    shop.ingest()
+@contextlib.contextmanager
+def killed_workers(settings: Settings, when: str, most: int) -> Iterator[set[int]]:
+    """Kill Python workers, ``most`` in all, once a file that matches ``when`` is under staging/."""
     killed: set[int] = set()
     over = threading.Event()
 
-    def kill_some() -> None:
-        while not over.wait(0.01) and len(killed) < 2:
-            if not any((settings.home / "staging").glob("*/_temporary/**/_temporary/attempt*")):
-                continue  # no task has begun to write
+    def kill() -> None:
+        while not over.wait(0.01) and len(killed) < most:
+            if not any((settings.home / "staging").glob(when)):
+                continue
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     forked = process.parent()
-                    if forked and "spark_jobs.worker_daemon" in " ".join(forked.cmdline()) and len(killed) < 2:
+                    if forked and "-m spark_jobs.worker_daemon" in " ".join(forked.cmdline()) and len(killed) < most:
                         process.kill()
                         killed.add(process.pid)
 
-    killer = threading.Thread(target=kill_some)
-    killer.start()
+    thread = threading.Thread(target=kill)
+    thread.start()
     try:
-        found = embed(settings, "small", "d")
+        yield killed
     finally:
         over.set()
-        killer.join()
+        thread.join()
+
+
+def test_a_worker_that_is_killed_costs_its_task_only(settings: Settings, draw: Callable[..., Path]):
+    shop = Shop(settings, draw(10, 12, "many"))
+    shop.ingest()
+    with killed_workers(settings, "*/_temporary/**/_temporary/attempt*", 2) as killed:
+        found = embed(settings, "small", "d")
     assert len(killed) == 2, "the test has to hit"
     assert figures(found) == {"embedded": 120, "computed": 120}
     assert set(rows(settings)) == set(shop.ids())
     check_products(settings)
+
+
+def test_a_job_that_dies_half_way_goes_on_with_what_is_left(settings: Settings, draw: Callable[..., Path]):
+    shop = Shop(settings, draw(10, 12, "many"))
+    shop.ingest()
+    done = "d/encoder_version=*/*.parquet"
+    with killed_workers(settings, done, 1000), pytest.raises(Exception, match=r"(?i)worker|job aborted|stage"):
+        embed(settings, "small", "d")
+    assert rows(settings) == {} and any((settings.home / "staging").glob(done))
+    left = embed(settings, "small", "d", dry_run=True)["to_compute"]
+    assert 0 < left < 120
+    assert figures(embed(settings, "small", "d")) == {"embedded": 120, "computed": left}
+    assert set(rows(settings)) == set(shop.ids())
+    assert not any((settings.home / "staging").iterdir())
 
 
 def test_one_version_under_two_names_is_refused_at_once(settings: Settings, shop: Shop):
@@ -271,8 +292,8 @@ def test_one_version_under_two_names_is_refused_at_once(settings: Settings, shop
 
 
 def test_the_commit_has_few_files(settings: Settings, draw: Callable[..., Path]):
-    shop = Shop(settings.model_copy(update={"embed": EmbedSettings(wave=40)}), draw(10, 12, "many"))
-    shop.ingest()  # 3 waves of at least 2 tasks: 6 files of checkpoints
+    shop = Shop(settings.model_copy(update={"embed": EmbedSettings(task_photos=20)}), draw(10, 12, "many"))
+    shop.ingest()  # 6 tasks, as many files of checkpoints
     embed(shop.settings, "small", "d")
     for table in (EMBEDDINGS, PRODUCT_EMBEDDINGS):
         assert len(list((settings.lake / table.name).rglob("*.parquet"))) == 1

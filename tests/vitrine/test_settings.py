@@ -49,14 +49,14 @@ def test_without_a_file_everything_starts_here(tmp_path: Path):
 
 
 def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    write(tmp_path, 'home = "from_file"\nmax_pixels = 5\n[embed]\nbatch_size = 4\nwave = 7\n')
+    write(tmp_path, 'home = "from_file"\nmax_pixels = 5\n[embed]\nbatch_size = 4\ntask_photos = 7\n')
     monkeypatch.setenv("VITRINE_HOME", "elsewhere")
     monkeypatch.setenv("VITRINE_EMBED__BATCH_SIZE", "16")
     monkeypatch.setenv("VITRINE_MILVUS__TOKEN", "s3cret")
     monkeypatch.setenv("VITRINE_SPARK__MASTER", "")  # empty is as good as not set
     found = load_settings(tmp_path)
     assert found.home == tmp_path / "elsewhere"
-    assert (found.max_pixels, found.embed.batch_size, found.embed.wave) == (5, 16, 7)
+    assert (found.max_pixels, found.embed.batch_size, found.embed.task_photos) == (5, 16, 7)
     assert found.spark.master is None
     assert found.milvus.token is not None and found.milvus.token.get_secret_value() == "s3cret"
     assert "s3cret" not in repr(found)
@@ -113,7 +113,7 @@ def test_settings_are_frozen(tmp_path: Path):
     with pytest.raises(ValidationError):
         found.home = Path("elsewhere")
     with pytest.raises(ValidationError):
-        found.embed.wave = 1
+        found.embed.task_photos = 1
 
 
 def test_importing_does_nothing(tmp_path: Path):
