@@ -78,7 +78,8 @@ def embed_together(
         else:
             figures[backbone.name] = _nothing(unchanged) | _named(identity)
     if busy:
-        tracking.load_mlflow()
+        if not dry_run:
+            tracking.load_mlflow()
         spark = build_session(settings, f"embed {dataset} {' '.join(backbone.name for backbone, _ in busy)}")
         if not dry_run:
             warm_workers(spark, [(backbone, identity.dim) for backbone, identity in busy])

@@ -92,7 +92,7 @@ def _dimension(backbone: Backbone, network: "torch.nn.Module", size: int) -> int
             try:  # without computing
                 shapes = copy.deepcopy(network).to("meta")
                 return int(shapes(torch.zeros(1, 3, size, size, device="meta")).shape[-1])
-            except (NotImplementedError, TypeError):
+            except (RuntimeError, TypeError):  # it looks at values, which there are none of
                 return int(network(torch.zeros(1, 3, size, size)).shape[-1])
     except (AssertionError, RuntimeError, ValueError) as error:
         if not backbone.input_size:
