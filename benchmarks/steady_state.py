@@ -99,7 +99,8 @@ def dataloader(network: str, files: list[str], seconds: float, out: Any) -> None
             for path in itertools.cycle(files[mine.id :: mine.num_workers]):
                 yield built.transform(Image.open(path).convert("RGB"))
 
-    batches = iter(torch.utils.data.DataLoader(Photos(), 64, num_workers=os.cpu_count() or 1))
+    workers = os.cpu_count() or 1
+    batches = iter(torch.utils.data.DataLoader(Photos(), 64, num_workers=workers, multiprocessing_context="fork"))
 
     def step() -> int:
         with torch.inference_mode():

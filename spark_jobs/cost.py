@@ -22,6 +22,8 @@ class Cost:
     """Clock time in the network, by encoder's name."""
     peak_mib: float = 0.0
     devices: set[str] = field(default_factory=set)
+    precisions: dict[str, str] = field(default_factory=dict)
+    """What each encoder computed with, by its name."""
 
 
 class Sum(AccumulatorParam[Cost]):
@@ -41,6 +43,7 @@ class Sum(AccumulatorParam[Cost]):
             },
             peak_mib=max(value1.peak_mib, value2.peak_mib),
             devices=value1.devices | value2.devices,
+            precisions=value1.precisions | value2.precisions,
         )
 
 
@@ -77,6 +80,7 @@ class Meter:
                     "money": round(money, 6),
                     "currency": self.prices.currency,
                     "devices": sorted(spent.devices),
+                    "precision": spent.precisions.get(name),
                 }
             )
         return found

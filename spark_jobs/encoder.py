@@ -51,12 +51,11 @@ class Encoder:
 
     def __init__(self, plan: EncoderPlan, device: str = "cpu", built: Built | None = None) -> None:
         self.plan, self.device = plan, device
-        self.precision = forward.resolve_precision(plan.precision, device)
         if device == "cpu":
             torch.set_num_threads(plan.threads)
         torch.set_flush_denormal(True)  # denormals are slow on CPUs and mean nothing here
         self.built = built or build(plan.backbone)
-        self.network = forward.prepare(self.built, device, self.precision)
+        self.network, self.precision = forward.prepare(self.built, device, plan.precision)
         self.batch_size = forward.BatchSize(self.network, plan, device)
         self.computes_beside = device != "cpu"
         """Is the next batch made ready while this one is computed?"""
@@ -125,6 +124,7 @@ def encode(
     cost = Cost() if cost is None else cost
     before = _cpu_seconds()
     turns = [_Turns(encoder, cost) for encoder in encoders]
+    cost.precisions |= {encoder.plan.backbone.name: encoder.precision for encoder in encoders}
 
     def window() -> int:
         return 2 * max(encoder.batch_size.now for encoder in encoders)

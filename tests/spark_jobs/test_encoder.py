@@ -87,6 +87,27 @@ def test_auto_takes_bf16_where_the_processor_has_it(monkeypatch: pytest.MonkeyPa
     assert resolve_precision("auto", "cpu") == "fp32"
 
 
+def test_auto_leaves_bf16_to_networks_that_bear_it(photos: list[tuple[str, list[str]]], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(forward, "resolve_precision", lambda asked, device: "bf16" if asked == "auto" else asked)
+    cost = Cost()
+    robust = Encoder(replace(PLAN, precision="auto"))
+    assert robust.precision == "bf16"
+    list(encode([robust], [(key, uris, (0,)) for key, uris in photos[:1]], cost=cost))
+    assert cost.precisions == {"small": "bf16"}
+
+    class Cancelling(torch.nn.Module):
+        """A small difference of large numbers: bf16 has no digits left for it."""
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            features = network(batch)
+            return features.sub(1000 * features.mean()).add(1000 * features.mean())
+
+    network = robust.built.network
+    frail = replace(robust.built, network=Cancelling())
+    assert Encoder(replace(PLAN, precision="auto"), built=frail).precision == "fp32"
+    assert Encoder(replace(PLAN, precision="bf16"), built=frail).precision == "bf16"
+
+
 def test_a_bad_photo_costs_its_own_row(
     photos: list[tuple[str, list[str]]], plain: dict[str, np.ndarray], tmp_path: Path
 ):
