@@ -7,9 +7,7 @@ killed one goes on where it was.
 """
 
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
 from functools import reduce
 from typing import Any
 
@@ -22,30 +20,15 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs import cost
-from spark_jobs.embed_products import embed_products, products_settled
 from spark_jobs.plan import EncoderPlan, count_tasks, plan
-from spark_jobs.quarantine import merge_quarantine
-from spark_jobs.session import build_session, merge_table, progress, read_table, spark_schema
+from spark_jobs.session import build_session, progress, spark_schema
+from spark_jobs.version_rows import COMMITTER, STAGED, Version, VersionRows, nothing, settled
 from spark_jobs.worker_daemon import PRELOAD, preload_value
-from vitrine import backbones, lake, networks, tracking
+from vitrine import backbones, lake, networks, tracking, tuned
 from vitrine.backbones import Backbone
 from vitrine.errors import UserError, VitrineError
 from vitrine.networks import Identity
 from vitrine.settings import Settings
-from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS
-
-_STAGED = pa.schema(
-    [
-        ("content_sha256", pa.string()),
-        ("embedding", pa.list_(pa.float32())),
-        ("code", pa.string()),
-        ("reason", pa.string()),
-        ("encoder_version", pa.string()),
-    ]
-)
-_LABELS = ("product_id", "category", "split")
-_COPIES = 4
-_COMMITTER = "mapreduce.fileoutputcommitter.algorithm.version"  # 2: a task's files are there when it ends, not the job
 
 
 def embed(settings: Settings, encoder: str, dataset: str, *, dry_run: bool = False) -> dict[str, Any]:
@@ -72,23 +55,27 @@ def embed_together(
     figures: dict[str, dict[str, Any]] = {}
     busy: list[tuple[Backbone, Identity]] = []
     for backbone, identity in zip(chosen, identities, strict=True):
-        unchanged = None if dry_run else _settled(settings, backbone, identity, dataset)
+        unchanged = None if dry_run else settled(settings, backbone.name, identity.encoder_version, dataset)
         if unchanged is None:
             busy.append((backbone, identity))
         else:
-            figures[backbone.name] = _nothing(unchanged) | _named(identity)
+            figures[backbone.name] = nothing(unchanged) | _version(settings, backbone, identity).figures()
     if busy:
         if not dry_run:
             tracking.load_mlflow()
         spark = build_session(settings, f"embed {dataset} {' '.join(backbone.name for backbone, _ in busy)}")
         if not dry_run:
             warm_workers(spark, [(backbone, identity.dim) for backbone, identity in busy])
-        jobs = [_Job(spark, settings, backbone, identity, dataset) for backbone, identity in busy]
+        jobs = [VersionRows(spark, settings, _version(settings, *each), dataset) for each in busy]
         versions = [job.version for job in jobs]
         for job in jobs:
             job.share_deletions(versions)
-        done = [job.plan() for job in jobs] if dry_run else _run(spark, settings, jobs, dataset)
-        figures |= {job.backbone.name: result for job, result in zip(jobs, done, strict=True)}
+        done = (
+            [job.plan() for job in jobs]
+            if dry_run
+            else _run(spark, settings, jobs, [each[0] for each in busy], dataset)
+        )
+        figures |= {backbone.name: result for (backbone, _), result in zip(busy, done, strict=True)}
     return [figures[backbone.name] for backbone in chosen]
 
 
@@ -103,54 +90,42 @@ def _refuse_twins(chosen: list[Backbone], identities: list[Identity]) -> None:
             )
 
 
-def _named(identity: Identity) -> dict[str, Any]:
-    return {"encoder_version": identity.encoder_version, "dim": identity.dim}
-
-
-def _nothing(unchanged: int) -> dict[str, Any]:
-    zero = ("embedded", "updated", "deleted", "quarantined", "computed", "products", "products_deleted")
-    return {**dict.fromkeys(zero, 0), "unchanged": unchanged}
-
-
-def _settled(settings: Settings, backbone: Backbone, identity: Identity, dataset: str) -> int | None:
-    """The number of photos where nothing at all is to be done, else None: most nights start no JVM for a data set."""
-    version, name = lake.quote(identity.encoder_version), lake.quote(dataset)
-    state = "nightly" if backbone.name in settings.nightly.encoders else "experiment"
-    same = " AND ".join(f"(c.{column} IS NOT DISTINCT FROM e.{column})" for column in ("content_sha256", *_LABELS))
-    open_cases = (
-        f"SELECT 1 FROM quarantine WHERE dataset = {name} AND stage = 'embed' "
-        f"AND encoder = {lake.quote(backbone.name)} LIMIT 1",
-        f"SELECT 1 FROM (SELECT * FROM embeddings WHERE dataset = {name}) e LEFT ANTI JOIN "
-        f"(SELECT image_id FROM catalog WHERE dataset = {name}) c ON e.image_id = c.image_id LIMIT 1",
-        f"SELECT 1 FROM (SELECT * FROM catalog WHERE dataset = {name}) c LEFT ANTI JOIN "
-        f"(SELECT image_id, {', '.join(('content_sha256', *_LABELS))} FROM embeddings WHERE dataset = {name} "
-        f"AND encoder_version = {version}) e ON c.image_id = e.image_id AND {same} LIMIT 1",
+def _version(settings: Settings, backbone: Backbone, identity: Identity) -> Version:
+    path = networks.weights_file(backbone)
+    made = tuned.find(settings, backbone.name)
+    if made and (made.strategy != "full" or path != made.path(settings) / tuned.WEIGHTS):  # of vitrine.toml now
+        made = None
+    said = backbone.licence
+    return Version(
+        encoder=backbone.name,
+        encoder_version=identity.encoder_version,
+        dim=identity.dim,
+        backbone=backbone.spelled,
+        family=backbone.family,
+        weights_uri=str(path) if path else backbone.weights or "hub",
+        licence=(identity.licence or said) if said == backbones.UNKNOWN_LICENCE else said,
+        strategy=made.strategy if made else "pretrained",
+        source_dataset=made.source_dataset if made else None,
+        base_version=made.base_version if made else None,
     )
-    registered = f"SELECT 1 FROM encoders WHERE encoder_version = {version} AND state IN ('retired', '{state}')"
-    if not products_settled(settings, dataset, identity.encoder_version):
-        return None
-    if not lake.rows(settings, registered) or any(lake.rows(settings, sql) for sql in open_cases):
-        return None
-    return int(lake.rows(settings, f"SELECT count(*) AS n FROM catalog WHERE dataset = {name}")[0]["n"])
 
 
-def _run(spark: SparkSession, settings: Settings, jobs: list["_Job"], dataset: str) -> list[dict[str, Any]]:
+def _run(
+    spark: SparkSession, settings: Settings, jobs: list[VersionRows], networks: list[Backbone], dataset: str
+) -> list[dict[str, Any]]:
     """One pass over the photos that any of ``jobs`` misses, then a commit each."""
-    staging = settings.home / "staging" / dataset
     spent = spark.sparkContext.accumulator(cost.Cost(), cost.Sum())
     meter = cost.Meter(settings, spark)
     try:
         for job in jobs:
             job.start()
-        computed = _compute(spark, settings, jobs, dataset, spent)
+        computed = _compute(spark, settings, jobs, networks, dataset, spent)
         figures = [job.commit() for job in jobs]
         for job in jobs:
-            shutil.rmtree(job.staging, ignore_errors=True)
-        if staging.is_dir() and not any(staging.glob("encoder_version=*")):
-            shutil.rmtree(staging, ignore_errors=True)
-        bills = meter.bills(spent.value, [job.backbone.name for job in jobs])
+            job.clear_staging()
+        bills = meter.bills(spent.value, [backbone.name for backbone in networks])
         return [
-            {**figure, "computed": computed[job.version], **_named(job.identity), **bill}
+            {**figure, "computed": computed[job.version], **job.registered.figures(), **bill}
             for job, figure, bill in zip(jobs, figures, bills, strict=True)
         ]
     finally:
@@ -173,10 +148,16 @@ def warm_workers(spark: SparkSession, chosen: list[tuple[Backbone, int]]) -> Non
 
 
 def _compute(
-    spark: SparkSession, settings: Settings, jobs: list["_Job"], dataset: str, spent: "Accumulator[cost.Cost]"
+    spark: SparkSession,
+    settings: Settings,
+    jobs: list[VersionRows],
+    networks: list[Backbone],
+    dataset: str,
+    spent: "Accumulator[cost.Cost]",
 ) -> dict[str, int]:
     """Embed what is missing, each task's end a checkpoint; how many contents each version was computed for."""
-    busy = [job for job in jobs if job.missing]
+    pairs = [(job, backbone) for job, backbone in zip(jobs, networks, strict=True) if job.missing]
+    busy = [job for job, _ in pairs]
     if not busy:
         return dict.fromkeys((job.version for job in jobs), 0)
     each = [job.to_compute().withColumn("number", F.lit(number)) for number, job in enumerate(busy)]
@@ -185,12 +166,12 @@ def _compute(
     work = work.persist(StorageLevel.DISK_ONLY)
     counts = {row["number"]: row["n"] for row in _counted(work)}
     count = work.count()
-    worker = _worker([(plan(spark, settings, job.backbone), job.version) for job in busy], settings, spent)
+    worker = _worker([(plan(spark, settings, backbone), job.version) for job, backbone in pairs], settings, spent)
     parts = count_tasks(count, spark.sparkContext.defaultParallelism, settings.embed.task_photos)
-    vectors = work.repartition(parts).mapInArrow(worker, spark_schema(_STAGED))
+    vectors = work.repartition(parts).mapInArrow(worker, spark_schema(STAGED))
     try:
-        with progress(spark, f"embedding {dataset} with {', '.join(job.backbone.name for job in busy)}", count):
-            staged = vectors.write.mode("append").option(_COMMITTER, "2").partitionBy("encoder_version")
+        with progress(spark, f"embedding {dataset} with {', '.join(backbone.name for _, backbone in pairs)}", count):
+            staged = vectors.write.mode("append").option(COMMITTER, "2").partitionBy("encoder_version")
             staged.parquet(str(settings.home / "staging" / dataset))
     except (PySparkException, Py4JJavaError) as error:
         if told := re.search(r"vitrine\.errors\.\w+: (.+)", str(error)):  # what a worker says of its machine
@@ -203,171 +184,6 @@ def _compute(
 
 def _counted(work: DataFrame) -> list[Any]:
     return work.select(F.explode("numbers").alias("number")).groupBy("number").agg(F.count("*").alias("n")).collect()
-
-
-class _Job:
-    """One encoder's part: what it misses, and its commit."""
-
-    def __init__(
-        self, spark: SparkSession, settings: Settings, backbone: Backbone, identity: Identity, dataset: str
-    ) -> None:
-        self.spark, self.settings, self.backbone, self.identity = spark, settings, backbone, identity
-        self.dataset, self.version = dataset, identity.encoder_version
-        self.staging = settings.home / "staging" / dataset / f"encoder_version={self.version}"
-        self.total = self.missing = 0
-        self.catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
-        self.stored = read_table(spark, settings, EMBEDDINGS)
-        self.own = self.stored.filter((F.col("encoder_version") == self.version) & (F.col("dataset") == dataset))
-        have = self.own.select("image_id", "content_sha256")
-        self.todo = self.catalog.join(have, ["image_id", "content_sha256"], "left_anti")
-        same_labels = " AND ".join(f"c.{name} <=> e.{name}" for name in _LABELS)
-        self.relabelled = (
-            self.own.alias("e")
-            .join(self.catalog.alias("c"), ["image_id", "content_sha256"])
-            .filter(f"NOT ({same_labels})")
-            .select(
-                "image_id",
-                "content_sha256",
-                *(F.col(f"c.{name}") for name in _LABELS),
-                *(F.col(f"e.{name}") for name in ("embedding", "event_timestamp", "encoder_version", "encoder")),
-            )
-        )
-        self.gone = self.stored.filter(F.col("dataset") == dataset).join(self.catalog, "image_id", "left_anti")
-
-    def plan(self) -> dict[str, Any]:
-        """What ``run`` would do."""
-        return {
-            "dry_run": True,
-            "to_embed": self.todo.count(),
-            "to_compute": self.to_compute().count(),
-            "to_update": self.relabelled.count(),
-            "to_delete": self.gone.count(),
-            "total": self.catalog.count(),
-        }
-
-    def share_deletions(self, versions: list[str]) -> None:
-        """Of ``versions``, whose jobs share the pass, each deletes its own rows, and the first one all others'.
-
-        A photo that moved still lends its vector to its new place until its own version's commit.
-        """
-        mine = F.col("encoder_version") == self.version
-        rest = ~F.col("encoder_version").isin(versions) if self.version == versions[0] else F.lit(False)
-        self.gone = self.gone.filter(mine | rest)
-
-    def start(self) -> None:
-        """Note the version, and hold what is missing as it is now."""
-        self._register()
-        self.todo = self.todo.persist(StorageLevel.DISK_ONLY)
-        self.total, self.missing = self.catalog.count(), self.todo.count()
-
-    def end(self) -> None:
-        self.todo.unpersist()
-
-    def _known_vectors(self) -> DataFrame:
-        """Vectors of the missing content that are there already: embedded for another image, or by a killed run."""
-        contents = self.todo.select("content_sha256").distinct()
-        stored = self.stored.filter(F.col("encoder_version") == self.version)
-        known = stored.join(contents, "content_sha256", "left_semi").select("content_sha256", "embedding")
-        staged = self._staged().filter("embedding IS NOT NULL").select("content_sha256", "embedding")
-        return known.unionByName(staged).groupBy("content_sha256").agg(F.first("embedding").alias("embedding"))
-
-    def _staged(self) -> DataFrame:
-        schema = spark_schema(pa.schema([field for field in _STAGED if field.name != "encoder_version"]))
-        if any(self.staging.glob("*.parquet")):
-            return self.spark.read.schema(schema).parquet(str(self.staging))
-        # Not createDataFrame([]): that would start a worker, and an environment of its own a daemon, for nothing.
-        return self.spark.range(0).select(*(F.lit(None).cast(f.dataType).alias(f.name) for f in schema.fields))
-
-    def to_compute(self) -> DataFrame:
-        """Some uris for each content that has no vector yet: where one copy is damaged by now, another may do."""
-        uris = F.slice(F.sort_array(F.collect_set("uri")), 1, _COPIES)
-        missing = self.todo.groupBy("content_sha256").agg(uris.alias("uris"))
-        return missing.join(self._known_vectors().select("content_sha256"), "content_sha256", "left_anti")
-
-    def commit(self) -> dict[str, Any]:
-        """Images, quarantine, products: each one commit, each found again by the next run where this one is killed."""
-        total, missing = self.total, self.missing
-        moment = lake.now()
-        fresh = self.todo.join(self._known_vectors(), "content_sha256")
-        failed = self._staged().filter("embedding IS NULL").dropDuplicates(["content_sha256"])
-        refused = self.todo.join(failed, "content_sha256").join(fresh.select("image_id"), "image_id", "left_anti")
-        refused = refused.persist(StorageLevel.DISK_ONLY)
-        quarantined = refused.count() if missing else 0
-        updated = self.relabelled.count()
-        versions = [row[0] for row in self.gone.select("encoder_version").distinct().collect()]
-        deleted = self.gone.count() if versions else 0
-        if missing or updated or deleted:
-            source = self._rows(fresh, moment).unionByName(self._relabelled_rows(moment))
-            source = source.unionByName(self.gone.withColumn("gone", F.lit(True)))
-            # A changed photo that cannot be embedded any more must not keep the vector of what it showed before.
-            stale = self.own.join(refused, "image_id", "left_semi").withColumn("gone", F.lit(True))
-            touched = ", ".join(lake.quote(version) for version in sorted({*versions, self.version}))
-            within = f"t.dataset = {lake.quote(self.dataset)} AND t.encoder_version IN ({touched})"
-            first = not lake.rows(self.settings, f"SELECT 1 FROM {EMBEDDINGS.name} t WHERE {within} LIMIT 1")
-            merge_table(self.spark, self.settings, EMBEDDINGS, source.unionByName(stale), within, only_insert=first)
-        bad = refused.select("image_id", "uri", "code", "reason")
-        merge_quarantine(self.spark, self.settings, self.dataset, "embed", self.backbone.name, bad, moment)
-        refused.unpersist()
-        made = embed_products(self.spark, self.settings, self.dataset, self.version)
-        for version in versions:
-            if version != self.version:  # photos that left took their vectors of every version along
-                embed_products(self.spark, self.settings, self.dataset, version)
-        return {
-            **made,
-            "embedded": missing - quarantined,
-            "unchanged": total - missing - updated,
-            "updated": updated,
-            "deleted": deleted,
-            "quarantined": quarantined,
-        }
-
-    def _rows(self, fresh: DataFrame, moment: datetime) -> DataFrame:
-        return fresh.select(
-            *("image_id", "dataset", *_LABELS, "content_sha256", "embedding"),
-            F.lit(self.version).alias("encoder_version"),
-            F.lit(self.backbone.name).alias("encoder"),
-            F.col("content_seen_at").alias("event_timestamp"),
-            F.lit(moment).alias("created_timestamp"),
-            F.lit(False).alias("gone"),
-        ).select(*EMBEDDINGS.schema.names, "gone")
-
-    def _relabelled_rows(self, moment: datetime) -> DataFrame:
-        return self.relabelled.withColumns(
-            {"dataset": F.lit(self.dataset), "created_timestamp": F.lit(moment), "gone": F.lit(False)}
-        ).select(*EMBEDDINGS.schema.names, "gone")
-
-    def _register(self) -> None:
-        """The version's row of ``encoders``; one that is there keeps all but its state, which follows ``[nightly]``."""
-        known = lake.rows(
-            self.settings, f"SELECT * FROM {ENCODERS.name} WHERE encoder_version = {lake.quote(self.version)}"
-        )
-        state = "nightly" if self.backbone.name in self.settings.nightly.encoders else "experiment"
-        if known and known[0]["state"] in (state, "retired"):
-            return
-        row = known[0] | {"state": state} if known else self._new_row(state)
-        data = pa.Table.from_pylist([row], schema=ENCODERS.schema)
-        lake.write(self.settings, ENCODERS, data, replacing={"encoder_version": self.version})
-
-    def _new_row(self, state: str) -> dict[str, Any]:
-        path = networks.weights_file(self.backbone)
-        return {
-            "encoder_version": self.version,
-            "encoder": self.backbone.name,
-            "state": state,
-            "backbone": self.backbone.spelled,
-            "family": self.backbone.family,
-            "strategy": "pretrained",
-            "source_dataset": None,
-            "base_version": None,
-            "dim": self.identity.dim,
-            "weights_uri": str(path) if path else self.backbone.weights or "hub",
-            "licence": self._licence(),
-            "created_at": lake.now(),
-        }
-
-    def _licence(self) -> str:
-        said = self.backbone.licence
-        return (self.identity.licence or said) if said == backbones.UNKNOWN_LICENCE else said
 
 
 def _worker(
@@ -401,7 +217,7 @@ def _worker(
                     pa.array([None] * n + [reason for _, _, reason in bad], pa.string()),
                     pa.array([plans[number][1]] * (n + len(bad)), pa.string()),
                 ],
-                schema=_STAGED,
+                schema=STAGED,
             )
         spent.add(mine)
 

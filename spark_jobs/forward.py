@@ -62,10 +62,8 @@ def _probe(built: Built) -> torch.Tensor:
     return torch.nn.functional.interpolate(colours, size=built.input_shape, mode="bicubic")
 
 
-def _agree(
-    network: torch.nn.Module, plain: torch.nn.Module, probe: torch.Tensor, device: str, precision: str
-) -> bool:
-    """Does ``network`` give what ``plain`` gives in fp32? One photo at a time: a trace may hold the size that it saw."""
+def _agree(network: torch.nn.Module, plain: torch.nn.Module, probe: torch.Tensor, device: str, precision: str) -> bool:
+    """Does ``network`` give what ``plain`` gives in fp32? By one photo at a time: a trace may hold the size it saw."""
     try:
         found = [finish(start(network, photo[None], device, precision))[0] for photo in probe]
     except RuntimeError:  # a trace that holds more than it should, an operation that there is in fp32 only

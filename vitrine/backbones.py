@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vitrine import tuned
 from vitrine.errors import UserError, unknown
 from vitrine.settings import EncoderSettings, Settings, check_name
 
@@ -204,12 +205,12 @@ REGISTRY: dict[str, Backbone] = {backbone.name: backbone for backbone in _ALL}
 
 
 def names(settings: Settings) -> list[str]:
-    """Every encoder that can be named: those of vitrine.toml and the registry's own."""
-    return sorted({*settings.encoders, *REGISTRY})
+    """Every network that can be named: those of vitrine.toml, the registry's own, and those tuned as a whole."""
+    return sorted({*settings.encoders, *REGISTRY, *tuned.names(settings, "full")})
 
 
 def resolve(settings: Settings, name: str) -> Backbone:
-    """The backbone that ``name`` means; an entry of vitrine.toml goes before the registry's.
+    """The backbone that ``name`` means; an entry of vitrine.toml goes first, then the registry's, then a tuned one.
 
     Raises:
         UserError: no such encoder, a source that is none, or a weights file that is not there.
@@ -218,6 +219,11 @@ def resolve(settings: Settings, name: str) -> Backbone:
         return _from_settings(settings, check_name(name, "encoder name"), settings.encoders[name])
     if name in REGISTRY:
         return REGISTRY[name]
+    made = tuned.find(settings, name)
+    if made and made.strategy == "full":
+        weights = str(made.path(settings) / tuned.WEIGHTS)
+        entry = EncoderSettings(backbone=made.backbone, weights=weights, licence=made.licence)
+        return replace(_from_settings(settings, name, entry), family=made.family)
     raise unknown("encoder", name, names(settings))
 
 

@@ -5,13 +5,17 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vitrine import console, lake, tracking
 from vitrine.errors import UserError, VitrineError, unknown
 from vitrine.settings import Settings, check_name, load_settings
+from vitrine.tune_cli import app as tune_app
+
+if TYPE_CHECKING:
+    from vitrine.tuned import Tuned
 
 app = typer.Typer(
     name="vitrine",
@@ -22,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+app.add_typer(tune_app)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")]
 Dataset = Annotated[str, typer.Option("--dataset", help="The name of a data set.", metavar="NAME")]
@@ -56,7 +62,7 @@ def _show(title: str, figures: dict[str, Any], as_json: bool) -> None:
         console.emit_figures(title, figures)
 
 
-def _show_each(title: str, results: list[dict[str, Any]], as_json: bool) -> None:
+def show_each(title: str, results: list[dict[str, Any]], as_json: bool) -> None:
     """One result is shown as it is; several as a list under ``results``."""
     if as_json:
         console.emit_json(results[0] if len(results) == 1 else {"results": results})
@@ -78,13 +84,12 @@ def _chosen(settings: Settings, names: list[str] | None) -> list[str]:
 
 def _version(settings: Settings, encoder: str) -> tuple[str, str]:
     """(name, version) of an encoder's name, as it is configured now, or of a version itself."""
-    from vitrine import backbones, networks
+    from vitrine import encoders
 
     by_version = lake.rows(settings, f"SELECT encoder FROM encoders WHERE encoder_version = {lake.quote(encoder)}")
     if by_version:
         return by_version[0]["encoder"], encoder
-    backbone = backbones.resolve(settings, encoder)
-    return backbone.name, networks.identify(settings, backbone).encoder_version
+    return encoder, encoders.version(settings, encoder)
 
 
 @app.command()
@@ -111,14 +116,23 @@ def embed(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Embed what is missing, and nothing else; several encoders share one pass over the photos."""
+    """Embed what is missing, and nothing else; several encoders share one pass over the photos.
+
+    A top-tuned encoder is computed from its base's vectors, which are brought up to date before.
+    """
     settings = load_settings()
+    from vitrine.encoders import find_head
+
     names = list(dict.fromkeys(encoder))
+    heads = {name: head for name in names if (head := find_head(settings, name))}
+    networks = list(dict.fromkeys(heads[name].base if name in heads else name for name in names))
     results = []
     for chosen in _chosen(settings, dataset):
-        done = _plan_embedding(settings, names, chosen) if dry_run else _embed_together(settings, names, chosen)
-        results += [{"dataset": chosen, "encoder": name, **figures} for name, figures in zip(names, done, strict=True)]
-    _show_each("embedded", results, as_json)
+        done = _plan_embedding(settings, networks, chosen) if dry_run else _embed_together(settings, networks, chosen)
+        figures = dict(zip(networks, done, strict=True))
+        figures |= {name: _apply_head(settings, head, chosen, dry_run) for name, head in heads.items()}
+        results += [{"dataset": chosen, "encoder": name, **figures[name]} for name in names]
+    show_each("embedded", results, as_json)
 
 
 def _plan_embedding(settings: Settings, names: list[str], dataset: str) -> list[dict[str, Any]]:
@@ -146,6 +160,23 @@ def _embed_together(settings: Settings, names: list[str], dataset: str) -> list[
     return [run.figures for run in runs]
 
 
+def _apply_head(settings: Settings, head: "Tuned", dataset: str, dry_run: bool) -> dict[str, Any]:
+    from spark_jobs.apply_head import apply_head as job
+
+    if dry_run:
+        return job(settings, head, dataset, dry_run=True)
+    with tracking.record(settings, "embed", dataset, head.name) as run:
+        run.encoder_version = head.encoder_version
+        run.figures |= job(settings, head, dataset)
+        run.figures |= {
+            "seconds": round(run.seconds, 3),
+            "images_per_second": round(run.figures["computed"] / run.seconds, 2),
+        }
+    if run.figures["computed"]:
+        tracking.to_mlflow(settings, run)
+    return run.figures
+
+
 @app.command()
 def evaluate(
     encoder: Encoders,
@@ -169,7 +200,7 @@ def evaluate(
             serves = lake.serving(settings, chosen) if with_serving else None
             if serves and not lake.evaluated(settings, serves["encoder_version"], results[-1]):
                 results.append(_evaluate_one(settings, serves["encoder"], serves["encoder_version"], chosen, how))
-    _show_each("evaluated", results, as_json)
+    show_each("evaluated", results, as_json)
 
 
 def _evaluate_one(
@@ -255,7 +286,7 @@ def index(encoder: Encoders, dataset: Datasets = None, as_json: Json = False) ->
                         vectors.sync(chosen, serves["encoder_version"])
                     run.figures["serving"] = vectors.reconcile(chosen)
                 results.append({"dataset": chosen, "encoder": asked, **run.figures})
-    _show_each("indexed", results, as_json)
+    show_each("indexed", results, as_json)
 
 
 @app.command()
@@ -265,7 +296,7 @@ def check(dataset: Datasets = None, as_json: Json = False) -> None:
     from evaluation.consistency import check as job
 
     results = [job(settings, chosen) for chosen in _chosen(settings, dataset)]
-    _show_each("checked", results, as_json)
+    show_each("checked", results, as_json)
     wrong = [f"{result['dataset']}: {fault}" for result in results for fault in result["differences"]]
     if wrong:
         raise VitrineError("; ".join(wrong))

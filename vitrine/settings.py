@@ -6,9 +6,9 @@ A nested value is spelled ``VITRINE_MILVUS__URI``; secrets (``VITRINE_MILVUS__TO
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -139,6 +139,66 @@ class LicenceSettings(Section):
     """May weights serve whose licence forbids commercial use?"""
 
 
+class TopSettings(Section):
+    """``[tune.top]``: a multi-layer perceptron on frozen embeddings, found by a Bayesian search.
+
+    The study (arXiv 2504.07567, section on top-tuning) gives 2 to 3 layers, 30 epochs and 2 executions a trial, up to
+    1,000 epochs with early stopping, and what is searched over; it gives no ranges, batch size or number of trials:
+    those are ours.
+    """
+
+    trials: int = Field(20, ge=1)
+    epochs: int = Field(30, ge=1)
+    """Of each execution of a trial."""
+    executions: int = Field(2, ge=1)
+    """Trainings of each trial, from other initial weights; they run side by side."""
+    final_epochs: int = Field(1000, ge=1)
+    """At most, of the best trial's settings."""
+    patience: int = Field(50, ge=1)
+    """Epochs without a better validation loss that end the final training."""
+    batch_size: int = Field(128, ge=1)
+    layers: tuple[int, int] = (2, 3)
+    units: tuple[int, int] = (128, 1024)
+    """Width of the layers, in steps of 128; of the last one, it is the embedding's dimension."""
+    optimizers: tuple[Literal["sgd", "adam", "rmsprop"], ...] = ("sgd", "adam", "rmsprop")
+    learning_rate: tuple[float, float] = (1e-4, 1e-1)
+    """Of Adam and RMSprop; SGD's is ten times that."""
+    momentum: tuple[float, float] = (0.0, 0.99)
+    """Of SGD and RMSprop."""
+    beta_1: tuple[float, float] = (0.8, 0.99)
+    """Of Adam."""
+    standardize: bool = True
+    """Each input dimension to zero mean and unit variance on the training part: unit-length inputs are small."""
+    stop_hopeless: bool = True
+    """End a trial whose best validation accuracy so far is below the median of what the ended ones had averaged by
+    that epoch (the median stopping rule of Golovin et al., Google Vizier, KDD 2017)."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for name in ("layers", "units", "learning_rate", "momentum", "beta_1"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} = {[low, high]}: the first must not be above the second")
+        if not self.optimizers:
+            raise ValueError("optimizers = []: name at least one of sgd, adam, rmsprop")
+        if self.layers[0] < 1 or self.units[0] < 1 or self.learning_rate[0] <= 0:
+            raise ValueError("layers, units and learning_rate must be above 0")
+        return self
+
+    def quick(self) -> Self:
+        """The same, small enough for a first look."""
+        return self.model_copy(
+            update={"trials": 3, "epochs": 5, "executions": 1, "final_epochs": 30, "patience": 10, "units": (64, 128)}
+        )
+
+
+class TuneSettings(Section):
+    seed: int = Field(0, ge=0)
+    validation_share: float = Field(0.1, gt=0, lt=1)
+    """Of each class's training photos, where the data set has no validation split."""
+    top: TopSettings = TopSettings()
+
+
 class EvaluateSettings(Section):
     depth: int = Field(100, ge=10, le=1000)
     max_queries: int = Field(10_000, ge=1)
@@ -171,6 +231,7 @@ class Settings(BaseSettings):
     licences: LicenceSettings = LicenceSettings()
     mlflow: MlflowSettings = MlflowSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    tune: TuneSettings = TuneSettings()
 
     @property
     def lake(self) -> Path:

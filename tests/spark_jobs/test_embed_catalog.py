@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from spark_jobs import embed_catalog
+from spark_jobs import version_rows
 from spark_jobs.embed_catalog import embed, embed_together
 from spark_jobs.embed_products import products_settled
 from spark_jobs.ingest_catalog import ingest
@@ -212,13 +212,13 @@ def test_nights(settings: Settings, shop: Shop, draw: Callable[..., Path]):
 def test_a_killed_run_goes_on_where_it_was(settings: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch):
     shop.ingest()
     with monkeypatch.context() as broken:
-        broken.setattr(embed_catalog, "merge_table", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        broken.setattr(version_rows, "merge_table", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             embed(settings, "small", "d")
     assert rows(settings) == {}
     assert embed(settings, "small", "d", dry_run=True)["to_compute"] == 0
     with monkeypatch.context() as broken:  # between the images' commit and the products'
-        broken.setattr(embed_catalog, "embed_products", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        broken.setattr(version_rows, "embed_products", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             embed(settings, "small", "d")
     assert len(rows(settings)) == 8 and lake.rows(settings, "SELECT * FROM product_embeddings") == []

@@ -87,7 +87,9 @@ def test_auto_takes_bf16_where_the_processor_has_it(monkeypatch: pytest.MonkeyPa
     assert resolve_precision("auto", "cpu") == "fp32"
 
 
-def test_auto_leaves_bf16_to_networks_that_bear_it(photos: list[tuple[str, list[str]]], monkeypatch: pytest.MonkeyPatch):
+def test_auto_leaves_bf16_to_networks_that_bear_it(
+    photos: list[tuple[str, list[str]]], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(forward, "resolve_precision", lambda asked, device: "bf16" if asked == "auto" else asked)
     cost = Cost()
     robust = Encoder(replace(PLAN, precision="auto"))

@@ -1,0 +1,235 @@
+"""One encoder version's rows of a data set: what they miss, and the commit that brings them to the catalog.
+
+Whoever computes the missing vectors puts them under ``staging``, by content, and then commits: new and changed photos,
+relabelled ones without a new vector, photos that left, the quarantine, and the products' vectors.
+"""
+
+import shutil
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+from pyspark import StorageLevel
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from spark_jobs.embed_products import embed_products, products_settled
+from spark_jobs.quarantine import merge_quarantine
+from spark_jobs.session import merge_table, read_table, spark_schema
+from vitrine import lake
+from vitrine.settings import Settings
+from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS
+
+STAGED = pa.schema(
+    [
+        ("content_sha256", pa.string()),
+        ("embedding", pa.list_(pa.float32())),
+        ("code", pa.string()),
+        ("reason", pa.string()),
+        ("encoder_version", pa.string()),
+    ]
+)
+"""A vector, or why there is none, by content: what a task leaves under ``staging``."""
+COMMITTER = "mapreduce.fileoutputcommitter.algorithm.version"  # 2: a task's files are there when it ends, not the job
+_LABELS = ("product_id", "category", "split")
+_COPIES = 4
+
+
+@dataclass(frozen=True)
+class Version:
+    """An encoder version, as ``encoders`` registers it."""
+
+    encoder: str
+    encoder_version: str
+    dim: int
+    backbone: str
+    family: str
+    weights_uri: str
+    licence: str
+    strategy: str = "pretrained"
+    source_dataset: str | None = None
+    base_version: str | None = None
+
+    def figures(self) -> dict[str, Any]:
+        return {"encoder_version": self.encoder_version, "dim": self.dim}
+
+
+def nothing(unchanged: int) -> dict[str, Any]:
+    """The figures of a run that found nothing to do."""
+    zero = ("embedded", "updated", "deleted", "quarantined", "computed", "products", "products_deleted")
+    return {**dict.fromkeys(zero, 0), "unchanged": unchanged}
+
+
+def settled(settings: Settings, encoder: str, encoder_version: str, dataset: str) -> int | None:
+    """The number of photos where nothing at all is to be done, else None: most nights start no JVM for a data set."""
+    version, name = lake.quote(encoder_version), lake.quote(dataset)
+    state = "nightly" if encoder in settings.nightly.encoders else "experiment"
+    same = " AND ".join(f"(c.{column} IS NOT DISTINCT FROM e.{column})" for column in ("content_sha256", *_LABELS))
+    open_cases = (
+        f"SELECT 1 FROM quarantine WHERE dataset = {name} AND stage = 'embed' "
+        f"AND encoder = {lake.quote(encoder)} LIMIT 1",
+        f"SELECT 1 FROM (SELECT * FROM embeddings WHERE dataset = {name}) e LEFT ANTI JOIN "
+        f"(SELECT image_id FROM catalog WHERE dataset = {name}) c ON e.image_id = c.image_id LIMIT 1",
+        f"SELECT 1 FROM (SELECT * FROM catalog WHERE dataset = {name}) c LEFT ANTI JOIN "
+        f"(SELECT image_id, {', '.join(('content_sha256', *_LABELS))} FROM embeddings WHERE dataset = {name} "
+        f"AND encoder_version = {version}) e ON c.image_id = e.image_id AND {same} LIMIT 1",
+    )
+    registered = f"SELECT 1 FROM encoders WHERE encoder_version = {version} AND state IN ('retired', '{state}')"
+    if not products_settled(settings, dataset, encoder_version):
+        return None
+    if not lake.rows(settings, registered) or any(lake.rows(settings, sql) for sql in open_cases):
+        return None
+    return int(lake.rows(settings, f"SELECT count(*) AS n FROM catalog WHERE dataset = {name}")[0]["n"])
+
+
+class VersionRows:
+    """One version's part of a pass over a data set."""
+
+    def __init__(self, spark: SparkSession, settings: Settings, version: Version, dataset: str) -> None:
+        self.spark, self.settings, self.registered, self.dataset = spark, settings, version, dataset
+        self.version = version.encoder_version
+        self.staging = settings.home / "staging" / dataset / f"encoder_version={self.version}"
+        self.total = self.missing = 0
+        self.catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
+        self.stored = read_table(spark, settings, EMBEDDINGS)
+        self.own = self.stored.filter((F.col("encoder_version") == self.version) & (F.col("dataset") == dataset))
+        have = self.own.select("image_id", "content_sha256")
+        self.todo = self.catalog.join(have, ["image_id", "content_sha256"], "left_anti")
+        same_labels = " AND ".join(f"c.{name} <=> e.{name}" for name in _LABELS)
+        self.relabelled = (
+            self.own.alias("e")
+            .join(self.catalog.alias("c"), ["image_id", "content_sha256"])
+            .filter(f"NOT ({same_labels})")
+            .select(
+                "image_id",
+                "content_sha256",
+                *(F.col(f"c.{name}") for name in _LABELS),
+                *(F.col(f"e.{name}") for name in ("embedding", "event_timestamp", "encoder_version", "encoder")),
+            )
+        )
+        self.gone = self.stored.filter(F.col("dataset") == dataset).join(self.catalog, "image_id", "left_anti")
+
+    def plan(self) -> dict[str, Any]:
+        """What ``run`` would do."""
+        return {
+            "dry_run": True,
+            "to_embed": self.todo.count(),
+            "to_compute": self.to_compute().count(),
+            "to_update": self.relabelled.count(),
+            "to_delete": self.gone.count(),
+            "total": self.catalog.count(),
+        }
+
+    def share_deletions(self, versions: list[str]) -> None:
+        """Of ``versions``, whose jobs share the pass, each deletes its own rows, and the first one all others'.
+
+        A photo that moved still lends its vector to its new place until its own version's commit.
+        """
+        mine = F.col("encoder_version") == self.version
+        rest = ~F.col("encoder_version").isin(versions) if self.version == versions[0] else F.lit(False)
+        self.gone = self.gone.filter(mine | rest)
+
+    def start(self) -> None:
+        """Note the version, and hold what is missing as it is now."""
+        self._register()
+        self.todo = self.todo.persist(StorageLevel.DISK_ONLY)
+        self.total, self.missing = self.catalog.count(), self.todo.count()
+
+    def end(self) -> None:
+        self.todo.unpersist()
+
+    def clear_staging(self) -> None:
+        """Forget the checkpoints, after the commit."""
+        shutil.rmtree(self.staging, ignore_errors=True)
+        if self.staging.parent.is_dir() and not any(self.staging.parent.glob("encoder_version=*")):
+            shutil.rmtree(self.staging.parent, ignore_errors=True)
+
+    def _known_vectors(self) -> DataFrame:
+        """Vectors of the missing content that are there already: embedded for another image, or by a killed run."""
+        contents = self.todo.select("content_sha256").distinct()
+        stored = self.stored.filter(F.col("encoder_version") == self.version)
+        known = stored.join(contents, "content_sha256", "left_semi").select("content_sha256", "embedding")
+        staged = self._staged().filter("embedding IS NOT NULL").select("content_sha256", "embedding")
+        return known.unionByName(staged).groupBy("content_sha256").agg(F.first("embedding").alias("embedding"))
+
+    def _staged(self) -> DataFrame:
+        schema = spark_schema(pa.schema([field for field in STAGED if field.name != "encoder_version"]))
+        if any(self.staging.glob("*.parquet")):
+            return self.spark.read.schema(schema).parquet(str(self.staging))
+        # Not createDataFrame([]): that would start a worker, and an environment of its own a daemon, for nothing.
+        return self.spark.range(0).select(*(F.lit(None).cast(f.dataType).alias(f.name) for f in schema.fields))
+
+    def to_compute(self) -> DataFrame:
+        """Some uris for each content that has no vector yet: where one copy is damaged by now, another may do."""
+        uris = F.slice(F.sort_array(F.collect_set("uri")), 1, _COPIES)
+        missing = self.todo.groupBy("content_sha256").agg(uris.alias("uris"))
+        return missing.join(self._known_vectors().select("content_sha256"), "content_sha256", "left_anti")
+
+    def commit(self) -> dict[str, Any]:
+        """Images, quarantine, products: each one commit, each found again by the next run where this one is killed."""
+        total, missing = self.total, self.missing
+        moment = lake.now()
+        fresh = self.todo.join(self._known_vectors(), "content_sha256")
+        failed = self._staged().filter("embedding IS NULL").dropDuplicates(["content_sha256"])
+        refused = self.todo.join(failed, "content_sha256").join(fresh.select("image_id"), "image_id", "left_anti")
+        refused = refused.persist(StorageLevel.DISK_ONLY)
+        quarantined = refused.count() if missing else 0
+        updated = self.relabelled.count()
+        versions = [row[0] for row in self.gone.select("encoder_version").distinct().collect()]
+        deleted = self.gone.count() if versions else 0
+        if missing or updated or deleted:
+            source = self._rows(fresh, moment).unionByName(self._relabelled_rows(moment))
+            source = source.unionByName(self.gone.withColumn("gone", F.lit(True)))
+            # A changed photo that cannot be embedded any more must not keep the vector of what it showed before.
+            stale = self.own.join(refused, "image_id", "left_semi").withColumn("gone", F.lit(True))
+            touched = ", ".join(lake.quote(version) for version in sorted({*versions, self.version}))
+            within = f"t.dataset = {lake.quote(self.dataset)} AND t.encoder_version IN ({touched})"
+            first = not lake.rows(self.settings, f"SELECT 1 FROM {EMBEDDINGS.name} t WHERE {within} LIMIT 1")
+            merge_table(self.spark, self.settings, EMBEDDINGS, source.unionByName(stale), within, only_insert=first)
+        bad = refused.select("image_id", "uri", "code", "reason")
+        merge_quarantine(self.spark, self.settings, self.dataset, "embed", self.registered.encoder, bad, moment)
+        refused.unpersist()
+        made = embed_products(self.spark, self.settings, self.dataset, self.version)
+        for version in versions:
+            if version != self.version:  # photos that left took their vectors of every version along
+                embed_products(self.spark, self.settings, self.dataset, version)
+        return {
+            **made,
+            "embedded": missing - quarantined,
+            "unchanged": total - missing - updated,
+            "updated": updated,
+            "deleted": deleted,
+            "quarantined": quarantined,
+        }
+
+    def _rows(self, fresh: DataFrame, moment: datetime) -> DataFrame:
+        return fresh.select(
+            *("image_id", "dataset", *_LABELS, "content_sha256", "embedding"),
+            F.lit(self.version).alias("encoder_version"),
+            F.lit(self.registered.encoder).alias("encoder"),
+            F.col("content_seen_at").alias("event_timestamp"),
+            F.lit(moment).alias("created_timestamp"),
+            F.lit(False).alias("gone"),
+        ).select(*EMBEDDINGS.schema.names, "gone")
+
+    def _relabelled_rows(self, moment: datetime) -> DataFrame:
+        return self.relabelled.withColumns(
+            {"dataset": F.lit(self.dataset), "created_timestamp": F.lit(moment), "gone": F.lit(False)}
+        ).select(*EMBEDDINGS.schema.names, "gone")
+
+    def _register(self) -> None:
+        """The version's row of ``encoders``; one that is there keeps all but its state, which follows ``[nightly]``."""
+        known = lake.rows(
+            self.settings, f"SELECT * FROM {ENCODERS.name} WHERE encoder_version = {lake.quote(self.version)}"
+        )
+        state = "nightly" if self.registered.encoder in self.settings.nightly.encoders else "experiment"
+        if known and known[0]["state"] in (state, "retired"):
+            return
+        row = (
+            known[0] | {"state": state}
+            if known
+            else {**asdict(self.registered), "state": state, "created_at": lake.now()}
+        )
+        data = pa.Table.from_pylist([row], schema=ENCODERS.schema)
+        lake.write(self.settings, ENCODERS, data, replacing={"encoder_version": self.version})

@@ -1,0 +1,131 @@
+"""Top-tuning in its own process: it learns, it repeats itself, it goes on after a kill, and NumPy says what Keras says.
+
+No test here imports TensorFlow: this process may have torch in it.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from vitrine import heads
+from vitrine.settings import TopSettings
+
+CLASSES, DIM = 4, 16
+
+
+def request(folder: Path, trials: int = 2, epochs: int = 3, final_epochs: int = 12, **other: Any) -> Path:
+    """A training set of clusters on the sphere, and what is asked of it."""
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(CLASSES, DIM))
+    rows = {"train": 400, "validation": 80}
+    for part, count in rows.items():
+        labels = random.integers(CLASSES, size=count)
+        x = centres[labels] + 0.9 * random.normal(size=(count, DIM))
+        x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+        (folder / "set" / part).mkdir(parents=True)
+        values = pa.ListArray.from_arrays(np.arange(0, count * DIM + 1, DIM, dtype=np.int32), x.reshape(-1))
+        data = pa.table(
+            {"image_id": [str(n) for n in range(count)], "label": pa.array(labels, pa.int32()), "embedding": values}
+        )
+        pyarrow.parquet.write_table(data, folder / "set" / part / "part-0.parquet", row_group_size=100)
+    asked = {
+        "training_set": str(folder / "set"),
+        "rows": rows,
+        "classes": [f"c{number}" for number in range(CLASSES)],
+        "settings": TopSettings(
+            trials=trials, epochs=epochs, executions=2, final_epochs=final_epochs, patience=5, units=(8, 32), **other
+        ).model_dump(mode="json"),
+        "seed": 1,
+    }
+    (folder / "run").mkdir()
+    (folder / "run" / "request.json").write_text(json.dumps(asked))
+    return folder / "run"
+
+
+def run(folder: Path) -> dict[str, Any]:
+    subprocess.run([sys.executable, "-m", "training.top_tuning", str(folder)], check=True)
+    return json.loads((folder / "result.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = request(tmp_path_factory.mktemp("tuned"))
+    return folder, run(folder)
+
+
+def test_it_learns_and_says_how(tuned: tuple[Path, dict[str, Any]]):
+    folder, result = tuned
+    assert result["val_accuracy"] > 0.6 > 1 / CLASSES
+    assert len(result["trials"]) == 2 and all(len(trial["executions"]) == 2 for trial in result["trials"])
+    assert all(len(history) == 3 for trial in result["trials"] for history in trial["executions"])
+    assert 2 <= result["recipe"]["layers"] <= 3 and 8 <= result["recipe"]["units"] <= 32
+    losses = [epoch["val_loss"] for epoch in result["epochs"]]
+    assert result["best_epoch"] == losses.index(min(losses)) + 1 and len(losses) <= 12
+    assert result["seconds"].keys() == {"search", "training"}
+    left = {path.name for path in folder.iterdir()} - {"lock"}
+    assert left == {"request.json", "result.json", "searched.json", "seconds.json", "head.json", "head.safetensors"}
+
+
+def test_the_head_is_what_keras_computes(tuned: tuple[Path, dict[str, Any]]):
+    folder, _ = tuned
+    code = """
+import sys, numpy as np, keras
+from pathlib import Path
+from vitrine import heads
+head = heads.load(Path(sys.argv[1]))
+x = np.load(sys.argv[2])
+layers = [keras.layers.Dense(b.shape[0], activation="relu") for _, b in head.layers]
+model = keras.Sequential([keras.Input((head.inputs,)), *layers])
+for layer, (w, b) in zip(layers, head.layers): layer.set_weights([w, b])
+hidden = keras.ops.normalize(model(x), axis=1)
+np.save(sys.argv[2], np.asarray(hidden))
+"""
+    x = np.random.default_rng(2).normal(size=(50, DIM)).astype(np.float32)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    np.save(folder.parent / "x.npy", x)
+    subprocess.run([sys.executable, "-c", code, str(folder), str(folder.parent / "x.npy")], check=True)
+    assert np.allclose(heads.load(folder).embed(x), np.load(folder.parent / "x.npy"), atol=1e-5)
+
+
+def test_its_accuracy_is_the_heads_own(tuned: tuple[Path, dict[str, Any]]):
+    """The scaling that was folded in is the one that was trained with."""
+    folder, result = tuned
+    rows = pyarrow.parquet.read_table(folder.parent / "set" / "validation" / "part-0.parquet")
+    x = np.stack(rows["embedding"].to_numpy()).astype(np.float32)
+    right = heads.load(folder).logits(x).argmax(1) == rows["label"].to_numpy()
+    assert right.mean() == pytest.approx(result["val_accuracy"], abs=0.013)
+
+
+@pytest.mark.parametrize("moment", ["search", "training"])
+def test_killed_it_goes_on_to_the_same_head(tmp_path: Path, moment: str):
+    """Two runs, one of them killed as often as it takes: the same trials, the same head."""
+    many = {"trials": 5, "epochs": 4, "final_epochs": 60}
+    whole, cut = (tmp_path / name for name in ("whole", "cut"))
+    whole.mkdir(), cut.mkdir()
+    wanted = run(request(whole, **many))
+    folder = request(cut, **many)
+    killed = 0
+    sign = {"search": folder / "histories" / "1.json", "training": folder / "searched.json"}[moment]
+    process = subprocess.Popen([sys.executable, "-m", "training.top_tuning", str(folder)], start_new_session=True)
+    while process.poll() is None:
+        if sign.exists():
+            import os
+
+            os.killpg(process.pid, signal.SIGKILL)
+            killed += 1
+            process.wait()
+        time.sleep(0.01)
+    assert killed == 1 and not (folder / "result.json").exists()
+    found = run(folder)
+    assert found["trials"] == wanted["trials"] and found["epochs"] == wanted["epochs"]
+    one, other = (heads.load(place / "run") for place in (whole, cut))
+    assert one.fingerprint() == other.fingerprint()

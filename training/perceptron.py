@@ -1,0 +1,194 @@
+"""Training a multi-layer perceptron on embeddings: Keras's layers and optimisers, an epoch as one TensorFlow graph.
+
+``model.fit`` comes back to Python for every batch and copies it; here the rows lie in one tensor, an epoch's order is
+one argument, and a loop inside the graph gathers its batches. A training set that is larger than ``CHUNK_MIB`` goes
+through in chunks of that size: memory stays bounded.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+CHUNK_MIB = 1024
+_BLOCK = 8192  # rows scored at once
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a search varies, and the batch size."""
+
+    layers: int
+    units: int
+    optimizer: str
+    learning_rate: float
+    momentum: float
+    beta_1: float
+    batch_size: int
+
+    def make_optimizer(self) -> Any:
+        """Keras's optimiser; SGD's momentum is Nesterov's, its rate ten times what the others would take."""
+        if self.optimizer == "sgd":
+            return keras.optimizers.SGD(10 * self.learning_rate, momentum=self.momentum, nesterov=self.momentum > 0)
+        if self.optimizer == "rmsprop":
+            return keras.optimizers.RMSprop(self.learning_rate, momentum=self.momentum)
+        return keras.optimizers.Adam(self.learning_rate, beta_1=self.beta_1)
+
+
+def make_model(recipe: Recipe, inputs: int, classes: int) -> keras.Model:
+    """Dense layers that end in a ReLU, and a classifier that gives logits."""
+    hidden = [keras.layers.Dense(recipe.units, activation="relu") for _ in range(recipe.layers)]
+    return keras.Sequential([keras.Input((inputs,)), *hidden, keras.layers.Dense(classes)])
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to: mean cross-entropies in nats, accuracy in [0, 1]."""
+
+    loss: float
+    val_loss: float
+    val_accuracy: float
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Each input dimension's mean and the inverse of its standard deviation, on the training part."""
+
+    mean: Floats
+    inverse: Floats
+
+    def __call__(self, rows: Floats) -> Floats:
+        return np.asarray((rows - self.mean) * self.inverse, np.float32)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One part of a training set: ``x`` float32 (N, D) and ``y`` int32 (N,), both mapped from files."""
+
+    x: Floats
+    y: NDArray[np.int32]
+
+    @classmethod
+    def open(cls, folder: Path, part: str) -> "Rows":
+        return cls(*(np.load(folder / f"{part}_{name}.npy", mmap_mode="r") for name in ("x", "y")))
+
+    def scaling(self) -> Scaling:
+        """Of these rows; a dimension that never changes keeps its size."""
+        total, squares = (np.zeros(self.x.shape[1]) for _ in range(2))
+        for first in range(0, len(self.x), _BLOCK):
+            block = self.x[first : first + _BLOCK].astype(np.float64)
+            total, squares = total + block.sum(0), squares + (block**2).sum(0)
+        mean = total / len(self.x)
+        spread = np.sqrt(np.maximum(squares / len(self.x) - mean**2, 0))
+        return Scaling(mean.astype(np.float32), (1 / np.where(spread > 1e-7, spread, 1)).astype(np.float32))
+
+
+class Trainer:
+    """One network in training. The same seed and epochs give the same weights on one machine and thread count."""
+
+    def __init__(self, train: Rows, validation: Rows, classes: int, recipe: Recipe, scaling: Scaling | None, seed: int):
+        keras.utils.set_random_seed(seed)
+        self.recipe, self.seed, self.scaling = recipe, seed, scaling
+        self.train, self.validation = train, validation
+        self.model = make_model(recipe, train.x.shape[1], classes)
+        self.optimizer = recipe.make_optimizer()
+        self.optimizer.build(self.model.trainable_variables)
+        rows, labels, order = (
+            tf.TensorSpec([None, train.x.shape[1]]),
+            tf.TensorSpec([None], tf.int32),
+            tf.TensorSpec([None, None], tf.int32),
+        )
+        self._steps = tf.function(self._run_steps, input_signature=[rows, labels, order])
+        self._score = tf.function(self._score_rows, input_signature=[rows, labels])
+        self._chunk_rows = max(recipe.batch_size, CHUNK_MIB * 2**20 // (4 * train.x.shape[1]))
+        self._kept: dict[tuple[int, int], tuple[tf.Tensor, tf.Tensor]] = {}
+
+    def epoch(self, number: int) -> Epoch:
+        """Every row once, in the order that seed and number give; then the validation part."""
+        random = np.random.default_rng([self.seed, number])
+        total, batch = 0.0, self.recipe.batch_size
+        firsts = range(0, len(self.train.y), self._chunk_rows)
+        for first in random.permutation(firsts):
+            x, y = self._tensors(self.train, int(first))
+            order = random.permutation(len(y)).astype(np.int32)
+            whole = len(order) // batch * batch
+            for part in (order[:whole].reshape(-1, batch), order[None, whole:]):
+                if part.size:
+                    total += float(self._steps(x, y, part))
+        return Epoch(total / len(self.train.y), *self.validate())
+
+    def validate(self) -> tuple[float, float]:
+        """Mean cross-entropy and accuracy on the validation part."""
+        loss = right = 0.0
+        for first in range(0, len(self.validation.y), self._chunk_rows):
+            x, y = self._tensors(self.validation, first)
+            for start in range(0, len(y), _BLOCK):
+                found = self._score(x[start : start + _BLOCK], y[start : start + _BLOCK])
+                loss, right = loss + float(found[0]), right + float(found[1])
+        return loss / len(self.validation.y), right / len(self.validation.y)
+
+    def state(self) -> list[NDArray[Any]]:
+        """All that training goes on from, but the epoch's number."""
+        return [np.asarray(variable) for variable in (*self.model.variables, *self.optimizer.variables)]
+
+    def restore(self, state: list[NDArray[Any]]) -> None:
+        for variable, value in zip((*self.model.variables, *self.optimizer.variables), state, strict=True):
+            variable.assign(value)
+
+    def _tensors(self, rows: Rows, first: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """One chunk, scaled; kept where it is the only one."""
+        key = (id(rows), first)
+        if key not in self._kept:
+            x = np.asarray(rows.x[first : first + self._chunk_rows])
+            y = np.asarray(rows.y[first : first + self._chunk_rows])
+            made = tf.constant(self.scaling(x) if self.scaling else x), tf.constant(y)
+            if len(y) < len(rows.y):
+                return made
+            self._kept[key] = made
+        return self._kept[key]
+
+    def _run_steps(self, x: tf.Tensor, y: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
+        total = tf.constant(0.0)
+        for step in tf.range(tf.shape(order)[0]):
+            rows = order[step]
+            labels = tf.gather(y, rows)
+            with tf.GradientTape() as tape:
+                logits = self.model(tf.gather(x, rows), training=True)
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+                loss = tf.reduce_mean(losses)
+            gradients = tape.gradient(loss, self.model.trainable_variables)
+            self.optimizer.apply(gradients, self.model.trainable_variables)
+            total += tf.reduce_sum(losses)
+        return total
+
+    def _score_rows(self, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        logits = self.model(x, training=False)
+        right = tf.equal(tf.argmax(logits, 1, tf.int32), y)
+        return (
+            tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)),
+            tf.reduce_sum(tf.cast(right, tf.float32)),
+        )
+
+
+def save_state(path: Path, state: list[NDArray[Any]], **facts: Any) -> None:
+    """Write atomically what ``load_state`` gives back; plain arrays, no pickle."""
+    fresh = path.with_suffix(f".{os.getpid()}.tmp")
+    with fresh.open("wb") as file:
+        arrays: dict[str, Any] = {f"state_{at}": value for at, value in enumerate(state)}
+        np.savez(file, **arrays, **facts)
+    fresh.replace(path)
+
+
+def use_threads(count: int) -> None:
+    """Let this process compute with ``count`` threads, and the same way every time; before anything is computed."""
+    tf.config.threading.set_intra_op_parallelism_threads(count)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.experimental.enable_op_determinism()
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)

@@ -1,0 +1,79 @@
+"""A trial's executions, each in a process of its own with its share of the cores."""
+
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from multiprocessing import forkserver, get_context
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from training.perceptron import Recipe, Scaling
+
+_LEAST_EPOCHS = 5  # before a trial may be called hopeless
+
+
+def load_tensorflow_beside() -> None:
+    """Start the process that workers are forked from: it loads TensorFlow, once, beside what the caller goes on with.
+
+    It computes nothing: a fork of a process that has started TensorFlow's threads hangs.
+    """
+    _processes()
+    forkserver.ensure_running()
+
+
+def _processes() -> BaseContext:
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["training.perceptron"])
+    return context
+
+
+class SideBySide:
+    """Runs a trial's executions in processes of their own, each with its share of the cores."""
+
+    def __init__(self, data: Path, classes: int, scaling: "Scaling | None", executions: int) -> None:
+        cores = os.cpu_count() or 1
+        self.executions = executions
+        workers = min(executions, cores)
+        arguments = (data, classes, scaling, max(1, cores // workers))
+        self.pool = ProcessPoolExecutor(workers, _processes(), _start_worker, arguments)
+
+    def __call__(self, recipe: "Recipe", seed: int, epochs: int, bar: list[float]) -> list[list[dict[str, float]]]:
+        jobs = [self.pool.submit(_execute, recipe, seed + at, epochs, bar) for at in range(self.executions)]
+        return [job.result() for job in jobs]
+
+    def close(self) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+
+_held: dict[str, Any] = {}
+
+
+def _start_worker(data: Path, classes: int, scaling: "Scaling | None", threads: int) -> None:
+    from training.perceptron import Rows, use_threads
+
+    use_threads(threads)
+    _held.update(
+        train=Rows.open(data, "train"), validation=Rows.open(data, "validation"), classes=classes, scaling=scaling
+    )
+
+
+def _execute(recipe: "Recipe", seed: int, epochs: int, bar: list[float]) -> list[dict[str, float]]:
+    """One training of ``recipe``: its epochs, fewer where it diverges or falls below ``bar``."""
+    from training.perceptron import Epoch, Trainer
+
+    trainer = Trainer(_held["train"], _held["validation"], _held["classes"], recipe, _held["scaling"], seed)
+    history: list[Epoch] = []
+    for number in range(epochs):
+        epoch = trainer.epoch(number)
+        if not np.isfinite([epoch.loss, epoch.val_loss]).all():
+            history += [Epoch(1e9, 1e9, 0.0)] * (not history)
+            break
+        history.append(epoch)
+        best = max(past.val_accuracy for past in history)
+        if bar and _LEAST_EPOCHS <= number + 1 < epochs and best < bar[number]:
+            break
+    return [asdict(epoch) for epoch in history]

@@ -1,0 +1,125 @@
+"""A head: the dense layers that top-tuning puts on an encoder, as matrices that NumPy applies.
+
+On disk a folder: ``head.safetensors`` with ``layers.N.weight`` (in, out), ``layers.N.bias`` (out,),
+``classifier.weight`` and ``classifier.bias``, all float32, and ``head.json``, which says how they follow each other.
+Inputs are embeddings of unit length; their scaling is folded into the first layer. Hidden layers end in a ReLU.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from vitrine.errors import UserError
+
+Floats = NDArray[np.float32]
+_FORMAT = "vitrine-head-1"
+
+
+@dataclass(frozen=True)
+class Head:
+    """Hidden layers and a classifier: (weight (in, out), bias (out,)) each, float32."""
+
+    layers: tuple[tuple[Floats, Floats], ...]
+    classifier: tuple[Floats, Floats]
+    classes: tuple[str, ...]
+
+    @property
+    def inputs(self) -> int:
+        return int(self.layers[0][0].shape[0])
+
+    @property
+    def dim(self) -> int:
+        """Of the tuned embedding: the last hidden layer's width."""
+        return int(self.layers[-1][0].shape[1])
+
+    def hidden(self, vectors: Floats) -> Floats:
+        """The last hidden layer's output, float32 (N, dim), of float32 (N, inputs)."""
+        for weight, bias in self.layers:
+            vectors = vectors @ weight
+            vectors += bias
+            np.maximum(vectors, 0, out=vectors)
+        return vectors
+
+    def embed(self, vectors: Floats) -> Floats:
+        """The tuned embeddings, float32 (N, dim), of unit length; a row without direction comes out as NaN."""
+        found = self.hidden(vectors)
+        # In float64 a row at a time costs nothing beside the matrix products, and lengths come out exact.
+        norms = np.sqrt(np.einsum("nd,nd->n", found, found, dtype=np.float64))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found *= (1 / norms).astype(np.float32)[:, None]
+        return found
+
+    def logits(self, vectors: Floats) -> Floats:
+        """What the classifier says before its softmax, float32 (N, classes)."""
+        weight, bias = self.classifier
+        return np.asarray(self.hidden(vectors) @ weight + bias, np.float32)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of what decides the tuned embedding: the hidden layers, without the classifier; hex."""
+        digest = hashlib.sha256(_FORMAT.encode())
+        for weight, bias in self.layers:
+            digest.update(f"{weight.shape}".encode())
+            digest.update(np.ascontiguousarray(weight, "<f4").tobytes() + np.ascontiguousarray(bias, "<f4").tobytes())
+        return digest.hexdigest()
+
+
+def version(base_version: str, head: Head) -> str:
+    """The encoder version of ``head`` on what ``base_version`` gives; 16 hex digits."""
+    return hashlib.sha256(f"{base_version}\n{head.fingerprint()}".encode()).hexdigest()[:16]
+
+
+def save(head: Head, folder: Path) -> None:
+    """Write ``head`` into ``folder``, which exists."""
+    tensors: dict[str, Floats] = {}
+    for number, (weight, bias) in enumerate(head.layers):
+        tensors |= {f"layers.{number}.weight": weight, f"layers.{number}.bias": bias}
+    tensors |= {"classifier.weight": head.classifier[0], "classifier.bias": head.classifier[1]}
+    save_file(
+        {name: np.ascontiguousarray(value, np.float32) for name, value in tensors.items()}, folder / "head.safetensors"
+    )
+    said: dict[str, Any] = {
+        "format": _FORMAT,
+        "inputs": head.inputs,
+        "layers": [{"units": int(bias.shape[0]), "activation": "relu"} for _, bias in head.layers],
+        "output": "unit length",
+        "classes": list(head.classes),
+    }
+    (folder / "head.json").write_text(json.dumps(said, indent=1))
+
+
+def load(folder: Path) -> Head:
+    """The head in ``folder``.
+
+    Raises:
+        UserError: it is not there, damaged, or its matrices do not follow each other.
+    """
+    try:
+        said = json.loads((folder / "head.json").read_text())
+        tensors = load_file(folder / "head.safetensors")
+        layers = tuple(
+            (tensors[f"layers.{number}.weight"], tensors[f"layers.{number}.bias"])
+            for number in range(len(said["layers"]))
+        )
+        head = Head(layers, (tensors["classifier.weight"], tensors["classifier.bias"]), tuple(said["classes"]))
+        chain = [*layers, head.classifier]
+        fits = all(
+            weight.shape == (before, len(bias)) for (weight, bias), before in zip(chain, _widths(said), strict=True)
+        )
+        if said["format"] != _FORMAT or not fits or len(head.classifier[1]) != len(head.classes):
+            raise ValueError("its matrices do not follow each other")
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        why = " ".join(str(error).split())[:160]
+        raise UserError(f"cannot read the head in {str(folder)!r} ({why}): tune it again") from None
+    return head
+
+
+def _widths(said: dict[str, Any]) -> list[int]:
+    """What each layer, and the classifier, takes in."""
+    return [said["inputs"], *(layer["units"] for layer in said["layers"])]

@@ -1,0 +1,94 @@
+"""Tuned encoders by name: what tuning made, where it lies, and what it was made from.
+
+``models/tuned/NAME.json`` is the pointer that an encoder's name follows; it moves in one rename, and the folder that it
+names is never changed. A tuned encoder is named like any other, and joins the nights only when ``[nightly]`` says so.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vitrine.errors import UserError
+from vitrine.settings import Settings, check_name
+
+WEIGHTS = "model.safetensors"
+"""Of an encoder that was tuned as a whole, in its folder."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """One tuned encoder, as tuning left it."""
+
+    name: str
+    strategy: str
+    """``top``: a head on ``base``; ``full``: all weights tuned."""
+    base: str
+    base_version: str
+    encoder_version: str
+    source_dataset: str
+    label: str
+    """``product_id`` or ``category``: what it was tuned to tell apart."""
+    training_set: str
+    """The training set's fingerprint."""
+    seed: int
+    folder: str
+    """Relative to the home: what ``vitrine.heads`` writes, or ``WEIGHTS``."""
+    dim: int
+    backbone: str
+    """As in vitrine.toml; a head's is its base's."""
+    family: str
+    licence: str
+    cost: dict[str, Any]
+    """Seconds, and money by the price table, of making it."""
+
+    def path(self, settings: Settings) -> Path:
+        return settings.home / self.folder
+
+
+def default_name(base: str, strategy: str, dataset: str) -> str:
+    """``<base>__<strategy>__<dataset>``.
+
+    Raises:
+        UserError: it is longer than a name may be.
+    """
+    name = f"{base}__{strategy}__{dataset}"
+    try:
+        return check_name(name, "encoder name")
+    except UserError as error:
+        raise UserError(f"{error}: choose a shorter one with --name") from None
+
+
+def register(settings: Settings, tuned: Tuned) -> None:
+    """Let the name mean ``tuned`` from now on; vectors of what it meant before stay under their version."""
+    path = _pointer(settings, check_name(tuned.name, "encoder name"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(f".{os.getpid()}.tmp")
+    fresh.write_text(json.dumps(asdict(tuned), indent=1))
+    fresh.replace(path)
+
+
+def find(settings: Settings, name: str) -> Tuned | None:
+    """What ``name`` means, if tuning made it."""
+    try:
+        path = _pointer(settings, check_name(name, "encoder name"))
+    except UserError:  # no name at all: whoever asks says what the choices are
+        return None
+    if not path.is_file():
+        return None
+    try:
+        return Tuned(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"cannot read {str(path)!r} ({error}): tune {name!r} again") from None
+
+
+def names(settings: Settings, *strategies: str) -> list[str]:
+    """Every tuned encoder's name, or those of ``strategies``."""
+    known = sorted(path.stem for path in _pointer(settings, "x").parent.glob("*.json"))
+    found = ((name, find(settings, name)) for name in known)
+    return [name for name, tuned in found if tuned and (not strategies or tuned.strategy in strategies)]
+
+
+def _pointer(settings: Settings, name: str) -> Path:
+    return settings.home / "models" / "tuned" / f"{name}.json"
