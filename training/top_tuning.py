@@ -162,7 +162,7 @@ def _train(
     scaling: "Scaling | None",
     clock: _Clock,
 ) -> tuple["Trainer", list[dict[str, float]], int]:
-    """The long training: the epoch of the least validation loss is kept. Returns its trainer, all epochs, and which."""
+    """The long training: the epoch that validates best is kept. Returns its trainer, all epochs, and which."""
     from training.perceptron import Rows, Trainer, save_state, use_threads
 
     use_threads(os.cpu_count() or 1)
@@ -183,7 +183,7 @@ def _train(
         if not math.isfinite(epoch.loss) or not math.isfinite(epoch.val_loss):
             break  # it diverged: what was best before stays
         epochs.append(asdict(epoch))
-        if epoch.val_loss < epochs[best]["val_loss"] or len(epochs) == 1:
+        if len(epochs) == 1 or _rank(epochs[-1]) > _rank(epochs[best]):
             best, best_state = len(epochs) - 1, trainer.state()
         now = time.monotonic()
         if now - saved_at > _SAVE_SECONDS:
@@ -198,6 +198,11 @@ def _train(
     trainer.restore(best_state)
     clock.add("training")
     return trainer, epochs, best
+
+
+def _rank(epoch: dict[str, float]) -> tuple[float, float]:
+    """As the search ranks: by accuracy; the less loss among equals."""
+    return epoch["val_accuracy"], -epoch["val_loss"]
 
 
 def _head(trainer: "Trainer", scaling: "Scaling | None", classes: list[str]) -> heads.Head:

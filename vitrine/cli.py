@@ -13,6 +13,7 @@ from vitrine import console, lake, tracking
 from vitrine.errors import UserError, VitrineError, unknown
 from vitrine.settings import Settings, check_name, load_settings
 from vitrine.tune_cli import app as tune_app
+from vitrine.tune_cli import classify
 
 if TYPE_CHECKING:
     from vitrine.tuned import Tuned
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 
 app.add_typer(tune_app)
+app.command()(classify)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")]
 Dataset = Annotated[str, typer.Option("--dataset", help="The name of a data set.", metavar="NAME")]
@@ -455,7 +457,7 @@ def sql(
     form: Annotated[Form, typer.Option("--format", help="How rows are printed.")] = Form.table,
     limit: Annotated[int, typer.Option(min=1, help="The most rows printed.")] = 1000,
 ) -> None:
-    """Ask the tables: catalog, labels, quarantine, embeddings, encoders, metrics, query_results, promotions, runs."""
+    """Ask the tables: those that docs/tables.md describes."""
     settings = load_settings()
     from pyspark.logger import PySparkLogger
 

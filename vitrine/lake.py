@@ -100,10 +100,13 @@ def append(settings: Settings, table: Table, new: Iterable[dict[str, Any]]) -> N
     write(settings, table, pa.Table.from_pylist(list(new), schema=table.schema))
 
 
-def write(settings: Settings, table: Table, data: pa.Table, replacing: dict[str, str] | None = None) -> None:
+def write(settings: Settings, table: Table, data: pa.Table, replacing: dict[str, Any] | None = None) -> None:
     """Write ``data`` in one commit; ``replacing`` first removes the rows with these values, in the same commit."""
     create_tables(settings)
-    predicate = " AND ".join(f"{column} = {quote(value)}" for column, value in (replacing or {}).items())
+    literals = {
+        name: quote(value) if isinstance(value, str) else str(value) for name, value in (replacing or {}).items()
+    }
+    predicate = " AND ".join(f"{column} = {literal}" for column, literal in literals.items())
     path, rows, retries = str(table.path(settings)), data.cast(table.schema), CommitProperties(max_commit_retries=20)
     if predicate:
         write_deltalake(path, rows, mode="overwrite", predicate=predicate, commit_properties=retries)

@@ -155,7 +155,7 @@ class TopSettings(Section):
     final_epochs: int = Field(1000, ge=1)
     """At most, of the best trial's settings."""
     patience: int = Field(50, ge=1)
-    """Epochs without a better validation loss that end the final training."""
+    """Epochs without a better validation accuracy (or an equal one at less loss) that end the final training."""
     batch_size: int = Field(128, ge=1)
     layers: tuple[int, int] = (2, 3)
     units: tuple[int, int] = (128, 1024)

@@ -158,6 +158,28 @@ ENCODERS = Table(
     ),
 )
 
+PREDICTIONS = Table(
+    "predictions",
+    "what classifiers on frozen embeddings said of the split that is reported",
+    ("image_id", "encoder_version", "classifier", "label", "seed"),
+    pa.schema(
+        [
+            _column("image_id"),
+            _column("dataset"),
+            _column("encoder_version"),  # whose embeddings were classified
+            _column("classifier"),  # perceptron | linear_probe | nearest_neighbours
+            _column("label"),  # product_id | category
+            _column("seed", pa.int64()),
+            _column("truth"),
+            _column("predicted", pa.list_(_TEXT)),  # the five likeliest, likeliest first
+            _column("probabilities", pa.list_(pa.float32())),
+            _column("training_set"),  # fingerprint of what was learned from
+            _column("predicted_at", _TIME),
+        ]
+    ),
+    partition_by=("dataset",),
+)
+
 METRICS = Table(
     "metrics",
     "one figure a row",
@@ -263,6 +285,6 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         *(CATALOG, LABELS, QUARANTINE, EMBEDDINGS, PRODUCT_EMBEDDINGS, ENCODERS),
-        *(METRICS, QUERY_RESULTS, PROMOTIONS, RUNS),
+        *(PREDICTIONS, METRICS, QUERY_RESULTS, PROMOTIONS, RUNS),
     )
 }

@@ -10,13 +10,27 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from vitrine import lake
 from vitrine.errors import GateRefused
 from vitrine.settings import Settings
 from vitrine.tables import RUNS
+
+
+@dataclass
+class Details:
+    """What MLflow keeps of a run beside its figures."""
+
+    params: dict[str, Any] = field(default_factory=dict)
+    curves: list[dict[str, float]] = field(default_factory=list)
+    """Metrics by step, the first step first."""
+    files: list[Path] = field(default_factory=list)
+    children: "list[tuple[str, Details]]" = field(default_factory=list)
+    """Names and details of the runs within: a search's trials."""
 
 
 class Run:
@@ -30,10 +44,19 @@ class Run:
         self.figures: dict[str, Any] = {}
         self.started_at = lake.now()
         self._clock = time.monotonic()
+        self._energy = _joules()
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self._clock
+
+    def energy(self) -> dict[str, float]:
+        """``energy_joules`` that the processors' packages took since the run began, where the machine tells."""
+        now = _joules()
+        grown = {name: now[name] - before for name, before in self._energy.items() if name in now}
+        if not grown or min(grown.values()) < 0:  # a counter that came round says nothing
+            return {}
+        return {"energy_joules": round(sum(grown.values()) / 1e6, 1)}
 
     def row(self, state: str) -> dict[str, Any]:
         return {
@@ -61,7 +84,13 @@ def _quiet_mlflow() -> None:
     logging.getLogger("mlflow").setLevel(logging.WARNING)
 
 
-def to_mlflow(settings: Settings, run: Run) -> None:
+def mlflow_uri(settings: Settings) -> str:
+    """``[mlflow] uri``, which may hold a password, else the file under the home."""
+    given = settings.mlflow.uri
+    return given.get_secret_value() if given else f"sqlite:///{settings.home / 'mlflow.db'}"
+
+
+def to_mlflow(settings: Settings, run: Run, details: Details | None = None) -> None:
     """Log an ended run: its numbers as metrics, what it was of as tags. A server that is away costs one line on stderr.
 
     The ``runs`` table is the record; MLflow is where people compare.
@@ -72,24 +101,56 @@ def to_mlflow(settings: Settings, run: Run) -> None:
     from mlflow.exceptions import MlflowException
 
     given = settings.mlflow.uri
-    uri = given.get_secret_value() if given else f"sqlite:///{settings.home / 'mlflow.db'}"
     started = round(run.started_at.timestamp() * 1000)
     ended = started + round(run.seconds * 1000)
     what = ("run_id", "verb", "dataset", "encoder", "encoder_version", "catalog_version")
     tags = {name: str(getattr(run, name)) for name in what if getattr(run, name)}
     numbers = {name: value for name, value in run.figures.items() if isinstance(value, int | float)}
     try:
-        client = MlflowClient(uri)
+        client = MlflowClient(mlflow_uri(settings))
         found = client.get_experiment_by_name(settings.mlflow.experiment)
-        place = found.experiment_id if found else client.create_experiment(settings.mlflow.experiment)
+        # Without a server, files lie beside its database, not wherever the command ran.
+        files = None if given else (settings.home / "mlflow_files").as_uri()
+        place = found.experiment_id if found else client.create_experiment(settings.mlflow.experiment, files)
         name = " ".join(tags[key] for key in ("verb", "dataset", "encoder") if key in tags)
         logged = client.create_run(place, start_time=started, run_name=name).info.run_id
         metrics = [Metric(name, float(value), ended, 0) for name, value in numbers.items()]
         client.log_batch(logged, metrics=metrics, tags=[RunTag(f"vitrine.{key}", value) for key, value in tags.items()])
+        _log_details(client, place, logged, details or Details(), started, ended)
         client.set_terminated(logged, "FINISHED", ended)
     except (MlflowException, OSError) as error:
         said = type(error).__name__ if given else f"{type(error).__name__}: {error}"  # a URI may hold a password
         print(f"MLflow was not told of this run ({said.splitlines()[0][:200]}); table runs has it", file=sys.stderr)
+
+
+def _log_details(client: Any, place: str, logged: str, details: Details, started: int, ended: int) -> None:
+    from mlflow.entities import Metric, Param
+
+    values = [
+        Metric(name, float(value), ended, step)
+        for step, metrics in enumerate(details.curves)
+        for name, value in metrics.items()
+    ]
+    params = [Param(name, str(value)[:500]) for name, value in details.params.items()]
+    for first in range(0, max(len(values), 1), 900):  # a batch holds 1,000 metrics
+        client.log_batch(logged, metrics=values[first : first + 900], params=[] if first else params)
+    for path in details.files:
+        client.log_artifact(logged, str(path))
+    for name, child in details.children:
+        tags = {"mlflow.parentRunId": logged}
+        within = client.create_run(place, start_time=started, run_name=name, tags=tags).info.run_id
+        _log_details(client, place, within, child, started, ended)
+        client.set_terminated(within, "FINISHED", ended)
+
+
+def _joules() -> dict[str, int]:
+    """Each processor package's energy counter in microjoules (Linux's powercap, Intel's and AMD's RAPL)."""
+    found = {}
+    for path in Path("/sys/class/powercap").glob("intel-rapl:[0-9]*"):
+        if path.name.count(":") == 1:  # a package; what lies within is counted in it
+            with suppress(OSError, ValueError):  # for root's eyes, mostly
+                found[path.name] = int((path / "energy_uj").read_text())
+    return found
 
 
 def peak_mib() -> float:
@@ -114,5 +175,6 @@ def record(settings: Settings, verb: str, dataset: str | None = None, encoder: s
         raise
     finally:
         run.figures.setdefault("seconds", round(run.seconds, 3))
+        run.figures |= run.energy()
         lake.create_tables(settings)
         lake.append(settings, RUNS, [run.row(state)])

@@ -63,6 +63,7 @@ def top(
 def _training_sets(settings: Settings, pairs: list[tuple[str, str]], label: Any, seed: int) -> "list[TrainingSet]":
     """One a pair of data set and encoder; Spark's memory is free again afterwards."""
     from feature_repo import definitions
+    from spark_jobs.apply_head import apply_head
     from spark_jobs.embed_catalog import embed
     from spark_jobs.session import build_session, end_session
     from training.training_set import build_training_set
@@ -70,7 +71,10 @@ def _training_sets(settings: Settings, pairs: list[tuple[str, str]], label: Any,
 
     spark = build_session(settings, "training set")
     for chosen, base in pairs:
-        embed(settings, base, chosen)
+        head = encoders.find_head(settings, base)
+        embed(settings, head.base if head else base, chosen)
+        if head:
+            apply_head(settings, head, chosen)
     feature_store.apply(feature_store.open_store(settings), definitions.objects(settings))
     found = []
     for chosen, base in pairs:
@@ -89,7 +93,9 @@ def _training_sets(settings: Settings, pairs: list[tuple[str, str]], label: Any,
 
 
 def _top(settings: Settings, rows: "TrainingSet", name: str, seed: int, quick: bool) -> dict[str, Any]:
+    from training.classifier import PERCEPTRON, perceptron, write_predictions
     from training.tune import tune_top
+    from vitrine import heads
 
     protocol = settings.tune.top.quick() if quick else settings.tune.top
     with tracking.record(settings, "tune top", rows.dataset, name) as run:
@@ -114,5 +120,53 @@ def _top(settings: Settings, rows: "TrainingSet", name: str, seed: int, quick: b
             **{f"{step}_seconds": seconds for step, seconds in result["seconds"].items()},
             **{f"tuning_{key}": value for key, value in made.cost.items()},
         }
-    tracking.to_mlflow(settings, run)
+        said = write_predictions(settings, rows, PERCEPTRON, perceptron(heads.load(made.path(settings))))
+        run.figures |= {key: value for key, value in said.items() if key != "predicted"}
+    details = tracking.Details(
+        params={**protocol.model_dump(mode="json"), "label": rows.label, **result["recipe"]},
+        curves=result["epochs"],
+        files=[made.path(settings) / "head.json", made.path(settings) / "head.safetensors"],
+        children=[(f"trial {at}", _trial(trial)) for at, trial in enumerate(result["trials"], 1)],
+    )
+    tracking.to_mlflow(settings, run, details)
     return {"dataset": rows.dataset, "encoder": name, "strategy": "top", **run.figures}
+
+
+def _trial(trial: dict[str, Any]) -> tracking.Details:
+    """A trial's recipe, and its executions' epochs side by side."""
+    epochs = max(len(history) for history in trial["executions"])
+    curves = [
+        {
+            f"{name}_{at}": value
+            for at, history in enumerate(trial["executions"], 1)
+            if step < len(history)
+            for name, value in history[step].items()
+        }
+        for step in range(epochs)
+    ]
+    return tracking.Details(params=trial["recipe"], curves=[*curves, {"trial_val_accuracy": trial["val_accuracy"]}])
+
+
+def classify(
+    dataset: Annotated[list[str], typer.Option("--dataset", help="A data set with splits train and test.")],
+    encoder: Annotated[list[str], typer.Option("--encoder", help="Whose embeddings to classify; may repeat.")],
+    label: Annotated[Label, typer.Option(help="What to tell apart.")] = Label.product_id,
+    seed: Annotated[int | None, typer.Option(min=0, help="Left out: [tune] seed.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")] = False,
+) -> None:
+    """Ask a linear probe and nearest neighbours on frozen embeddings about the test split: rows of predictions."""
+    settings = load_settings()
+    from training.classifier import LINEAR_PROBE, NEIGHBOURS, linear_probe, neighbours, write_predictions
+    from vitrine.cli import show_each
+
+    pairs = [(chosen, name) for chosen in dict.fromkeys(dataset) for name in dict.fromkeys(encoder)]
+    results = []
+    for rows in _training_sets(settings, pairs, label.value, settings.tune.seed if seed is None else seed):
+        for classifier, learn in ((LINEAR_PROBE, linear_probe), (NEIGHBOURS, neighbours)):
+            with tracking.record(settings, f"classify {classifier}", rows.dataset, rows.encoder) as run:
+                run.encoder_version = rows.encoder_version
+                says, how = learn(rows)
+                run.figures |= {"classifier": classifier, **how, **write_predictions(settings, rows, classifier, says)}
+            tracking.to_mlflow(settings, run)
+            results.append({"dataset": rows.dataset, "encoder": rows.encoder, **run.figures})
+    show_each("classified", results, as_json)

@@ -4,6 +4,7 @@ No test here imports TensorFlow: this process may have torch in it.
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from vitrine import heads
 from vitrine.settings import TopSettings
 
 CLASSES, DIM = 4, 16
+MANY: dict[str, Any] = {"trials": 5, "epochs": 4, "final_epochs": 60}
 
 
 def request(folder: Path, trials: int = 2, epochs: int = 3, final_epochs: int = 12, **other: Any) -> Path:
@@ -68,8 +70,8 @@ def test_it_learns_and_says_how(tuned: tuple[Path, dict[str, Any]]):
     assert len(result["trials"]) == 2 and all(len(trial["executions"]) == 2 for trial in result["trials"])
     assert all(len(history) == 3 for trial in result["trials"] for history in trial["executions"])
     assert 2 <= result["recipe"]["layers"] <= 3 and 8 <= result["recipe"]["units"] <= 32
-    losses = [epoch["val_loss"] for epoch in result["epochs"]]
-    assert result["best_epoch"] == losses.index(min(losses)) + 1 and len(losses) <= 12
+    ranks = [(epoch["val_accuracy"], -epoch["val_loss"]) for epoch in result["epochs"]]
+    assert result["best_epoch"] == ranks.index(max(ranks)) + 1 and len(ranks) <= 12
     assert result["seconds"].keys() == {"search", "training"}
     left = {path.name for path in folder.iterdir()} - {"lock"}
     assert left == {"request.json", "result.json", "searched.json", "seconds.json", "head.json", "head.safetensors"}
@@ -105,27 +107,22 @@ def test_its_accuracy_is_the_heads_own(tuned: tuple[Path, dict[str, Any]]):
     assert right.mean() == pytest.approx(result["val_accuracy"], abs=0.013)
 
 
-@pytest.mark.parametrize("moment", ["search", "training"])
-def test_killed_it_goes_on_to_the_same_head(tmp_path: Path, moment: str):
-    """Two runs, one of them killed as often as it takes: the same trials, the same head."""
-    many = {"trials": 5, "epochs": 4, "final_epochs": 60}
-    whole, cut = (tmp_path / name for name in ("whole", "cut"))
-    whole.mkdir(), cut.mkdir()
-    wanted = run(request(whole, **many))
-    folder = request(cut, **many)
-    killed = 0
-    sign = {"search": folder / "histories" / "1.json", "training": folder / "searched.json"}[moment]
-    process = subprocess.Popen([sys.executable, "-m", "training.top_tuning", str(folder)], start_new_session=True)
-    while process.poll() is None:
-        if sign.exists():
-            import os
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = request(tmp_path_factory.mktemp("whole"), **MANY)
+    return folder, run(folder)
 
-            os.killpg(process.pid, signal.SIGKILL)
-            killed += 1
-            process.wait()
+
+@pytest.mark.parametrize("sign", ["histories/1.json", "searched.json"])
+def test_killed_it_goes_on_to_the_same_head(tmp_path: Path, undisturbed: tuple[Path, dict[str, Any]], sign: str):
+    """Killed in its second trial, or in the long training."""
+    folder = request(tmp_path, **MANY)
+    process = subprocess.Popen([sys.executable, "-m", "training.top_tuning", str(folder)], start_new_session=True)
+    while process.poll() is None and not (folder / sign).exists():
         time.sleep(0.01)
-    assert killed == 1 and not (folder / "result.json").exists()
-    found = run(folder)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL and not (folder / "result.json").exists()
+    found, (whole, wanted) = run(folder), undisturbed
     assert found["trials"] == wanted["trials"] and found["epochs"] == wanted["epochs"]
-    one, other = (heads.load(place / "run") for place in (whole, cut))
-    assert one.fingerprint() == other.fingerprint()
+    assert heads.load(folder).fingerprint() == heads.load(whole).fingerprint()

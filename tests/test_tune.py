@@ -1,0 +1,101 @@
+"""Tuning from photos to a measured encoder, by the command line: in processes, as the user has them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.tune import check_base
+from vitrine import encoders, lake, tuned
+from vitrine.errors import UserError
+from vitrine.settings import load_settings
+
+CONFIG = """
+[encoders.small]
+backbone = "torchvision/squeezenet1_0"
+weights = "random:1"
+input_size = 64
+
+[tune.top]
+trials = 2
+epochs = 3
+final_epochs = 20
+units = [16, 32]
+
+[spark.conf]
+"spark.driver.memory" = "1g"
+"""
+
+
+def vitrine(folder: Path, *arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "vitrine", *arguments, "--json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert not done.returncode, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.slow
+def test_top_tuning_from_photos_to_figures(tmp_path: Path, draw: Callable[..., Path]):
+    """One story, since each command starts its own Spark."""
+    (tmp_path / "vitrine.toml").write_text(CONFIG)
+    for split, photos in (("train", 6), ("test", 3)):
+        draw(6, photos, f"photos/{split}")
+    for path in (tmp_path / "photos" / "test").rglob("*.jpg"):
+        path.write_bytes(path.read_bytes() + b"\0")  # drawn alike: other contents, so no picture is in both
+    vitrine(tmp_path, "ingest", "photos", "--dataset", "shop")
+    name = "small__top__shop"
+    made = vitrine(tmp_path, "tune", "top", "--encoder", "small", "--dataset", "shop")
+    assert (made["encoder"], made["train"], made["validation"], made["trials"]) == (name, 30, 6, 2)
+    assert made["split"] == "test" and 0 <= made["accuracy"] <= made["top5"] <= 1
+    settings = load_settings(tmp_path)
+    found = tuned.find(settings, name)
+    assert found and found.encoder_version == made["encoder_version"] and found.cost["seconds"] > 0
+    embedded = vitrine(tmp_path, "embed", "--encoder", name, "--dataset", "shop")
+    assert (embedded["embedded"], embedded["dim"]) == (54, made["dim"])
+    scored = vitrine(tmp_path, "evaluate", "--encoder", name, "--dataset", "shop")
+    assert (scored["query_split"], scored["queries"], scored["index"]) == ("test", 18, 36)
+    asked = vitrine(tmp_path, "classify", "--encoder", name, "--dataset", "shop")["results"]
+    assert [result["classifier"] for result in asked] == ["linear_probe", "nearest_neighbours"]
+    by_classifier = lake.rows(
+        settings,
+        "SELECT classifier, encoder_version, count(*) AS n, sum(CAST(predicted[1] = truth AS INT)) AS right "
+        "FROM predictions GROUP BY classifier, encoder_version ORDER BY classifier",
+    )
+    tests = {row["image_id"] for row in lake.rows(settings, "SELECT image_id FROM catalog WHERE split = 'test'")}
+    assert {row["image_id"] for row in lake.rows(settings, "SELECT image_id FROM predictions")} == tests
+    assert [row["n"] for row in by_classifier] == [18, 18, 18]
+    assert by_classifier[2]["right"] / 18 == pytest.approx(made["accuracy"])
+    assert by_classifier[0]["right"] / 18 == pytest.approx(asked[0]["accuracy"])
+    with pytest.raises(UserError, match="is a head on 'small' already"):
+        check_base(settings, name)
+    changed = settings.model_copy(
+        update={"encoders": {"small": settings.encoders["small"].model_copy(update={"weights": "random:2"})}}
+    )
+    with pytest.raises(UserError, match=f"tuned on version {made['base_version']} of 'small', which is"):
+        encoders.version(changed, name)
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{settings.home / 'mlflow.db'}")
+    logged = client.search_runs([client.get_experiment_by_name("vitrine").experiment_id], max_results=100)
+    (parent, *_) = [run for run in logged if run.data.tags.get("vitrine.verb") == "tune top"]
+    children = [run for run in logged if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert len(children) == 2 and "trial_val_accuracy" in children[0].data.metrics
+    assert "learning_rate" in parent.data.params and parent.data.metrics["val_accuracy"] >= 0
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} == {"head.json", "head.safetensors"}
+
+
+def test_names_are_checked(tmp_path: Path):
+    with pytest.raises(UserError, match="choose a shorter one with --name"):
+        tuned.default_name("a_rather_long_name_of_a_backbone", "top", "a_long_data_set")
+    settings = load_settings(tmp_path)
+    assert tuned.find(settings, "../../etc/passwd") is None and tuned.names(settings) == []
+    (settings.home / "models" / "tuned").mkdir(parents=True)
+    (settings.home / "models" / "tuned" / "torn.json").write_text("{")
+    with pytest.raises(UserError, match="tune 'torn' again"):
+        tuned.find(settings, "torn")
