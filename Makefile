@@ -1,7 +1,7 @@
 # Every target makes its own set-up: scripts/setup.sh says what. Nothing has to be installed by hand but Python and git.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint airflow
+.PHONY: help setup demo test lint airflow mlflow
 
 # The user's Spark, Python path and environment have no say in this project's.
 unexport SPARK_HOME PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYTHONPATH PYTHONHOME VIRTUAL_ENV
@@ -29,3 +29,6 @@ lint: setup ## format, rules, types, and which package may import which
 
 airflow: setup ## Airflow's server and UI with the nightly DAG, until Ctrl-C
 	@$(JAVA) .venv/bin/python -m vitrine.airflow_home
+
+mlflow: setup ## MLflow's pages on what runs did and cost, until Ctrl-C
+	@.venv/bin/python -m vitrine.tracking

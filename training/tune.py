@@ -5,15 +5,16 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from training.training_set import TrainingSet
-from vitrine import encoders, heads, lake, tuned
+from vitrine import backbones, encoders, heads, lake, networks, tuned
 from vitrine.errors import UserError, VitrineError
-from vitrine.settings import Settings, TopSettings
+from vitrine.settings import FullSettings, Settings, TopSettings
 from vitrine.tuned import Tuned
 
 _TENSORFLOWS_OWN = ("I0000 00:00:", "WARNING: All log messages before absl::InitializeLog")
@@ -65,14 +66,70 @@ def tune_top(
     return made, result
 
 
+def tune_full(
+    settings: Settings,
+    rows: TrainingSet,
+    encoder: str,
+    protocol: FullSettings,
+    name: str,
+    seed: int,
+    processes: int = 1,
+) -> tuple[Tuned, dict[str, Any]]:
+    """Tune all weights of ``encoder`` on ``rows``, whose photos go by uri, or find what the same request made before.
+
+    Returns:
+        The tuned encoder, and what ``full_tuning.tune`` says.
+
+    Raises:
+        UserError: another process is at the same, or the encoder is a head.
+        VitrineError: the tuning failed.
+    """
+    backbone = backbones.resolve(settings, encoder)
+    base_version = encoders.version(settings, encoder)
+    request = {
+        "training_set": rows.folder,
+        "rows": {"train": rows.train, "validation": rows.validation},
+        "classes": rows.classes,
+        "backbone": asdict(backbone),
+        "settings": protocol.model_dump(mode="json"),
+        "seed": seed,
+        "max_pixels": settings.max_pixels,
+    }
+    facts = [rows.fingerprint, base_version, request["settings"], seed, processes]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    folder = settings.home / "models" / "full" / key
+    result = _run(folder, "training.full_tuning", request, processes)
+    tuned_backbone = replace(backbone, name=name, weights=str(folder / tuned.WEIGHTS))
+    made = Tuned(
+        name=name,
+        strategy="full",
+        base=encoder,
+        base_version=base_version,
+        encoder_version=networks.identify(settings, tuned_backbone).encoder_version,
+        source_dataset=rows.dataset,
+        label=rows.label,
+        training_set=rows.fingerprint,
+        seed=seed,
+        folder=str(folder.relative_to(settings.home)),
+        dim=result["dim"],
+        backbone=backbone.spelled,
+        input_size=backbone.input_size,
+        family=backbone.family,
+        licence=backbone.licence,
+        cost=_cost(settings, sum(result["seconds"].values())),
+    )
+    tuned.register(settings, made)
+    return made, result
+
+
 def check_base(settings: Settings, encoder: str) -> None:
     """Raises UserError where ``encoder`` is a head: there are no heads on heads."""
     if head := encoders.find_head(settings, encoder):
         raise UserError(f"encoder {encoder!r} is a head on {head.base!r} already: tune {head.base!r} itself")
 
 
-def _run(folder: Path, module: str, request: dict[str, Any]) -> dict[str, Any]:
-    """``module`` on ``folder``, in a process of its own: TensorFlow and torch never share one."""
+def _run(folder: Path, module: str, request: dict[str, Any], processes: int = 1) -> dict[str, Any]:
+    """``module`` on ``folder``, in processes of its own: TensorFlow and torch never share one."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "lock", timeout=0):
@@ -80,7 +137,8 @@ def _run(folder: Path, module: str, request: dict[str, Any]) -> dict[str, Any]:
             fresh = asked.with_suffix(f".{os.getpid()}.tmp")
             fresh.write_text(json.dumps(request))
             fresh.replace(asked)
-            command = [sys.executable, "-m", module, str(folder)]
+            several = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+            command = [sys.executable, "-m", *(several if processes > 1 else []), module, str(folder)]
             with subprocess.Popen(command, stdout=sys.stderr.fileno(), stderr=subprocess.PIPE, text=True) as process:
                 said = _pass_on(process)
             if process.returncode:

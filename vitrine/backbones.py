@@ -222,7 +222,9 @@ def resolve(settings: Settings, name: str) -> Backbone:
     made = tuned.find(settings, name)
     if made and made.strategy == "full":
         weights = str(made.path(settings) / tuned.WEIGHTS)
-        entry = EncoderSettings(backbone=made.backbone, weights=weights, licence=made.licence)
+        entry = EncoderSettings(
+            backbone=made.backbone, weights=weights, licence=made.licence, input_size=made.input_size
+        )
         return replace(_from_settings(settings, name, entry), family=made.family)
     raise unknown("encoder", name, names(settings))
 

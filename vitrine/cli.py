@@ -198,14 +198,14 @@ def evaluate(
     for name in encoder:
         for chosen in _chosen(settings, dataset):
             asked, version = _version(settings, name)
-            results.append(_evaluate_one(settings, asked, version, chosen, how))
+            results.append(evaluate_one(settings, asked, version, chosen, how))
             serves = lake.serving(settings, chosen) if with_serving else None
             if serves and not lake.evaluated(settings, serves["encoder_version"], results[-1]):
-                results.append(_evaluate_one(settings, serves["encoder"], serves["encoder_version"], chosen, how))
+                results.append(evaluate_one(settings, serves["encoder"], serves["encoder_version"], chosen, how))
     show_each("evaluated", results, as_json)
 
 
-def _evaluate_one(
+def evaluate_one(
     settings: Settings, encoder: str, version: str, dataset: str, how: tuple[str | None, str | None, str]
 ) -> dict[str, Any]:
     from evaluation.evaluate import evaluate as job
@@ -383,7 +383,7 @@ def encoders(
 ) -> None:
     """The encoder versions in the lake; with --available, every encoder that can be named."""
     settings = load_settings()
-    from vitrine import backbones
+    from vitrine import backbones, tuned
 
     if available:
         facts = ["pixels", "dim", "parameters", "gflops"]
@@ -394,6 +394,12 @@ def encoders(
             + [getattr(item.facts, fact, None) for fact in facts]
             + [item.embedding, item.weights or item.hub or "hub", item.licence]
             for item in known
+        ]
+        heads = [made for name in tuned.names(settings, "top") if (made := tuned.find(settings, name))]
+        rows += [
+            [made.name, f"head on {made.base}", made.family, None, made.dim, None, None]
+            + ["last hidden layer", str(made.path(settings)), made.licence]
+            for made in heads
         ]
     else:
         columns = ["encoder", "encoder_version", "state", "backbone", "dim", "images", "created_at"]

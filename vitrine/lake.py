@@ -183,14 +183,19 @@ def catalog_version(settings: Settings, dataset: str) -> str:
 
 def evaluated(settings: Settings, encoder_version: str, like: dict[str, Any]) -> bool:
     """Does ``encoder_version`` have retrieval figures for the evaluation that ``like`` (``evaluate --json``) is of?"""
+    return bool(rows(settings, f"{_figures_like(encoder_version, like)} LIMIT 1"))
+
+
+def _figures_like(encoder_version: str, like: dict[str, Any]) -> str:
     same = ("dataset", "catalog_version", "query_split", "index_split", "relevant")
     where = " AND ".join(f"{name} = {quote(like[name])}" for name in same)
-    found = rows(
-        settings,
-        f"SELECT 1 AS there FROM metrics WHERE encoder_version = {quote(encoder_version)} AND classifier = '' "
-        f"AND {where} LIMIT 1",
-    )
-    return bool(found)
+    return f"SELECT value FROM metrics WHERE encoder_version = {quote(encoder_version)} AND classifier = '' AND {where}"
+
+
+def metric(settings: Settings, encoder_version: str, like: dict[str, Any], name: str) -> float | None:
+    """A figure of ``encoder_version`` for the evaluation that ``like`` (``evaluate --json``) is of; None: not there."""
+    found = rows(settings, f"{_figures_like(encoder_version, like)} AND metric = {quote(name)} AND slice = 'all'")
+    return float(found[0]["value"]) if found else None
 
 
 def embedded(settings: Settings, dataset: str, encoder_version: str) -> int:

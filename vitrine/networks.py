@@ -7,6 +7,7 @@ such a part, else the input of its last layer; DINO's ResNet-50 and MAWS as thei
 
 import copy
 import difflib
+import functools
 import hashlib
 import importlib
 import importlib.metadata
@@ -49,10 +50,11 @@ class Built:
     """What the source's own configuration says of the weights, where it says something."""
 
 
-def build(backbone: Backbone, dim: int | None = None) -> Built:
+def build(backbone: Backbone, dim: int | None = None, drop_path: float = 0.0) -> Built:
     """Make the network and its transform, with its weights.
 
-    ``dim`` is taken for granted where it is known; else a first forward pass tells it.
+    ``dim`` is taken for granted where it is known; else a first forward pass tells it. ``drop_path`` is the rate of
+    stochastic depth in training, in networks of timm that have it.
 
     Raises:
         UserError: unknown model, no weights to be had, or weights of another architecture.
@@ -61,8 +63,8 @@ def build(backbone: Backbone, dim: int | None = None) -> Built:
 
     if backbone.weights is None:
         _do_not_wait_for_a_hub()
-    makers = {
-        "timm": _build_timm,
+    makers: dict[str, Callable[[Backbone], _Parts]] = {
+        "timm": functools.partial(_build_timm, drop_path=drop_path),
         "open_clip": _build_open_clip,
         "torchvision": _build_torchvision,
         "dino": _build_dino,
@@ -116,7 +118,7 @@ def _do_not_wait_for_a_hub() -> None:
 _Parts = tuple["torch.nn.Module", typing.Any, str, int]
 
 
-def _build_timm(backbone: Backbone) -> _Parts:
+def _build_timm(backbone: Backbone, drop_path: float = 0.0) -> _Parts:
     import timm
 
     architecture = backbone.model.split(".")[0]
@@ -128,7 +130,12 @@ def _build_timm(backbone: Backbone) -> _Parts:
         raise unknown("timm model", backbone.model, [architecture, *tagged])
     from_hub = backbone.weights is None
     try:
-        network = timm.create_model(backbone.model, pretrained=from_hub)
+        try:
+            network = timm.create_model(backbone.model, pretrained=from_hub, drop_path_rate=drop_path or None)
+        except TypeError:
+            if not drop_path:
+                raise
+            network = timm.create_model(backbone.model, pretrained=from_hub)  # it has no stochastic depth
     except Exception as error:
         raise _no_weights(backbone, error) from error
     classifier = network.pretrained_cfg.get("classifier") or ()

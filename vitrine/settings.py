@@ -192,11 +192,60 @@ class TopSettings(Section):
         )
 
 
+class FullSettings(Section):
+    """``[tune.full]``: timm's A2 procedure (arXiv 2110.00476, table 2); batch size and epochs are the study's."""
+
+    epochs: int = Field(600, ge=1)
+    batch_size: int = Field(512, ge=2)
+    """Of all processes together."""
+    micro_batch: int | None = Field(None, ge=1)
+    """Photos that a process holds at once; left out: its whole share. Gradients are gathered over the rest."""
+    optimizer: str = "lamb"
+    learning_rate: float = Field(5e-3, gt=0)
+    """At batch 2,048; scaled by the square root of the batch size, as timm does for LAMB."""
+    least_learning_rate: float = Field(1e-6, ge=0)
+    weight_decay: float = Field(0.02, ge=0)
+    warmup_epochs: int = Field(5, ge=0)
+    warmup_learning_rate: float = Field(1e-4, ge=0)
+    mixup: float = Field(0.1, ge=0)
+    cutmix: float = Field(1.0, ge=0)
+    label_threshold: float = Field(0.2, gt=0, lt=1)
+    """Mixed labels above it count as present in the binary cross-entropy."""
+    rand_augment: str = "rand-m7-mstd0.5-inc1"
+    """timm's name of an augmentation; "" for none."""
+    crop: tuple[float, float] = (0.08, 1.0)
+    """Of a photo's area."""
+    repeats: int = Field(3, ge=1)
+    """Of each photo in a row (repeated augmentation)."""
+    drop_path: float = Field(0.05, ge=0, lt=1)
+    """Stochastic depth, where the network has it."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay of averaged weights; A2 has none."""
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    """Each layer learns this much slower than the next; A2 has none."""
+    freeze: int = Field(0, ge=0)
+    """The network's first parts that stay as they are."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    workers: int = Field(0, ge=0)
+    """Processes that read and decode beside each training process."""
+
+    @property
+    def scaled_learning_rate(self) -> float:
+        return float(self.learning_rate * (self.batch_size / 2048) ** 0.5)
+
+    def quick(self) -> Self:
+        """The same, small enough for a first look on a processor."""
+        return self.model_copy(
+            update={"epochs": 3, "batch_size": 32, "warmup_epochs": 1, "repeats": 1, "precision": "fp32"}
+        )
+
+
 class TuneSettings(Section):
     seed: int = Field(0, ge=0)
     validation_share: float = Field(0.1, gt=0, lt=1)
     """Of each class's training photos, where the data set has no validation split."""
     top: TopSettings = TopSettings()
+    full: FullSettings = FullSettings()
 
 
 class EvaluateSettings(Section):

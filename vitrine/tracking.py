@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from vitrine import lake
-from vitrine.errors import GateRefused
-from vitrine.settings import Settings
+from vitrine.errors import GateRefused, UserError
+from vitrine.settings import Settings, load_settings
 from vitrine.tables import RUNS
 
 
@@ -178,3 +178,31 @@ def record(settings: Settings, verb: str, dataset: str | None = None, encoder: s
         run.figures |= run.energy()
         lake.create_tables(settings)
         lake.append(settings, RUNS, [run.row(state)])
+
+
+def serve_mlflow(settings: Settings) -> None:
+    """Become MLflow's own pages on this home's runs, until Ctrl-C; a server that the settings name has its own.
+
+    Raises:
+        UserError: ``[mlflow] uri`` names a server.
+    """
+    uri = mlflow_uri(settings)
+    if uri.startswith(("http:", "https:", "databricks")):
+        raise UserError("[mlflow] uri names a server: open its address in a browser")
+    settings.home.mkdir(parents=True, exist_ok=True)
+    _quiet_mlflow()
+    # By the environment: a database's URI may hold a password, and anyone sees a command line.
+    env = os.environ | {
+        "MLFLOW_BACKEND_STORE_URI": uri,
+        "MLFLOW_ARTIFACTS_DESTINATION": str(settings.home / "mlflow_files"),
+    }
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", "5000"]
+    print("MLflow: http://127.0.0.1:5000 (Ctrl-C ends it)", file=sys.stderr, flush=True)
+    os.execve(sys.executable, command, env)  # noqa: S606
+
+
+if __name__ == "__main__":  # make mlflow
+    try:
+        serve_mlflow(load_settings())
+    except UserError as mistake:
+        sys.exit(f"vitrine: {mistake}")

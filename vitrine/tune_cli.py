@@ -1,11 +1,14 @@
 """``vitrine tune``: from features in Feast to a tuned encoder, by the study's protocol."""
 
+from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vitrine import lake, tracking, tuned
+from vitrine.errors import UserError
 from vitrine.settings import Settings, check_name, load_settings
 
 if TYPE_CHECKING:
@@ -25,17 +28,29 @@ class Label(StrEnum):
     category = "category"
 
 
+class Strategy(StrEnum):
+    top = "top"
+    full = "full"
+
+
+TunedOn = Annotated[list[str], typer.Option("--dataset", help="A data set with a train split; may repeat.")]
+Base = Annotated[list[str], typer.Option("--encoder", help="What to tune; may repeat.", metavar="NAME")]
+ToldApart = Annotated[Label, typer.Option("--label", help="What to tell apart.")]
+Name = Annotated[str | None, typer.Option(help="Of the tuned encoder. Left out: ENCODER__STRATEGY__DATASET.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Left out: [tune] seed.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Small and short: for a first look.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")]
+
+
 @app.command()
 def top(
-    dataset: Annotated[list[str], typer.Option("--dataset", help="A data set with a train split; may repeat.")],
-    encoder: Annotated[list[str], typer.Option("--encoder", help="Whose embeddings to tune on; may repeat.")],
-    label: Annotated[Label, typer.Option(help="What to tell apart.")] = Label.product_id,
-    name: Annotated[
-        str | None, typer.Option(help="Of the tuned encoder. Left out: ENCODER__top__DATASET.", metavar="NAME")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Left out: [tune] seed.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A few short trials: for a first look.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")] = False,
+    dataset: TunedOn,
+    encoder: Base,
+    label: ToldApart = Label.product_id,
+    name: Name = None,
+    seed: Seed = None,
+    quick: Quick = False,
+    as_json: Json = False,
 ) -> None:
     """Search for a small perceptron on frozen embeddings, train it long, and name the encoder that it makes.
 
@@ -43,53 +58,239 @@ def top(
     goes on where it was.
     """
     settings = load_settings()
-    from training.tune import check_base
-    from vitrine.cli import show_each
-    from vitrine.errors import UserError
+    asked = _Asked.of(settings, "top", dataset, encoder, name, label, seed)
+    sets = _training_sets(settings, asked.pairs, label.value, asked.seed)
+    results = [_top(settings, rows, made, asked.seed, quick) for rows, made in zip(sets, asked.names, strict=True)]
+    _show(results, as_json)
 
-    pairs = [(chosen, base) for chosen in dict.fromkeys(dataset) for base in dict.fromkeys(encoder)]
-    if name and len(pairs) > 1:
-        raise UserError(f"--name {name!r} is for one encoder and one data set, not {len(pairs)}")
-    names = [check_name(name, "encoder name") if name else tuned.default_name(base, "top", on) for on, base in pairs]
-    for chosen, base in pairs:
-        lake.check_dataset(settings, chosen)
-        check_base(settings, base)
-    seed = settings.tune.seed if seed is None else seed
-    sets = _training_sets(settings, pairs, label.value, seed)
-    results = [_top(settings, rows, made, seed, quick) for rows, made in zip(sets, names, strict=True)]
+
+@app.command()
+def full(
+    dataset: TunedOn,
+    encoder: Base,
+    label: ToldApart = Label.product_id,
+    name: Name = None,
+    seed: Seed = None,
+    quick: Quick = False,
+    processes: Annotated[int, typer.Option(min=1, help="Of this machine that share each batch: one a GPU.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Train all weights on the photos themselves, by timm's A2 procedure, and name the encoder that it makes.
+
+    Learns from the split train alone. Killed, the same command goes on after its last whole epoch.
+    """
+    settings = load_settings()
+    asked = _Asked.of(settings, "full", dataset, encoder, name, label, seed)
+    # Rows of photos are the same whatever encoder is tuned on them.
+    made = _training_sets(settings, [(on, None) for on in asked.datasets], label.value, asked.seed)
+    sets = dict(zip(asked.datasets, made, strict=True))
+    results = [
+        _full(settings, sets[on], base, to, asked.seed, quick, processes)
+        for (on, base), to in zip(asked.pairs, asked.names, strict=True)
+    ]
+    _show(results, as_json)
+
+
+@app.command()
+def cross(
+    dataset: TunedOn,
+    encoder: Base,
+    strategy: Annotated[Strategy, typer.Option(help="How to tune.")] = Strategy.top,
+    label: ToldApart = Label.product_id,
+    seed: Seed = None,
+    quick: Quick = False,
+    as_json: Json = False,
+) -> None:
+    """Tune on each data set, measure on every one: what tuning changes elsewhere, and whether likeness foretells it.
+
+    What is tuned, embedded and measured already is used again; killed, the same command goes on where it was. Draws a
+    heat map of the changes under HOME/reports.
+    """
+    settings = load_settings()
+    asked = _Asked.of(settings, strategy.value, dataset, encoder, None, label, seed)
+    if len(asked.datasets) < 2:
+        raise UserError(f"cross-tuning needs two data sets or more, not {len(asked.datasets)}: repeat --dataset")
+    results = []
+    for base in dict.fromkeys(encoder):
+        with tracking.record(settings, f"tune cross {strategy.value}", None, base) as run:
+            run.figures |= _cross(settings, asked, base, strategy, label.value, quick)
+        tracking.to_mlflow(settings, run, tracking.Details(files=[Path(run.figures["heat_map"])]))
+        results.append({"encoder": base, **run.figures})
+    _show(results, as_json)
+
+
+def _cross(
+    settings: Settings, asked: "_Asked", base: str, strategy: Strategy, label: str, quick: bool
+) -> dict[str, Any]:
+    from training.cross_tuning import cross as put_together
+    from training.cross_tuning import draw
+    from vitrine import encoders
+    from vitrine.cli import evaluate_one
+
+    metric, version = settings.gates.metric, encoders.version(settings, base)
+    names = _tuned_on_each(settings, asked, base, strategy, label, quick)
+    for name in (base, *names):
+        for on in asked.datasets:
+            _embed(settings, name, on)
+    how = (None, None, label)
+    before = {on: evaluate_one(settings, base, version, on, how) for on in asked.datasets}
+    after = []
+    for name in names:
+        tuned_version = encoders.version(settings, name)
+        row = []
+        for on in asked.datasets:
+            known = lake.metric(settings, tuned_version, before[on], metric)
+            row.append(
+                evaluate_one(settings, name, tuned_version, on, how)["metrics"][metric] if known is None else known
+            )
+        after.append(row)
+    pretrained = [before[on]["metrics"][metric] for on in asked.datasets]
+    found = put_together(settings, base, version, strategy.value, metric, asked.datasets, pretrained, after)
+    heat_map = settings.reports / f"cross_{strategy.value}_{base}.html"
+    draw(found, heat_map)
+    return {**found.figures(), "tuned": names, "heat_map": str(heat_map)}
+
+
+def _tuned_on_each(
+    settings: Settings, asked: "_Asked", base: str, strategy: Strategy, label: str, quick: bool
+) -> list[str]:
+    """The names of what ``base`` becomes on each data set, tuned where that is missing."""
+    names = [tuned.default_name(base, strategy.value, on) for on in asked.datasets]
+    features = base if strategy is Strategy.top else None
+    sets = _training_sets(settings, [(on, features) for on in asked.datasets], label, asked.seed)
+    for rows, name in zip(sets, names, strict=True):
+        if strategy is Strategy.top:
+            _top(settings, rows, name, asked.seed, quick)
+        else:
+            _full(settings, rows, base, name, asked.seed, quick, 1)
+    return names
+
+
+def _show(results: list[dict[str, Any]], as_json: bool) -> None:
+    from vitrine.cli import show_each
+
     show_each("tuned", results, as_json)
 
 
-def _training_sets(settings: Settings, pairs: list[tuple[str, str]], label: Any, seed: int) -> "list[TrainingSet]":
-    """One a pair of data set and encoder; Spark's memory is free again afterwards."""
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be tuned, checked before anything starts."""
+
+    pairs: list[tuple[str, str | None]]
+    """Data set and encoder."""
+    names: list[str]
+    seed: int
+
+    @property
+    def datasets(self) -> list[str]:
+        return list(dict.fromkeys(on for on, _ in self.pairs))
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        strategy: str,
+        datasets: list[str],
+        bases: list[str],
+        name: str | None,
+        label: Label,
+        seed: int | None,
+    ) -> "_Asked":
+        from training.tune import check_base
+
+        pairs: list[tuple[str, str | None]] = [
+            (on, base) for on in dict.fromkeys(datasets) for base in dict.fromkeys(bases)
+        ]
+        if name and len(pairs) > 1:
+            raise UserError(f"--name {name!r} is for one encoder and one data set, not {len(pairs)}")
+        for on, base in pairs:
+            lake.check_dataset(settings, on)
+            check_base(settings, str(base))
+        names = [
+            check_name(name, "encoder name") if name else tuned.default_name(str(base), strategy, on)
+            for on, base in pairs
+        ]
+        return cls(pairs, names, settings.tune.seed if seed is None else seed)
+
+
+def _training_sets(
+    settings: Settings, pairs: list[tuple[str, str | None]], label: Any, seed: int
+) -> "list[TrainingSet]":
+    """One a pair: of a data set's vectors by an encoder, or of its photos. Spark's memory is free again afterwards."""
     from feature_repo import definitions
-    from spark_jobs.apply_head import apply_head
-    from spark_jobs.embed_catalog import embed
     from spark_jobs.session import build_session, end_session
     from training.training_set import build_training_set
     from vitrine import encoders, feature_store
 
     spark = build_session(settings, "training set")
     for chosen, base in pairs:
-        head = encoders.find_head(settings, base)
-        embed(settings, head.base if head else base, chosen)
-        if head:
-            apply_head(settings, head, chosen)
+        if base:
+            _embed(settings, base, chosen)
     feature_store.apply(feature_store.open_store(settings), definitions.objects(settings))
     found = []
     for chosen, base in pairs:
-        version = encoders.version(settings, base)
-        registered = lake.encoder_row(settings, version)["encoder"]
+        version = encoders.version(settings, base) if base else None
+        # Views go by the name that the version was registered under.
+        encoder = (lake.encoder_row(settings, version)["encoder"], version) if version else None
         share = settings.tune.validation_share
         with tracking.record(settings, "training_set", chosen, base) as run:
-            rows = build_training_set(
-                settings, spark, chosen, label, (registered, version), validation_share=share, seed=seed
-            )
+            rows = build_training_set(settings, spark, chosen, label, encoder, validation_share=share, seed=seed)
             run.encoder_version = version
             run.figures |= {"training_set": rows.fingerprint, "train": rows.train, "validation": rows.validation}
         found.append(rows)
     end_session()
     return found
+
+
+def _embed(settings: Settings, encoder: str, dataset: str) -> None:
+    from spark_jobs.apply_head import apply_head
+    from spark_jobs.embed_catalog import embed
+    from vitrine.encoders import find_head
+
+    head = find_head(settings, encoder)
+    embed(settings, head.base if head else encoder, dataset)
+    if head:
+        apply_head(settings, head, dataset)
+
+
+def _full(
+    settings: Settings, rows: "TrainingSet", base: str | None, name: str, seed: int, quick: bool, processes: int
+) -> dict[str, Any]:
+    from training.tune import tune_full
+
+    protocol = settings.tune.full.quick() if quick else settings.tune.full
+    with tracking.record(settings, "tune full", rows.dataset, name) as run:
+        made, result = tune_full(settings, rows, str(base), protocol, name, seed, processes)
+        run.encoder_version = made.encoder_version
+        run.figures |= _figures(rows, made, result)
+    details = tracking.Details(
+        params={**protocol.model_dump(mode="json"), "label": rows.label, "processes": result["processes"]},
+        curves=result["epochs"],
+    )
+    tracking.to_mlflow(settings, run, details)
+    return {"dataset": rows.dataset, "encoder": name, "strategy": "full", **run.figures}
+
+
+def _figures(rows: "TrainingSet", made: tuned.Tuned, result: dict[str, Any]) -> dict[str, Any]:
+    """What both strategies say."""
+    return {
+        "base": made.base,
+        "base_version": made.base_version,
+        "encoder_version": made.encoder_version,
+        "dim": made.dim,
+        "training_set": rows.fingerprint,
+        "seed": made.seed,
+        "classes": len(rows.classes),
+        "train": rows.train,
+        "validation": rows.validation,
+        "only_trained": len(rows.only_trained),
+        "without_features": rows.without_features,
+        "left_out": rows.left_out,
+        "val_accuracy": result["val_accuracy"],
+        "best_epoch": result["best_epoch"],
+        **{f"{step}_seconds": seconds for step, seconds in result["seconds"].items()},
+        **{f"tuning_{key}": value for key, value in made.cost.items()},
+    }
 
 
 def _top(settings: Settings, rows: "TrainingSet", name: str, seed: int, quick: bool) -> dict[str, Any]:
@@ -101,25 +302,7 @@ def _top(settings: Settings, rows: "TrainingSet", name: str, seed: int, quick: b
     with tracking.record(settings, "tune top", rows.dataset, name) as run:
         made, result = tune_top(settings, rows, protocol, name, seed)
         run.encoder_version = made.encoder_version
-        run.figures |= {
-            "base": made.base,
-            "base_version": made.base_version,
-            "encoder_version": made.encoder_version,
-            "dim": made.dim,
-            "training_set": rows.fingerprint,
-            "seed": seed,
-            "classes": len(rows.classes),
-            "train": rows.train,
-            "validation": rows.validation,
-            "only_trained": len(rows.only_trained),
-            "without_features": rows.without_features,
-            "left_out": rows.left_out,
-            "trials": len(result["trials"]),
-            "val_accuracy": result["val_accuracy"],
-            "best_epoch": result["best_epoch"],
-            **{f"{step}_seconds": seconds for step, seconds in result["seconds"].items()},
-            **{f"tuning_{key}": value for key, value in made.cost.items()},
-        }
+        run.figures |= _figures(rows, made, result) | {"trials": len(result["trials"])}
         said = write_predictions(settings, rows, PERCEPTRON, perceptron(heads.load(made.path(settings))))
         run.figures |= {key: value for key, value in said.items() if key != "predicted"}
     details = tracking.Details(
@@ -159,7 +342,9 @@ def classify(
     from training.classifier import LINEAR_PROBE, NEIGHBOURS, linear_probe, neighbours, write_predictions
     from vitrine.cli import show_each
 
-    pairs = [(chosen, name) for chosen in dict.fromkeys(dataset) for name in dict.fromkeys(encoder)]
+    pairs: list[tuple[str, str | None]] = [
+        (chosen, name) for chosen in dict.fromkeys(dataset) for name in dict.fromkeys(encoder)
+    ]
     results = []
     for rows in _training_sets(settings, pairs, label.value, settings.tune.seed if seed is None else seed):
         for classifier, learn in ((LINEAR_PROBE, linear_probe), (NEIGHBOURS, neighbours)):

@@ -42,6 +42,8 @@ class Tuned:
     licence: str
     cost: dict[str, Any]
     """Seconds, and money by the price table, of making it."""
+    input_size: int | None = None
+    """Pixels a side, where its base has another than its source says."""
 
     def path(self, settings: Settings) -> Path:
         return settings.home / self.folder

@@ -1,0 +1,282 @@
+"""Full tuning, by timm's A2 procedure with timm's own parts: all weights of a network, on photos.
+
+Source: Wightman, Touvron, Jégou, ResNet strikes back (arXiv 2110.00476), table 2, A2. Runs in processes of its own
+(``python -m training.full_tuning FOLDER``), one or several; ``FOLDER`` holds ``request.json``, and what comes of it are
+``model.safetensors`` and ``result.json``. Killed anywhere, the same command goes on after its last whole epoch, and
+comes to the same weights.
+"""
+
+import contextlib
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from timm.data import Mixup
+from timm.loss import BinaryCrossEntropy
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+
+from training.photos import Photos, RepeatedShuffle, augmented, loader
+from vitrine import tuned
+from vitrine.backbones import Backbone
+from vitrine.networks import Built, build
+from vitrine.settings import FullSettings
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be tuned: plain data, as ``request.json`` holds it."""
+
+    training_set: str
+    rows: dict[str, int]
+    classes: list[str]
+    backbone: dict[str, Any]
+    """Of ``Backbone``."""
+    settings: dict[str, Any]
+    """Of ``FullSettings``."""
+    seed: int
+    max_pixels: int
+
+
+class Tuner:
+    """One process's part of a tuning: the network, its classifier, and all that an epoch needs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.request = Request(**json.loads((folder / "request.json").read_text()))
+        self.settings = FullSettings(**self.request.settings)
+        self.rank = distributed.get_rank() if distributed.is_initialized() else 0
+        self.ranks = distributed.get_world_size() if distributed.is_initialized() else 1
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        self.device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+        torch.manual_seed(self.request.seed)
+        backbone = Backbone(**{**self.request.backbone, "facts": None})
+        self.built = build(backbone, drop_path=self.settings.drop_path)
+        network: Any = _Classifier(self.built, len(self.request.classes), self.settings.freeze).to(self.device)
+        if self.ranks > 1 and self.device.type == "cuda":
+            network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        self.network = network
+        self.ema = ModelEmaV3(network, decay=self.settings.ema) if self.settings.ema else None
+        self.optimizer = create_optimizer_v2(
+            network,
+            self.settings.optimizer,
+            lr=self.settings.scaled_learning_rate,
+            weight_decay=self.settings.weight_decay,
+            layer_decay=self.settings.layer_decay,
+        )
+        self.loss: Any = BinaryCrossEntropy(smoothing=0.0, target_threshold=self.settings.label_threshold)
+        self.mixup = self._mixup()
+        self.parallel: Any = self._parallel()
+
+    def _mixup(self) -> Mixup | None:
+        s = self.settings
+        if not (s.mixup or s.cutmix):
+            return None
+        classes = len(self.request.classes)
+        return Mixup(s.mixup, s.cutmix, label_smoothing=0.0, num_classes=classes)
+
+    def _parallel(self) -> torch.nn.Module:
+        if self.ranks == 1:
+            return self.network
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(self.network, device_ids=devices)
+
+    def photos(self, part: str, transform: Any) -> Photos:
+        return Photos(Path(self.request.training_set) / part, transform, self.built.min_side, self.request.max_pixels)
+
+    def epoch(self, number: int, photos: Photos, scheduler: CosineLRScheduler, steps: int) -> float:
+        """Every photo's share of steps once; the mean loss.
+
+        Raises:
+            ArithmeticError: the loss is no number any more.
+        """
+        settings, mine = self.settings, self.settings.batch_size // self.ranks
+        sampler = RepeatedShuffle(len(photos), settings.repeats, self.rank, self.ranks, self.request.seed)
+        sampler.epoch = number
+        self.parallel.train()
+        total, seen = 0.0, 0
+        batches = loader(photos, sampler, mine, settings.workers, self.request.seed, number)
+        for step, (x, y) in enumerate(batches):
+            x, y = x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
+            if self.mixup and len(x) % 2 == 0:
+                x, y = self.mixup(x, y)
+            scheduler.step_update(number * steps + step)
+            loss = self._step(x, y)
+            if not math.isfinite(loss):
+                raise ArithmeticError(
+                    f"the loss of epoch {number + 1} is {loss}: try a smaller [tune.full] learning_rate than "
+                    f"{settings.learning_rate:g}; the last whole epoch is kept"
+                )
+            total, seen = total + loss * len(x), seen + len(x)
+        return total / max(seen, 1)
+
+    def _step(self, x: torch.Tensor, y: torch.Tensor) -> float:
+        """One step of the optimiser, its gradients gathered over parts that the memory holds."""
+        part = self.settings.micro_batch or len(x)
+        self.optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for first in range(0, len(x), part):
+            last = first + part >= len(x)
+            share = len(x[first : first + part]) / len(x)
+            with self._without_sync(last), self._mixed():
+                loss = self.loss(self.parallel(x[first : first + part]).float(), y[first : first + part]) * share
+            with self._without_sync(last):
+                loss.backward()
+            total += float(loss.detach())
+        self.optimizer.step()
+        if self.ema:
+            self.ema.update(self.network)
+        return total
+
+    def _without_sync(self, last: bool) -> Any:
+        parallel = isinstance(self.parallel, DistributedDataParallel)
+        return self.parallel.no_sync() if parallel and not last else contextlib.nullcontext()
+
+    def _mixed(self) -> Any:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+
+    def accuracy(self, photos: Photos) -> float:
+        """Share of the validation part that is told right, by the averaged weights where there are some."""
+        network: Any = self.ema.module if self.ema else self.network
+        network.eval()
+        right = count = 0
+        size = self.settings.micro_batch or self.settings.batch_size // self.ranks
+        with torch.inference_mode(), self._mixed():
+            for x, y in torch.utils.data.DataLoader(photos, size, num_workers=self.settings.workers):
+                right += int((network(x.to(self.device)).argmax(1).cpu() == y).sum())
+                count += len(y)
+        return right / count
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema:
+            self.ema.load_state_dict(state["ema"])
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The network without its classifier, as its source names the tensors."""
+        network: Any = self.ema.module if self.ema else self.network
+        state = {key: value.detach().cpu().contiguous() for key, value in network.network.state_dict().items()}
+        if self.request.backbone["source"] == "torchvision" and any(key.startswith("0.") for key in state):
+            return {f"features.{key.removeprefix('0.')}": value for key, value in state.items()}
+        return state
+
+
+class _Classifier(torch.nn.Module):
+    """The network as it embeds, and a linear layer on it."""
+
+    def __init__(self, built: Built, classes: int, freeze: int) -> None:
+        super().__init__()
+        self.network = built.network.requires_grad_(True)
+        self.head = torch.nn.Linear(built.dim, classes)
+        for part in list(self.network.children())[:freeze]:
+            part.requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.head(self.network(x))
+        return found
+
+
+def tune(folder: Path) -> dict[str, Any]:
+    """Train for the epochs that the request asks for; what ``result.json`` then says. A folder that has one is done."""
+    done = folder / "result.json"
+    if done.is_file():
+        return dict(json.loads(done.read_text()))
+    with _processes():
+        tuner = Tuner(folder)
+        epochs = _train(tuner)
+        best = max(range(len(epochs)), key=lambda at: epochs[at]["val_accuracy"])
+        result = {
+            "val_accuracy": epochs[best]["val_accuracy"],
+            "best_epoch": best + 1,
+            "epochs": epochs,
+            "dim": tuner.built.dim,
+            "processes": tuner.ranks,
+            "seconds": {"training": round(sum(epoch["seconds"] for epoch in epochs), 3)},
+        }
+        if tuner.rank == 0:
+            fresh = folder / f"result.{os.getpid()}.tmp"
+            fresh.write_text(json.dumps(result))
+            (folder / "best.safetensors").replace(folder / tuned.WEIGHTS)
+            fresh.replace(done)
+            (folder / "last.pt").unlink(missing_ok=True)
+    return result
+
+
+def _train(tuner: Tuner) -> list[dict[str, float]]:
+    settings, folder = tuner.settings, tuner.folder
+    train = tuner.photos("train", augmented(tuner.built, settings.rand_augment, settings.crop))
+    validation = tuner.photos("validation", tuner.built.transform)
+    steps = max(1, len(train) // settings.batch_size)
+    scheduler = CosineLRScheduler(
+        tuner.optimizer,
+        t_initial=settings.epochs * steps,
+        lr_min=settings.least_learning_rate,
+        warmup_t=min(settings.warmup_epochs, settings.epochs - 1) * steps,
+        warmup_lr_init=settings.warmup_learning_rate,
+        t_in_epochs=False,
+    )
+    epochs: list[dict[str, float]] = []
+    if (folder / "last.pt").is_file():
+        kept = torch.load(folder / "last.pt", map_location=tuner.device, weights_only=True)
+        tuner.restore(kept["state"])
+        epochs = kept["epochs"]
+    while len(epochs) < settings.epochs:
+        started = time.monotonic()
+        loss = tuner.epoch(len(epochs), train, scheduler, steps)
+        found = {"loss": loss, "val_accuracy": tuner.accuracy(validation), "seconds": time.monotonic() - started}
+        epochs.append({key: round(value, 6) for key, value in found.items()})
+        if tuner.rank == 0:
+            _keep(tuner, epochs)
+            print(f"epoch {len(epochs)} of {settings.epochs}: {_told(epochs[-1])}", file=sys.stderr, flush=True)
+    return epochs
+
+
+def _keep(tuner: Tuner, epochs: list[dict[str, float]]) -> None:
+    """The last state, and the best weights: each whole at any moment; the best first, for what says so is the last."""
+    best = max(epoch["val_accuracy"] for epoch in epochs[:-1]) if len(epochs) > 1 else -1.0
+    fresh = tuner.folder / f"fresh.{os.getpid()}.tmp"
+    if epochs[-1]["val_accuracy"] > best:
+        save_file(tuner.weights(), fresh)
+        fresh.replace(tuner.folder / "best.safetensors")
+    torch.save({"state": tuner.state(), "epochs": epochs}, fresh)
+    fresh.replace(tuner.folder / "last.pt")
+
+
+def _told(epoch: dict[str, float]) -> str:
+    return f"loss {epoch['loss']:.4f}, validation accuracy {epoch['val_accuracy']:.4f}, {epoch['seconds']:.0f} s"
+
+
+@contextlib.contextmanager
+def _processes() -> Iterator[None]:
+    """Join the other processes, where torchrun or Spark's TorchDistributor started several."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several:
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        if several:
+            distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    tune(Path(sys.argv[1]))

@@ -1,0 +1,101 @@
+"""Photos as training sees them: from a training set's uris, decoded as embedding decodes them, and augmented."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.dataset
+import torch
+from timm.data import create_transform
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from vitrine import images
+from vitrine.images import ImageError
+from vitrine.networks import Built
+
+
+class Photos(Dataset[tuple[torch.Tensor, int]]):
+    """``uri`` and ``label`` of one part of a training set; a photo that cannot be read is stood in for by the next."""
+
+    def __init__(self, folder: Path, transform: Any, min_side: int, max_pixels: int) -> None:
+        files = sorted(str(path) for path in folder.glob("*.parquet"))
+        table = pyarrow.dataset.dataset(files).to_table(columns=["uri", "label"], use_threads=False)
+        self.uris, self.labels = table["uri"].combine_chunks(), table["label"].to_numpy()
+        self.transform, self.min_side, self.max_pixels = transform, min_side, max_pixels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, at: int) -> tuple[torch.Tensor, int]:
+        for step in range(len(self)):
+            found = (at + step) % len(self)
+            try:
+                data = images.read(self.uris[found].as_py())
+                photo = images.decode(data, self.max_pixels, self.min_side)
+            except ImageError:
+                continue  # the ingest's and the embedding's quarantine say which and why
+            return self.transform(photo), int(self.labels[found])
+        raise ImageError("unreadable", f"none of the {len(self)} photos of the training set can be read")
+
+
+def augmented(built: Built, rand_augment: str, crop: tuple[float, float]) -> Any:
+    """timm's training transform at the network's own input size, mean and deviation; "" does what embedding does."""
+    if not rand_augment:
+        return built.transform
+    mean, std = normalisation(built.transform)
+    return create_transform(
+        built.input_shape[0],
+        is_training=True,
+        auto_augment=rand_augment,
+        color_jitter=None,
+        interpolation="random",
+        scale=crop,
+        mean=mean,
+        std=std,
+    )
+
+
+def normalisation(transform: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of a transform of timm, open_clip or torchvision."""
+    parts = [transform, *getattr(transform, "transforms", [])]
+    found = next(part for part in parts if hasattr(part, "mean") and hasattr(part, "std"))
+    return tuple(map(float, found.mean)), tuple(map(float, found.std))
+
+
+class RepeatedShuffle(Sampler[int]):
+    """Repeated augmentation (Berman et al., MultiGrain, 2019): each photo ``repeats`` times in a row of one epoch's
+    shuffle, and an epoch ends after as many photos as there are. Ranks take turns, so that theirs together are what one
+    process would take.
+
+    timm's RepeatAugSampler does so too, but seeds by the epoch alone and rounds to multiples of 256.
+    """
+
+    def __init__(self, count: int, repeats: int, rank: int, ranks: int, seed: int) -> None:
+        self.count, self.repeats, self.rank, self.ranks, self.seed = count, repeats, rank, ranks, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.count // self.ranks
+
+    def __iter__(self) -> Any:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
+        taken = np.repeat(order, self.repeats)[: len(self) * self.ranks]
+        return iter(taken[self.rank :: self.ranks].tolist())
+
+
+def loader(photos: Photos, sampler: RepeatedShuffle, batch_size: int, workers: int, seed: int, epoch: int) -> Any:
+    """One epoch's batches; what they look like follows from seed and epoch, so that a resumed run sees the same."""
+    mine = seed * 1_000_003 + epoch
+    random.seed(mine)
+    np.random.seed(mine % 2**32)
+    torch.manual_seed(mine)
+    generator = torch.Generator().manual_seed(mine)
+    return DataLoader(
+        photos,
+        batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        generator=generator,
+        drop_last=len(sampler) > batch_size,
+    )
