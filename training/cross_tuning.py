@@ -79,7 +79,7 @@ def cross(
 def moments(settings: Settings, version: str, dataset: str) -> tuple[Matrix, Matrix]:
     """Mean (D,) and covariance (D, D) of a data set's embeddings, batch by batch."""
     where = f"encoder_version = {lake.quote(version)} AND dataset = {lake.quote(dataset)}"
-    count, total, squares = 0, np.zeros(0), np.zeros(0)
+    count, total, squares = 0, np.zeros(1), np.zeros((1, 1))
     for batch in lake.stream(settings, f"SELECT embedding FROM {EMBEDDINGS.name} WHERE {where}"):
         x = batch["embedding"].flatten().to_numpy().reshape(len(batch), -1).astype(np.float64)
         count, total, squares = count + len(x), total + x.sum(0), squares + x.T @ x

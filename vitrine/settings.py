@@ -236,7 +236,10 @@ class FullSettings(Section):
     def quick(self) -> Self:
         """The same, small enough for a first look on a processor."""
         return self.model_copy(
-            update={"epochs": 3, "batch_size": 32, "warmup_epochs": 1, "repeats": 1, "precision": "fp32"}
+            update={
+                **{"epochs": 5, "batch_size": 16, "warmup_epochs": 1, "learning_rate": 0.05, "precision": "fp32"},
+                **{"mixup": 0.0, "cutmix": 0.0, "repeats": 1},
+            }
         )
 
 
