@@ -20,7 +20,7 @@ from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, RUNS, TABLES
 SMALL, OTHER = "0123456789abcdef", "fedcba9876543210"
 VERBS = (
     *("ingest", "embed", "evaluate", "features", "lookup", "index", "check", "gate", "promote", "rollback"),
-    *("encoders", "status", "report", "maintain", "sql", "demo"),
+    *("encoders", "status", "report", "maintain", "sql", "demo", "tune", "classify"),
 )
 CONFIG = """
 [encoders.small]
@@ -170,6 +170,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 EVALUATE = ("evaluate", "--encoder", SMALL, "--dataset", "shop")
 RULE = "lower-case letters"
+TUNE = ("tune", "top", "--encoder", "small", "--dataset", "shop")
 BAD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "name with a slash": (("ingest", "empty", "--dataset", "a/b"), ("data set 'a/b'", RULE)),
     "name that climbs": (("ingest", "empty", "--dataset", ".."), ("'..'", RULE)),
@@ -215,6 +216,12 @@ BAD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "look up elsewhere": (("lookup", "x", "--dataset", "nope"), ("data set 'nope'", "shop")),
     "report on": (("report", "--dataset", "nope"), ("data set 'nope'", "shop")),
     "check": (("check", "--dataset", "nope"), ("data set 'nope'", "shop")),
+    "tune on": (("tune", "top", "--encoder", "small", "--dataset", "nope"), ("data set 'nope'", "shop")),
+    "tune what": (("tune", "full", "--encoder", "nope", "--dataset", "shop"), ("encoder 'nope'", "small")),
+    "one name for two": ((*TUNE, "--encoder", "other", "--name", "x"), ("--name 'x'", "one encoder", "not 2")),
+    "a name that is taken": ((*TUNE, "--name", "lost"), ("'lost'", "another --name")),
+    "a bad name": ((*TUNE, "--name", "../x"), ("encoder name '../x'", RULE)),
+    "cross with itself": (("tune", "cross", "--encoder", "small", "--dataset", "shop"), ("two data sets", "not 1")),
 }
 
 

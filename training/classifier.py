@@ -77,7 +77,9 @@ def write_predictions(
         UserError: the data set has no split to report on.
     """
     dataset = dataset or rows.dataset
-    split = _reported(settings, dataset, str(rows.encoder_version))
+    split = reported_split(settings, dataset, str(rows.encoder_version))
+    if split is None:
+        raise UserError(f"data set {dataset!r} has no split to report on: it needs one of {', '.join(REPORTED)}")
     made = [
         _predict(rows, classifier, says, dataset, batch) for batch in _reported_rows(settings, rows, dataset, split)
     ]
@@ -90,13 +92,11 @@ def write_predictions(
     return {"split": split, "predicted": len(right), "accuracy": float(np.mean(right)), "top5": float(np.mean(in_top))}
 
 
-def _reported(settings: Settings, dataset: str, version: str) -> str:
+def reported_split(settings: Settings, dataset: str, version: str) -> str | None:
+    """The split of ``dataset`` that classifiers are asked about, where there is one with vectors."""
     where = f"encoder_version = {lake.quote(version)} AND dataset = {lake.quote(dataset)}"
     known = {row["split"] for row in lake.rows(settings, f"SELECT DISTINCT split FROM {EMBEDDINGS.name} WHERE {where}")}
-    found = next((split for split in REPORTED if split in known), None)
-    if found is None:
-        raise UserError(f"data set {dataset!r} has no split to report on: it needs one of {', '.join(REPORTED)}")
-    return found
+    return next((split for split in REPORTED if split in known), None)
 
 
 def _reported_rows(settings: Settings, rows: TrainingSet, dataset: str, split: str) -> Iterator[pa.RecordBatch]:

@@ -112,7 +112,7 @@ class Tuner:
             if self.mixup and len(x) % 2 == 0:
                 x, y = self.mixup(x, y)
             scheduler.step_update(number * steps + step)
-            loss = self._step(x, y)
+            loss = self.step(x, y)
             if not math.isfinite(loss):
                 raise ArithmeticError(
                     f"the loss of epoch {number + 1} is {loss}: try a smaller [tune.full] learning_rate than "
@@ -121,7 +121,7 @@ class Tuner:
             total, seen = total + loss * len(x), seen + len(x)
         return total / max(seen, 1)
 
-    def _step(self, x: torch.Tensor, y: torch.Tensor) -> float:
+    def step(self, x: torch.Tensor, y: torch.Tensor) -> float:
         """One step of the optimiser, its gradients gathered over parts that the memory holds."""
         part = self.settings.micro_batch or len(x)
         self.optimizer.zero_grad(set_to_none=True)
@@ -221,6 +221,30 @@ def tune(folder: Path) -> dict[str, Any]:
     return result
 
 
+def estimate(folder: Path, steps: int = 2) -> dict[str, Any]:
+    """What ``tune`` would take in one process: some steps, after a first one, are timed on the photos themselves.
+
+    Returns:
+        ``training_seconds`` of all epochs, without the validation and starts.
+    """
+    tuner = Tuner(folder)
+    settings = tuner.settings
+    photos = tuner.photos("train", augmented(tuner.built, settings.rand_augment, settings.crop))
+    sampler = RepeatedShuffle(len(photos), settings.repeats, 0, 1, tuner.request.seed)
+    size = min(settings.micro_batch or settings.batch_size, len(photos))
+    batches = iter(loader(photos, sampler, size, settings.workers, tuner.request.seed, 0))
+    tuner.parallel.train()
+    tuner.mixup = None
+    seconds = []
+    for _ in range(min(steps + 1, max(1, len(photos) // size))):
+        started = time.monotonic()
+        tuner.step(*next(batches))
+        seconds.append(time.monotonic() - started)
+    step = sum(seconds[1:]) / len(seconds[1:]) if seconds[1:] else seconds[0]
+    whole = step / size * len(photos) * settings.epochs
+    return {"photos_per_second": round(size / step, 2), "training_seconds": round(whole, 1)}
+
+
 def _train(tuner: Tuner) -> list[dict[str, float]]:
     settings, folder = tuner.settings, tuner.folder
     train = tuner.photos("train", augmented(tuner.built, settings.rand_augment, settings.crop))
@@ -279,4 +303,7 @@ def _processes() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    tune(Path(sys.argv[1]))
+    if sys.argv[2:] == ["--estimate"]:
+        (Path(sys.argv[1]) / "estimate.json").write_text(json.dumps(estimate(Path(sys.argv[1]))))
+    else:
+        tune(Path(sys.argv[1]))

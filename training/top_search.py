@@ -71,7 +71,10 @@ class Search(keras_tuner.Tuner):
         recipe = recipe_of(trial.hyperparameters.values, self.settings)
         with_bar = _medians(self._curves()) if self.settings.stop_hopeless else []
         number = int(trial.trial_id)
-        histories = self.execute(recipe, self.seed + 1000 * number, self.settings.epochs, with_bar)
+        try:
+            histories = self.execute(recipe, self.seed + 1000 * number, self.settings.epochs, with_bar)
+        except Exception as error:  # KerasTuner would note any other as a bad recipe, and go on
+            raise keras_tuner.errors.FatalError(f"{type(error).__name__}: {error}") from error
         _write_json(self.histories / f"{number}.json", histories)
         best = statistics.fmean(max(epoch["val_accuracy"] for epoch in history) for history in histories)
         stopped = any(len(history) < self.settings.epochs for history in histories)

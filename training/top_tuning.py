@@ -80,6 +80,35 @@ def tune(folder: Path) -> dict[str, Any]:
     return result
 
 
+def estimate(folder: Path) -> dict[str, Any]:
+    """What ``tune`` would take: an epoch of the middle of the search's space is timed on the rows themselves.
+
+    Returns:
+        ``search_seconds``, and ``training_seconds`` where all of ``final_epochs`` were needed, without starts.
+    """
+    from training.perceptron import Recipe, Rows, Trainer, use_threads
+
+    request = Request(**json.loads((folder / "request.json").read_text()))
+    settings = TopSettings(**request.settings)
+    use_threads(max(1, (os.cpu_count() or 1) // settings.executions))
+    parts = [Rows.open(_arrays(Path(request.training_set), folder, request.rows), part) for part in request.rows]
+    rate, momentum, beta_1 = (sum(getattr(settings, name)) / 2 for name in ("learning_rate", "momentum", "beta_1"))
+    layers, units = (sum(getattr(settings, name)) // 2 for name in ("layers", "units"))
+    recipe = Recipe(layers, units, settings.optimizers[0], rate, momentum, beta_1, settings.batch_size)
+    trainer = Trainer(parts[0], parts[1], len(request.classes), recipe, None, request.seed)
+    trainer.epoch(0)  # makes the graph
+    started = time.monotonic()
+    trainer.epoch(1)
+    seconds = time.monotonic() - started
+    side_by_side = min(settings.executions, os.cpu_count() or 1)
+    epochs = settings.trials * settings.epochs * settings.executions / side_by_side
+    return {
+        "epoch_seconds": round(seconds, 4),
+        "search_seconds": round(epochs * seconds, 1),
+        "training_seconds": round(settings.final_epochs * seconds, 1),
+    }
+
+
 class _Clock:
     """Seconds by step, kept over interruptions."""
 
@@ -217,4 +246,7 @@ def _head(trainer: "Trainer", scaling: "Scaling | None", classes: list[str]) -> 
 
 
 if __name__ == "__main__":
-    tune(Path(sys.argv[1]))
+    if sys.argv[2:] == ["--estimate"]:
+        (Path(sys.argv[1]) / "estimate.json").write_text(json.dumps(estimate(Path(sys.argv[1]))))
+    else:
+        tune(Path(sys.argv[1]))

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -157,11 +158,13 @@ def _featured(
     feature = "embedding" if encoder else "uri"
     wanted = _catalog(settings, dataset, splits, within=True)
     entities = f"SELECT *, timestamp '{moment.isoformat()}' AS event_timestamp FROM ({wanted})"
-    job = feature_store.open_store(settings).get_historical_features(
-        entity_df=entities,
-        features=[f"{view}:{feature}", *{f"labels:{name}" for name in (label, "product_id")}],
-        full_feature_names=True,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # Feast calls its Spark store experimental each time
+        job = feature_store.open_store(settings).get_historical_features(
+            entity_df=entities,
+            features=[f"{view}:{feature}", *{f"labels:{name}" for name in (label, "product_id")}],
+            full_feature_names=True,
+        )
     return job.to_spark_df().selectExpr(
         *("image_id", "content_sha256", "split"),
         "labels__product_id AS product_id",

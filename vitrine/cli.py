@@ -123,18 +123,23 @@ def embed(
     A top-tuned encoder is computed from its base's vectors, which are brought up to date before.
     """
     settings = load_settings()
-    from vitrine.encoders import find_head
-
-    names = list(dict.fromkeys(encoder))
-    heads = {name: head for name in names if (head := find_head(settings, name))}
-    networks = list(dict.fromkeys(heads[name].base if name in heads else name for name in names))
     results = []
     for chosen in _chosen(settings, dataset):
-        done = _plan_embedding(settings, networks, chosen) if dry_run else _embed_together(settings, networks, chosen)
-        figures = dict(zip(networks, done, strict=True))
-        figures |= {name: _apply_head(settings, head, chosen, dry_run) for name, head in heads.items()}
-        results += [{"dataset": chosen, "encoder": name, **figures[name]} for name in names]
+        results += embed_named(settings, encoder, chosen, dry_run)
     show_each("embedded", results, as_json)
+
+
+def embed_named(settings: Settings, names: list[str], dataset: str, dry_run: bool = False) -> list[dict[str, Any]]:
+    """One object a name: networks share a pass over the photos, heads follow from their bases'."""
+    from vitrine.encoders import find_head
+
+    names = list(dict.fromkeys(names))
+    heads = {name: head for name in names if (head := find_head(settings, name))}
+    networks = list(dict.fromkeys(heads[name].base if name in heads else name for name in names))
+    done = _plan_embedding(settings, networks, dataset) if dry_run else _embed_together(settings, networks, dataset)
+    figures = dict(zip(networks, done, strict=True))
+    figures |= {name: _apply_head(settings, head, dataset, dry_run) for name, head in heads.items()}
+    return [{"dataset": dataset, "encoder": name, **figures[name]} for name in names]
 
 
 def _plan_embedding(settings: Settings, names: list[str], dataset: str) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitrine import lake, tracking, tuned
+from vitrine import backbones, lake, tracking, tuned
 from vitrine.errors import UserError
 from vitrine.settings import Settings, check_name, load_settings
 
@@ -39,6 +39,9 @@ ToldApart = Annotated[Label, typer.Option("--label", help="What to tell apart.")
 Name = Annotated[str | None, typer.Option(help="Of the tuned encoder. Left out: ENCODER__STRATEGY__DATASET.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Left out: [tune] seed.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Small and short: for a first look.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say on how many rows, and by a measured estimate at what cost.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")]
 
 
@@ -50,6 +53,7 @@ def top(
     name: Name = None,
     seed: Seed = None,
     quick: Quick = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Search for a small perceptron on frozen embeddings, train it long, and name the encoder that it makes.
@@ -58,9 +62,10 @@ def top(
     goes on where it was.
     """
     settings = load_settings()
-    asked = _Asked.of(settings, "top", dataset, encoder, name, label, seed)
+    asked = _Asked.of(settings, "top", dataset, encoder, name, seed)
     sets = _training_sets(settings, asked.pairs, label.value, asked.seed)
-    results = [_top(settings, rows, made, asked.seed, quick) for rows, made in zip(sets, asked.names, strict=True)]
+    work = _estimate_top if dry_run else _top
+    results = [work(settings, rows, made, asked.seed, quick) for rows, made in zip(sets, asked.names, strict=True)]
     _show(results, as_json)
 
 
@@ -72,20 +77,24 @@ def full(
     name: Name = None,
     seed: Seed = None,
     quick: Quick = False,
-    processes: Annotated[int, typer.Option(min=1, help="Of this machine that share each batch: one a GPU.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="That share each batch: one a GPU.")] = 1,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Train all weights on the photos themselves, by timm's A2 procedure, and name the encoder that it makes.
 
-    Learns from the split train alone. Killed, the same command goes on after its last whole epoch.
+    Learns from the split train alone. Killed, the same command goes on after its last whole epoch. With a [spark]
+    master that is a cluster, several processes are spread over it; else they are this machine's.
     """
     settings = load_settings()
-    asked = _Asked.of(settings, "full", dataset, encoder, name, label, seed)
+    asked = _Asked.of(settings, "full", dataset, encoder, name, seed)
     # Rows of photos are the same whatever encoder is tuned on them.
     made = _training_sets(settings, [(on, None) for on in asked.datasets], label.value, asked.seed)
     sets = dict(zip(asked.datasets, made, strict=True))
     results = [
-        _full(settings, sets[on], base, to, asked.seed, quick, processes)
+        _estimate_full(settings, sets[on], str(base), to, asked.seed, quick)
+        if dry_run
+        else _full(settings, sets[on], str(base), to, asked.seed, quick, processes)
         for (on, base), to in zip(asked.pairs, asked.names, strict=True)
     ]
     _show(results, as_json)
@@ -107,7 +116,7 @@ def cross(
     heat map of the changes under HOME/reports.
     """
     settings = load_settings()
-    asked = _Asked.of(settings, strategy.value, dataset, encoder, None, label, seed)
+    asked = _Asked.of(settings, strategy.value, dataset, encoder, None, seed)
     if len(asked.datasets) < 2:
         raise UserError(f"cross-tuning needs two data sets or more, not {len(asked.datasets)}: repeat --dataset")
     results = []
@@ -125,13 +134,12 @@ def _cross(
     from training.cross_tuning import cross as put_together
     from training.cross_tuning import draw
     from vitrine import encoders
-    from vitrine.cli import evaluate_one
+    from vitrine.cli import embed_named, evaluate_one
 
     metric, version = settings.gates.metric, encoders.version(settings, base)
     names = _tuned_on_each(settings, asked, base, strategy, label, quick)
-    for name in (base, *names):
-        for on in asked.datasets:
-            _embed(settings, name, on)
+    for on in asked.datasets:
+        embed_named(settings, [base, *names], on)
     how = (None, None, label)
     before = {on: evaluate_one(settings, base, version, on, how) for on in asked.datasets}
     after = []
@@ -193,7 +201,6 @@ class _Asked:
         datasets: list[str],
         bases: list[str],
         name: str | None,
-        label: Label,
         seed: int | None,
     ) -> "_Asked":
         from training.tune import check_base
@@ -210,6 +217,8 @@ class _Asked:
             check_name(name, "encoder name") if name else tuned.default_name(str(base), strategy, on)
             for on, base in pairs
         ]
+        if taken := {*names} & {*settings.encoders, *backbones.REGISTRY}:
+            raise UserError(f"encoder {min(taken)!r} is there already, and not by tuning: choose another --name")
         return cls(pairs, names, settings.tune.seed if seed is None else seed)
 
 
@@ -221,11 +230,12 @@ def _training_sets(
     from spark_jobs.session import build_session, end_session
     from training.training_set import build_training_set
     from vitrine import encoders, feature_store
+    from vitrine.cli import embed_named
 
     spark = build_session(settings, "training set")
     for chosen, base in pairs:
         if base:
-            _embed(settings, base, chosen)
+            embed_named(settings, [base], chosen)
     feature_store.apply(feature_store.open_store(settings), definitions.objects(settings))
     found = []
     for chosen, base in pairs:
@@ -242,25 +252,38 @@ def _training_sets(
     return found
 
 
-def _embed(settings: Settings, encoder: str, dataset: str) -> None:
-    from spark_jobs.apply_head import apply_head
-    from spark_jobs.embed_catalog import embed
-    from vitrine.encoders import find_head
+def _estimate_top(settings: Settings, rows: "TrainingSet", name: str, seed: int, quick: bool) -> dict[str, Any]:
+    from training.tune import estimate_top
 
-    head = find_head(settings, encoder)
-    embed(settings, head.base if head else encoder, dataset)
-    if head:
-        apply_head(settings, head, dataset)
+    protocol = settings.tune.top.quick() if quick else settings.tune.top
+    return _planned(rows, name, "top", estimate_top(settings, rows, protocol, seed))
+
+
+def _estimate_full(
+    settings: Settings, rows: "TrainingSet", base: str, name: str, seed: int, quick: bool
+) -> dict[str, Any]:
+    from training.tune import estimate_full
+
+    protocol = settings.tune.full.quick() if quick else settings.tune.full
+    return _planned(rows, name, "full", estimate_full(settings, rows, base, protocol, seed))
+
+
+def _planned(rows: "TrainingSet", name: str, strategy: str, estimate: dict[str, Any]) -> dict[str, Any]:
+    counts = {"classes": len(rows.classes), "train": rows.train, "validation": rows.validation}
+    return {"dry_run": True, "dataset": rows.dataset, "encoder": name, "strategy": strategy, **counts, **estimate}
 
 
 def _full(
-    settings: Settings, rows: "TrainingSet", base: str | None, name: str, seed: int, quick: bool, processes: int
+    settings: Settings, rows: "TrainingSet", base: str, name: str, seed: int, quick: bool, processes: int
 ) -> dict[str, Any]:
+    from spark_jobs.session import build_session
     from training.tune import tune_full
 
     protocol = settings.tune.full.quick() if quick else settings.tune.full
+    spread = processes > 1 and not (settings.spark.master or "local").startswith("local")
     with tracking.record(settings, "tune full", rows.dataset, name) as run:
-        made, result = tune_full(settings, rows, str(base), protocol, name, seed, processes)
+        spark = build_session(settings, f"tune full {name}") if spread else None
+        made, result = tune_full(settings, rows, base, protocol, name, seed, processes, spark)
         run.encoder_version = made.encoder_version
         run.figures |= _figures(rows, made, result)
     details = tracking.Details(
@@ -294,7 +317,7 @@ def _figures(rows: "TrainingSet", made: tuned.Tuned, result: dict[str, Any]) -> 
 
 
 def _top(settings: Settings, rows: "TrainingSet", name: str, seed: int, quick: bool) -> dict[str, Any]:
-    from training.classifier import PERCEPTRON, perceptron, write_predictions
+    from training.classifier import PERCEPTRON, perceptron, reported_split, write_predictions
     from training.tune import tune_top
     from vitrine import heads
 
@@ -303,8 +326,10 @@ def _top(settings: Settings, rows: "TrainingSet", name: str, seed: int, quick: b
         made, result = tune_top(settings, rows, protocol, name, seed)
         run.encoder_version = made.encoder_version
         run.figures |= _figures(rows, made, result) | {"trials": len(result["trials"])}
-        said = write_predictions(settings, rows, PERCEPTRON, perceptron(heads.load(made.path(settings))))
-        run.figures |= {key: value for key, value in said.items() if key != "predicted"}
+        if reported_split(settings, rows.dataset, made.base_version):
+            says = perceptron(heads.load(made.path(settings)))
+            said = write_predictions(settings, rows, PERCEPTRON, says)
+            run.figures |= {key: value for key, value in said.items() if key != "predicted"}
     details = tracking.Details(
         params={**protocol.model_dump(mode="json"), "label": rows.label, **result["recipe"]},
         curves=result["epochs"],
@@ -333,9 +358,9 @@ def _trial(trial: dict[str, Any]) -> tracking.Details:
 def classify(
     dataset: Annotated[list[str], typer.Option("--dataset", help="A data set with splits train and test.")],
     encoder: Annotated[list[str], typer.Option("--encoder", help="Whose embeddings to classify; may repeat.")],
-    label: Annotated[Label, typer.Option(help="What to tell apart.")] = Label.product_id,
-    seed: Annotated[int | None, typer.Option(min=0, help="Left out: [tune] seed.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")] = False,
+    label: ToldApart = Label.product_id,
+    seed: Seed = None,
+    as_json: Json = False,
 ) -> None:
     """Ask a linear probe and nearest neighbours on frozen embeddings about the test split: rows of predictions."""
     settings = load_settings()

@@ -14,8 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from pyspark.sql import SparkSession
 from safetensors.numpy import load_file
 
+from training.tune import _distribute
 from vitrine.backbones import Backbone
 from vitrine.datasets.drawn_photos import draw_photo, product
 from vitrine.settings import FullSettings
@@ -114,6 +116,21 @@ def test_two_processes_are_one_on_the_joined_batch(tmp_path: Path, rows: Path):
     assert together["processes"] == 2
     assert same(weights(one), weights(two), 2e-4)
     assert alone["val_accuracy"] == together["val_accuracy"]
+
+
+def test_spark_spreads_the_processes(tmp_path: Path, rows: Path, spark: SparkSession):
+    folder = request(tmp_path / "run", rows, epochs=1, **PLAIN)
+    _distribute(spark, folder, 2)
+    found = json.loads((folder / "result.json").read_text())
+    assert found["processes"] == 2 and (folder / "model.safetensors").is_file()
+
+
+def test_an_estimate_tunes_nothing(tmp_path: Path, rows: Path):
+    folder = request(tmp_path / "run", rows, epochs=100)
+    subprocess.run([sys.executable, "-m", "training.full_tuning", str(folder), "--estimate"], check=True)
+    found = json.loads((folder / "estimate.json").read_text())
+    assert found["training_seconds"] == pytest.approx(100 * CLASSES * PHOTOS / found["photos_per_second"], rel=0.01)
+    assert {path.name for path in folder.iterdir()} == {"request.json", "estimate.json"}
 
 
 def test_bad_photos_are_stood_in_for_and_a_lost_loss_is_said(tmp_path: Path, rows: Path):

@@ -77,6 +77,16 @@ def test_it_learns_and_says_how(tuned: tuple[Path, dict[str, Any]]):
     assert left == {"request.json", "result.json", "searched.json", "seconds.json", "head.json", "head.safetensors"}
 
 
+def test_an_estimate_tunes_nothing(tmp_path: Path):
+    folder = request(tmp_path, trials=10, epochs=5, final_epochs=40)
+    subprocess.run([sys.executable, "-m", "training.top_tuning", str(folder), "--estimate"], check=True)
+    found = json.loads((folder / "estimate.json").read_text())
+    assert found["epoch_seconds"] > 0 and found["training_seconds"] == pytest.approx(
+        40 * found["epoch_seconds"], abs=0.1
+    )
+    assert not (folder / "head.json").exists() and not (folder / "result.json").exists()
+
+
 def test_the_head_is_what_keras_computes(tuned: tuple[Path, dict[str, Any]]):
     folder, _ = tuned
     code = """

@@ -1,0 +1,90 @@
+"""Classifiers on frozen embeddings: they learn from the training set, and are asked about the reported split alone."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from training.classifier import linear_probe, neighbours, perceptron, write_predictions
+from training.training_set import TrainingSet
+from vitrine import lake
+from vitrine.errors import UserError
+from vitrine.heads import Head
+from vitrine.settings import Settings
+from vitrine.tables import EMBEDDINGS
+
+V, DIM = "00000000000000aa", 8
+CLASSES = ["d/a", "d/b", "d/c"]
+
+
+def cluster(label: int, count: int, seed: int) -> np.ndarray:
+    x = 3 * np.eye(DIM)[label] + np.random.default_rng(seed).normal(size=(count, DIM))
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> TrainingSet:
+    counts = {"train": 40, "validation": 8}
+    for seed, (part, count) in enumerate(counts.items()):
+        x = np.concatenate([cluster(label, count, 10 * seed + label) for label in range(3)])
+        labels = pa.array(np.repeat(range(3), count), pa.int32())
+        values = pa.ListArray.from_arrays(np.arange(0, len(x) * DIM + 1, DIM, dtype=np.int32), x.reshape(-1))
+        (tmp_path / "rows" / part).mkdir(parents=True)
+        ids = [str(n) for n in range(len(x))]
+        table = pa.table({"image_id": ids, "label": labels, "embedding": values})
+        pyarrow.parquet.write_table(table, tmp_path / "rows" / part / "part-0.parquet")
+    same: dict[str, Any] = {"as_of": "", "seed": 0, "validation_from": "train", "only_trained": [], "fingerprint": "f"}
+    return TrainingSet(
+        folder=str(tmp_path / "rows"),
+        **{"dataset": "d", "label": "product_id", "encoder": "e", "encoder_version": V, "classes": CLASSES},
+        **{"train": 120, "validation": 24, "without_features": 0, "left_out": 0},
+        **same,
+    )
+
+
+def embed(settings: Settings, split: str, count: int) -> None:
+    made = []
+    for label, name in enumerate([*CLASSES, "d/never learned"]):
+        for at, x in enumerate(cluster(label, count, 100 + label)):
+            own = {"image_id": f"d/{split}/{label}/{at}", "product_id": name, "split": split, "embedding": x}
+            made.append({**own, "dataset": "d", "encoder_version": V, "encoder": "e", "content_sha256": "0"})
+    moment = dict.fromkeys(("event_timestamp", "created_timestamp"), lake.now())
+    lake.append(settings, EMBEDDINGS, [{**row, **moment, "category": None} for row in made])
+
+
+@pytest.mark.parametrize("learn", [linear_probe, neighbours])
+def test_they_learn_and_their_shares_add_up(rows: TrainingSet, learn: Any):
+    says, how = learn(rows)
+    x = np.concatenate([cluster(label, 50, 50 + label) for label in range(3)])
+    shares = says(x)
+    assert shares.shape == (150, 3) and np.allclose(shares.sum(1), 1, atol=1e-5) and shares.min() >= 0
+    assert (shares.argmax(1) == np.repeat(range(3), 50)).mean() > 0.8
+    assert 0.7 < how["val_accuracy"] <= 1 and how["rows"] == 120
+
+
+def test_predictions_are_of_the_reported_split_and_replaced(settings: Settings, rows: TrainingSet):
+    embed(settings, "train", 3)
+    says, _ = neighbours(rows)
+    with pytest.raises(UserError, match="no split to report on"):
+        write_predictions(settings, rows, "nearest_neighbours", says)
+    embed(settings, "test", 10)
+    said = write_predictions(settings, rows, "nearest_neighbours", says)
+    assert (said["split"], said["predicted"]) == ("test", 40)
+    assert 0.6 < said["accuracy"] <= 0.75, "photos of a class that was not learned are wrong"
+    again = write_predictions(settings, rows, "nearest_neighbours", says)
+    head = Head(((np.eye(DIM, dtype=np.float32), np.zeros(DIM, np.float32)),), _classifier(), tuple(CLASSES))
+    told = write_predictions(settings, rows, "perceptron", perceptron(head))
+    found = lake.rows(settings, "SELECT * FROM predictions")
+    assert again == said and len(found) == 80 and told["accuracy"] > 0.6
+    assert {row["image_id"].split("/")[1] for row in found} == {"test"}
+    for row in found:
+        assert len(row["predicted"]) == 3 and sorted(row["probabilities"], reverse=True) == row["probabilities"]
+    right = [row["predicted"][0] == row["truth"] for row in found if row["classifier"] == "perceptron"]
+    assert np.mean(right) == pytest.approx(told["accuracy"])
+
+
+def _classifier() -> tuple[np.ndarray, np.ndarray]:
+    return np.eye(DIM, 3, dtype=np.float32) * 10, np.zeros(3, np.float32)
