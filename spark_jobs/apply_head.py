@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from spark_jobs import cost
 from spark_jobs.session import build_session, progress, spark_schema
-from spark_jobs.version_rows import COMMITTER, STAGED, Version, VersionRows, nothing, settled
+from spark_jobs.version_rows import STAGED, Version, VersionRows, nothing, settled, stage
 from vitrine import heads, lake
 from vitrine.settings import Settings
 from vitrine.tuned import Tuned
@@ -49,8 +49,7 @@ def apply_head(settings: Settings, tuned: Tuned, dataset: str, *, dry_run: bool 
             work = job.to_compute().select("content_sha256").join(base, "content_sha256", "left")
             vectors = work.mapInArrow(_worker(head, tuned), spark_schema(STAGED))
             with progress(spark, f"embedding {dataset} with {tuned.name}", job.missing):
-                staged = vectors.write.mode("append").option(COMMITTER, "2").partitionBy("encoder_version")
-                staged.parquet(str(job.staging.parent))
+                stage(settings, dataset, vectors)
             computed = job.missing
         figures = job.commit()
         job.clear_staging()

@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 from spark_jobs import cost
 from spark_jobs.plan import EncoderPlan, count_tasks, plan
 from spark_jobs.session import build_session, progress, spark_schema
-from spark_jobs.version_rows import COMMITTER, STAGED, Version, VersionRows, nothing, settled
+from spark_jobs.version_rows import STAGED, Version, VersionRows, nothing, settled, stage
 from spark_jobs.worker_daemon import PRELOAD, preload_value
 from vitrine import backbones, lake, networks, tracking, tuned
 from vitrine.backbones import Backbone
@@ -111,7 +111,7 @@ def _version(settings: Settings, backbone: Backbone, identity: Identity) -> Vers
 
 
 def _run(
-    spark: SparkSession, settings: Settings, jobs: list[VersionRows], networks: list[Backbone], dataset: str
+    spark: SparkSession, settings: Settings, jobs: list[VersionRows], chosen: list[Backbone], dataset: str
 ) -> list[dict[str, Any]]:
     """One pass over the photos that any of ``jobs`` misses, then a commit each."""
     spent = spark.sparkContext.accumulator(cost.Cost(), cost.Sum())
@@ -119,11 +119,11 @@ def _run(
     try:
         for job in jobs:
             job.start()
-        computed = _compute(spark, settings, jobs, networks, dataset, spent)
+        computed = _compute(spark, settings, jobs, chosen, dataset, spent)
         figures = [job.commit() for job in jobs]
         for job in jobs:
             job.clear_staging()
-        bills = meter.bills(spent.value, [backbone.name for backbone in networks])
+        bills = meter.bills(spent.value, [backbone.name for backbone in chosen])
         return [
             {**figure, "computed": computed[job.version], **job.registered.figures(), **bill}
             for job, figure, bill in zip(jobs, figures, bills, strict=True)
@@ -151,12 +151,12 @@ def _compute(
     spark: SparkSession,
     settings: Settings,
     jobs: list[VersionRows],
-    networks: list[Backbone],
+    chosen: list[Backbone],
     dataset: str,
     spent: "Accumulator[cost.Cost]",
 ) -> dict[str, int]:
     """Embed what is missing, each task's end a checkpoint; how many contents each version was computed for."""
-    pairs = [(job, backbone) for job, backbone in zip(jobs, networks, strict=True) if job.missing]
+    pairs = [(job, backbone) for job, backbone in zip(jobs, chosen, strict=True) if job.missing]
     busy = [job for job, _ in pairs]
     if not busy:
         return dict.fromkeys((job.version for job in jobs), 0)
@@ -171,8 +171,7 @@ def _compute(
     vectors = work.repartition(parts).mapInArrow(worker, spark_schema(STAGED))
     try:
         with progress(spark, f"embedding {dataset} with {', '.join(backbone.name for _, backbone in pairs)}", count):
-            staged = vectors.write.mode("append").option(COMMITTER, "2").partitionBy("encoder_version")
-            staged.parquet(str(settings.home / "staging" / dataset))
+            stage(settings, dataset, vectors)
     except (PySparkException, Py4JJavaError) as error:
         if told := re.search(r"vitrine\.errors\.\w+: (.+)", str(error)):  # what a worker says of its machine
             raise VitrineError(told[1]) from None

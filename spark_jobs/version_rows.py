@@ -31,9 +31,15 @@ STAGED = pa.schema(
     ]
 )
 """A vector, or why there is none, by content: what a task leaves under ``staging``."""
-COMMITTER = "mapreduce.fileoutputcommitter.algorithm.version"  # 2: a task's files are there when it ends, not the job
 _LABELS = ("product_id", "category", "split")
 _COPIES = 4
+
+
+def stage(settings: Settings, dataset: str, vectors: DataFrame) -> None:
+    """Compute ``vectors``, rows of ``STAGED``, into the staging of their versions; each task's end is a checkpoint."""
+    # 2: a task's files are there when it ends, not when the job does.
+    staged = vectors.write.mode("append").option("mapreduce.fileoutputcommitter.algorithm.version", "2")
+    staged.partitionBy("encoder_version").parquet(str(settings.home / "staging" / dataset))
 
 
 @dataclass(frozen=True)

@@ -210,6 +210,7 @@ def tune(folder: Path) -> dict[str, Any]:
             "epochs": epochs,
             "dim": tuner.built.dim,
             "processes": tuner.ranks,
+            "gpus": tuner.ranks if tuner.device.type == "cuda" else 0,
             "seconds": {"training": round(sum(epoch["seconds"] for epoch in epochs), 3)},
         }
         if tuner.rank == 0:
@@ -238,7 +239,8 @@ def estimate(folder: Path, steps: int = 2) -> dict[str, Any]:
     seconds = []
     for _ in range(min(steps + 1, max(1, len(photos) // size))):
         started = time.monotonic()
-        tuner.step(*next(batches))
+        x, y = next(batches)
+        tuner.step(x.to(tuner.device), y.to(tuner.device))
         seconds.append(time.monotonic() - started)
     step = sum(seconds[1:]) / len(seconds[1:]) if seconds[1:] else seconds[0]
     whole = step / size * len(photos) * settings.epochs

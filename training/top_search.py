@@ -69,10 +69,10 @@ class Search(keras_tuner.Tuner):
 
     def run_trial(self, trial: Any, *_: Any, **__: Any) -> dict[str, float]:
         recipe = recipe_of(trial.hyperparameters.values, self.settings)
-        with_bar = _medians(self._curves()) if self.settings.stop_hopeless else []
         number = int(trial.trial_id)
+        bar = _medians(self._curves(number)) if self.settings.stop_hopeless else []
         try:
-            histories = self.execute(recipe, self.seed + 1000 * number, self.settings.epochs, with_bar)
+            histories = self.execute(recipe, self.seed + 1000 * number, self.settings.epochs, bar)
         except Exception as error:  # KerasTuner would note any other as a bad recipe, and go on
             raise keras_tuner.errors.FatalError(f"{type(error).__name__}: {error}") from error
         _write_json(self.histories / f"{number}.json", histories)
@@ -100,11 +100,11 @@ class Search(keras_tuner.Tuner):
             found.append({"recipe": recipe, "val_accuracy": trial.score, "executions": histories})
         return found
 
-    def _curves(self) -> list[list[float]]:
-        """Validation accuracy by epoch of every execution that came to its end."""
+    def _curves(self, before: int) -> list[list[float]]:
+        """Validation accuracy by epoch of the executions that came to their end, of the trials ``before`` one."""
         whole = []
-        for path in sorted(self.histories.glob("*.json")):
-            for history in json.loads(path.read_text()):
+        for number in range(before):
+            for history in json.loads((self.histories / f"{number}.json").read_text()):
                 if len(history) == self.settings.epochs:
                     whole.append([epoch["val_accuracy"] for epoch in history])
         return whole

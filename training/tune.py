@@ -203,7 +203,7 @@ def _common(
         "training_set": rows.fingerprint,
         "seed": seed,
         "folder": str(folder.relative_to(settings.home)),
-        "cost": _cost(settings, sum(result["seconds"].values())),
+        "cost": _cost(settings, sum(result["seconds"].values()), result.get("gpus", 0)),
     }
 
 
@@ -239,13 +239,14 @@ def _pass_on(process: "subprocess.Popen[str]") -> str:
     return last[:300]
 
 
-def _cost(settings: Settings, seconds: float) -> dict[str, Any]:
-    """Of the tuning process, whose cores were all its own."""
+def _cost(settings: Settings, seconds: float, gpus: int = 0) -> dict[str, Any]:
+    """Of the tuning processes, whose machine's cores were all their own."""
     core_seconds = seconds * (os.cpu_count() or 1)
-    money = core_seconds / 3600 * settings.prices.core_hour
+    money = (core_seconds * settings.prices.core_hour + gpus * seconds * settings.prices.gpu_hour) / 3600
     return {
         "seconds": round(seconds, 3),
         "core_seconds": round(core_seconds, 3),
+        "gpu_seconds": round(gpus * seconds, 3),
         "money": round(money, 6),
         "currency": settings.prices.currency,
     }
