@@ -21,7 +21,6 @@ from vitrine import heads
 from vitrine.settings import TopSettings
 
 CLASSES, DIM = 4, 16
-MANY: dict[str, Any] = {"trials": 5, "epochs": 4, "final_epochs": 60}
 
 
 def request(folder: Path, trials: int = 2, epochs: int = 3, final_epochs: int = 12, **other: Any) -> Path:
@@ -117,22 +116,20 @@ def test_its_accuracy_is_the_heads_own(tuned: tuple[Path, dict[str, Any]]):
     assert right.mean() == pytest.approx(result["val_accuracy"], abs=0.013)
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    folder = request(tmp_path_factory.mktemp("whole"), **MANY)
-    return folder, run(folder)
-
-
-@pytest.mark.parametrize("sign", ["histories/1.json", "searched.json"])
-def test_killed_it_goes_on_to_the_same_head(tmp_path: Path, undisturbed: tuple[Path, dict[str, Any]], sign: str):
-    """Killed in its second trial, or in the long training."""
-    folder = request(tmp_path, **MANY)
-    process = subprocess.Popen([sys.executable, "-m", "training.top_tuning", str(folder)], start_new_session=True)
-    while process.poll() is None and not (folder / sign).exists():
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert process.returncode == -signal.SIGKILL and not (folder / "result.json").exists()
-    found, (whole, wanted) = run(folder), undisturbed
+def test_killed_twice_it_goes_on_to_the_same_head(tmp_path: Path):
+    """In its second trial, and in the long training: as one that nobody disturbed."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    cut.mkdir()
+    whole, cut = (request(folder, trials=4, epochs=3, final_epochs=40) for folder in (whole, cut))
+    wanted = run(whole)
+    for sign in ("histories/1.json", "searched.json"):
+        process = subprocess.Popen([sys.executable, "-m", "training.top_tuning", str(cut)], start_new_session=True)
+        while process.poll() is None and not (cut / sign).exists():
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert process.returncode == -signal.SIGKILL and not (cut / "result.json").exists()
+    found = run(cut)
     assert found["trials"] == wanted["trials"] and found["epochs"] == wanted["epochs"]
-    assert heads.load(folder).fingerprint() == heads.load(whole).fingerprint()
+    assert heads.load(cut).fingerprint() == heads.load(whole).fingerprint()
