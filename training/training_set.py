@@ -217,12 +217,8 @@ def _check(
     dataset: str, label: Label, encoder: tuple[str, str] | None, counts: dict[str, int], classes: list[str]
 ) -> None:
     if not counts.get(TRAIN):
-        what = (
-            f"no labelled photo with a vector by {encoder[0]!r}: vitrine embed --encoder {encoder[0]}"
-            if encoder
-            else "none"
-        )
-        raise UserError(f"nothing to learn from in split {TRAIN!r} of {dataset!r}: {what} first")
+        how = f" with a vector by {encoder[0]!r}: vitrine embed --encoder {encoder[0]} first" if encoder else ""
+        raise UserError(f"nothing to learn from in split {TRAIN!r} of {dataset!r}: no photo has a {label}{how}")
     if len(classes) < 2:
         raise UserError(
             f"split {TRAIN!r} of {dataset!r} has one {label} ({classes[0]!r}): tuning needs two to tell apart"

@@ -12,8 +12,8 @@ import typer
 from vitrine import console, lake, tracking
 from vitrine.errors import UserError, VitrineError, unknown
 from vitrine.settings import Settings, check_name, load_settings
+from vitrine.tune_cli import Json, Label, classify
 from vitrine.tune_cli import app as tune_app
-from vitrine.tune_cli import classify
 
 if TYPE_CHECKING:
     from vitrine.tuned import Tuned
@@ -31,18 +31,12 @@ app = typer.Typer(
 app.add_typer(tune_app)
 app.command()(classify)
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")]
 Dataset = Annotated[str, typer.Option("--dataset", help="The name of a data set.", metavar="NAME")]
 Datasets = Annotated[
     list[str] | None, typer.Option("--dataset", help="A data set; may repeat. Left out: all.", metavar="NAME")
 ]
 Encoder = Annotated[str, typer.Option("--encoder", help="An encoder's name, or a version.", metavar="NAME")]
 Encoders = Annotated[list[str], typer.Option("--encoder", help="An encoder; may repeat.", metavar="NAME")]
-
-
-class Relevant(StrEnum):
-    product_id = "product_id"
-    category = "category"
 
 
 class Form(StrEnum):
@@ -190,7 +184,7 @@ def evaluate(
     dataset: Datasets = None,
     queries: Annotated[str | None, typer.Option(help="The split that asks.", metavar="SPLIT")] = None,
     index: Annotated[str | None, typer.Option(help="The split that is searched.", metavar="SPLIT")] = None,
-    relevant: Annotated[Relevant, typer.Option(help="What counts as found.")] = Relevant.product_id,
+    relevant: Annotated[Label, typer.Option(help="What counts as found.")] = Label.product_id,
     with_serving: Annotated[
         bool, typer.Option("--with-serving", help="What serves too, where its figures are missing: for the gate.")
     ] = False,
