@@ -83,8 +83,8 @@ def drawn(folder: Path, pictures: list[bytes], size: int, encoder: str, cores: i
     return f"| {size} | {cores} | {new:.1f} | {size / new:.1f} | {same:.1f} | {part:.1f} | {taken:.1f} |"
 
 
-def generated(home: Path, count: int, dim: int, encoder: str) -> list[str]:
-    """The rows of the second table: ``count`` rows with vectors of ``dim`` numbers."""
+def fill_lake(home: Path, count: int, dim: int, encoder: str) -> None:
+    """A home with a data set of ``count`` images, generated as data, each with a vector of ``dim`` numbers."""
     import numpy as np
     import pyarrow as pa
 
@@ -95,7 +95,7 @@ def generated(home: Path, count: int, dim: int, encoder: str) -> list[str]:
     (home / "vitrine.toml").touch()
     settings = load_settings(home)
     version = networks.identify(settings, backbones.resolve(settings, encoder)).encoder_version
-    moment, cores, random = datetime.now(UTC), os.cpu_count() or 1, np.random.default_rng(0)
+    moment, random = datetime.now(UTC), np.random.default_rng(0)
     for first in range(0, count, 100_000):
         n = min(100_000, count - first)
         ids = [f"shop/{number:09d}" for number in range(first, first + n)]
@@ -122,6 +122,18 @@ def generated(home: Path, count: int, dim: int, encoder: str) -> list[str]:
         }
         for table in (CATALOG, EMBEDDINGS):
             lake.write(settings, table, pa.table({name: columns[name] for name in table.schema.names}))
+
+
+def generated(home: Path, count: int, dim: int, encoder: str) -> list[str]:
+    """The rows of the second table."""
+    import pyarrow as pa
+
+    from vitrine import lake
+    from vitrine.settings import load_settings
+    from vitrine.tables import CATALOG
+
+    fill_lake(home, count, dim, encoder)
+    settings, cores = load_settings(home), os.cpu_count() or 1
     embed = ("embed", "--encoder", encoder, "--dataset", "shop")
     first_time, said = vitrine(home, cores, *embed)
     assert said["unchanged"] == count and said["products"], said

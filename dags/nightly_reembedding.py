@@ -78,7 +78,10 @@ with DAG(
     for dataset in nightly.datasets:
         with TaskGroup(dataset.name, prefix_group_id=True):
             of = ("--dataset", dataset.name)
-            ingest = spark_verb("ingest", "ingest", dataset.source, *of, "--layout", dataset.layout)
+            how = ["--layout", dataset.layout]
+            if dataset.test_share:
+                how += ["--test-share", str(dataset.test_share)]
+            ingest = spark_verb("ingest", "ingest", dataset.source, *of, *how)
             gate_catalog = spark_verb("gate_catalog", "gate", "catalog", *of)
             features = verb("features", "features", *of)
             ingest >> gate_catalog

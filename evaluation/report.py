@@ -5,7 +5,6 @@ comes out of the tables is hostile text: Jinja2 escapes it, ``shown`` spells out
 """
 
 import json
-import os
 import secrets
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import jinja2
 
 from evaluation import report_charts, report_photos
-from vitrine import lake
+from vitrine import files, lake
 from vitrine.errors import unknown
 from vitrine.lake import quote
 from vitrine.settings import Settings
@@ -48,14 +47,8 @@ def write_report(settings: Settings, datasets: list[str] | None = None) -> Path:
     for at, name in enumerate(dict.fromkeys(datasets or served_first)):
         chapters.append(_chapter(settings, name, pictures=at < MOST_DATASETS_WITH_GALLERIES))
     page = _render(settings, chapters)
-    settings.reports.mkdir(parents=True, exist_ok=True)
     path = settings.reports / "report.html"
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(page, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    files.write_text(path, page)
     return path
 
 

@@ -4,12 +4,14 @@ As ``embed_catalog``: what is missing, and nothing else, in one commit. The base
 none is quarantined, until the base has one.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pyspark.accumulators import Accumulator
 from pyspark.sql import functions as F
 
 from spark_jobs import cost
@@ -39,7 +41,7 @@ def apply_head(settings: Settings, tuned: Tuned, dataset: str, *, dry_run: bool 
     job = VersionRows(spark, settings, version, dataset)
     if dry_run:
         return job.plan()
-    meter = cost.Meter(settings, spark)
+    meter, spent = cost.Meter(settings, spark), spark.sparkContext.accumulator(cost.Cost(), cost.Sum())
     try:
         job.start()
         computed = 0
@@ -47,13 +49,13 @@ def apply_head(settings: Settings, tuned: Tuned, dataset: str, *, dry_run: bool 
             base = job.stored.filter((F.col("encoder_version") == tuned.base_version) & (F.col("dataset") == dataset))
             base = base.groupBy("content_sha256").agg(F.first("embedding").alias("embedding"))
             work = job.to_compute().select("content_sha256").join(base, "content_sha256", "left")
-            vectors = work.mapInArrow(_worker(head, tuned), spark_schema(STAGED))
+            vectors = work.mapInArrow(_worker(head, tuned, spent), spark_schema(STAGED))
             with progress(spark, f"embedding {dataset} with {tuned.name}", job.missing):
                 stage(settings, dataset, vectors)
             computed = job.missing
         figures = job.commit()
         job.clear_staging()
-        bill = meter.bills(cost.Cost(), [tuned.name])[0]
+        bill = meter.bills(spent.value, [tuned.name])[0]
         return {**figures, "computed": computed, **version.figures(), **bill}
     finally:
         job.end()
@@ -74,18 +76,29 @@ def _version(settings: Settings, tuned: Tuned) -> Version:
     )
 
 
-def _worker(head: heads.Head, tuned: Tuned) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _worker(
+    head: heads.Head, tuned: Tuned, spent: "Accumulator[cost.Cost]"
+) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     refusals = {
         True: ("bad_vector", "the head's output is all zero"),
         False: ("no_base_vector", f"{tuned.base} has no vector of it"),
     }
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        mine = cost.Cost(devices={"cpu"}, precisions={tuned.name: "fp32"})
+        with mine.metered():
+            yield from computed(batches, mine)
+        spent.add(mine)
+
+    def computed(batches: Iterable[pa.RecordBatch], mine: cost.Cost) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             column = batch["embedding"]
             there = column.is_valid().to_numpy(zero_copy_only=False)
             given = column.filter(pa.array(there)).flatten().to_numpy().reshape(-1, head.inputs)
+            started = time.monotonic()
             found = head.embed(given)
+            mine.forward(tuned.name, time.monotonic() - started)
+            mine.photos += len(batch)
             fine = there.copy()
             fine[there] = np.isfinite(found).all(1)
             values = pa.array(found[fine[there]].reshape(-1), pa.float32())

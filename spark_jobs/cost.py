@@ -1,6 +1,9 @@
 """What a pass over the photos cost: measured in the workers, summed by Spark, priced by ``[prices]``."""
 
+import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +27,23 @@ class Cost:
     devices: set[str] = field(default_factory=set)
     precisions: dict[str, str] = field(default_factory=dict)
     """What each encoder computed with, by its name."""
+
+    @contextmanager
+    def metered(self) -> Iterator[None]:
+        """Add what this process spends in the block, all its threads."""
+        before = _cpu_seconds()
+        yield
+        self.cpu_seconds += _cpu_seconds() - before
+        self.peak_mib = max(self.peak_mib, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+    def forward(self, encoder: str, seconds: float) -> None:
+        """Add clock time in the network of ``encoder``."""
+        self.forward_seconds[encoder] = self.forward_seconds.get(encoder, 0.0) + seconds
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
 
 
 class Sum(AccumulatorParam[Cost]):

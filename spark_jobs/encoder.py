@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import resource
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -122,14 +121,14 @@ def encode(
     ``changed``.
     """
     cost = Cost() if cost is None else cost
-    before = _cpu_seconds()
     turns = [_Turns(encoder, cost) for encoder in encoders]
     cost.precisions |= {encoder.plan.backbone.name: encoder.precision for encoder in encoders}
 
     def window() -> int:
         return 2 * max(encoder.batch_size.now for encoder in encoders)
 
-    with ThreadPoolExecutor(max(encoder.plan.threads for encoder in encoders), "decode") as pool:
+    threads = max(encoder.plan.threads for encoder in encoders)
+    with cost.metered(), ThreadPoolExecutor(threads, "decode") as pool:
         load = _Loader(encoders, keys_are_contents, cost)
         for key, inputs in _ahead(pool, load, photos, window):
             cost.photos += 1
@@ -139,8 +138,6 @@ def encode(
         for number, mine in enumerate(turns):
             for done in mine.end():
                 yield number, done
-    cost.cpu_seconds += _cpu_seconds() - before
-    cost.peak_mib = max(cost.peak_mib, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 class _Turns:
@@ -177,14 +174,9 @@ class _Turns:
     def _timed(self, step: Callable[[], T]) -> tuple[T, float]:
         started = time.monotonic()
         done = step()
-        seconds, name = time.monotonic() - started, self.encoder.plan.backbone.name
-        self.cost.forward_seconds[name] = self.cost.forward_seconds.get(name, 0.0) + seconds
+        seconds = time.monotonic() - started
+        self.cost.forward(self.encoder.plan.backbone.name, seconds)
         return done, seconds
-
-
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 _Inputs = dict[int, "torch.Tensor | ImageError"]

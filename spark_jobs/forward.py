@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from spark_jobs.plan import EncoderPlan
+from vitrine import files
 from vitrine.networks import Built
 
 _SIZES = {"cpu": (1, 2, 4, 8, 16, 32), "cuda": (16, 32, 64, 128, 256, 512)}
@@ -185,10 +186,7 @@ class BatchSize:
     def _keep(self) -> None:
         best = max(self._rates.values())
         self._found = next(size for size, rate in self._rates.items() if rate >= 0.97 * best)
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._file.with_suffix(f".{os.getpid()}.tmp")
-        fresh.write_text(json.dumps({"batch_size": self._found, "photos_per_second": self._rates}))
-        fresh.replace(self._file)
+        files.write_json(self._file, {"batch_size": self._found, "photos_per_second": self._rates})
 
 
 def _kept_file(network: torch.nn.Module, plan: EncoderPlan, device: str) -> Path:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark import StorageLevel
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs.quarantine import merge_quarantine
@@ -42,8 +42,13 @@ _CHECKED = pa.schema(
 _LABELLED = ("product_id", "category", "split")
 
 
-def ingest(settings: Settings, source: str, dataset: str, layout: str = "folder") -> dict[str, Any]:
+def ingest(
+    settings: Settings, source: str, dataset: str, layout: str = "folder", *, test_share: float | None = None
+) -> dict[str, Any]:
     """Bring the catalog of ``dataset`` to what ``source`` holds now; the figures of ``ingest --json``.
+
+    Of the photos that the source gives no split, ``test_share`` become ``test``, the rest ``train``: by the SHA-256 of
+    their ids, so that a photo keeps its side when others come and go. Left out, they have no split.
 
     Raises:
         UserError: bad name, unknown layout, a source that is not of it, or that has no photos.
@@ -57,7 +62,10 @@ def ingest(settings: Settings, source: str, dataset: str, layout: str = "folder"
         raise UserError(f"no such table {source!r}: layout table is a CSV, Parquet or Delta file or folder")
     spark = build_session(settings, f"ingest {dataset}")
     listed = _list(spark, units, adapter) if adapter else _read_list(spark, settings, source)
-    listed = _name_ids(listed, dataset).persist(StorageLevel.DISK_ONLY)
+    listed = _name_ids(listed, dataset)
+    if test_share is not None:
+        listed = listed.withColumn("split", F.coalesce("split", _split(test_share)))
+    listed = listed.persist(StorageLevel.DISK_ONLY)
     try:
         with progress(spark, f"listing {dataset}"):
             count = listed.count()
@@ -152,6 +160,11 @@ def _name_ids(listed: DataFrame, dataset: str) -> DataFrame:
             "split": F.when(F.col("split") == "validation", "val").otherwise(F.col("split")),
         }
     )
+
+
+def _split(test_share: float) -> Column:
+    drawn = F.conv(F.substring(F.sha2("image_id", 256), 1, 8), 16, 10).cast("double") / 2**32
+    return F.when(drawn < test_share, "test").otherwise("train")
 
 
 def _refuse_duplicates(listed: DataFrame, source: str) -> None:

@@ -11,8 +11,8 @@ from vitrine.tables import TABLES
 
 def maintain(settings: Settings, keep_days: int) -> dict[str, Any]:
     """OPTIMIZE, then VACUUM files older than ``keep_days``: time travel and the followers' change feed reach back
-    that far; a follower that slept longer fills from scratch. Rows are never touched. Checkpoints of embeddings that
-    nobody went on with for as long go too."""
+    that far; a follower that slept longer fills from scratch. Rows are never touched. Checkpoints of embeddings,
+    training sets and unfinished tunings that nobody went on with for as long go too: all can be made again."""
     from delta.tables import DeltaTable
 
     spark = build_session(settings, "maintain")
@@ -23,16 +23,25 @@ def maintain(settings: Settings, keep_days: int) -> dict[str, Any]:
         delta.optimize().executeCompaction()
         delta.vacuum(keep_days * 24)
         figures["tables"][table.name] = f"{before} -> {_files(delta)} files"
-    figures["checkpoints_removed"] = _remove_checkpoints(settings, keep_days)
+    figures |= _remove_leftovers(settings, time.time() - keep_days * 86_400)
     return figures
 
 
-def _remove_checkpoints(settings: Settings, keep_days: int) -> int:
-    left, until = settings.home / "staging", time.time() - keep_days * 86_400
-    stale = [path for path in left.iterdir() if path.stat().st_mtime < until] if left.is_dir() else []
-    for path in stale:
-        shutil.rmtree(path)
-    return len(stale)
+def _remove_leftovers(settings: Settings, until: float) -> dict[str, int]:
+    """Folders of the home that nothing needs and nobody touched since ``until``, in seconds since 1970."""
+    tunings = [path for strategy in ("top", "full") for path in (settings.home / "models" / strategy).glob("*/")]
+    left = {
+        "checkpoints_removed": list((settings.home / "staging").glob("*/")),
+        "training_sets_removed": list((settings.home / "training").glob("*/")),
+        "tunings_removed": [path for path in tunings if not (path / "result.json").is_file()],
+    }
+    counts = {}
+    for what, folders in left.items():
+        stale = [path for path in folders if max(p.stat().st_mtime for p in (path, *path.iterdir())) < until]
+        for path in stale:
+            shutil.rmtree(path)
+        counts[what] = len(stale)
+    return counts
 
 
 def _files(delta: Any) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from vitrine import lake
+from vitrine import files, lake
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
 
@@ -138,10 +138,7 @@ def draw(found: Cross, path: Path) -> None:
     figure.update_xaxes(title="Fréchet distance of the embeddings", row=1, col=2)
     figure.update_yaxes(title=f"change of {found.metric}", row=1, col=2)
     figure.update_layout(template="plotly_white", showlegend=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".tmp")
-    fresh.write_text(figure.to_html(include_plotlyjs=True, full_html=True))
-    fresh.replace(path)
+    files.write_text(path, figure.to_html(include_plotlyjs=True, full_html=True))
 
 
 def _title(found: Cross) -> str:

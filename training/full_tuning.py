@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from timm.data import Mixup
 from timm.loss import BinaryCrossEntropy
@@ -28,8 +29,9 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from training.photos import Photos, RepeatedShuffle, augmented, loader
-from vitrine import tuned
+from vitrine import files, tuned
 from vitrine.backbones import Backbone
+from vitrine.images import ImageError
 from vitrine.networks import Built, build
 from vitrine.settings import FullSettings
 
@@ -158,6 +160,13 @@ class Tuner:
                 count += len(y)
         return right / count
 
+    def unreadable(self, *parts: Photos) -> int:
+        """How many photos of ``parts`` could not be read so far, by any of the processes."""
+        marked = torch.cat([part.unreadable for part in parts]).to(self.device, torch.int32)
+        if self.ranks > 1:
+            distributed.all_reduce(marked, distributed.ReduceOp.MAX)
+        return int(marked.sum())
+
     def state(self) -> dict[str, Any]:
         return {
             "network": self.network.state_dict(),
@@ -208,16 +217,16 @@ def tune(folder: Path) -> dict[str, Any]:
             "val_accuracy": epochs[best]["val_accuracy"],
             "best_epoch": best + 1,
             "epochs": epochs,
+            "unreadable": max(epoch["unreadable"] for epoch in epochs),
             "dim": tuner.built.dim,
             "processes": tuner.ranks,
             "gpus": tuner.ranks if tuner.device.type == "cuda" else 0,
             "seconds": {"training": round(sum(epoch["seconds"] for epoch in epochs), 3)},
         }
         if tuner.rank == 0:
-            fresh = folder / f"result.{os.getpid()}.tmp"
-            fresh.write_text(json.dumps(result))
-            (folder / "best.safetensors").replace(folder / tuned.WEIGHTS)
-            fresh.replace(done)
+            if (folder / "best.safetensors").is_file():  # not so where a run was killed right after this line
+                (folder / "best.safetensors").replace(folder / tuned.WEIGHTS)
+            files.write_json(done, result)
             (folder / "last.pt").unlink(missing_ok=True)
     return result
 
@@ -269,6 +278,7 @@ def _train(tuner: Tuner) -> list[dict[str, float]]:
         started = time.monotonic()
         loss = tuner.epoch(len(epochs), train, scheduler, steps)
         found = {"loss": loss, "val_accuracy": tuner.accuracy(validation), "seconds": time.monotonic() - started}
+        found["unreadable"] = tuner.unreadable(train, validation)
         epochs.append({key: round(value, 6) for key, value in found.items()})
         if tuner.rank == 0:
             _keep(tuner, epochs)
@@ -279,12 +289,14 @@ def _train(tuner: Tuner) -> list[dict[str, float]]:
 def _keep(tuner: Tuner, epochs: list[dict[str, float]]) -> None:
     """The last state, and the best weights: each whole at any moment; the best first, for what says so is the last."""
     best = max(epoch["val_accuracy"] for epoch in epochs[:-1]) if len(epochs) > 1 else -1.0
-    fresh = tuner.folder / f"fresh.{os.getpid()}.tmp"
-    if epochs[-1]["val_accuracy"] > best:
-        save_file(tuner.weights(), fresh)
-        fresh.replace(tuner.folder / "best.safetensors")
-    torch.save({"state": tuner.state(), "epochs": epochs}, fresh)
-    fresh.replace(tuner.folder / "last.pt")
+    try:
+        if epochs[-1]["val_accuracy"] > best:
+            with files.whole(tuner.folder / "best.safetensors") as fresh:
+                save_file(tuner.weights(), fresh)
+        with files.whole(tuner.folder / "last.pt") as fresh:
+            torch.save({"state": tuner.state(), "epochs": epochs}, fresh)
+    except (SafetensorError, RuntimeError) as error:  # what the libraries make of a full disk
+        raise OSError(f"cannot write the checkpoint of epoch {len(epochs)} into {tuner.folder}: {error}") from None
 
 
 def _told(epoch: dict[str, float]) -> str:
@@ -304,8 +316,16 @@ def _processes() -> Iterator[None]:
             distributed.destroy_process_group()
 
 
+def main(folder: Path, estimating: bool) -> None:
+    """The process's own part: what goes wrong for a known reason is one line on stderr, and exit code 1."""
+    try:
+        if estimating:
+            files.write_json(folder / "estimate.json", estimate(folder))
+        else:
+            tune(folder)
+    except (ArithmeticError, ImageError, OSError) as error:
+        sys.exit(f"{error}")
+
+
 if __name__ == "__main__":
-    if sys.argv[2:] == ["--estimate"]:
-        (Path(sys.argv[1]) / "estimate.json").write_text(json.dumps(estimate(Path(sys.argv[1]))))
-    else:
-        tune(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:] == ["--estimate"])

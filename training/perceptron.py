@@ -5,7 +5,6 @@ one argument, and a loop inside the graph gathers its batches. A training set th
 through in chunks of that size: memory stays bounded.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+
+from vitrine import files
 
 CHUNK_MIB = 1024
 _BLOCK = 8192  # rows scored at once
@@ -178,11 +179,9 @@ class Trainer:
 
 def save_state(path: Path, state: list[NDArray[Any]], **facts: Any) -> None:
     """Write atomically what ``load_state`` gives back; plain arrays, no pickle."""
-    fresh = path.with_suffix(f".{os.getpid()}.tmp")
-    with fresh.open("wb") as file:
-        arrays: dict[str, Any] = {f"state_{at}": value for at, value in enumerate(state)}
+    arrays: dict[str, Any] = {f"state_{at}": value for at, value in enumerate(state)}
+    with files.whole(path) as fresh, fresh.open("wb") as file:
         np.savez(file, **arrays, **facts)
-    fresh.replace(path)
 
 
 def use_threads(count: int) -> None:

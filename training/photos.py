@@ -16,13 +16,18 @@ from vitrine.networks import Built
 
 
 class Photos(Dataset[tuple[torch.Tensor, int]]):
-    """``uri`` and ``label`` of one part of a training set; a photo that cannot be read is stood in for by the next."""
+    """``uri`` and ``label`` of one part of a training set.
+
+    A photo that cannot be read is stood in for by the next, and marked in ``unreadable``, bool (N,), which loading
+    processes share.
+    """
 
     def __init__(self, folder: Path, transform: Any, min_side: int, max_pixels: int) -> None:
         files = sorted(str(path) for path in folder.glob("*.parquet"))
         table = pyarrow.dataset.dataset(files).to_table(columns=["uri", "label"], use_threads=False)
         self.uris, self.labels = table["uri"].combine_chunks(), table["label"].to_numpy()
         self.transform, self.min_side, self.max_pixels = transform, min_side, max_pixels
+        self.unreadable = torch.zeros(len(self.labels), dtype=torch.bool).share_memory_()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -33,8 +38,9 @@ class Photos(Dataset[tuple[torch.Tensor, int]]):
             try:
                 data = images.read(self.uris[found].as_py())
                 photo = images.decode(data, self.max_pixels, self.min_side)
-            except ImageError:
-                continue  # the ingest's and the embedding's quarantine say which and why
+            except ImageError:  # the ingest's and the embedding's quarantine say why
+                self.unreadable[found] = True
+                continue
             return self.transform(photo), int(self.labels[found])
         raise ImageError("unreadable", f"none of the {len(self)} photos of the training set can be read")
 

@@ -5,7 +5,6 @@ interrupted asks for the same trials as one that was not.
 """
 
 import json
-import os
 import statistics
 import sys
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import keras_tuner
 import numpy as np
 
 from training.perceptron import Recipe
+from vitrine import files
 from vitrine.settings import TopSettings
 
 _STEP = 128  # of the layers' width
@@ -32,22 +32,15 @@ class _Oracle(keras_tuner.oracles.BayesianOptimizationOracle):
         return super().populate_space(trial_id)
 
     def save(self) -> None:
-        _write_json(Path(self._get_oracle_fname()), self.get_state())
+        files.write_json(Path(self._get_oracle_fname()), self.get_state())
 
     def _save_trial(self, trial: Any) -> None:
-        _write_json(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
+        files.write_json(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
 
     def reload(self) -> None:
         super().reload()
         # What was noted but not listed yet when the process died would be waited for, and never run.
         self._retry_queue = [name for name, trial in self.trials.items() if trial.status == "RUNNING"]
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(f".{os.getpid()}.tmp")
-    fresh.write_text(json.dumps(value))
-    fresh.replace(path)
 
 
 class Search(keras_tuner.Tuner):
@@ -75,7 +68,7 @@ class Search(keras_tuner.Tuner):
             histories = self.execute(recipe, self.seed + 1000 * number, self.settings.epochs, bar)
         except Exception as error:  # KerasTuner would note any other as a bad recipe, and go on
             raise keras_tuner.errors.FatalError(f"{type(error).__name__}: {error}") from error
-        _write_json(self.histories / f"{number}.json", histories)
+        files.write_json(self.histories / f"{number}.json", histories)
         best = statistics.fmean(max(epoch["val_accuracy"] for epoch in history) for history in histories)
         stopped = any(len(history) < self.settings.epochs for history in histories)
         print(

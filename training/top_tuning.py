@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow.dataset
 
 from training.side_by_side import SideBySide, load_tensorflow_beside
-from vitrine import heads
+from vitrine import files, heads
 from vitrine.settings import TopSettings
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to load, and workers import this module too
@@ -71,9 +71,7 @@ def tune(folder: Path) -> dict[str, Any]:
         "trials": trials,
         "seconds": clock.all(),
     }
-    fresh = folder / f"result.{os.getpid()}.tmp"
-    fresh.write_text(json.dumps(result))
-    fresh.replace(done)
+    files.write_json(done, result)
     for path in (data, folder / "search", folder / "histories"):
         shutil.rmtree(path, ignore_errors=True)
     (folder / "training.npz").unlink(missing_ok=True)
@@ -121,9 +119,7 @@ class _Clock:
         now = time.monotonic()
         self.spent[step] = self.spent.get(step, 0.0) + now - self._at
         self._at = now
-        fresh = self.path.with_suffix(f".{os.getpid()}.tmp")
-        fresh.write_text(json.dumps(self.spent))
-        fresh.replace(self.path)
+        files.write_json(self.path, self.spent)
 
     def all(self) -> dict[str, float]:
         return {step: round(seconds, 3) for step, seconds in self.spent.items()}
@@ -175,9 +171,7 @@ def _search(
         finally:
             side_by_side.close()
         clock.add("search")
-        fresh = folder / f"searched.{os.getpid()}.tmp"
-        fresh.write_text(json.dumps(found))
-        fresh.replace(kept)
+        files.write_json(kept, found)
     said = json.loads(kept.read_text())
     return Recipe(**said["recipe"]), said["score"], said["trials"]
 
@@ -245,8 +239,16 @@ def _head(trainer: "Trainer", scaling: "Scaling | None", classes: list[str]) -> 
     return heads.Head(tuple(hidden), classifier, tuple(classes))
 
 
+def main(folder: Path, estimating: bool) -> None:
+    """The process's own part: what goes wrong for a known reason is one line on stderr, and exit code 1."""
+    try:
+        if estimating:
+            files.write_json(folder / "estimate.json", estimate(folder))
+        else:
+            tune(folder)
+    except (ArithmeticError, OSError) as error:
+        sys.exit(f"{error}")
+
+
 if __name__ == "__main__":
-    if sys.argv[2:] == ["--estimate"]:
-        (Path(sys.argv[1]) / "estimate.json").write_text(json.dumps(estimate(Path(sys.argv[1]))))
-    else:
-        tune(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:] == ["--estimate"])

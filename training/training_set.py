@@ -117,7 +117,9 @@ def build_training_set(
             fingerprint=_fingerprint(parts, dataset, label, encoder, seed),
         )
         folder = settings.home / "training" / made.fingerprint
-        if not (folder / "training_set.json").is_file():
+        if (folder / "training_set.json").is_file():
+            os.utime(folder)  # in use: maintenance removes what nobody touched
+        else:
             _write(parts, made, folder, feature)
         return read_training_set(folder)
     finally:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from training.training_set import TrainingSet
-from vitrine import backbones, encoders, heads, lake, networks, tuned
+from vitrine import backbones, encoders, files, heads, lake, networks, tuned
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import FullSettings, Settings, TopSettings
 from vitrine.tuned import Tuned
@@ -143,10 +143,7 @@ class _Job:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folder / "lock", timeout=0):
-                asked = self.folder / "request.json"
-                fresh = asked.with_suffix(f".{os.getpid()}.tmp")
-                fresh.write_text(json.dumps(self.request))
-                fresh.replace(asked)
+                files.write_json(self.folder / "request.json", self.request)
                 yield
         except Timeout:
             raise UserError(f"another process is tuning the same now (it holds {self.folder / 'lock'})") from None

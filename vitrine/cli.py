@@ -93,6 +93,10 @@ def ingest(
     source: Annotated[str, typer.Argument(help="A folder, a table's path or URI, or for generated e.g. 40x12.")],
     dataset: Dataset,
     layout: Annotated[str, typer.Option(help="folder, table, generated, grocery_store.")] = "folder",
+    test_share: Annotated[
+        float | None,
+        typer.Option(help="Of photos without a split: the share that becomes test, the rest train; by id.", max=0.99),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Bring a catalog in: new and changed photos are read, unreadable ones quarantined, those that left removed."""
@@ -101,7 +105,7 @@ def ingest(
     with tracking.record(settings, "ingest", dataset) as run:
         from spark_jobs.ingest_catalog import ingest as job
 
-        run.figures.update(job(settings, source, dataset, layout))
+        run.figures.update(job(settings, source, dataset, layout, test_share=test_share))
     _show(f"ingested {dataset}", run.figures, as_json)
 
 

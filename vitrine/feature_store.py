@@ -6,7 +6,6 @@ where there is no such row. Feast deletes no online row, so what left is overwri
 """
 
 import json
-import os
 import sys
 import time
 import warnings
@@ -25,7 +24,7 @@ from deltalake.exceptions import DeltaError
 from feast import FeatureStore, RepoConfig
 from feast.errors import FeatureServiceNotFoundException, FeatureViewNotFoundException
 
-from vitrine import lake
+from vitrine import files, lake
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, LABELS
@@ -88,9 +87,7 @@ def open_store(settings: Settings) -> FeatureStore:
         text = yaml.safe_dump(config, sort_keys=False)
         path = home / "feature_store.yaml"
         if not path.exists() or path.read_text() != text:
-            fresh = home / f"feature_store.yaml.{os.getpid()}"
-            fresh.write_text(text)
-            fresh.replace(path)
+            files.write_text(path, text)
     return FeatureStore(config=RepoConfig(**config, repo_path=home))
 
 

@@ -13,7 +13,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
-import os
 import re
 import socket
 import typing
@@ -22,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vitrine import images
+from vitrine import files, images
 from vitrine.backbones import Backbone
 from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings
@@ -418,10 +417,7 @@ def identify(settings: Settings, backbone: Backbone) -> Identity:
     if kept.is_file():
         return Identity(**json.loads(kept.read_text()))
     identity = fingerprint(build(backbone))
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    fresh = kept.with_suffix(f".{os.getpid()}.tmp")
-    fresh.write_text(json.dumps(asdict(identity)))
-    fresh.replace(kept)
+    files.write_json(kept, asdict(identity))
     return identity
 
 

@@ -68,6 +68,8 @@ class NightlyDataset(Section):
     name: Name
     source: str
     layout: str = "folder"
+    test_share: float | None = Field(None, gt=0, lt=1)
+    """Of the photos that the source gives no split: what becomes the test split, the rest being train."""
 
 
 class NightlySettings(Section):

@@ -1,6 +1,7 @@
 """``vitrine tune``: from features in Feast to a tuned encoder, by the study's protocol."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,6 +43,10 @@ Quick = Annotated[bool, typer.Option("--quick", help="Small and short: for a fir
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say on how many rows, and by a measured estimate at what cost.")
 ]
+AsOf = Annotated[
+    datetime | None,
+    typer.Option(help="Labels and vectors as they were then, in UTC.", show_default="now", metavar="WHEN"),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")]
 
 
@@ -52,6 +57,7 @@ def top(
     label: ToldApart = Label.product_id,
     name: Name = None,
     seed: Seed = None,
+    as_of: AsOf = None,
     quick: Quick = False,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -63,7 +69,7 @@ def top(
     """
     settings = load_settings()
     asked = _Asked.of(settings, "top", dataset, encoder, name, seed)
-    sets = _training_sets(settings, asked.pairs, label.value, asked.seed)
+    sets = _training_sets(settings, asked.pairs, label.value, asked.seed, as_of)
     work = _estimate_top if dry_run else _top
     results = [work(settings, rows, made, asked.seed, quick) for rows, made in zip(sets, asked.names, strict=True)]
     _show(results, as_json)
@@ -76,6 +82,7 @@ def full(
     label: ToldApart = Label.product_id,
     name: Name = None,
     seed: Seed = None,
+    as_of: AsOf = None,
     quick: Quick = False,
     processes: Annotated[int, typer.Option(min=1, help="That share each batch: one a GPU.")] = 1,
     dry_run: DryRun = False,
@@ -89,7 +96,7 @@ def full(
     settings = load_settings()
     asked = _Asked.of(settings, "full", dataset, encoder, name, seed)
     # Rows of photos are the same whatever encoder is tuned on them.
-    made = _training_sets(settings, [(on, None) for on in asked.datasets], label.value, asked.seed)
+    made = _training_sets(settings, [(on, None) for on in asked.datasets], label.value, asked.seed, as_of)
     sets = dict(zip(asked.datasets, made, strict=True))
     results = [
         _estimate_full(settings, sets[on], str(base), to, asked.seed, quick)
@@ -223,7 +230,7 @@ class _Asked:
 
 
 def _training_sets(
-    settings: Settings, pairs: list[tuple[str, str | None]], label: Any, seed: int
+    settings: Settings, pairs: list[tuple[str, str | None]], label: Any, seed: int, as_of: datetime | None = None
 ) -> "list[TrainingSet]":
     """One a pair: of a data set's vectors by an encoder, or of its photos. Spark's memory is free again afterwards."""
     from feature_repo import definitions
@@ -237,6 +244,7 @@ def _training_sets(
         if base:
             embed_named(settings, [base], chosen)
     feature_store.apply(feature_store.open_store(settings), definitions.objects(settings))
+    moment = as_of.replace(tzinfo=UTC) if as_of else None
     found = []
     for chosen, base in pairs:
         version = encoders.version(settings, base) if base else None
@@ -244,7 +252,9 @@ def _training_sets(
         encoder = (lake.encoder_row(settings, version)["encoder"], version) if version else None
         share = settings.tune.validation_share
         with tracking.record(settings, "training_set", chosen, base) as run:
-            rows = build_training_set(settings, spark, chosen, label, encoder, validation_share=share, seed=seed)
+            rows = build_training_set(
+                settings, spark, chosen, label, encoder, as_of=moment, validation_share=share, seed=seed
+            )
             run.encoder_version = version
             run.figures |= {"training_set": rows.fingerprint, "train": rows.train, "validation": rows.validation}
         found.append(rows)
@@ -285,7 +295,7 @@ def _full(
         spark = build_session(settings, f"tune full {name}") if spread else None
         made, result = tune_full(settings, rows, base, protocol, name, seed, processes, spark)
         run.encoder_version = made.encoder_version
-        run.figures |= _figures(rows, made, result)
+        run.figures |= _figures(rows, made, result) | {"unreadable": result["unreadable"]}
     details = tracking.Details(
         params={**protocol.model_dump(mode="json"), "label": rows.label, "processes": result["processes"]},
         curves=result["epochs"],

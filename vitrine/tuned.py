@@ -5,11 +5,11 @@ names is never changed. A tuned encoder is named like any other, and joins the n
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vitrine import files
 from vitrine.errors import UserError
 from vitrine.settings import Settings, check_name
 
@@ -64,11 +64,7 @@ def default_name(base: str, strategy: str, dataset: str) -> str:
 
 def register(settings: Settings, tuned: Tuned) -> None:
     """Let the name mean ``tuned`` from now on; vectors of what it meant before stay under their version."""
-    path = _pointer(settings, check_name(tuned.name, "encoder name"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(f".{os.getpid()}.tmp")
-    fresh.write_text(json.dumps(asdict(tuned), indent=1))
-    fresh.replace(path)
+    files.write_json(_pointer(settings, check_name(tuned.name, "encoder name")), asdict(tuned), indent=1)
 
 
 def find(settings: Settings, name: str) -> Tuned | None:

@@ -36,8 +36,16 @@ def test_maintain_compacts_and_keeps_every_row(settings: Settings, spark: object
         checkpoint = settings.home / "staging" / name
         checkpoint.mkdir(parents=True)
         os.utime(checkpoint, (time.time() - age,) * 2)
+    tunings = settings.home / "models" / "top"
+    for name, done in (("half", False), ("done", True), ("again", False)):
+        (tunings / name).mkdir(parents=True)
+        (tunings / name / ("result.json" if done else "request.json")).touch()
+        for path in (tunings / name, *(tunings / name).iterdir()):
+            os.utime(path, (time.time() - 31 * 86_400,) * 2)
+    (tunings / "again" / "search").touch()  # somebody went on with it
     figures = maintain(settings, keep_days=30)
     assert figures["checkpoints_removed"] == 1 and (settings.home / "staging" / "new").is_dir()
+    assert figures["tunings_removed"] == 1 and {path.name for path in tunings.iterdir()} == {"done", "again"}
     assert figures["tables"]["runs"] == "6 -> 1 files"
     assert sorted(row["verb"] for row in lake.rows(settings, "SELECT verb FROM runs")) == before
     files = len(list(RUNS.path(settings).glob("*.parquet")))

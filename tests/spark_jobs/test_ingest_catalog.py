@@ -229,6 +229,13 @@ def test_parquet_and_delta_tables(settings: Settings, tmp_path: Path, spark: Any
     frame.write.parquet(str(tmp_path / "folder of (parquet)"))
     with pytest.raises(UserError, match="no such table"):
         ingest(settings, "nowhere.parquet", "e", "table")
+    assert figures(ingest(settings, "photos.parquet", "d", "table", test_share=0.5))["updated"] == 3
+    # By the SHA-256 of the id: its first 32 bits, as a share of all.
+    wanted = {
+        name: "test" if int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32 < 0.5 else "train"
+        for name in ("d/own0", "d/own1", "d/own2")
+    }
+    assert {name: row["split"] for name, row in catalog(settings).items()} == wanted
 
 
 def lines(*rows: str) -> str:

@@ -142,7 +142,21 @@ def test_bad_photos_are_stood_in_for_and_a_lost_loss_is_said(tmp_path: Path, row
     (other / "validation").symlink_to(rows / "validation")
     schema = pa.schema([("image_id", pa.string()), ("label", pa.int32()), ("uri", pa.string())])
     pyarrow.parquet.write_table(pa.table(table, schema=schema), other / "train" / "part-0.parquet")
-    assert len(run(request(tmp_path / "bad", other, epochs=1))["epochs"]) == 1
+    found = run(request(tmp_path / "bad", other, epochs=1))
+    assert (len(found["epochs"]), found["unreadable"]) == (1, 2)
     lost = request(tmp_path / "lost", rows, epochs=3, optimizer="sgd", learning_rate=1e30, **PLAIN)
     assert "try a smaller [tune.full] learning_rate" in run(lost, code=1)["said"]
     assert not (lost / "result.json").exists()
+
+
+def test_a_full_disk_is_said_and_what_was_kept_stays(tmp_path: Path, rows: Path):
+    folder = request(tmp_path / "run", rows, epochs=2, **PLAIN)
+    code = (
+        "import resource, sys; from pathlib import Path; from training.full_tuning import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); main(Path(sys.argv[1]), False)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "cannot write" in done.stderr.splitlines()[-1]
+    assert {path.name for path in folder.iterdir()} == {"request.json"}
+    assert len(run(folder)["epochs"]) == 2

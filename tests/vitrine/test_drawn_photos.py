@@ -122,6 +122,13 @@ def test_the_bounds_of_difficulty_are_allowed(difficulty: float) -> None:
     opened(draw_photo(product(0), 0, difficulty=difficulty))
 
 
+def test_a_sketch_is_grey_lines_on_paper() -> None:
+    pixels = np.asarray(Image.open(io.BytesIO(draw_photo(product(3), 0, look="sketch"))).convert("RGB"), np.int16)
+    assert np.ptp(pixels, axis=2).max() < 12 and np.median(pixels) > 230 and pixels.min() < 120
+    with pytest.raises(ValueError, match="look is 'oil': it must be one of photo, sketch"):
+        draw_photo(product(3), 0, look="oil")
+
+
 def test_negative_numbers_and_tiny_sizes_are_named() -> None:
     with pytest.raises(ValueError, match="number is -1"):
         product(-1)

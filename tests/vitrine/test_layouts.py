@@ -127,7 +127,9 @@ def test_a_remote_folder_is_read_the_same_way(settings: Settings, tmp_path: Path
         folder.units(settings, "file:///nowhere/at/all")
 
 
-@pytest.mark.parametrize("source", ["", "40", "40x", "x12", "0x3", "3x0", "-1x2", "3X4", "3x4:", "3x4:a", "3.5x2"])
+@pytest.mark.parametrize(
+    "source", ["", "40", "40x", "x12", "0x3", "3x0", "-1x2", "3X4", "3x4:", "3x4:a", "3x4:1:oil", "3x4::sketch"]
+)
 def test_generated_refuses_what_is_no_size(settings: Settings, source: str):
     with pytest.raises(UserError, match="PRODUCTSxPHOTOS") as caught:
         generated.units(settings, source)
@@ -141,8 +143,10 @@ def test_generated_grows_and_keeps_what_it_drew(settings: Settings):
     large = photos_of(generated, settings, "3x3")
     assert len({p.image_id for p in large}) == 9
     assert {p.image_id: (Path(p.uri).read_bytes(), Path(p.uri).stat().st_mtime_ns) for p in small} == before
-    other = photos_of(generated, settings, "2x2:1")
-    assert {p.uri for p in other}.isdisjoint(p.uri for p in large)
+    for source in ("2x2:1", "2x2:0:sketch"):
+        other = photos_of(generated, settings, source)
+        assert {p.uri for p in other}.isdisjoint(p.uri for p in large)
+        assert {Path(p.uri).read_bytes() for p in other}.isdisjoint(Path(p.uri).read_bytes() for p in large)
     with Image.open(small[0].uri) as image:
         assert image.format == "JPEG"
     drawn = generated.photos(generated.units(settings, "2x2")[0])

@@ -23,10 +23,13 @@ from vitrine.datasets.drawn_paint import EMBLEMS, INK, PATTERNS, WHITE, Colour, 
 
 T = TypeVar("T")
 
-__all__ = ["KINDS", "Product", "draw_photo", "product"]
+__all__ = ["KINDS", "LOOKS", "Product", "draw_photo", "product"]
 
 KINDS: tuple[str, ...] = tuple(DRAWERS)
 """The kinds of product, in the order in which they are dealt out to the numbers of a catalog."""
+
+LOOKS = ("photo", "sketch")
+"""How a catalog is pictured: photos, or pencil drawings of the same scenes."""
 
 _BEND = 0.6
 """Exponent from difficulty to the share of the variation: the default 0.5 then tests a pretrained network."""
@@ -66,15 +69,19 @@ def product(number: int, seed: int = 0) -> Product:
     )
 
 
-def draw_photo(item: Product, photo: int, seed: int = 0, difficulty: float = 0.5, size: int = 320) -> bytes:
-    """Photo number ``photo`` of ``item`` as JPEG bytes, its longest side ``size`` pixels.
+def draw_photo(
+    item: Product, photo: int, seed: int = 0, difficulty: float = 0.5, size: int = 320, look: str = LOOKS[0]
+) -> bytes:
+    """Photo number ``photo`` of ``item`` as JPEG bytes, its longest side ``size`` pixels, in one of ``LOOKS``.
 
     ``difficulty`` runs from 0 (near-studio photos) to 1 (heavy changes of view, light and background). The
     same arguments give the same bytes in any process under one version of Pillow.
 
     Raises:
-        ValueError: ``difficulty`` is outside [0, 1], ``photo`` is negative or ``size`` is below 32.
+        ValueError: ``difficulty`` is outside [0, 1], ``photo`` is negative, ``size`` is below 32 or ``look`` is none.
     """
+    if look not in LOOKS:
+        raise ValueError(f"look is {look!r}: it must be one of {', '.join(LOOKS)}")
     if not 0 <= difficulty <= 1:
         raise ValueError(f"difficulty is {difficulty}: it must lie between 0 and 1")
     if photo < 0:
@@ -88,7 +95,8 @@ def draw_photo(item: Product, photo: int, seed: int = 0, difficulty: float = 0.5
     picture = _shadowed(backdrop, placed, scene)
     picture.paste(cut, (0, 0), placed)
     _cover(picture, placed, scene)
-    return _encode(_lit(picture, scene), scene)
+    lit = _lit(picture, scene)
+    return _encode(_sketched(lit) if look == "sketch" else lit, scene)
 
 
 @dataclass(frozen=True)
@@ -361,6 +369,14 @@ def _lit(picture: Image.Image, scene: _Scene) -> Image.Image:
     result = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
     blur = scene.short * 0.008 * scene.level * float(scene.rng.random()) ** 2
     return result.filter(ImageFilter.GaussianBlur(blur)) if blur > 0.3 else result
+
+
+def _sketched(picture: Image.Image) -> Image.Image:
+    """Pencil on paper: the grey picture divided by its blurred negative (colour dodge), so that edges alone stay."""
+    grey = np.asarray(picture.convert("L"), dtype=np.float32)
+    soft = picture.convert("L").filter(ImageFilter.GaussianBlur(max(picture.size) * 0.012))
+    lines = 255 * grey / np.maximum(np.asarray(soft, dtype=np.float32), 1)
+    return Image.fromarray(np.clip(lines, 0, 255).astype(np.uint8)).convert("RGB")
 
 
 def _encode(picture: Image.Image, scene: _Scene) -> bytes:

@@ -1,21 +1,21 @@
-"""``PRODUCTSxPHOTOS[:SEED]``: product photos that the project draws itself, for demos, tests and load.
+"""``PRODUCTSxPHOTOS[:SEED[:LOOK]]``: product photos that the project draws itself, for demos, tests and load.
 
 The photos are drawn by whoever lists them, the executors, and kept under ``generated/`` of the home: the same source
 gives the same files on any machine. ``difficulty`` in the settings says how hard they are to tell apart.
 """
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from vitrine.datasets.drawn_photos import draw_photo, product
+from vitrine import files
+from vitrine.datasets.drawn_photos import LOOKS, draw_photo, product
 from vitrine.datasets.layouts import Photo
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 
-ABOUT = "PRODUCTSxPHOTOS[:SEED], as in 40x12 or 40x12:7"
+ABOUT = f"PRODUCTSxPHOTOS[:SEED[:LOOK]], as in 40x12, 40x12:7 or 40x12:7:sketch; looks: {', '.join(LOOKS)}"
 _PHOTOS_A_UNIT = 120
 
 
@@ -23,30 +23,29 @@ def units(settings: Settings, source: str) -> list[str]:
     """Runs of products of about a hundred photos each.
 
     Raises:
-        UserError: ``source`` is not ``PRODUCTSxPHOTOS[:SEED]``.
+        UserError: ``source`` is not ``PRODUCTSxPHOTOS[:SEED[:LOOK]]``.
     """
-    found = re.fullmatch(r"(\d{1,8})x(\d{1,5})(?::(\d{1,9}))?", source)
+    found = re.fullmatch(rf"(\d{{1,8}})x(\d{{1,5}})(?::(\d{{1,9}})(?::({'|'.join(LOOKS)}))?)?", source)
     if not found or not int(found[1]) or not int(found[2]):
-        raise UserError(f"bad source {source!r}: layout generated is {ABOUT}, both numbers at least 1")
-    products, photos_each, seed = int(found[1]), int(found[2]), int(found[3] or 0)
-    folder = settings.home / "generated" / f"seed{seed}-difficulty{settings.difficulty:g}"
+        raise UserError(f"bad source {source!r}: layout generated is {ABOUT}; both numbers at least 1")
+    products, photos_each, seed, look = int(found[1]), int(found[2]), int(found[3] or 0), found[4] or LOOKS[0]
+    looks = "" if look == LOOKS[0] else f"-{look}"
+    folder = settings.home / "generated" / f"seed{seed}-difficulty{settings.difficulty:g}{looks}"
     step = max(1, _PHOTOS_A_UNIT // photos_each)
     return [
-        json.dumps([str(folder), seed, settings.difficulty, first, min(first + step, products), photos_each])
+        json.dumps([str(folder), seed, settings.difficulty, look, first, min(first + step, products), photos_each])
         for first in range(0, products, step)
     ]
 
 
 def photos(unit: str) -> Iterator[Photo]:
-    folder, seed, difficulty, first, last, photos_each = json.loads(unit)
+    folder, seed, difficulty, look, first, last, photos_each = json.loads(unit)
     for number in range(first, last):
         item = product(number, seed)
         home = Path(folder) / item.slug
-        home.mkdir(parents=True, exist_ok=True)
         for photo in range(photos_each):
             path = home / f"{photo:04d}.jpg"
             if not path.exists():
-                fresh = path.with_suffix(f".{os.getpid()}.part")
-                fresh.write_bytes(draw_photo(item, photo, seed, difficulty))
-                fresh.replace(path)
+                with files.whole(path) as fresh:
+                    fresh.write_bytes(draw_photo(item, photo, seed, difficulty, look=look))
             yield Photo(image_id=f"{item.slug}/{path.name}", product_id=item.slug, uri=str(path), category=item.kind)

@@ -1,0 +1,93 @@
+"""What top-tuning gains on one data set: retrieval before and after, over several seeds, with what it took.
+
+Everything by the command line as a user would type it: the catalog ingested, each encoder embedded and evaluated, then
+for each seed tuned (the protocol's search and long training), embedded by its head and evaluated. The accuracy is of
+the tuned perceptron on the test split. With ``--home`` what is there already is used again.
+
+    python benchmarks/tuning_gain.py PHOTOS --layout grocery_store --encoders efficientnet_lite0 --seeds 0 1 2
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+METRICS = ("mMP@5", "mR@1", "MAP@100", "R@10")
+
+
+def vitrine(home: Path, *arguments: str) -> dict[str, Any]:
+    """What the command says."""
+    command = [sys.executable, "-m", "vitrine", *arguments, "--json"]
+    done = subprocess.run(command, cwd=home, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"vitrine {' '.join(arguments)} ended with {done.returncode}")
+    return dict(json.loads(done.stdout))
+
+
+def measured(home: Path, encoder: str) -> dict[str, Any]:
+    on = ("--encoder", encoder, "--dataset", "shop")
+    embedded = vitrine(home, "embed", *on)
+    return {**vitrine(home, "evaluate", *on)["metrics"], "embed": embedded["seconds"]}
+
+
+def accuracy(home: Path, base_version: str, seed: int) -> float:
+    """The share of the test split that the tuned perceptron told right."""
+    from vitrine import lake
+    from vitrine.settings import load_settings
+
+    sql = (
+        "SELECT avg(CASE WHEN predicted[1] = truth THEN 1.0 ELSE 0.0 END) AS accuracy FROM predictions "
+        f"WHERE encoder_version = {lake.quote(base_version)} AND seed = {seed} AND classifier = 'perceptron'"
+    )
+    return float(lake.rows(load_settings(home), sql)[0]["accuracy"])
+
+
+def told(values: list[float], digits: int = 3) -> str:
+    """Mean, and the standard deviation over seeds."""
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
+    return f"{statistics.fmean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
+
+
+def row(name: str, found: list[dict[str, Any]]) -> str:
+    cells = [told([each[metric] for each in found]) for metric in METRICS]
+    cells.append(told([each["accuracy"] for each in found]) if "accuracy" in found[0] else "")
+    for step in ("search", "training", "embed"):
+        cells.append(told([each[step] for each in found], 0) if step in found[0] else "")
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos")
+    parser.add_argument("--layout", default="folder")
+    parser.add_argument("--encoders", nargs="+", default=["efficientnet_lite0"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--home", type=Path, help="a folder with a vitrine.toml; left out: one that is gone afterwards")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="vitrine-benchmark-") as made:
+        home = given.home or Path(made)
+        (home / "vitrine.toml").touch()
+        source = str(Path(given.photos).resolve()) if Path(given.photos).exists() else given.photos
+        vitrine(home, "ingest", source, "--dataset", "shop", "--layout", given.layout)
+        print(f"| encoder | {' | '.join(METRICS)} | accuracy | search, s | training, s | embedding, s |")
+        print("|---" * (len(METRICS) + 5) + "|", flush=True)
+        for encoder in given.encoders:
+            print(row(encoder, [measured(home, encoder)]), flush=True)
+            found = []
+            for seed in given.seeds:
+                name = f"{encoder}__top{seed}"
+                on = ("--encoder", encoder, "--dataset", "shop", "--name", name, "--seed", str(seed))
+                tuned = vitrine(home, "tune", "top", *on)
+                seconds = {step: tuned[f"{step}_seconds"] for step in ("search", "training")}
+                right = accuracy(home, tuned["base_version"], seed)
+                found.append({**measured(home, name), "accuracy": right, **seconds})
+            print(row(f"{encoder}, top-tuned", found), flush=True)
+
+
+if __name__ == "__main__":
+    main()
