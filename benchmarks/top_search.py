@@ -1,8 +1,9 @@
 """Top-tuning's search beside the same protocol written plainly: KerasTuner's BayesianOptimization and ``model.fit``.
 
 Both search the same space from the same seed, so that they try the same recipes; 30 epochs and 2 executions a trial,
-the stopping of hopeless trials switched off, every start (TensorFlow's too) included. The data is drawn: classes are
-clusters on the sphere. Runs are interleaved; the scores say whether both learn the same.
+the stopping of hopeless trials switched off, every start (TensorFlow's too) included. Vitrine runs at the precision of
+the plain one and at its default. The data is drawn: classes are clusters on the sphere. Runs are interleaved; scores
+say whether all learn the same.
 
     python benchmarks/top_search.py --rows 20000 --dim 768 --trials 3 --batch-sizes 32 128 512
 """
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +36,22 @@ def draw(folder: Path, rows: int, dim: int) -> None:
         np.save(folder / f"{part}_y.npy", labels)
 
 
-def protocol(trials: int, batch_size: int) -> Any:
+def protocol(trials: int, batch_size: int, precision: str = "fp32") -> Any:
     from vitrine.settings import TopSettings
 
-    return TopSettings(trials=trials, epochs=EPOCHS, executions=EXECUTIONS, batch_size=batch_size, stop_hopeless=False)
+    how = {"epochs": EPOCHS, "executions": EXECUTIONS, "stop_hopeless": False, "precision": precision}
+    return TopSettings(trials=trials, batch_size=batch_size, **how)
 
 
-def ours(data: Path, folder: Path, trials: int, batch_size: int) -> list[float]:
+def ours(data: Path, folder: Path, trials: int, batch_size: int, precision: str) -> list[float]:
     from training.side_by_side import SideBySide, load_tensorflow_beside
 
     load_tensorflow_beside()
     from training.perceptron import Rows
     from training.top_search import Search
 
-    settings = protocol(trials, batch_size)
-    side_by_side = SideBySide(data, CLASSES, Rows.open(data, "train").scaling(), EXECUTIONS)
+    settings = protocol(trials, batch_size, precision)
+    side_by_side = SideBySide(data, CLASSES, Rows.open(data, "train").scaling(), EXECUTIONS, precision)
     search = Search(folder, settings, SEED, side_by_side)
     search.search(verbose=0)
     side_by_side.close()
@@ -59,7 +62,6 @@ def plain(data: Path, folder: Path, trials: int, batch_size: int) -> list[float]
     import keras
     import keras_tuner
 
-    from training.perceptron import make_model
     from training.top_search import recipe_of, space
 
     settings = protocol(trials, batch_size)
@@ -69,9 +71,16 @@ def plain(data: Path, folder: Path, trials: int, batch_size: int) -> list[float]
 
     def build(hp: Any) -> keras.Model:
         recipe = recipe_of(hp.values, settings)
-        model = make_model(recipe, x.shape[1], CLASSES)
+        hidden = [keras.layers.Dense(recipe.units, activation="relu") for _ in range(recipe.layers)]
+        model = keras.Sequential([keras.Input((x.shape[1],)), *hidden, keras.layers.Dense(CLASSES)])
+        rate, momentum = recipe.learning_rate, recipe.momentum
+        optimizers = {
+            "sgd": lambda: keras.optimizers.SGD(10 * rate, momentum=momentum, nesterov=momentum > 0),
+            "rmsprop": lambda: keras.optimizers.RMSprop(rate, momentum=momentum),
+            "adam": lambda: keras.optimizers.Adam(rate, beta_1=recipe.beta_1),
+        }
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(recipe.make_optimizer(), loss, metrics=["accuracy"])
+        model.compile(optimizers[recipe.optimizer](), loss, metrics=["accuracy"])
         return model
 
     tuner = keras_tuner.BayesianOptimization(
@@ -89,7 +98,7 @@ def plain(data: Path, folder: Path, trials: int, batch_size: int) -> list[float]
     return [trial.score for _, trial in sorted(tuner.oracle.trials.items())]
 
 
-WAYS = {"ours": ours, "plain": plain}
+WAYS = {"plain": plain, "fp32": partial(ours, precision="fp32"), "auto": partial(ours, precision="auto")}
 
 
 def main() -> None:
@@ -103,13 +112,10 @@ def main() -> None:
         data = Path(made) / "data"
         draw(data, given.rows, given.dim)
         print(f"{given.rows} x {given.dim}, {CLASSES} classes, {given.trials} trials, {os.cpu_count()} cores\n")
-        print(
-            "| batch | plain, s | Vitrine, s | times as fast | scores, plain | scores, Vitrine |\n"
-            "|---|---|---|---|---|---|"
-        )
+        print("| batch | way | seconds | times as fast | scores |\n|---|---|---|---|---|")
         for batch_size in given.batch_sizes:
-            seconds, scores = {}, {}
-            for way in ("plain", "ours"):
+            seconds: dict[str, float] = {}
+            for way in WAYS:
                 folder = Path(made) / f"{way}-{batch_size}"
                 folder.mkdir()
                 task = json.dumps([way, str(data), str(folder), given.trials, batch_size])
@@ -118,12 +124,10 @@ def main() -> None:
                 seconds[way] = time.monotonic() - started
                 if done.returncode:
                     raise SystemExit(done.stderr[-3000:])
-                scores[way] = " ".join(f"{score:.3f}" for score in json.loads((folder / "scores.json").read_text()))
-            print(
-                f"| {batch_size} | {seconds['plain']:.1f} | {seconds['ours']:.1f} "
-                f"| {seconds['plain'] / seconds['ours']:.2f} | {scores['plain']} | {scores['ours']} |",
-                flush=True,
-            )
+                scores = " ".join(f"{score:.3f}" for score in json.loads((folder / "scores.json").read_text()))
+                name = way if way == "plain" else f"Vitrine, {way}"
+                times = seconds["plain"] / seconds[way]
+                print(f"| {batch_size} | {name} | {seconds[way]:.1f} | {times:.2f} | {scores} |", flush=True)
 
 
 if __name__ == "__main__":

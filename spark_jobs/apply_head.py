@@ -1,7 +1,8 @@
 """A head on stored embeddings: new vectors without reading a photo, by NumPy in Spark's workers.
 
-As ``embed_catalog``: what is missing, and nothing else, in one commit. The base's rows are the input; a photo that has
-none is quarantined, until the base has one.
+The head's rows are its base's with other vectors: what they miss, and nothing else, is computed and committed at once.
+A head is quicker than the disk, so nothing is checkpointed: a killed run computes again. A photo that the base has no
+vector of is quarantined, until it has one.
 """
 
 import time
@@ -11,19 +12,27 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pyspark import StorageLevel
 from pyspark.accumulators import Accumulator
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs import cost
-from spark_jobs.session import build_session, progress, spark_schema
-from spark_jobs.version_rows import STAGED, Version, VersionRows, nothing, settled, stage
+from spark_jobs.embed_products import embed_products
+from spark_jobs.quarantine import merge_quarantine
+from spark_jobs.session import build_session, merge_table, progress, read_table, spark_schema
+from spark_jobs.version_rows import LABELS, Version, nothing, register, settled
 from vitrine import heads, lake
 from vitrine.settings import Settings
+from vitrine.tables import CATALOG, EMBEDDINGS
 from vitrine.tuned import Tuned
+
+_SOURCE = EMBEDDINGS.schema.append(pa.field("gone", pa.bool_()))
+_BROADCAST = 200_000  # ids that are sent to the rows, instead of shuffling the rows to them
 
 
 def apply_head(settings: Settings, tuned: Tuned, dataset: str, *, dry_run: bool = False) -> dict[str, Any]:
-    """Bring the embeddings of ``dataset`` by a head to the catalog, from those by its base, which are brought before.
+    """Bring the embeddings of ``dataset`` by a head to those by its base, which are brought to the catalog before.
 
     Returns:
         The figures of ``embed --json``.
@@ -38,27 +47,17 @@ def apply_head(settings: Settings, tuned: Tuned, dataset: str, *, dry_run: bool 
     if unchanged is not None:
         return nothing(unchanged) | version.figures()
     spark = build_session(settings, f"embed {dataset} {tuned.name}")
-    job = VersionRows(spark, settings, version, dataset)
-    if dry_run:
-        return job.plan()
-    meter, spent = cost.Meter(settings, spark), spark.sparkContext.accumulator(cost.Cost(), cost.Sum())
+    rows = _Rows(spark, settings, tuned, dataset)
     try:
-        job.start()
-        computed = 0
-        if job.missing:
-            base = job.stored.filter((F.col("encoder_version") == tuned.base_version) & (F.col("dataset") == dataset))
-            base = base.groupBy("content_sha256").agg(F.first("embedding").alias("embedding"))
-            work = job.to_compute().select("content_sha256").join(base, "content_sha256", "left")
-            vectors = work.mapInArrow(_worker(head, tuned, spent), spark_schema(STAGED))
-            with progress(spark, f"embedding {dataset} with {tuned.name}", job.missing):
-                stage(settings, dataset, vectors)
-            computed = job.missing
-        figures = job.commit()
-        job.clear_staging()
+        if dry_run:
+            return rows.plan()
+        meter, spent = cost.Meter(settings, spark), spark.sparkContext.accumulator(cost.Cost(), cost.Sum())
+        register(settings, version)
+        figures = rows.bring(head, spent)
         bill = meter.bills(spent.value, [tuned.name])[0]
-        return {**figures, "computed": computed, **version.figures(), **bill}
+        return {**figures, **version.figures(), **bill}
     finally:
-        job.end()
+        rows.keys.unpersist()
 
 
 def _version(settings: Settings, tuned: Tuned) -> Version:
@@ -76,45 +75,116 @@ def _version(settings: Settings, tuned: Tuned) -> Version:
     )
 
 
+class _Rows:
+    """The head's rows of one data set, and what they miss of the base's."""
+
+    def __init__(self, spark: SparkSession, settings: Settings, tuned: Tuned, dataset: str) -> None:
+        self.spark, self.settings, self.tuned, self.dataset = spark, settings, tuned, dataset
+        self.catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
+        self.base, self.own = self._read(tuned.base_version), self._read(tuned.encoder_version)
+        self.within = f"t.dataset = {lake.quote(dataset)} AND t.encoder_version = {lake.quote(tuned.encoder_version)}"
+        self.first = not lake.rows(settings, f"SELECT 1 FROM {EMBEDDINGS.name} t WHERE {self.within} LIMIT 1")
+        facts = ("image_id", "content_sha256", *LABELS)
+        same = [F.col(f"b.{name}").eqNullSafe(F.col(f"e.{name}")) for name in facts]
+        base, own = (frame.select(*facts).alias(name) for frame, name in ((self.base, "b"), (self.own, "e")))
+        self.keys = (base if self.first else base.join(own, same, "left_anti")).persist(StorageLevel.DISK_ONLY)
+        self.gone = self.own.join(self.base.select("image_id"), "image_id", "left_anti")
+        self.without = self.catalog.join(self.base.select("image_id"), "image_id", "left_anti")
+
+    def _read(self, version: str) -> DataFrame:
+        stored = read_table(self.spark, self.settings, EMBEDDINGS)
+        return stored.filter((F.col("encoder_version") == version) & (F.col("dataset") == self.dataset))
+
+    def plan(self) -> dict[str, Any]:
+        """What ``bring`` would do."""
+        count, updated = self._counts()
+        return {
+            "dry_run": True,
+            "to_embed": count - updated,
+            "to_compute": count,
+            "to_update": updated,
+            "to_delete": self.gone.count(),
+            "total": self.catalog.count(),
+        }
+
+    def _counts(self) -> tuple[int, int]:
+        """Rows that are missing or not as the base's, and how many of them differ by their labels alone."""
+        count = self.keys.count()
+        relabelled = self.keys.join(self.own, ["image_id", "content_sha256"], "left_semi")
+        return count, 0 if self.first or not count else relabelled.count()
+
+    def bring(self, head: heads.Head, spent: "Accumulator[cost.Cost]") -> dict[str, Any]:
+        """Rows, quarantine, products: each one commit, each found again by the next run where this one is killed."""
+        count, updated = self._counts()
+        deleted = 0 if self.first else self.gone.count()
+        if count or deleted:
+            source = self._wanted(count).mapInArrow(_worker(head, self.tuned, spent), spark_schema(_SOURCE))
+            source = source.unionByName(self.gone.withColumn("gone", F.lit(True)))
+            with progress(self.spark, f"embedding {self.dataset} with {self.tuned.name}", count):
+                merge_table(self.spark, self.settings, EMBEDDINGS, source, self.within, only_insert=self.first)
+        bad = self._refused(any_zero=spent.value.refused > 0)
+        quarantined = bad.count()
+        name, without = self.tuned.name, self.without.count()
+        merge_quarantine(self.spark, self.settings, self.dataset, "embed", name, bad, lake.now())
+        made = embed_products(self.spark, self.settings, self.dataset, self.tuned.encoder_version)
+        return {
+            **made,
+            "embedded": count - updated - (quarantined - without),
+            "unchanged": self.catalog.count() - count - without,
+            "updated": updated,
+            "deleted": deleted,
+            "quarantined": quarantined,
+            "computed": count,
+        }
+
+    def _wanted(self, count: int) -> DataFrame:
+        """The base's rows that ``keys`` names."""
+        if self.first:
+            return self.base
+        ids = self.keys.select("image_id")
+        return self.base.join(F.broadcast(ids) if count <= _BROADCAST else ids, "image_id", "left_semi")
+
+    def _refused(self, *, any_zero: bool) -> DataFrame:
+        def because(rows: DataFrame, code: str, reason: str) -> DataFrame:
+            return rows.select("image_id", "uri", F.lit(code).alias("code"), F.lit(reason).alias("reason"))
+
+        refused = because(self.without, "no_base_vector", f"{self.tuned.base} has no vector of it")
+        if any_zero:
+            here = self._read(self.tuned.encoder_version).select("image_id")
+            zero = self.catalog.join(self.base.select("image_id"), "image_id", "left_semi")
+            zero = zero.join(here, "image_id", "left_anti")
+            refused = refused.unionByName(because(zero, "bad_vector", "the head's output is all zero"))
+        return refused
+
+
 def _worker(
     head: heads.Head, tuned: Tuned, spent: "Accumulator[cost.Cost]"
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    refusals = {
-        True: ("bad_vector", "the head's output is all zero"),
-        False: ("no_base_vector", f"{tuned.base} has no vector of it"),
-    }
+    """The base's rows to the head's; one without a vector comes out as ``gone``."""
+    moment = lake.now()
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         mine = cost.Cost(devices={"cpu"}, precisions={tuned.name: "fp32"})
         with mine.metered():
-            yield from computed(batches, mine)
+            for batch in batches:
+                started = time.monotonic()
+                found = head.embed(batch["embedding"].flatten().to_numpy().reshape(-1, head.inputs))
+                mine.forward(tuned.name, time.monotonic() - started)
+                fine = np.isfinite(found).all(1)
+                mine.photos += len(batch)
+                mine.refused += int((~fine).sum())
+                yield replaced(batch, found, fine)
         spent.add(mine)
 
-    def computed(batches: Iterable[pa.RecordBatch], mine: cost.Cost) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            column = batch["embedding"]
-            there = column.is_valid().to_numpy(zero_copy_only=False)
-            given = column.filter(pa.array(there)).flatten().to_numpy().reshape(-1, head.inputs)
-            started = time.monotonic()
-            found = head.embed(given)
-            mine.forward(tuned.name, time.monotonic() - started)
-            mine.photos += len(batch)
-            fine = there.copy()
-            fine[there] = np.isfinite(found).all(1)
-            values = pa.array(found[fine[there]].reshape(-1), pa.float32())
-            # Null rows have no values of their own: their offset is the one before.
-            offsets = np.concatenate([[0], np.cumsum(fine)]).astype(np.int32) * head.dim
-            vectors = pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(~fine))
-            why = [None if ok else refusals[bool(known)] for ok, known in zip(fine, there, strict=True)]
-            yield pa.RecordBatch.from_arrays(
-                [
-                    batch["content_sha256"],
-                    vectors,
-                    pa.array([refusal and refusal[0] for refusal in why], pa.string()),
-                    pa.array([refusal and refusal[1] for refusal in why], pa.string()),
-                    pa.array([tuned.encoder_version] * len(batch), pa.string()),
-                ],
-                schema=STAGED,
-            )
+    def replaced(batch: pa.RecordBatch, found: heads.Floats, fine: Any) -> pa.RecordBatch:
+        offsets = pa.array(np.arange(len(found) + 1, dtype=np.int32) * head.dim)
+        columns = {name: batch[name] for name in EMBEDDINGS.schema.names} | {
+            "embedding": pa.ListArray.from_arrays(offsets, pa.array(found.reshape(-1), pa.float32())),
+            "encoder_version": pa.array([tuned.encoder_version] * len(batch)),
+            "encoder": pa.array([tuned.name] * len(batch)),
+            "created_timestamp": pa.array([moment] * len(batch), _SOURCE.field("created_timestamp").type),
+            "gone": pa.array(~fine),
+        }
+        return pa.RecordBatch.from_pydict(columns, schema=_SOURCE)
 
     return rows

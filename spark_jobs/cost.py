@@ -18,6 +18,8 @@ class Cost:
     """What encoding cost so far."""
 
     photos: int = 0
+    refused: int = 0
+    """Photos that came to no vector."""
     bytes_read: int = 0
     cpu_seconds: float = 0.0
     """Of the process, all its threads."""
@@ -56,6 +58,7 @@ class Sum(AccumulatorParam[Cost]):
         names = value1.forward_seconds.keys() | value2.forward_seconds.keys()
         return Cost(
             photos=value1.photos + value2.photos,
+            refused=value1.refused + value2.refused,
             bytes_read=value1.bytes_read + value2.bytes_read,
             cpu_seconds=value1.cpu_seconds + value2.cpu_seconds,
             forward_seconds={

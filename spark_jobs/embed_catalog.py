@@ -205,6 +205,7 @@ def _worker(
         mine = cost.Cost(devices={task_place(device)})
         for number, done in encode(encoders, photos, keys_are_contents=True, cost=mine):
             bad, n = done.refused, len(done.keys)
+            mine.refused += len(bad)
             values = pa.array(done.vectors.reshape(-1), pa.float32())
             offsets = pa.array(range(0, len(values) + 1, encoders[number].built.dim), pa.int32())
             vectors = pa.ListArray.from_arrays(offsets, values)

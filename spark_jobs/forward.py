@@ -5,7 +5,6 @@ import functools
 import hashlib
 import json
 import os
-import platform
 import warnings
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from spark_jobs.plan import EncoderPlan
-from vitrine import files
+from vitrine import files, processor
 from vitrine.networks import Built
 
 _SIZES = {"cpu": (1, 2, 4, 8, 16, 32), "cuda": (16, 32, 64, 128, 256, 512)}
@@ -29,15 +28,7 @@ def resolve_precision(asked: str, device: str) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     flags = torch.backends.cpu.get_cpu_capability()
     has_bf16 = flags.startswith("AVX512") and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return "bf16" if has_bf16 and "avx512_bf16" in _cpu_flags() else "fp32"
-
-
-def _cpu_flags() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:  # noqa: PTH123
-            return next((line for line in file if line.startswith("flags")), "")
-    except OSError:
-        return ""
+    return "bf16" if has_bf16 and processor.has_bf16() else "fp32"
 
 
 def prepare(built: Built, device: str, asked: str) -> tuple[torch.nn.Module, str]:
@@ -190,16 +181,7 @@ class BatchSize:
 
 
 def _kept_file(network: torch.nn.Module, plan: EncoderPlan, device: str) -> Path:
-    cpu = next((line for line in _cpu_model() if line), platform.processor())
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor.model()
     facts = [type(network).__name__, repr(plan), name, os.cpu_count(), torch.__version__]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "vitrine" / "batch_sizes" / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]}.json"
-
-
-def _cpu_model() -> list[str]:
-    try:
-        with open("/proc/cpuinfo") as file:  # noqa: PTH123
-            return [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        return []

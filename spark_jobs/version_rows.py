@@ -1,7 +1,8 @@
 """One encoder version's rows of a data set: what they miss, and the commit that brings them to the catalog.
 
 Whoever computes the missing vectors puts them under ``staging``, by content, and then commits: new and changed photos,
-relabelled ones without a new vector, photos that left, the quarantine, and the products' vectors.
+relabelled ones without a new vector, photos that left, the quarantine, and the products' vectors. For networks, whose
+vectors are dear; ``apply_head`` computes its own anew.
 """
 
 import shutil
@@ -31,7 +32,8 @@ STAGED = pa.schema(
     ]
 )
 """A vector, or why there is none, by content: what a task leaves under ``staging``."""
-_LABELS = ("product_id", "category", "split")
+LABELS = ("product_id", "category", "split")
+"""What an image is said to be; it follows the catalog without a new vector."""
 _COPIES = 4
 
 
@@ -61,6 +63,18 @@ class Version:
         return {"encoder_version": self.encoder_version, "dim": self.dim}
 
 
+def register(settings: Settings, version: Version) -> None:
+    """The version's row of ``encoders``; one that is there keeps all but its state, which follows ``[nightly]``."""
+    where = f"encoder_version = {lake.quote(version.encoder_version)}"
+    known = lake.rows(settings, f"SELECT * FROM {ENCODERS.name} WHERE {where}")
+    state = "nightly" if version.encoder in settings.nightly.encoders else "experiment"
+    if known and known[0]["state"] in (state, "retired"):
+        return
+    row = known[0] | {"state": state} if known else {**asdict(version), "state": state, "created_at": lake.now()}
+    data = pa.Table.from_pylist([row], schema=ENCODERS.schema)
+    lake.write(settings, ENCODERS, data, replacing={"encoder_version": version.encoder_version})
+
+
 def nothing(unchanged: int) -> dict[str, Any]:
     """The figures of a run that found nothing to do."""
     zero = ("embedded", "updated", "deleted", "quarantined", "computed", "products", "products_deleted")
@@ -71,14 +85,14 @@ def settled(settings: Settings, encoder: str, encoder_version: str, dataset: str
     """The number of photos where nothing at all is to be done, else None: most nights start no JVM for a data set."""
     version, name = lake.quote(encoder_version), lake.quote(dataset)
     state = "nightly" if encoder in settings.nightly.encoders else "experiment"
-    same = " AND ".join(f"(c.{column} IS NOT DISTINCT FROM e.{column})" for column in ("content_sha256", *_LABELS))
+    same = " AND ".join(f"(c.{column} IS NOT DISTINCT FROM e.{column})" for column in ("content_sha256", *LABELS))
     open_cases = (
         f"SELECT 1 FROM quarantine WHERE dataset = {name} AND stage = 'embed' "
         f"AND encoder = {lake.quote(encoder)} LIMIT 1",
         f"SELECT 1 FROM (SELECT * FROM embeddings WHERE dataset = {name}) e LEFT ANTI JOIN "
         f"(SELECT image_id FROM catalog WHERE dataset = {name}) c ON e.image_id = c.image_id LIMIT 1",
         f"SELECT 1 FROM (SELECT * FROM catalog WHERE dataset = {name}) c LEFT ANTI JOIN "
-        f"(SELECT image_id, {', '.join(('content_sha256', *_LABELS))} FROM embeddings WHERE dataset = {name} "
+        f"(SELECT image_id, {', '.join(('content_sha256', *LABELS))} FROM embeddings WHERE dataset = {name} "
         f"AND encoder_version = {version}) e ON c.image_id = e.image_id AND {same} LIMIT 1",
     )
     registered = f"SELECT 1 FROM encoders WHERE encoder_version = {version} AND state IN ('retired', '{state}')"
@@ -102,7 +116,7 @@ class VersionRows:
         self.own = self.stored.filter((F.col("encoder_version") == self.version) & (F.col("dataset") == dataset))
         have = self.own.select("image_id", "content_sha256")
         self.todo = self.catalog.join(have, ["image_id", "content_sha256"], "left_anti")
-        same_labels = " AND ".join(f"c.{name} <=> e.{name}" for name in _LABELS)
+        same_labels = " AND ".join(f"c.{name} <=> e.{name}" for name in LABELS)
         self.relabelled = (
             self.own.alias("e")
             .join(self.catalog.alias("c"), ["image_id", "content_sha256"])
@@ -110,7 +124,7 @@ class VersionRows:
             .select(
                 "image_id",
                 "content_sha256",
-                *(F.col(f"c.{name}") for name in _LABELS),
+                *(F.col(f"c.{name}") for name in LABELS),
                 *(F.col(f"e.{name}") for name in ("embedding", "event_timestamp", "encoder_version", "encoder")),
             )
         )
@@ -138,7 +152,7 @@ class VersionRows:
 
     def start(self) -> None:
         """Note the version, and hold what is missing as it is now."""
-        self._register()
+        register(self.settings, self.registered)
         self.todo = self.todo.persist(StorageLevel.DISK_ONLY)
         self.total, self.missing = self.catalog.count(), self.todo.count()
 
@@ -211,7 +225,7 @@ class VersionRows:
 
     def _rows(self, fresh: DataFrame, moment: datetime) -> DataFrame:
         return fresh.select(
-            *("image_id", "dataset", *_LABELS, "content_sha256", "embedding"),
+            *("image_id", "dataset", *LABELS, "content_sha256", "embedding"),
             F.lit(self.version).alias("encoder_version"),
             F.lit(self.registered.encoder).alias("encoder"),
             F.col("content_seen_at").alias("event_timestamp"),
@@ -223,19 +237,3 @@ class VersionRows:
         return self.relabelled.withColumns(
             {"dataset": F.lit(self.dataset), "created_timestamp": F.lit(moment), "gone": F.lit(False)}
         ).select(*EMBEDDINGS.schema.names, "gone")
-
-    def _register(self) -> None:
-        """The version's row of ``encoders``; one that is there keeps all but its state, which follows ``[nightly]``."""
-        known = lake.rows(
-            self.settings, f"SELECT * FROM {ENCODERS.name} WHERE encoder_version = {lake.quote(self.version)}"
-        )
-        state = "nightly" if self.registered.encoder in self.settings.nightly.encoders else "experiment"
-        if known and known[0]["state"] in (state, "retired"):
-            return
-        row = (
-            known[0] | {"state": state}
-            if known
-            else {**asdict(self.registered), "state": state, "created_at": lake.now()}
-        )
-        data = pa.Table.from_pylist([row], schema=ENCODERS.schema)
-        lake.write(self.settings, ENCODERS, data, replacing={"encoder_version": self.version})

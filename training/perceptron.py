@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from vitrine import files
+from training import fused_optimizers
+from vitrine import files, processor
 
 CHUNK_MIB = 1024
 _BLOCK = 8192  # rows scored at once
@@ -36,16 +37,22 @@ class Recipe:
     def make_optimizer(self) -> Any:
         """Keras's optimiser; SGD's momentum is Nesterov's, its rate ten times what the others would take."""
         if self.optimizer == "sgd":
-            return keras.optimizers.SGD(10 * self.learning_rate, momentum=self.momentum, nesterov=self.momentum > 0)
+            return fused_optimizers.SGD(10 * self.learning_rate, momentum=self.momentum, nesterov=self.momentum > 0)
         if self.optimizer == "rmsprop":
-            return keras.optimizers.RMSprop(self.learning_rate, momentum=self.momentum)
-        return keras.optimizers.Adam(self.learning_rate, beta_1=self.beta_1)
+            return fused_optimizers.RMSprop(self.learning_rate, momentum=self.momentum)
+        return fused_optimizers.Adam(self.learning_rate, beta_1=self.beta_1)
 
 
-def make_model(recipe: Recipe, inputs: int, classes: int) -> keras.Model:
-    """Dense layers that end in a ReLU, and a classifier that gives logits."""
-    hidden = [keras.layers.Dense(recipe.units, activation="relu") for _ in range(recipe.layers)]
-    return keras.Sequential([keras.Input((inputs,)), *hidden, keras.layers.Dense(classes)])
+def make_model(recipe: Recipe, inputs: int, classes: int, precision: str = "fp32") -> keras.Model:
+    """Dense layers that end in a ReLU, and a classifier that gives logits; bf16 has its weights in float32 too."""
+    kind = "mixed_bfloat16" if precision == "bf16" else "float32"
+    hidden = [keras.layers.Dense(recipe.units, activation="relu", dtype=kind) for _ in range(recipe.layers)]
+    return keras.Sequential([keras.Input((inputs,)), *hidden, keras.layers.Dense(classes, dtype=kind)])
+
+
+def resolve_precision(asked: str) -> str:
+    """``auto`` is bf16 where the processor multiplies it in hardware, else fp32."""
+    return asked if asked != "auto" else "bf16" if processor.has_bf16() else "fp32"
 
 
 @dataclass(frozen=True)
@@ -93,11 +100,20 @@ class Rows:
 class Trainer:
     """One network in training. The same seed and epochs give the same weights on one machine and thread count."""
 
-    def __init__(self, train: Rows, validation: Rows, classes: int, recipe: Recipe, scaling: Scaling | None, seed: int):
+    def __init__(
+        self,
+        train: Rows,
+        validation: Rows,
+        classes: int,
+        recipe: Recipe,
+        scaling: Scaling | None,
+        seed: int,
+        precision: str = "fp32",
+    ) -> None:
         keras.utils.set_random_seed(seed)
         self.recipe, self.seed, self.scaling = recipe, seed, scaling
         self.train, self.validation = train, validation
-        self.model = make_model(recipe, train.x.shape[1], classes)
+        self.model = make_model(recipe, train.x.shape[1], classes, precision)
         self.optimizer = recipe.make_optimizer()
         self.optimizer.build(self.model.trainable_variables)
         rows, labels, order = (
@@ -160,7 +176,7 @@ class Trainer:
             rows = order[step]
             labels = tf.gather(y, rows)
             with tf.GradientTape() as tape:
-                logits = self.model(tf.gather(x, rows), training=True)
+                logits = tf.cast(self.model(tf.gather(x, rows), training=True), tf.float32)
                 losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
                 loss = tf.reduce_mean(losses)
             gradients = tape.gradient(loss, self.model.trainable_variables)
@@ -169,7 +185,7 @@ class Trainer:
         return total
 
     def _score_rows(self, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        logits = self.model(x, training=False)
+        logits = tf.cast(self.model(x, training=False), tf.float32)
         right = tf.equal(tf.argmax(logits, 1, tf.int32), y)
         return (
             tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)),

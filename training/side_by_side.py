@@ -34,11 +34,13 @@ def _processes() -> BaseContext:
 class SideBySide:
     """Runs a trial's executions in processes of their own, each with its share of the cores."""
 
-    def __init__(self, data: Path, classes: int, scaling: "Scaling | None", executions: int) -> None:
+    def __init__(
+        self, data: Path, classes: int, scaling: "Scaling | None", executions: int, precision: str = "auto"
+    ) -> None:
         cores = os.cpu_count() or 1
         self.executions = executions
         workers = min(executions, cores)
-        arguments = (data, classes, scaling, max(1, cores // workers))
+        arguments = (data, classes, scaling, max(1, cores // workers), precision)
         self.pool = ProcessPoolExecutor(workers, _processes(), _start_worker, arguments)
 
     def __call__(self, recipe: "Recipe", seed: int, epochs: int, bar: list[float]) -> list[list[dict[str, float]]]:
@@ -52,12 +54,16 @@ class SideBySide:
 _held: dict[str, Any] = {}
 
 
-def _start_worker(data: Path, classes: int, scaling: "Scaling | None", threads: int) -> None:
-    from training.perceptron import Rows, use_threads
+def _start_worker(data: Path, classes: int, scaling: "Scaling | None", threads: int, precision: str) -> None:
+    from training.perceptron import Rows, resolve_precision, use_threads
 
     use_threads(threads)
     _held.update(
-        train=Rows.open(data, "train"), validation=Rows.open(data, "validation"), classes=classes, scaling=scaling
+        train=Rows.open(data, "train"),
+        validation=Rows.open(data, "validation"),
+        classes=classes,
+        scaling=scaling,
+        precision=resolve_precision(precision),
     )
 
 
@@ -65,7 +71,7 @@ def _execute(recipe: "Recipe", seed: int, epochs: int, bar: list[float]) -> list
     """One training of ``recipe``: its epochs, fewer where it diverges or falls below ``bar``."""
     from training.perceptron import Epoch, Trainer
 
-    trainer = Trainer(_held["train"], _held["validation"], _held["classes"], recipe, _held["scaling"], seed)
+    trainer = Trainer(**_held, recipe=recipe, seed=seed)
     history: list[Epoch] = []
     for number in range(epochs):
         epoch = trainer.epoch(number)

@@ -84,7 +84,7 @@ def estimate(folder: Path) -> dict[str, Any]:
     Returns:
         ``search_seconds``, and ``training_seconds`` where all of ``final_epochs`` were needed, without starts.
     """
-    from training.perceptron import Recipe, Rows, Trainer, use_threads
+    from training.perceptron import Recipe, Rows, Trainer, resolve_precision, use_threads
 
     request = Request(**json.loads((folder / "request.json").read_text()))
     settings = TopSettings(**request.settings)
@@ -93,16 +93,20 @@ def estimate(folder: Path) -> dict[str, Any]:
     rate, momentum, beta_1 = (sum(getattr(settings, name)) / 2 for name in ("learning_rate", "momentum", "beta_1"))
     layers, units = (sum(getattr(settings, name)) // 2 for name in ("layers", "units"))
     recipe = Recipe(layers, units, settings.optimizers[0], rate, momentum, beta_1, settings.batch_size)
-    trainer = Trainer(parts[0], parts[1], len(request.classes), recipe, None, request.seed)
-    trainer.epoch(0)  # makes the graph
-    started = time.monotonic()
-    trainer.epoch(1)
-    seconds = time.monotonic() - started
+
+    def epoch_seconds(precision: str) -> float:
+        trainer = Trainer(parts[0], parts[1], len(request.classes), recipe, None, request.seed, precision)
+        trainer.epoch(0)  # makes the graph
+        started = time.monotonic()
+        trainer.epoch(1)
+        return time.monotonic() - started
+
+    seconds = epoch_seconds("fp32")
     side_by_side = min(settings.executions, os.cpu_count() or 1)
     epochs = settings.trials * settings.epochs * settings.executions / side_by_side
     return {
         "epoch_seconds": round(seconds, 4),
-        "search_seconds": round(epochs * seconds, 1),
+        "search_seconds": round(epochs * epoch_seconds(resolve_precision(settings.precision)), 1),
         "training_seconds": round(settings.final_epochs * seconds, 1),
     }
 
@@ -162,7 +166,7 @@ def _search(
 
     kept = folder / "searched.json"
     if not kept.is_file():
-        side_by_side = SideBySide(data, len(request.classes), scaling, settings.executions)
+        side_by_side = SideBySide(data, len(request.classes), scaling, settings.executions, settings.precision)
         try:
             search = Search(folder, settings, request.seed, side_by_side)
             search.search(verbose=0)

@@ -171,6 +171,9 @@ class TopSettings(Section):
     """Of Adam."""
     standardize: bool = True
     """Each input dimension to zero mean and unit variance on the training part: unit-length inputs are small."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the search's matrix products; ``auto``: bf16 where the processor multiplies it in hardware. Weights, updates
+    and the final training are in fp32."""
     stop_hopeless: bool = True
     """End a trial whose best validation accuracy so far is below the median of what the ended ones had averaged by
     that epoch (the median stopping rule of Golovin et al., Google Vizier, KDD 2017)."""

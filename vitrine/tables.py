@@ -30,6 +30,9 @@ class Table:
         return settings.lake / self.name
 
 
+# Deletion vectors: an update marks old rows instead of copying the files that hold them.
+_FOLLOWED = {"delta.enableChangeDataFeed": "true", "delta.enableDeletionVectors": "true"}
+
 CATALOG = Table(
     "catalog",
     "what a data set holds now",
@@ -52,7 +55,7 @@ CATALOG = Table(
         ]
     ),
     partition_by=("dataset",),
-    properties={"delta.enableChangeDataFeed": "true"},
+    properties=_FOLLOWED,
 )
 
 LABELS = Table(
@@ -111,7 +114,7 @@ EMBEDDINGS = Table(
         ]
     ),
     partition_by=("encoder_version",),
-    properties={"delta.enableChangeDataFeed": "true"},
+    properties=_FOLLOWED,
 )
 
 PRODUCT_EMBEDDINGS = Table(
@@ -133,7 +136,7 @@ PRODUCT_EMBEDDINGS = Table(
         ]
     ),
     partition_by=("encoder_version",),
-    properties={"delta.enableChangeDataFeed": "true"},
+    properties=_FOLLOWED,
 )
 
 ENCODERS = Table(

@@ -83,7 +83,7 @@ def test_precision_is_how_a_vector_is_computed_and_not_what_it_is(
 def test_auto_takes_bf16_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch):
     assert resolve_precision("fp32", "cpu") == "fp32" and resolve_precision("bf16", "cpu") == "bf16"
     assert resolve_precision("auto", "cpu") in ("fp32", "bf16")
-    monkeypatch.setattr(forward, "_cpu_flags", lambda: "flags: sse2 avx512f")
+    monkeypatch.setattr(forward.processor, "has_bf16", lambda: False)
     assert resolve_precision("auto", "cpu") == "fp32"
 
 

@@ -107,6 +107,26 @@ np.save(sys.argv[2], np.asarray(hidden))
     assert np.allclose(heads.load(folder).embed(x), np.load(folder.parent / "x.npy"), atol=1e-5)
 
 
+def test_fused_updates_are_kerass_own():
+    code = """
+import keras, numpy as np, tensorflow as tf
+from training import fused_optimizers
+for kind, how in (("SGD", {"momentum": 0.8, "nesterov": True}), ("SGD", {}), ("RMSprop", {"momentum": 0.7}),
+                  ("RMSprop", {}), ("Adam", {"beta_1": 0.85})):
+    ways = [getattr(module, kind)(0.01, **how) for module in (keras.optimizers, fused_optimizers)]
+    values = [tf.Variable(np.linspace(-1, 1, 12, dtype="float32").reshape(3, 4)) for _ in ways]
+    for optimizer, value in zip(ways, values):
+        optimizer.build([value])
+        step = tf.function(lambda optimizer=optimizer, value=value: optimizer.apply([tf.sin(3 * value)], [value]))
+        for _ in range(20):
+            step()
+    assert np.allclose(values[0], values[1], atol=1e-6), kind
+    kept = [[np.asarray(v) for v in optimizer.variables] for optimizer in ways]
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(*kept)), kind
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_its_accuracy_is_the_heads_own(tuned: tuple[Path, dict[str, Any]]):
     """The scaling that was folded in is the one that was trained with."""
     folder, result = tuned
