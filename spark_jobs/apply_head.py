@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from filelock import FileLock
 from pyspark import StorageLevel
 from pyspark.accumulators import Accumulator
 from pyspark.sql import DataFrame, SparkSession
@@ -47,17 +48,20 @@ def apply_head(settings: Settings, tuned: Tuned, dataset: str, *, dry_run: bool 
     if unchanged is not None:
         return nothing(unchanged) | version.figures()
     spark = build_session(settings, f"embed {dataset} {tuned.name}")
-    rows = _Rows(spark, settings, tuned, dataset)
-    try:
-        if dry_run:
-            return rows.plan()
-        meter, spent = cost.Meter(settings, spark), spark.sparkContext.accumulator(cost.Cost(), cost.Sum())
-        register(settings, version)
-        figures = rows.bring(head, spent)
-        bill = meter.bills(spent.value, [tuned.name])[0]
-        return {**figures, **version.figures(), **bill}
-    finally:
-        rows.keys.unpersist()
+    lock = settings.home / "locks" / f"embed__{dataset}__{tuned.encoder_version}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):  # two that find no rows would both append all of them
+        rows = _Rows(spark, settings, tuned, dataset)
+        try:
+            if dry_run:
+                return rows.plan()
+            meter, spent = cost.Meter(settings, spark), spark.sparkContext.accumulator(cost.Cost(), cost.Sum())
+            register(settings, version)
+            figures = rows.bring(head, spent)
+            bill = meter.bills(spent.value, [tuned.name])[0]
+            return {**figures, **version.figures(), **bill}
+        finally:
+            rows.keys.unpersist()
 
 
 def _version(settings: Settings, tuned: Tuned) -> Version:
@@ -119,9 +123,8 @@ class _Rows:
         deleted = 0 if self.first else self.gone.count()
         if count or deleted:
             source = self._wanted(count).mapInArrow(_worker(head, self.tuned, spent), spark_schema(_SOURCE))
-            source = source.unionByName(self.gone.withColumn("gone", F.lit(True)))
             with progress(self.spark, f"embedding {self.dataset} with {self.tuned.name}", count):
-                merge_table(self.spark, self.settings, EMBEDDINGS, source, self.within, only_insert=self.first)
+                self._commit(source)
         bad = self._refused(any_zero=spent.value.refused > 0)
         quarantined = bad.count()
         name, without = self.tuned.name, self.without.count()
@@ -136,6 +139,14 @@ class _Rows:
             "quarantined": quarantined,
             "computed": count,
         }
+
+    def _commit(self, source: DataFrame) -> None:
+        if self.first:  # a merge would hold all of the source on disk once more
+            rows = source.filter("NOT gone").drop("gone").write.format("delta").mode("append")
+            rows.save(str(EMBEDDINGS.path(self.settings)))
+        else:
+            source = source.unionByName(self.gone.withColumn("gone", F.lit(True)))
+            merge_table(self.spark, self.settings, EMBEDDINGS, source, self.within)
 
     def _wanted(self, count: int) -> DataFrame:
         """The base's rows that ``keys`` names."""

@@ -14,7 +14,7 @@ def _handle(variable: Any) -> tf.Tensor:
     return (variable if isinstance(variable, tf.Variable) else variable.value).handle
 
 
-class SGD(keras.optimizers.SGD):  # type: ignore[misc]
+class SGD(keras.optimizers.SGD):
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         if not self.momentum:
             super().update_step(gradient, variable, learning_rate)
@@ -29,7 +29,7 @@ class SGD(keras.optimizers.SGD):  # type: ignore[misc]
         )
 
 
-class RMSprop(keras.optimizers.RMSprop):  # type: ignore[misc]
+class RMSprop(keras.optimizers.RMSprop):
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         if not self.momentum:
             super().update_step(gradient, variable, learning_rate)
@@ -47,7 +47,7 @@ class RMSprop(keras.optimizers.RMSprop):  # type: ignore[misc]
         )
 
 
-class Adam(keras.optimizers.Adam):  # type: ignore[misc]
+class Adam(keras.optimizers.Adam):
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         at = self._get_variable_index(variable)
         step = tf.cast(self.iterations.value + 1, tf.float32)

@@ -156,7 +156,7 @@ def test_generated_grows_and_keeps_what_it_drew(settings: Settings):
 
 def test_generated_units_cover_each_product_once(settings: Settings):
     for source, products in (("1x1", 1), ("250x1", 250), ("7x500", 7), ("121x60", 121)):
-        spans = [json.loads(unit)[3:5] for unit in generated.units(settings, source)]
+        spans = [json.loads(unit)[4:6] for unit in generated.units(settings, source)]
         assert [n for first, last in spans for n in range(first, last)] == list(range(products))
 
 
