@@ -467,6 +467,7 @@ def test_a_published_data_set_in_part(spark: object, settings: Settings, call: C
     call(*ingest).refused(2, "train: 1 photos of 1 classes", "59551", "--allow-partial")
     done = call(*ingest, "--allow-partial").json()
     assert (done["images"], done["quarantined"], done["layout"]) == (2, 1, "stanford_online_products")
+    assert lake.layout(settings, "sop") == "stanford_online_products"
     rows = lake.rows(settings, "SELECT product_id, category, split FROM catalog ORDER BY image_id")
     assert rows == [{"product_id": "sop/1", "category": "bicycle", "split": split} for split in ("train", "test")]
 

@@ -1,5 +1,6 @@
 """Published data sets: a miniature of each layout, read as it is, refused where it is not as published."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,13 +9,17 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from evaluation.evaluate import _plan
+from vitrine import lake
 from vitrine.datasets import layouts, published
 from vitrine.datasets.layouts import Photo
 from vitrine.errors import UserError
 from vitrine.settings import Settings
+from vitrine.tables import CATALOG, EMBEDDINGS, RUNS
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 PROJECT = Path(__file__).resolve().parents[2]
+VERSION = "0123456789abcdef"
 
 
 def put(root: Path, name: str, *lines: str) -> None:
@@ -349,6 +354,47 @@ def test_allow_partial_is_for_published_counts():
             layouts.find(name, allow_partial=True)
     with pytest.raises(UserError, match=r"unknown layout 'sop': choose one of cars196, .*stanford_online_products"):
         layouts.find("sop", allow_partial=True)
+
+
+def ingested(settings: Settings, dataset: str, layout: str | None, splits: tuple[str | None, ...]) -> None:
+    """What an ingest by ``layout`` and an embedding leave behind, of one photo a split."""
+    time = lake.now()
+    row = {"dataset": dataset, "product_id": "p", "content_sha256": "c", "category": None}
+    rows = [row | {"image_id": f"{dataset}/{split}", "split": split} for split in splits]
+    times = dict.fromkeys(("modified_at", "content_seen_at", "updated_at"), time)
+    lake.append(settings, CATALOG, [row | times | {"uri": "u", "size": 1, "width": 1, "height": 1} for row in rows])
+    made = {"encoder": "e", "encoder_version": VERSION, "event_timestamp": time, "created_timestamp": time}
+    lake.append(settings, EMBEDDINGS, [row | made | {"embedding": [1.0]} for row in rows])
+    ran(settings, dataset, {"images": 1} | ({"layout": layout} if layout else {}))
+
+
+def ran(settings: Settings, dataset: str, figures: dict[str, object], state: str = "done") -> None:
+    run = {"verb": "ingest", "dataset": dataset, "state": state, "seconds": 1.0, "peak_mib": 1.0}
+    lake.append(settings, RUNS, [run | {"run_id": "r", "started_at": lake.now(), "figures": json.dumps(figures)}])
+
+
+def planned(settings: Settings, dataset: str) -> tuple[str, str]:
+    task = _plan(settings, "e", VERSION, dataset, None, None, "product_id")
+    return task.query_split, task.index_split
+
+
+def test_evaluate_takes_the_protocol_of_the_layout(settings: Settings):
+    usual = {"food2k", "cars196", "rp2k", "stanford_online_products"}
+    for name in layouts.adapters():
+        ingested(settings, name, name, ("train", "test", "val", "query", "gallery"))
+        wanted = {"deepfashion_inshop": ("query", "gallery")}.get(name, ("test", "test" if name in usual else "train"))
+        assert planned(settings, name) == layouts.protocol(name) == wanted
+
+    ingested(settings, "shop", "folder", ("train", "test"))
+    ingested(settings, "old", None, ("train", "test"))  # by a release that kept no layout
+    ingested(settings, "part", "stanford_online_products", ("train", None))
+    assert [planned(settings, name) for name in ("shop", "old")] == [("test", "train")] * 2
+    assert planned(settings, "part") == ("all", "all")
+
+    ran(settings, "rp2k", {"error": "x"}, state="failed")
+    assert planned(settings, "rp2k") == ("test", "test")
+    ran(settings, "rp2k", {"layout": "folder"})
+    assert (lake.layout(settings, "rp2k"), planned(settings, "rp2k")) == ("folder", ("test", "train"))
 
 
 def test_the_page_of_data_sets_is_the_adapters():
