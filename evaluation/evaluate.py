@@ -19,6 +19,7 @@ from rich.progress import Progress
 from evaluation.retrieval_metrics import RetrievalMetrics, retrieval_metrics
 from evaluation.vector_index import VectorIndex, as_matrix
 from vitrine import lake
+from vitrine.datasets import layouts
 from vitrine.errors import UserError, VitrineError, unknown
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, METRICS, QUERY_RESULTS
@@ -91,10 +92,11 @@ def evaluate(
 ) -> dict[str, Any]:
     """Search each query's neighbours, score them, and write ``metrics`` and ``query_results`` in one commit each.
 
-    ``queries`` and ``index`` are splits; left out: test against train, or query against gallery, where the data set
-    has both; else every image against all the others (``all``), in a large data set a fixed sample of the images
-    (``settings.evaluate.max_queries``, the first by SHA-256 of the image id). Rows of an earlier run with the same key
-    are replaced. ``shuffled`` holds the same neighbours scored with the index's labels permuted: what chance gives.
+    ``queries`` and ``index`` are splits; left out: those that a published data set is measured by; else test against
+    train, or query against gallery, where the data set has both; else every image against all the others (``all``), in
+    a large data set a fixed sample of the images (``settings.evaluate.max_queries``, the first by SHA-256 of the image
+    id). Rows of an earlier run with the same key are replaced. ``shuffled`` holds the same neighbours scored with the
+    index's labels permuted: what chance gives.
 
     Returns:
         The object that ``evaluate --json`` prints: figures as floats in [0, 1], counts, seconds.
@@ -165,7 +167,9 @@ def _plan(
         raise UserError(f"no image of data set {dataset!r} has a {relevant}: choose one of {', '.join(RELEVANT)}")
     splits = {row["split"] for row in found} - {None}
     if queries is None or index is None:
-        queries, index = next((pair for pair in PROTOCOLS if splits.issuperset(pair)), (ALL, ALL))
+        own = layouts.protocol(lake.layout(settings, dataset))
+        protocols = (own, *PROTOCOLS) if own else PROTOCOLS
+        queries, index = next((pair for pair in protocols if splits.issuperset(pair)), (ALL, ALL))
     else:
         for split in (queries, index):
             if split not in splits:

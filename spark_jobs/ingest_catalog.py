@@ -16,8 +16,8 @@ from pyspark.sql import functions as F
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import build_session, merge_table, progress, read_table, spark_schema
 from vitrine import images, lake
-from vitrine.datasets.layouts import Layout, registry
-from vitrine.errors import UserError, unknown
+from vitrine.datasets import layouts
+from vitrine.errors import UserError
 from vitrine.images import ImageError
 from vitrine.settings import NAME_RULE, Settings, check_name
 from vitrine.tables import CATALOG, LABELS
@@ -43,25 +43,30 @@ _LABELLED = ("product_id", "category", "split")
 
 
 def ingest(
-    settings: Settings, source: str, dataset: str, layout: str = "folder", *, test_share: float | None = None
+    settings: Settings,
+    source: str,
+    dataset: str,
+    layout: str = "folder",
+    *,
+    allow_partial: bool = False,
+    test_share: float | None = None,
 ) -> dict[str, Any]:
     """Bring the catalog of ``dataset`` to what ``source`` holds now; the figures of ``ingest --json``.
 
-    Of the photos that the source gives no split, ``test_share`` become ``test``, the rest ``train``: by the SHA-256 of
-    their ids, so that a photo keeps its side when others come and go. Left out, they have no split.
+    ``allow_partial`` takes a published data set whatever its counts. Of the photos that the source gives no split,
+    ``test_share`` become ``test``, the rest ``train``: by the SHA-256 of their ids, so that a photo keeps its side when
+    others come and go. Left out, they have no split.
 
     Raises:
         UserError: bad name, unknown layout, a source that is not of it, or that has no photos.
     """
     check_name(dataset, "data set")
-    if layout not in registry():
-        raise unknown("layout", layout, registry())
-    adapter = registry()[layout]
+    adapter = layouts.find(layout, allow_partial)
     units = adapter.units(settings, source) if adapter else []  # a caller's mistake shows before Spark starts
     if adapter is None and "://" not in source and not (settings.root / Path(source).expanduser()).exists():
         raise UserError(f"no such table {source!r}: layout table is a CSV, Parquet or Delta file or folder")
     spark = build_session(settings, f"ingest {dataset}")
-    listed = _list(spark, units, adapter) if adapter else _read_list(spark, settings, source)
+    listed = _list(spark, units, layout) if adapter else _read_list(spark, settings, source)
     listed = _name_ids(listed, dataset)
     if test_share is not None:
         listed = listed.withColumn("split", F.coalesce("split", _split(test_share)))
@@ -77,20 +82,19 @@ def ingest(
         listed.unpersist()
 
 
-def _list(spark: SparkSession, units: list[str], adapter: Layout) -> DataFrame:
+def _list(spark: SparkSession, units: list[str], layout: str) -> DataFrame:
     # From Arrow: from a list, Spark would start one more daemon for its Python workers.
     frame = spark.createDataFrame(pa.table({"unit": pa.array(units, pa.string())}))
-    return frame.repartition(min(len(units), 512)).mapInArrow(_lister(adapter.__name__), spark_schema(_LISTED))
+    return frame.repartition(min(len(units), 512)).mapInArrow(_lister(layout), spark_schema(_LISTED))
 
 
-def _lister(adapter: str) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _lister(layout: str) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        import importlib
-
-        photos = importlib.import_module(adapter).photos
+        adapter = layouts.registry()[layout]
+        assert adapter is not None
         for batch in batches:
             for unit in batch.column("unit").to_pylist():
-                found = [asdict(photo) for photo in photos(unit)]
+                found = [asdict(photo) for photo in adapter.photos(unit)]
                 for row in found:
                     row["code"], row["reason"] = row.pop("refusal") or (None, None)
                 yield pa.RecordBatch.from_pylist(found, schema=_LISTED)

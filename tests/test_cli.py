@@ -457,6 +457,21 @@ def test_a_catalog_through_spark(spark: object, settings: Settings, call: Call, 
     assert versions(settings) == after
 
 
+def test_a_published_data_set_in_part(spark: object, settings: Settings, call: Call, draw: Callable[..., Path]):
+    photos = draw(1, 2, "bicycle_final")
+    header, product = "image_id class_id super_class_id path", next(photos.iterdir()).name
+    lines = [f"{number} 1 1 bicycle_final/{product}/{number:02d}.jpg" for number in (0, 1, 2)]  # the last has no file
+    (photos.parent / "Ebay_train.txt").write_text(f"{header}\n{lines[0]}\n")
+    (photos.parent / "Ebay_test.txt").write_text(f"{header}\n{lines[1]}\n{lines[2]}\n")
+    ingest = ("ingest", ".", "--dataset", "sop", "--layout", "stanford_online_products", "--json")
+    call(*ingest).refused(2, "train: 1 photos of 1 classes", "59551", "--allow-partial")
+    done = call(*ingest, "--allow-partial").json()
+    assert (done["images"], done["quarantined"], done["layout"]) == (2, 1, "stanford_online_products")
+    assert lake.layout(settings, "sop") == "stanford_online_products"
+    rows = lake.rows(settings, "SELECT product_id, category, split FROM catalog ORDER BY image_id")
+    assert rows == [{"product_id": "sop/1", "category": "bicycle", "split": split} for split in ("train", "test")]
+
+
 @pytest.mark.slow
 def test_a_session_of_its_own_leaves_stdout_alone(tmp_path: Path, draw: Callable[..., Path]):
     draw(1, 2)

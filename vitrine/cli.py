@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitrine import console, lake, tracking
+from vitrine.datasets import layouts
 from vitrine.errors import UserError, VitrineError, unknown
 from vitrine.settings import Settings, check_name, load_settings
 from vitrine.tune_cli import Json, Label, classify
@@ -88,15 +89,18 @@ def _version(settings: Settings, encoder: str) -> tuple[str, str]:
     return encoder, encoders.version(settings, encoder)
 
 
-@app.command()
+@app.command(epilog=f"Layouts:\n\n{layouts.describe()}")
 def ingest(
     source: Annotated[str, typer.Argument(help="A folder, a table's path or URI, or for generated e.g. 40x12.")],
     dataset: Dataset,
-    layout: Annotated[str, typer.Option(help="folder, table, generated, grocery_store.")] = "folder",
+    layout: Annotated[str, typer.Option(help="How the source is laid out: one of those below.")] = "folder",
     test_share: Annotated[
         float | None,
         typer.Option(help="Of photos without a split: the share that becomes test, the rest train; by id.", max=0.99),
     ] = None,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="A published data set, whatever its counts.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Bring a catalog in: new and changed photos are read, unreadable ones quarantined, those that left removed."""
@@ -105,7 +109,8 @@ def ingest(
     with tracking.record(settings, "ingest", dataset) as run:
         from spark_jobs.ingest_catalog import ingest as job
 
-        run.figures.update(job(settings, source, dataset, layout, test_share=test_share))
+        found = job(settings, source, dataset, layout, allow_partial=allow_partial, test_share=test_share)
+        run.figures |= found | {"layout": layout}
     _show(f"ingested {dataset}", run.figures, as_json)
 
 

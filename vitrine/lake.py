@@ -11,7 +11,7 @@ from deltalake import CommitProperties, DeltaTable, QueryBuilder, write_deltalak
 
 from vitrine.errors import unknown
 from vitrine.settings import Settings
-from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PROMOTIONS, TABLES, Table
+from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PROMOTIONS, RUNS, TABLES, Table
 
 FEED_COLUMNS = ("_change_type", "_commit_version", "_commit_timestamp")
 
@@ -141,6 +141,16 @@ def check_dataset(settings: Settings, dataset: str) -> None:
     known = datasets(settings)
     if dataset not in known:
         raise unknown("data set", dataset, known)
+
+
+def layout(settings: Settings, dataset: str) -> str | None:
+    """The layout that ``dataset`` was last ingested by; None where no run says."""
+    found = rows(
+        settings,
+        f"SELECT figures FROM {RUNS.name} WHERE verb = 'ingest' AND state = 'done' AND dataset = {quote(dataset)} "
+        "ORDER BY started_at DESC LIMIT 1",
+    )
+    return figures(found[0]["figures"]).get("layout") if found else None
 
 
 def serving(settings: Settings, dataset: str) -> dict[str, Any] | None:

@@ -273,7 +273,7 @@ def test_a_table_that_will_not_do(settings: Settings, tmp_path: Path, name: str,
     [
         ("a/b", "folder", "shop", "bad data set 'a/b'.*lower-case"),
         ("..", "folder", "shop", "bad data set"),
-        ("d", "fodler", "shop", "unknown layout 'fodler'.*folder, generated, grocery_store, table"),
+        ("d", "fodler", "shop", "unknown layout 'fodler'.*folder, food2k, generated, grocery_store"),
         ("d", "folder", "nowhere", "cannot list 'nowhere' .*No such file"),
         ("d", "folder", "empty", "no photos in 'empty'"),
         ("d", "generated", "many", "bad source 'many'"),

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vitrine.datasets import folder, generated, grocery_store
-from vitrine.datasets.layouts import Photo, registry
+from vitrine.datasets import folder, generated
+from vitrine.datasets.layouts import Photo, describe, registry
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
 HOSTILE = ["it's.jpg", 'say "x".jpg', "line\nbreak.jpg", "ünï 💡.jpg", "a..jpg", "a..b.jpg", "100%25.jpg", "-rf.jpg"]
 HOSTILE += ["back\\slash.jpg", " lead.jpg", "file:x.jpg", "s3:x.jpg", "#1?.jpg", "{a}[b]*.jpg", "no suffix"]
 
@@ -32,6 +31,7 @@ def put(root: Path, *names: str) -> Path:
 def test_every_layout_says_what_it_is():
     for name, layout in registry().items():
         assert layout is None or (layout.ABOUT and callable(layout.units) and callable(layout.photos)), name
+        assert f"{name}: {layout.ABOUT if layout else 'CSV'}" in describe()
 
 
 def test_a_folder_is_read_by_product(settings: Settings, tmp_path: Path):
@@ -158,28 +158,3 @@ def test_generated_units_cover_each_product_once(settings: Settings):
     for source, products in (("1x1", 1), ("250x1", 250), ("7x500", 7), ("121x60", 121)):
         spans = [json.loads(unit)[4:6] for unit in generated.units(settings, source)]
         assert [n for first, last in spans for n in range(first, last)] == list(range(products))
-
-
-def test_grocery_store_refuses_what_is_not_as_published(settings: Settings, tmp_path: Path):
-    root = tmp_path / "grocery"
-    root.mkdir()
-    with pytest.raises(UserError, match=r"no classes\.csv, train\.txt, val\.txt, test\.txt in"):
-        grocery_store.units(settings, str(root))
-    (root / "classes.csv").write_text("Class Name,Class ID,Coarse Class Name,Coarse Class ID\nGala,0,Apple,0\n")
-    for split in ("train", "val", "test"):
-        (root / f"{split}.txt").write_text(f"{split}/Fruit/Apple/Gala/1.jpg, 0, 0\n")
-    with pytest.raises(UserError, match=r"has .*1 classes.*published has \{'train': 2640.* and 81"):
-        grocery_store.units(settings, str(root))
-    (root / "val.txt").write_text("no commas\n")
-    with pytest.raises(UserError, match=r"val\.txt line 1"):
-        grocery_store.units(settings, str(root))
-
-
-@pytest.mark.skipif(not (SHARED / "data" / "grocery_store").is_dir(), reason="the data set is not here")
-def test_grocery_store_as_published(settings: Settings):
-    found = photos_of(grocery_store, settings, str(SHARED / "data" / "grocery_store"))
-    counts = {split: sum(p.split == split for p in found) for split in ("train", "val", "test")}
-    assert counts == {"train": 2640, "val": 296, "test": 2485}
-    assert len({p.product_id for p in found}) == 81 and len({p.category for p in found}) == 43
-    assert len({p.image_id for p in found}) == len(found)
-    assert all(Path(p.uri).is_file() for p in found[::100])

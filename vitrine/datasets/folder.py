@@ -26,7 +26,7 @@ def units(settings: Settings, source: str) -> list[str]:
         folders = _remote_folders
         root = source.rstrip("/")
     else:
-        folders = _local_folders
+        folders = local_folders
         root = str((settings.root / Path(source).expanduser()).resolve())
     top = folders(root, source)
     if top and all(name in SPLITS for name in top):
@@ -37,7 +37,12 @@ def units(settings: Settings, source: str) -> list[str]:
     if not pairs:
         raise UserError(f"no photos in {source!r}: layout folder is {ABOUT}")
     pairs += beside
-    return [json.dumps([root, split, product]) for split, product in pairs]
+    return [unit(root, split, product) for split, product in pairs]
+
+
+def unit(root: str, split: str, product: str) -> str:
+    """What lies in ``root/split/product``; without a product: what lies beside the products."""
+    return json.dumps([root, split, product])
 
 
 def photos(unit: str) -> Iterator[Photo]:
@@ -62,7 +67,12 @@ def _shown(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _local_folders(root: str, source: str) -> list[str]:
+def local_folders(root: str, source: str) -> list[str]:
+    """The names of the folders in ``root``, hidden ones left out, sorted.
+
+    Raises:
+        UserError: ``root``, which the caller called ``source``, cannot be listed.
+    """
     try:
         with os.scandir(root) as entries:
             return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))

@@ -2,62 +2,40 @@
 
 Layout and counts as published in the folder ``dataset`` of GitHub's marcusklasson/GroceryStoreDataset (MIT licence):
 ``train.txt``, ``val.txt``, ``test.txt`` with ``path, fine class id, coarse class id`` a line, and ``classes.csv``. The
-fine class is the product_id, the coarse one the category.
+fine class is the product_id, the coarse one the category. The splits share their classes: test asks, train is searched.
 """
 
-import csv
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from vitrine.datasets.layouts import Photo
+from vitrine.datasets.published import ALL, Count, Counts, Line, read_csv, read_lines
 from vitrine.errors import UserError
-from vitrine.settings import Settings
 
-ABOUT = "Grocery Store as published: train.txt, val.txt, test.txt, classes.csv"
-PUBLISHED_PHOTOS = {"train": 2640, "val": 296, "test": 2485}
-PUBLISHED_CLASSES = 81
+TITLE = "Grocery Store"
+ABOUT = "train.txt, val.txt, test.txt, classes.csv"
+OBTAIN = "folder dataset of github.com/marcusklasson/GroceryStoreDataset; MIT licence"
+PROTOCOL = ("test", "train")
+COUNTS: Counts = {
+    "train": Count(2_640, None),
+    "val": Count(296, None),
+    "test": Count(2_485, None),
+    ALL: Count(None, 81),
+}
+FILES: tuple[str, ...] = ("classes.csv",)
 
-
-def units(settings: Settings, source: str) -> list[str]:
-    """One unit a split.
-
-    Raises:
-        UserError: a file is not there, or the counts are not the published ones.
-    """
-    root = (settings.root / Path(source).expanduser()).resolve()
-    wanted = [root / "classes.csv", *(root / f"{split}.txt" for split in PUBLISHED_PHOTOS)]
-    missing = [path.name for path in wanted if not path.is_file()]
-    if missing:
-        raise UserError(f"no {', '.join(missing)} in {source!r}: layout grocery_store is {ABOUT}")
-    found = {split: sum(1 for _ in _lines(root, split)) for split in PUBLISHED_PHOTOS}
-    if found != PUBLISHED_PHOTOS or len(_classes(root)) != PUBLISHED_CLASSES:
-        raise UserError(
-            f"{source!r} has {found} photos and {len(_classes(root))} classes; "
-            f"Grocery Store as published has {PUBLISHED_PHOTOS} and {PUBLISHED_CLASSES}"
-        )
-    return [json.dumps([str(root), split]) for split in PUBLISHED_PHOTOS]
+_COLUMNS = ("Class ID (int)", "Class Name (str)", "Coarse Class Name (str)")
+_LINE = Line("path, fine class, coarse class", r"(.+), *(\d+), *\d+")
 
 
-def photos(unit: str) -> Iterator[Photo]:
-    root, split = json.loads(unit)
-    classes = _classes(Path(root))
-    for path, fine, _ in _lines(Path(root), split):
+def parts(root: Path) -> list[str]:
+    return ["train.txt", "val.txt", "test.txt"]
+
+
+def rows(root: Path, part: str, start: int = 0, stop: int | None = None) -> Iterator[Photo]:
+    classes = {fine: names for fine, *names in read_csv(root / "classes.csv", _COLUMNS)}
+    for path, fine in read_lines(root / part, _LINE, start=start, stop=stop):
+        if fine not in classes:
+            raise UserError(f"{part}: class {fine} of {path!r} is not in classes.csv")
         product, category = classes[fine]
-        yield Photo(image_id=path, product_id=product, uri=f"{root}/{path}", category=category, split=split)
-
-
-def _lines(root: Path, split: str) -> Iterator[tuple[str, str, str]]:
-    with (root / f"{split}.txt").open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            parts = [part.strip() for part in line.rsplit(",", 2)]
-            if len(parts) != 3:
-                raise UserError(f"{split}.txt line {number}: {line.strip()!r} is not 'path, fine class, coarse class'")
-            yield parts[0], parts[1], parts[2]
-
-
-def _classes(root: Path) -> dict[str, tuple[str, str]]:
-    """Fine class id -> (fine name, coarse name)."""
-    with (root / "classes.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))[1:]
-    return {row[1]: (row[0], row[2]) for row in rows}
+        yield Photo(path, product, f"{root}/{path}", category, part.removesuffix(".txt"))

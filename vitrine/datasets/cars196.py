@@ -1,0 +1,71 @@
+"""Cars196, also Stanford Cars (Krause et al., 3dRR-13): photos of cars, a class being make, model and year.
+
+Either form in which it was published, unpacked: ``cars_annos.mat`` with ``car_ims/``, or the parts ``cars_train/``,
+``cars_test/``, ``devkit/`` and ``cars_test_annos_withlabels.mat``. The name of the class is the product_id; there is no
+coarser label. The splits are those of metric learning, the first 98 classes to learn from and the last 98 to test, not
+the devkit's own, which share all their classes.
+
+Sources. The parts, their fields and 16,185 photos: torchvision's ``StanfordCars`` (github.com/pytorch/vision,
+``torchvision/datasets/stanford_cars.py``) and the devkit's ``README.txt``. ``cars_annos.mat`` and its fields: metric
+learning's loaders, and UnED, which takes ``car_ims/``. The split: pytorch-metric-learning's ``cars196.py``
+(github.com/KevinMusgrave/pytorch-metric-learning); 8,131 photos to test, 6,346 + 1,708 to learn from and validate, and
+that test is query and index: UnED (arXiv 2309.01858, github.com/nikosips/Universal-Image-Embeddings,
+``universal_embedding/dataset_infos.py``). Licence: none is stated; MTEB (github.com/embeddings-benchmark/mteb,
+``StanfordCarsI2IRetrieval``) says "not specified".
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vitrine.datasets.layouts import Photo
+from vitrine.datasets.published import Count, Counts
+from vitrine.errors import UserError
+
+TITLE = "Cars196"
+ABOUT = (
+    "cars_annos.mat with car_ims/, or devkit/cars_meta.mat, devkit/cars_train_annos.mat, "
+    "cars_test_annos_withlabels.mat with cars_train/, cars_test/"
+)
+OBTAIN = "copies on Kaggle, as github.com/pytorch/vision/issues/7545 says; no licence is stated"
+PROTOCOL = ("test", "test")
+COUNTS: Counts = {"train": Count(8_054, 98), "test": Count(8_131, 98)}
+FILES: tuple[str, ...] = ()
+
+_WHOLE = "cars_annos.mat"
+_META = "devkit/cars_meta.mat"
+_FOLDERS = {"devkit/cars_train_annos.mat": "cars_train/", "cars_test_annos_withlabels.mat": "cars_test/"}
+_LAST_TO_LEARN_FROM = 98
+
+
+def parts(root: Path) -> list[str]:
+    return [_WHOLE] if (root / _WHOLE).exists() else list(_FOLDERS)
+
+
+def rows(root: Path, part: str, start: int = 0, stop: int | None = None) -> Iterator[Photo]:
+    names = _read(root / (_WHOLE if part == _WHOLE else _META), "class_names")
+    annotations = _read(root / part, "annotations")
+    wanted = ("relative_im_path" if part == _WHOLE else "fname", "class")
+    if not set(wanted).issubset(annotations.dtype.names or ()):
+        raise UserError(f"{part} has no {' and '.join(wanted)}: it has {annotations.dtype.names or 'no fields'}")
+    for record in annotations[start:stop]:
+        path, number = f"{_FOLDERS.get(part, '')}{record[wanted[0]]}", record[wanted[1]]
+        if not str(number).isdecimal() or not 1 <= int(number) <= len(names):
+            raise UserError(f"{part}: class {number} of {path!r} is none of 1 to {len(names)}")
+        split = "train" if int(number) <= _LAST_TO_LEARN_FROM else "test"
+        yield Photo(path, str(names[int(number) - 1]), f"{root}/{path}", split=split)
+
+
+def _read(path: Path, variable: str) -> Any:
+    """A variable of a MATLAB file, an array of one dimension."""
+    import numpy as np
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        found = loadmat(path, squeeze_me=True, variable_names=[variable])
+    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
+        raise UserError(f"cannot read {str(path)!r} as a MATLAB file: {error}") from None
+    if variable not in found:
+        raise UserError(f"{path.name} has no variable {variable}: it is not the one that was published")
+    return np.atleast_1d(found[variable])
