@@ -25,7 +25,7 @@ class SGD(keras.optimizers.SGD):
             lr=tf.cast(learning_rate, tf.float32),
             grad=gradient,
             momentum=self.momentum,
-            use_nesterov=self.nesterov,
+            use_nesterov=bool(self.nesterov),
         )
 
 
