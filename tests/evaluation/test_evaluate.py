@@ -1,18 +1,24 @@
 """Every figure is compared with a computation of its own, one query at a time over all cosines."""
 
+import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, write_deltalake
 
 from evaluation.evaluate import evaluate
+from evaluation.neighbours import Task
+from evaluation.predictions import score_predictions
 from vitrine import lake
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
-from vitrine.tables import CATALOG, EMBEDDINGS, METRICS, QUERY_RESULTS
+from vitrine.tables import CATALOG, EMBEDDINGS, METRICS, PREDICTIONS, QUERY_RESULTS
 
 VERSION = "0123456789abcdef"
 Images = dict[str, dict[str, Any]]
@@ -124,6 +130,8 @@ def test_figures_equal_brute_force(
     assert not result["sampled"]
     written = lake.rows(settings, "SELECT metric, value, queries, index_size FROM metrics WHERE slice = 'all'")
     assert {row["metric"]: row["value"] for row in written} == result["metrics"]
+    for name, (low, high) in result["intervals"].items():
+        assert 0 <= low <= result["metrics"][name] <= high <= 1 + 1e-9
     assert {(row["queries"], row["index_size"]) for row in written} == {(result["queries"], len(index))}
 
 
@@ -175,17 +183,18 @@ def test_running_again_replaces_its_own_rows_alone(home: Callable[[], Settings])
 
     clocks = ("run_id", "computed_at")
     before, results = state("metrics", clocks), state("query_results")
-    assert len(before) == 2 * 2 * 6 + 1
+    assert sum("'all'" in row or "'shuffled_labels'" in row for row in before) >= 2 * 2 * 6 + 1
     assert len(results) == 2 * len(of_split(images, "test"))
     at = [lake.version(settings, table) for table in (METRICS, QUERY_RESULTS)]
-    first = run(settings, "shop", run_id="r2")
+    first = run(settings, "shop", run_id="r2", again=True)
     assert [lake.version(settings, table) for table in (METRICS, QUERY_RESULTS)] == [n + 1 for n in at]
     assert (state("metrics", clocks), state("query_results")) == (before, results)
     assert lake.rows(settings, "SELECT * FROM metrics WHERE relevant = 'category'") == theirs
 
     lake.append(settings, CATALOG, [lake.rows(settings, "SELECT * FROM catalog LIMIT 1")[0] | {"image_id": "shop/new"}])
     assert run(settings, "shop")["catalog_version"] != first["catalog_version"]
-    assert len(state("metrics")) == len(before) + 12  # another catalog's figures stand beside the old ones
+    mine = len(before) - 1 - len(theirs)
+    assert len(state("metrics")) == len(before) + mine  # another catalog's figures stand beside the old ones
 
 
 def test_what_cannot_be_is_said(home: Callable[[], Settings]) -> None:
@@ -218,3 +227,177 @@ def test_nothing_to_find_is_said(home: Callable[[], Settings]) -> None:
         run(settings, "singles")
     with pytest.raises(UserError, match="no image of data set 'singles' has a category"):
         run(settings, "singles", relevant="category")
+
+
+def test_each_slice_has_its_figures_and_intervals(home: Callable[[], Settings]) -> None:
+    settings = home()
+    images = make(settings, "shop")
+    result = run(settings, "shop")
+    rows = lake.rows(settings, "SELECT * FROM metrics WHERE metric = 'mMP@5'")
+    kinds = {image["category"] for image in images.values()} - {None}
+    assert {row["slice"] for row in rows} == {
+        *("all", "shuffled_labels", "macro_product", "macro_category"),
+        *(f"category={kind}" for kind in kinds),
+    }
+    found = {row["slice"]: row for row in rows}
+    for kind in kinds:
+        queries = [image_id for image_id, image in images.items() if image["category"] == kind]
+        expected = brute_force(images, queries, list(images), "product_id")
+        row = found[f"category={kind}"]
+        assert (row["value"], row["queries"]) == (pytest.approx(expected["mMP@5"]), expected["n"])
+        assert row["queries_left_out"] == len(queries) - expected["n"]
+    assert all(row["low"] < row["value"] < row["high"] for row in rows if row["slice"] != "shuffled_labels")
+    for name in ("macro_product", "macro_category"):
+        said = result["slices"][name]
+        assert said["metrics"]["mMP@5"] == found[name]["value"]
+        assert said["intervals"]["mMP@5"] == [found[name]["low"], found[name]["high"]]
+    products = {image["product_id"] for image in images.values()}
+    means = []
+    for product in products:
+        own = [image_id for image_id, image in images.items() if image["product_id"] == product]
+        means += [brute_force(images, own, list(images), "product_id")["mMP@5"]] if len(own) > 1 else []
+    assert found["macro_product"]["value"] == pytest.approx(np.mean(means))
+
+
+def test_map_over_the_whole_ranking_where_it_is_asked_for(home: Callable[[], Settings]) -> None:
+    settings = home()
+    images = make(settings, "shop", ("train", "test"))
+    queries, index = of_split(images, "test"), of_split(images, "train")
+    expected = brute_force(images, queries, index, "product_id")["MAP@100"]  # fewer than 100 are relevant, or indexed
+    assert "MAP" not in run(settings, "shop")["metrics"]
+    result = run(settings, "shop", full_map=True)
+    assert result["computed"] and result["metrics"]["MAP"] == pytest.approx(expected, abs=1e-6)
+    low, high = result["intervals"]["MAP"]
+    assert low < expected < high
+    again = run(settings, "shop", full_map=True)
+    plain = run(settings, "shop")
+    assert not again["computed"] and again["metrics"] == result["metrics"]
+    assert not plain["computed"] and "MAP" not in plain["metrics"]
+    assert not list(settings.home.glob("ranking-*"))
+
+
+def test_what_is_there_is_read_back_whole(home: Callable[[], Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = home()
+    images = make(settings, "shop")
+    first = run(settings, "shop")
+    at = [lake.version(settings, table) for table in (METRICS, QUERY_RESULTS)]
+    back = run(settings, "shop", run_id="r2")
+    clocks = ("seconds", "computed")
+    assert (first["computed"], back["computed"]) == (True, False)
+    assert json.dumps({k: v for k, v in back.items() if k not in clocks}) == json.dumps(
+        {k: v for k, v in first.items() if k not in clocks}
+    )
+    assert [lake.version(settings, table) for table in (METRICS, QUERY_RESULTS)] == at
+
+    # A vector that came later, without any change of the catalog's version; a depth; a sample.
+    other = next(iter(images.values())) | {"image_id": "shop/late", "content_sha256": "late", "category": None}
+    stored = lake.rows(settings, "SELECT * FROM embeddings LIMIT 1")[0]
+    lake.append(settings, EMBEDDINGS, [stored | other | {"embedding": other["embedding"].tolist()}])
+    late = run(settings, "shop")
+    assert (late["computed"], late["index"]) == (True, first["index"] + 1)
+    monkeypatch.setenv("VITRINE_EVALUATE__MAX_QUERIES", "40")
+    assert run(home(), "shop")["sampled"]
+    back = run(home(), "shop")
+    assert back["sampled"] and not back["computed"]
+    monkeypatch.setenv("VITRINE_EVALUATE__DEPTH", "20")
+    assert "MAP@20" in run(home(), "shop")["metrics"]
+
+
+def test_a_table_of_metrics_without_intervals_is_written_to_and_read(home: Callable[[], Settings]) -> None:
+    settings = home()
+    make(settings, "shop")
+    first = run(settings, "shop")
+    rows = lake.query(settings, "SELECT * FROM metrics")
+    old = [name for name in METRICS.schema.names if name not in ("low", "high", "input_version")]
+    shutil.rmtree(METRICS.path(settings))
+    schema = pa.schema([METRICS.schema.field(name) for name in old])
+    write_deltalake(str(METRICS.path(settings)), rows.select(old).cast(schema), partition_by=["dataset"])
+    assert lake.metric(settings, VERSION, first, "mMP@5") == first["metrics"]["mMP@5"]
+    again = run(settings, "shop")
+    assert again["computed"] and again["metrics"] == first["metrics"]
+    assert lake.query(settings, "SELECT * FROM metrics").num_rows == rows.num_rows
+    assert not run(settings, "shop")["computed"]
+
+
+# ---- classifiers ----
+
+
+def predict(settings: Settings, images: Images, label: str = "category", seed: int = 0, **other: Any) -> None:
+    """Two of three photos of the split test rightly told."""
+    kinds = sorted({str(image[label]) for image in images.values()} - {"None"})
+    time = lake.now()
+    rows = []
+    for at, image_id in enumerate(of_split(images, "test")):
+        truth = images[image_id][label]
+        if truth is None:
+            continue
+        wrong = [kind for kind in kinds if kind != truth]
+        told = [truth, *wrong] if at % 3 else [*wrong[:1], truth, *wrong[1:]]
+        rows.append(
+            {"image_id": image_id, "dataset": "shop", "encoder_version": VERSION, "classifier": "nearest_neighbours"}
+            | {"label": label, "seed": seed, "truth": truth, "predicted": told[:5], "training_set": "t"}
+            | {"probabilities": [0.6, 0.2, 0.1, 0.05, 0.05][: len(told)], "predicted_at": time}
+            | other
+        )
+    lake.append(settings, PREDICTIONS, rows)
+
+
+def test_classifiers_are_scored_beside(home: Callable[[], Settings]) -> None:
+    settings = home()
+    images = make(settings, "shop", ("train", "test"))
+    predict(settings, images)
+    predict(settings, images, seed=1)
+    predict(settings, images, "product_id", classifier="linear_probe")
+    result = run(settings, "shop")
+    named = [(said["classifier"], said["label"], said["seed"]) for said in result["classifiers"]]
+    assert named == [("linear_probe", "product_id", 0), *(("nearest_neighbours", "category", n) for n in (0, 1))]
+    assert result["classifiers_left_out"] == []
+    said = result["classifiers"][1]
+    asked = [image_id for image_id in of_split(images, "test") if images[image_id]["category"] is not None]
+    right = [at % 3 > 0 for at, i in enumerate(of_split(images, "test")) if images[i]["category"] is not None]
+    assert (said["photos"], said["photos_left_out"]) == (len(asked), len(of_split(images, "test")) - len(asked))
+    assert said["metrics"]["accuracy"] == pytest.approx(np.mean(right)) and said["metrics"]["top5"] == 1
+    assert said["metrics"]["ece"] == pytest.approx(abs(np.mean(right) - 0.6), abs=1e-6)
+    low, high = said["intervals"]["accuracy"]
+    assert low < np.mean(right) < high
+    assert sum(pair["photos"] for pair in said["most_confused"]) == right.count(False)
+    assert np.trace(said["confusion_matrix"]) == right.count(True)
+    rows = lake.rows(settings, "SELECT * FROM metrics WHERE classifier = 'nearest_neighbours' AND seed = 1")
+    assert {row["metric"]: row["value"] for row in rows} == result["classifiers"][2]["metrics"]
+    assert {(row["slice"], row["relevant"], row["query_split"], row["index_split"]) for row in rows} == {
+        ("all", "category", "test", "")
+    }
+
+    back = run(settings, "shop", relevant="category")["classifiers"]
+    assert [said.pop("computed") for said in back] == [False] * 3
+    assert [said.pop("computed") for said in result["classifiers"]] == [True] * 3
+    assert back == result["classifiers"]
+
+
+def test_predictions_of_another_catalog_are_left_out_and_named(home: Callable[[], Settings]) -> None:
+    settings = home()
+    images = make(settings, "shop", ("train", "test"))
+    predict(settings, images)
+    task = Task(VERSION, "shop", "c", "test", "train", "product_id")
+
+    def scored() -> tuple[int, list[str]]:
+        said, left_out = score_predictions(settings, task, "e", run_id="r")
+        return len(said), left_out
+
+    assert scored() == (1, [])
+    stored = lake.rows(settings, "SELECT * FROM embeddings WHERE split = 'test' AND category IS NOT NULL LIMIT 1")[0]
+    lake.append(settings, EMBEDDINGS, [stored | {"image_id": "shop/new"}])
+    said = "nearest_neighbours by category, seed 0: 1 photos have come since: run `vitrine classify` again"
+    assert scored() == (0, [said])
+
+    where = f"image_id = {lake.quote(stored['image_id'])}"
+    table = DeltaTable(str(EMBEDDINGS.path(settings)))
+    table.delete("image_id = 'shop/new'")
+    assert scored() == (1, [])
+    now = f"to_timestamp_micros({int(lake.now().timestamp() * 1e6)})"
+    for change in ({"category": "'other'"}, {"category": lake.quote(stored["category"]), "created_timestamp": now}):
+        table.update(change, predicate=where)
+        count, left_out = scored()
+        assert count == 0 and "1 of " in left_out[0] and "have changed or gone since" in left_out[0]
+    table.delete(where)
+    assert scored()[0] == 0
