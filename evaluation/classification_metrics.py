@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn import metrics
 
 from evaluation.bootstrap import (
     LEVEL,
@@ -58,8 +57,10 @@ def classification_metrics(said: Said) -> dict[str, float]:
     Macro precision, recall and F1 are means over the classes that occur, as truth or as prediction (scikit-learn's
     own choice); a class that was never predicted has precision 0, one that is no photo's truth recall 0.
     """
-    macro = metrics.precision_recall_fscore_support(said.truth, said.predicted, average="macro", zero_division=0)
-    accuracy = metrics.accuracy_score(said.truth, said.predicted)
+    from sklearn.metrics import accuracy_score, precision_recall_fscore_support  # slow to import
+
+    macro = precision_recall_fscore_support(said.truth, said.predicted, average="macro", zero_division=0)
+    accuracy = accuracy_score(said.truth, said.predicted)
     figures = (accuracy, said.in_top.mean(), *macro[:3], expected_calibration_error(said))
     return {name: float(figure) for name, figure in zip(NAMES, figures, strict=True)}
 
@@ -110,7 +111,9 @@ def confusion(said: Said, classes: list[str]) -> dict[str, Any]:
     pairs = [{"truth": classes[true], "predicted": classes[told], "photos": n} for (true, told), n in ordered]
     if len(classes) > MOST_CLASSES:
         return {"most_confused": pairs}
-    matrix = metrics.confusion_matrix(said.truth, said.predicted, labels=range(len(classes)))
+    from sklearn.metrics import confusion_matrix
+
+    matrix = confusion_matrix(said.truth, said.predicted, labels=range(len(classes)))
     return {"most_confused": pairs, "classes": classes, "confusion_matrix": matrix.tolist()}
 
 

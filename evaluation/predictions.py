@@ -101,11 +101,11 @@ def _checked(settings: Settings, task: Task, asked: _Asked, rows: pa.Table) -> t
     splits = pc.unique(rows.column("split")).drop_null().to_pylist()
     moved = len(rows) - pc.sum(rows.column("holds").cast(pa.int64())).as_py()
     if moved or len(splits) != 1:
-        return "", f"{moved} of {len(rows)} photos have changed or gone since: run `vitrine classify` again"
+        return "", f"of an older catalog ({moved} of its {len(rows)} photos changed or went since): ask it again"
     split = str(splits[0])
     sql = f"SELECT count({asked.label}) AS n FROM {EMBEDDINGS.name} WHERE {task.within(split)}"
     fresh = int(lake.rows(settings, sql)[0]["n"]) - len(rows)
-    return split, f"{fresh} photos have come since: run `vitrine classify` again" if fresh else None
+    return split, f"of an older catalog (photos that came since: {fresh}): ask it again" if fresh else None
 
 
 def _score(

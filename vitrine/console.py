@@ -35,7 +35,7 @@ def emit_figures(title: str, figures: dict[str, Any]) -> None:
     for key, value in figures.items():
         if isinstance(value, dict):
             lines.append(f"  {key}:")
-            lines += [f"    {name:<12} {_shown(inner)}" for name, inner in value.items()]
+            lines += [f"    {name:<15} {_shown(inner)}" for name, inner in value.items()]
         elif not isinstance(value, list) or all(not isinstance(item, dict) for item in value):
             lines.append(f"  {key:<18} {_shown(value)}")
     emit("\n".join(lines))
