@@ -4,6 +4,7 @@ Every figure has its 95 % interval, all from one set of resamples that draws pro
 matrices alone: no input, no output.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -46,37 +47,34 @@ def slice_scores(
     kept = np.asarray(~np.isnan(values).any(axis=1))
     if not kept.any():
         return []
-    _, codes = np.unique(products[kept], return_inverse=True)
-    names, of_category = _by_size([name for name, there in zip(categories, kept, strict=True) if there])
-    left_out = Counter(name for name, there in zip(categories, kept, strict=True) if not there)
+    asked = Counter(itertools.compress(categories, kept))
+    left_out = Counter(itertools.compress(categories, ~kept))
+    names = sorted((name for name in asked if name is not None), key=lambda name: (-asked[name], name))
+    places = {name: place for place, name in enumerate(names)} | {None: -1}
+    of_category = np.array([places[name] for name in itertools.compress(categories, kept)], dtype=np.int64)
     shown = names[:MOST_CATEGORIES]
-    grouped, drawn = _grouped(values[kept], codes, of_category, len(names))
-    statistic = _statistic(values[kept], codes, grouped, len(shown))
-    clusters = int(codes.max()) + 1
-    points, intervals = statistic(np.ones((1, clusters)))[0], np.full((3 + len(shown), values.shape[1], 2), np.nan)
-    if clusters >= 2:
-        draws = resample(statistic, clusters, width=grouped.shape[1])
-        intervals = interval(draws)
-        intervals[3:][drawn[: len(shown)] < 2] = np.nan
-    total = int(kept.sum())
-    everything = [(ALL_QUERIES, total), (MACRO_PRODUCT, total), (MACRO_CATEGORY, int((of_category >= 0).sum()))]
-    sizes = np.bincount(of_category[of_category >= 0], minlength=len(names)).tolist()
-    slices = everything + [(category_slice(name), size) for name, size in zip(shown, sizes, strict=False)]
-    missing = [len(kept) - total] * 2 + [sum(n for name, n in left_out.items() if name is not None)]
-    missing += [left_out[name] for name in shown]
+    points, intervals = _figures(values[kept], products[kept], of_category, len(names), len(shown))
+    slices = [(name, asked.total(), left_out.total()) for name in (ALL_QUERIES, MACRO_PRODUCT)]
+    slices += [(MACRO_CATEGORY, asked.total() - asked[None], left_out.total() - left_out[None])]
+    slices += [(category_slice(name), asked[name], left_out[name]) for name in shown]
     return [
-        Scores(name, *named(each, points[at], intervals[at]), queries, missing[at], index_size)
-        for at, (name, queries) in enumerate(slices)
+        Scores(name, *named(each, points[at], intervals[at]), queries, missing, index_size)
+        for at, (name, queries, missing) in enumerate(slices)
         if queries
     ]
 
 
-def _by_size(categories: list[str | None]) -> tuple[list[str], Ints]:
-    """Category names, the most frequent first, and each query's place among them, -1 where it has none."""
-    counts = Counter(name for name in categories if name is not None)
-    names = sorted(counts, key=lambda name: (-counts[name], name))
-    places = {name: place for place, name in enumerate(names)}
-    return names, np.array([-1 if name is None else places[name] for name in categories], dtype=np.int64)
+def _figures(values: Floats, products: Ints, categories: Ints, count: int, shown: int) -> tuple[Floats, Floats]:
+    """All slices' figures, (3 + shown, M), and their intervals, (3 + shown, M, 2); ``count`` categories in all."""
+    _, codes = np.unique(products, return_inverse=True)
+    grouped, drawn = _grouped(values, codes, categories, count)
+    statistic, clusters = _statistic(values, codes, grouped, shown), int(codes.max()) + 1
+    points = statistic(np.ones((1, clusters)))[0]
+    if clusters < 2:
+        return points, np.full((*points.shape, 2), np.nan)
+    intervals = interval(resample(statistic, clusters, width=grouped.shape[1]))
+    intervals[3:][drawn[:shown] < 2] = np.nan
+    return points, intervals
 
 
 def _grouped(values: Floats, products: Ints, categories: Ints, count: int) -> tuple[sparse.csr_array, Ints]:
