@@ -1,82 +1,44 @@
-"""How well an encoder finds again what belongs together: one evaluation, from vectors to the ``metrics`` table.
+"""How well an encoder finds again what belongs together: one evaluation, from vectors to the ``metrics`` table."""
 
-Vectors are searched in Milvus as it follows the lake; query vectors and labels are read from the lake, all at the one
-Delta version that Milvus was brought to.
-"""
-
-import sys
+import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 
-from evaluation.retrieval_metrics import RetrievalMetrics, retrieval_metrics
-from evaluation.vector_index import VectorIndex, as_matrix
+from evaluation.full_ranking import MAP, average_precisions, staged_vectors
+from evaluation.neighbours import (
+    ALL,
+    SEED,
+    Found,
+    Ints,
+    Items,
+    Task,
+    count_queries,
+    is_sampled,
+    read_items,
+    relevance_of,
+    search,
+    shuffled,
+)
+from evaluation.predictions import score_predictions
+from evaluation.retrieval_metrics import metric_names, per_query
+from evaluation.scores import ALL_QUERIES, Scores, read_scores, write_scores
+from evaluation.slices import MACRO_CATEGORY, MACRO_PRODUCT, SHUFFLED, slice_scores
+from evaluation.vector_index import VectorIndex
 from vitrine import lake
 from vitrine.datasets import layouts
-from vitrine.errors import UserError, VitrineError, unknown
+from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings
-from vitrine.tables import EMBEDDINGS, METRICS, QUERY_RESULTS
+from vitrine.tables import EMBEDDINGS, QUERY_RESULTS
 
 RELEVANT = ("product_id", "category")
-ALL, SHUFFLED = "all", "shuffled_labels"
 PROTOCOLS = (("test", "train"), ("query", "gallery"))
-SEED = 0
-BLOCK = 1_000  # queries searched at once
-
-Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What is evaluated: the values that key its rows."""
-
-    encoder_version: str
-    dataset: str
-    catalog_version: str
-    query_split: str
-    index_split: str
-    relevant: str
-
-    @property
-    def where(self) -> str:
-        version, dataset = lake.quote(self.encoder_version), lake.quote(self.dataset)
-        return f"encoder_version = {version} AND dataset = {dataset}"
-
-    def within(self, split: str) -> str:
-        return self.where if split == ALL else f"{self.where} AND split = {lake.quote(split)}"
-
-
-@dataclass(frozen=True)
-class _Items:
-    """The rows of the encoder version and data set, by image id; a position is a place in this order."""
-
-    ids: pa.Array
-    labels: Ints
-    """(N,): a number for each label, -1 where there is none."""
-    in_index: NDArray[np.bool_]
-
-    @property
-    def positions(self) -> dict[str, int]:
-        return {image_id: n for n, image_id in enumerate(self.ids.to_pylist())}
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Each query's neighbours in rank order, queries by position."""
-
-    queries: Ints
-    """(Q,): positions."""
-    neighbours: Ints
-    """(Q, depth): positions, -1 past the end of a short list; the query itself is never among them."""
-    similarities: NDArray[np.float32]
-    """(Q, depth): cosine; NaN past the end."""
+_ROWS = 5_000  # of query_results written at once
 
 
 def evaluate(
@@ -89,17 +51,23 @@ def evaluate(
     relevant: str = "product_id",
     *,
     run_id: str,
+    full_map: bool = False,
+    again: bool = False,
 ) -> dict[str, Any]:
-    """Search each query's neighbours, score them, and write ``metrics`` and ``query_results`` in one commit each.
+    """Search each query's neighbours, score them, and write ``query_results`` and ``metrics`` in one commit each.
 
     ``queries`` and ``index`` are splits; left out: those that a published data set is measured by; else test against
     train, or query against gallery, where the data set has both; else every image against all the others (``all``), in
     a large data set a fixed sample of the images (``settings.evaluate.max_queries``, the first by SHA-256 of the image
     id). Rows of an earlier run with the same key are replaced. ``shuffled`` holds the same neighbours scored with the
-    index's labels permuted: what chance gives.
+    index's labels permuted: what chance gives. ``full_map`` adds ``MAP``, over the ranking of the whole index.
+
+    Where ``metrics`` has the figures already, of the same vectors, labels and settings, they are read back and
+    ``computed`` is False; ``again`` computes them anyway. What classifiers said (``predictions``) is scored beside.
 
     Returns:
-        The object that ``evaluate --json`` prints: figures as floats in [0, 1], counts, seconds.
+        The object that ``evaluate --json`` prints: figures as floats in [0, 1] with their 95 % intervals (null where
+        none is defined), counts, seconds.
 
     Raises:
         UserError: the data set, a split or ``relevant`` is unknown, one split is given without the other, there
@@ -107,38 +75,47 @@ def evaluate(
     """
     started = time.monotonic()
     task = _plan(settings, encoder, encoder_version, dataset, queries, index, relevant)
-    with VectorIndex(settings) as milvus:
-        at = {EMBEDDINGS.name: milvus.sync(dataset, encoder_version).to_version}
-        items = _read_items(settings, task, at)
-        chosen, total = _choose_queries(settings, task, at)
-        found = _search(settings, milvus, task, items, f"{task.within(task.query_split)}{chosen}", at)
-    relevance, n_relevant = _relevance(found, items, items.labels)
-    scores = retrieval_metrics(relevance, n_relevant)
-    if not scores.queries:
-        raise UserError(
-            f"none of the {len(found.queries)} queries ({task.query_split}) of {dataset!r} has an item with its "
-            f"{relevant} in the index ({task.index_split}): choose other splits or another --relevant"
-        )
-    shuffled = retrieval_metrics(*_relevance(found, items, _shuffled(items)))
-    size = int(items.in_index.sum())
-    _write_metrics(settings, task, encoder, run_id, size, {ALL: scores, SHUFFLED: shuffled})
-    _write_results(settings, task, items, found, relevance, n_relevant)
+    scores = {} if again else read_scores(settings, _key(task), _input_version(settings, task))
+    known = ALL_QUERIES in scores and (not full_map or MAP in scores[ALL_QUERIES].values)
+    if not known:
+        scores = _compute(settings, task, encoder, run_id, full_map)
+    classifiers, left_out = score_predictions(settings, task, encoder, run_id=run_id, again=again)
     return {
         "dataset": dataset,
         "encoder": encoder,
-        "encoder_version": encoder_version,
-        "catalog_version": task.catalog_version,
-        "query_split": task.query_split,
-        "index_split": task.index_split,
-        "relevant": relevant,
-        "queries": scores.queries,
-        "queries_left_out": scores.queries_left_out,
-        "index": size,
-        "sampled": len(found.queries) < total,
-        "metrics": dict(scores.values),
-        "shuffled": dict(shuffled.values),
+        **_figures(settings, task, scores, full_map),
+        "sampled": is_sampled(settings, task, count_queries(settings, task)),
+        "computed": not known,
+        "classifiers": classifiers,
+        "classifiers_left_out": left_out,
         "seconds": round(time.monotonic() - started, 3),
     }
+
+
+def _figures(settings: Settings, task: Task, scores: dict[str, Scores], full_map: bool) -> dict[str, Any]:
+    everything, ranked = scores[ALL_QUERIES], metric_names(settings.evaluate.depth)
+    names = [*ranked, MAP] if full_map else ranked
+    return {
+        **{name: value for name, value in vars(task).items() if name != "dataset"},
+        "queries": everything.queries,
+        "queries_left_out": everything.queries_left_out,
+        "index": everything.index_size,
+        **everything.figures(names),
+        "slices": {name: scores[name].figures(names) for name in (MACRO_PRODUCT, MACRO_CATEGORY) if name in scores},
+        "shuffled": scores[SHUFFLED].figures(ranked)["metrics"],
+    }
+
+
+def _key(task: Task) -> dict[str, Any]:
+    """What keys the rows of ``metrics``."""
+    return vars(task) | {"classifier": "", "seed": SEED}
+
+
+def _input_version(settings: Settings, task: Task, at: dict[str, int] | None = None) -> str:
+    """A fingerprint of all that decides the figures beside the key, as of Delta versions ``at``."""
+    embedded = lake.embedded_version(settings, task.dataset, task.encoder_version, at)
+    most = settings.evaluate.max_queries if task.query_split == ALL else None
+    return hashlib.sha256(f"{embedded}/{settings.evaluate.depth}/{most}".encode()).hexdigest()[:16]
 
 
 def _plan(
@@ -149,7 +126,7 @@ def _plan(
     queries: str | None,
     index: str | None,
     relevant: str,
-) -> _Task:
+) -> Task:
     if relevant not in RELEVANT:
         raise unknown("label for --relevant", relevant, RELEVANT)
     if (queries is None) != (index is None):
@@ -175,144 +152,63 @@ def _plan(
             if split not in splits:
                 raise unknown(f"split of data set {dataset!r}", split, splits)
     version = lake.catalog_version(settings, dataset)
-    return _Task(encoder_version, dataset, version, queries, index, relevant)
+    return Task(encoder_version, dataset, version, queries, index, relevant)
 
 
-def _read_items(settings: Settings, task: _Task, at: dict[str, int]) -> _Items:
-    columns = f"image_id, {task.relevant} AS label, split"
-    sql = f"SELECT {columns} FROM {EMBEDDINGS.name} WHERE {task.where} ORDER BY image_id"
-    rows = lake.query(settings, sql, at)
-    labels = rows.column("label").combine_chunks().dictionary_encode().indices.fill_null(-1)
-    splits = np.array(rows.column("split").to_pylist(), dtype=object)
-    return _Items(
-        rows.column("image_id").combine_chunks(),
-        labels.to_numpy(zero_copy_only=False).astype(np.int64),
-        np.ones(len(rows), dtype=bool) if task.index_split == ALL else splits == task.index_split,
-    )
+def _compute(settings: Settings, task: Task, encoder: str, run_id: str, full_map: bool) -> dict[str, Scores]:
+    """All slices' figures, written; ``metrics`` comes last, so that its rows say that all is there."""
+    with VectorIndex(settings) as milvus:
+        at = {EMBEDDINGS.name: milvus.sync(task.dataset, task.encoder_version).to_version}
+        items = read_items(settings, task, at)
+        found = search(settings, milvus, task, items, at)
+    relevance, n_relevant = relevance_of(found, items, items.labels)
+    if not n_relevant.any():
+        raise UserError(
+            f"none of the {len(found.queries)} queries ({task.query_split}) of {task.dataset!r} has an item with its "
+            f"{task.relevant} in the index ({task.index_split}): choose other splits or another --relevant"
+        )
+    each = per_query(relevance, n_relevant)
+    if full_map:
+        with staged_vectors(settings, task, items, at) as vectors:
+            each[MAP] = average_precisions(vectors, items.labels, items.in_index, found.queries)
+    size, products = int(items.in_index.sum()), items.products[found.queries]
+    slices = slice_scores(each, products, items.categories[found.queries].tolist(), size)
+    chance = per_query(*relevance_of(found, items, shuffled(items)))
+    slices += [replace(one, slice=SHUFFLED) for one in slice_scores(chance, products, [None] * len(products), size)[:1]]
+    write_results(settings, task, items, found, relevance, n_relevant)
+    about = {"encoder": encoder, "run_id": run_id, "input_version": _input_version(settings, task, at)}
+    write_scores(settings, _key(task), about, slices)
+    return {one.slice: one for one in slices}
 
 
-def _choose_queries(settings: Settings, task: _Task, at: dict[str, int]) -> tuple[str, int]:
-    """SQL that narrows the queries down to the sample, empty where all are taken; and how many there are to take."""
-    source = f"FROM {EMBEDDINGS.name} WHERE {task.within(task.query_split)}"
-    total = int(lake.query(settings, f"SELECT count(*) AS n {source}", at).column("n")[0].as_py())
-    most = settings.evaluate.max_queries
-    if task.query_split != ALL or total <= most:
-        return "", total
-    digest = "encode(sha256(image_id), 'hex')"
-    sql = f"SELECT {digest} AS digest {source} ORDER BY digest LIMIT 1 OFFSET {most - 1}"
-    last = lake.query(settings, sql, at).column("digest")[0].as_py()
-    return f" AND {digest} <= {lake.quote(last)}", total
-
-
-def _query_vectors(
-    settings: Settings, where: str, at: dict[str, int]
-) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
-    sql = f"SELECT image_id, embedding FROM {EMBEDDINGS.name} WHERE {where}"
-    for batch in lake.stream(settings, sql, at):
-        for start in range(0, batch.num_rows, BLOCK):
-            part = batch.slice(start, BLOCK)
-            yield part.column("image_id").to_pylist(), as_matrix(part.column("embedding"))
-
-
-def _search(
-    settings: Settings, milvus: VectorIndex, task: _Task, items: _Items, where: str, at: dict[str, int]
-) -> _Found:
-    depth, positions = settings.evaluate.depth, items.positions
-    split = None if task.index_split == ALL else task.index_split
-    parts: list[tuple[Ints, Ints, NDArray[np.float32]]] = []
-    done = 0
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        bar = progress.add_task(f"searching {task.dataset}", total=None)
-        for query_ids, vectors in _query_vectors(settings, where, at):
-            ids, cosines = milvus.search(task.dataset, task.encoder_version, vectors, depth + 1, split)
-            try:
-                parts.append(_ranked(query_ids, ids, cosines, positions, depth))
-            except KeyError as error:  # a server, and another process synced it meanwhile
-                raise VitrineError(f"Milvus moved on during the evaluation (image {error}): run it again") from error
-            done += len(query_ids)
-            progress.update(bar, completed=done)
-    if not parts:
-        raise VitrineError(f"data set {task.dataset!r} lost its queries ({task.query_split}): run it again")
-    queries, neighbours, similarities = (np.concatenate(column) for column in zip(*parts, strict=True))
-    order = np.argsort(queries)
-    return _Found(queries[order], neighbours[order], similarities[order])
-
-
-def _ranked(
-    query_ids: list[str],
-    ids: list[list[str]],
-    cosines: list[list[float]],
-    positions: dict[str, int],
-    depth: int,
-) -> tuple[Ints, Ints, NDArray[np.float32]]:
-    """The answers as arrays, each without the query itself (found by its id, wherever it ranks)."""
-    neighbours = np.full((len(query_ids), depth), -1, dtype=np.int64)
-    similarities = np.full((len(query_ids), depth), np.nan, dtype=np.float32)
-    for row, (query_id, hits, values) in enumerate(zip(query_ids, ids, cosines, strict=True)):
-        kept = [(positions[hit], value) for hit, value in zip(hits, values, strict=True) if hit != query_id]
-        for rank, (position, value) in enumerate(kept[:depth]):
-            neighbours[row, rank] = position
-            similarities[row, rank] = value
-    return np.array([positions[query_id] for query_id in query_ids], dtype=np.int64), neighbours, similarities
-
-
-def _shuffled(items: _Items) -> Ints:
-    """The labels with those of the index permuted, always in the same way."""
-    labels = items.labels.copy()
-    labels[items.in_index] = np.random.default_rng(SEED).permutation(labels[items.in_index])
-    return labels
-
-
-def _relevance(found: _Found, items: _Items, index_labels: Ints) -> tuple[NDArray[np.bool_], Ints]:
-    """Which neighbours have the query's own label: bool (Q, depth), and int (Q,) how many of the index do.
-
-    ``index_labels``: (N,), the labels that the index is taken to have; queries keep theirs. An item without a label
-    is relevant to nothing and has nothing relevant.
-    """
-    own = items.labels[found.queries]
-    theirs = np.where(found.neighbours >= 0, index_labels[found.neighbours], -1)
-    relevance = (theirs == own[:, None]) & (theirs >= 0)
-    counted = index_labels[items.in_index & (index_labels >= 0)]
-    counts = np.bincount(counted, minlength=int(np.max(items.labels, initial=0)) + 1)
-    itself = items.in_index[found.queries] & (index_labels[found.queries] == own)
-    return relevance, np.where(own >= 0, counts[own] - itself, 0)
-
-
-def _write_metrics(
-    settings: Settings, task: _Task, encoder: str, run_id: str, size: int, slices: dict[str, RetrievalMetrics]
+def write_results(
+    settings: Settings, task: Task, items: Items, found: Found, relevance: NDArray[np.bool_], n_relevant: Ints
 ) -> None:
-    shared = vars(task) | {"encoder": encoder, "classifier": "", "seed": SEED, "index_size": size, "run_id": run_id}
-    rows = [
-        shared
-        | {"slice": name, "metric": metric, "value": value, "computed_at": lake.now()}
-        | {"queries": scores.queries, "queries_left_out": scores.queries_left_out}
-        for name, scores in slices.items()
-        for metric, value in scores.values.items()
-    ]
-    table = pa.Table.from_pylist(rows, schema=METRICS.schema)
-    lake.write(settings, METRICS, table, replacing=vars(task) | {"classifier": ""})
+    """Replace the task's rows of ``query_results``, some thousand queries in memory at a time."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, len(found.queries), _ROWS):
+            yield _result_rows(task, items, found, relevance, n_relevant, slice(start, start + _ROWS))
+
+    rows = pa.RecordBatchReader.from_batches(QUERY_RESULTS.schema, batches())
+    lake.write(settings, QUERY_RESULTS, rows, replacing=vars(task))
 
 
-def _write_results(
-    settings: Settings,
-    task: _Task,
-    items: _Items,
-    found: _Found,
-    relevance: NDArray[np.bool_],
-    n_relevant: Ints,
-) -> None:
-    there = found.neighbours >= 0
+def _result_rows(
+    task: Task, items: Items, found: Found, relevance: NDArray[np.bool_], n_relevant: Ints, part: slice
+) -> pa.RecordBatch:
+    queries, neighbours = found.queries[part], found.neighbours[part]
+    there = neighbours >= 0
     offsets = pa.array(np.concatenate([[0], np.cumsum(there.sum(axis=1))]).astype(np.int32))
 
     def lists(values: Any) -> pa.Array:
         return pa.ListArray.from_arrays(offsets, values)
 
-    columns = {name: pa.repeat(value, len(found.queries)) for name, value in vars(task).items()} | {
-        "query_id": items.ids.take(pa.array(found.queries)),
-        "neighbours": lists(items.ids.take(pa.array(found.neighbours[there]))),
-        "similarities": lists(pa.array(found.similarities[there])),
-        "relevance": lists(pa.array(relevance[there])),
-        "n_relevant": pa.array(n_relevant),
+    columns = {name: pa.repeat(value, len(queries)) for name, value in vars(task).items()} | {
+        "query_id": items.ids.take(pa.array(queries)),
+        "neighbours": lists(items.ids.take(pa.array(neighbours[there]))),
+        "similarities": lists(pa.array(found.similarities[part][there])),
+        "relevance": lists(pa.array(relevance[part][there])),
+        "n_relevant": pa.array(n_relevant[part]),
     }
-    table = pa.table([columns[name] for name in QUERY_RESULTS.schema.names], schema=QUERY_RESULTS.schema)
-    lake.write(settings, QUERY_RESULTS, table, replacing=vars(task))
+    return pa.record_batch([columns[name] for name in QUERY_RESULTS.schema.names], schema=QUERY_RESULTS.schema)

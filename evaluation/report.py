@@ -184,7 +184,8 @@ def _metrics(settings: Settings, here: str, serving: Row | None) -> list[Row]:
     """The current figures, one group a protocol (queries -> index, what counts as relevant), the main one first.
 
     Each group has ``encoders``, best first: the newest version of each encoder and the version that serves, each
-    with ``values`` and ``chance`` (shuffled labels) by metric, all from the version's newest catalog version.
+    with ``values``, their ``intervals`` and ``chance`` (shuffled labels) by metric, all from the version's newest
+    catalog version.
     """
     key = "encoder_version, query_split, index_split, relevant, slice, seed, metric"
     newest = f"row_number() OVER (PARTITION BY {key} ORDER BY computed_at DESC, run_id) AS nth"
@@ -198,12 +199,14 @@ def _metrics(settings: Settings, here: str, serving: Row | None) -> list[Row]:
     groups: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in found:  # newest first
         group = groups.setdefault((row["query_split"], row["index_split"], row["relevant"]), {})
-        entry = group.setdefault(row["encoder_version"], {**row, "values": {}, "chance": {}})
+        entry = group.setdefault(row["encoder_version"], {**row, "values": {}, "intervals": {}, "chance": {}})
         if row["catalog_version"] == entry["catalog_version"]:
             side = "chance" if row["slice"] == "shuffled_labels" else "values"
             entry[side].setdefault(row["metric"], row["value"])
             if side == "values":
                 entry |= {name: row[name] for name in ("queries", "queries_left_out", "index_size")}
+                if row.get("low") is not None:  # a table that an earlier version made may lack the column
+                    entry["intervals"].setdefault(row["metric"], (row["low"], row["high"]))
     serves = serving["encoder_version"] if serving else None
     result = [_group(protocol, list(entries.values()), serves) for protocol, entries in groups.items()]
     result = [group for group in result if group["encoders"]]

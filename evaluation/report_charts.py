@@ -36,7 +36,7 @@ def label(name: object) -> str:
 
 
 def metrics(group: Row, names: tuple[str, ...]) -> Row | None:
-    """Bars of every metric, one colour an encoder, chance hollow."""
+    """Bars of every metric with its interval, one colour an encoder, chance hollow."""
     figure = go.Figure()
     for encoder, colour in zip(group["encoders"][:MOST_BARS], PALETTE, strict=False):
         twins = sum(other["encoder"] == encoder["encoder"] for other in group["encoders"]) > 1
@@ -45,6 +45,7 @@ def metrics(group: Row, names: tuple[str, ...]) -> Row | None:
             name=label(name),
             x=names,
             y=[encoder["values"].get(metric) for metric in names],
+            error_y=_whiskers(encoder, names),
             marker_color=colour,
             hovertemplate="%{x}: %{y:.3f}",
         )
@@ -64,6 +65,17 @@ def metrics(group: Row, names: tuple[str, ...]) -> Row | None:
         xaxis={"fixedrange": True, "automargin": True},
     )
     return _plain(figure, f"Bar chart of {len(group['encoders'])} encoders and chance; the table has the figures", 340)
+
+
+def _whiskers(encoder: Row, names: tuple[str, ...]) -> Row:
+    """plotly's error bars from each value's interval; none where there is no interval."""
+    up, down = [], []
+    for metric in names:
+        value = encoder["values"].get(metric)
+        low, high = encoder["intervals"].get(metric, (value, value))
+        up.append(None if value is None else max(high - value, 0.0))
+        down.append(None if value is None else max(value - low, 0.0))
+    return {"symmetric": False, "array": up, "arrayminus": down, "thickness": 1.5, "width": 3}
 
 
 def night(runs: list[Row]) -> Row | None:
@@ -106,6 +118,7 @@ def costs(group: Row, seconds: dict[str, float], metric: str) -> Row | None:
             name=label(encoder["encoder"]),
             x=[seconds[encoder["encoder"]]],
             y=[encoder["values"][metric]],
+            error_y=_whiskers(encoder, (metric,)),
             mode="markers",
             marker={"size": 16, "color": colour, "symbol": symbol},
             hovertemplate="%{x:.1f} s per 1,000 photos, " + label(metric) + " %{y:.3f}",

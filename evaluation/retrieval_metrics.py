@@ -62,17 +62,22 @@ def per_query(relevance: Bools, n_relevant: Ints) -> dict[str, Floats]:
     Args and Raises: as ``retrieval_metrics``.
     """
     relevance, n_relevant = _checked(relevance, n_relevant)
-    depth = relevance.shape[1]
+    figures = (
+        _modified_precision(relevance[:, :MMP_DEPTH], n_relevant),
+        relevance[:, 0].astype(np.float64),
+        relevance[:, :RECALL_DEPTH].any(axis=1).astype(np.float64),
+        _average_precision(relevance[:, :RANKING_DEPTH], n_relevant),
+        _reciprocal_rank(relevance),
+        _ndcg(relevance[:, :RANKING_DEPTH], n_relevant),
+    )
+    named = zip(metric_names(relevance.shape[1]), figures, strict=True)
+    return {name: np.where(n_relevant > 0, values, np.nan) for name, values in named}
+
+
+def metric_names(depth: int) -> tuple[str, ...]:
+    """The names of ``per_query``'s figures over ``depth`` ranks, in their order."""
     k_mmp, k_recall, k_ranking = (min(k, depth) for k in (MMP_DEPTH, RECALL_DEPTH, RANKING_DEPTH))
-    figures = {
-        f"mMP@{k_mmp}": _modified_precision(relevance[:, :k_mmp], n_relevant),
-        "mR@1": relevance[:, 0].astype(np.float64),
-        f"R@{k_recall}": relevance[:, :k_recall].any(axis=1).astype(np.float64),
-        f"MAP@{k_ranking}": _average_precision(relevance[:, :k_ranking], n_relevant),
-        "MRR": _reciprocal_rank(relevance),
-        f"NDCG@{k_ranking}": _ndcg(relevance[:, :k_ranking], n_relevant),
-    }
-    return {name: np.where(n_relevant > 0, values, np.nan) for name, values in figures.items()}
+    return (f"mMP@{k_mmp}", "mR@1", f"R@{k_recall}", f"MAP@{k_ranking}", "MRR", f"NDCG@{k_ranking}")
 
 
 def _checked(relevance: Bools, n_relevant: Ints) -> tuple[Bools, Ints]:

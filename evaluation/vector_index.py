@@ -343,7 +343,9 @@ class VectorIndex:
                 output_fields=["image_id"],  # none at all would send every hit's vector
             )
             for hits in found:
-                ranked = sorted((-float(hit["distance"]), hit["entity"]["image_id"]) for hit in hits)
+                # dict's own look-up: a Hit's is ten times as slow, and there are a hundred hits a query.
+                names = [dict.__getitem__(hit, "entity")["image_id"] for hit in hits]
+                ranked = sorted(zip((-value for value in hits.distances), names, strict=True))
                 ids.append([image_id for _, image_id in ranked])
                 similarities.append([-negated for negated, _ in ranked])
         return ids, similarities

@@ -197,30 +197,45 @@ def evaluate(
     with_serving: Annotated[
         bool, typer.Option("--with-serving", help="What serves too, where its figures are missing: for the gate.")
     ] = False,
+    full_map: Annotated[
+        bool, typer.Option("--full-map", help="MAP over the ranking of the whole index too, exact: it takes longer.")
+    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="Compute what is there already, too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Retrieval metrics from Milvus's neighbours. Without splits: the data set's own protocol, else leave-one-out."""
+    """Retrieval metrics from Milvus's neighbours, and what classifiers said, scored; what is missing, and nothing else.
+
+    Without splits: the data set's own protocol, else leave-one-out.
+    """
     settings = load_settings()
     how = (queries, index, relevant.value)
     results = []
-    for name in encoder:
+    for name in dict.fromkeys(encoder):
         for chosen in _chosen(settings, dataset):
             asked, version = _version(settings, name)
-            results.append(evaluate_one(settings, asked, version, chosen, how))
+            results.append(evaluate_one(settings, asked, version, chosen, how, full_map, again))
             serves = lake.serving(settings, chosen) if with_serving else None
             if serves and not lake.evaluated(settings, serves["encoder_version"], results[-1]):
-                results.append(evaluate_one(settings, serves["encoder"], serves["encoder_version"], chosen, how))
-    show_each("evaluated", results, as_json)
+                serving = (serves["encoder"], serves["encoder_version"])
+                results.append(evaluate_one(settings, *serving, chosen, how, full_map, again))
+    show_each("evaluated", results if as_json else [console.with_intervals(result) for result in results], as_json)
 
 
 def evaluate_one(
-    settings: Settings, encoder: str, version: str, dataset: str, how: tuple[str | None, str | None, str]
+    settings: Settings,
+    encoder: str,
+    version: str,
+    dataset: str,
+    how: tuple[str | None, str | None, str],
+    full_map: bool = False,
+    again: bool = False,
 ) -> dict[str, Any]:
     from evaluation.evaluate import evaluate as job
 
     with tracking.record(settings, "evaluate", dataset, encoder) as run:
         run.encoder_version = version
-        run.figures.update(job(settings, encoder, version, dataset, *how, run_id=run.run_id))
+        found = job(settings, encoder, version, dataset, *how, run_id=run.run_id, full_map=full_map, again=again)
+        run.figures.update(found)
         run.catalog_version = run.figures["catalog_version"]
     return {"dataset": dataset, "encoder": encoder, **run.figures}
 

@@ -35,10 +35,27 @@ def emit_figures(title: str, figures: dict[str, Any]) -> None:
     for key, value in figures.items():
         if isinstance(value, dict):
             lines.append(f"  {key}:")
-            lines += [f"    {name:<12} {_shown(inner)}" for name, inner in value.items()]
+            lines += [f"    {name:<15} {_shown(inner)}" for name, inner in value.items()]
         elif not isinstance(value, list) or all(not isinstance(item, dict) for item in value):
             lines.append(f"  {key:<18} {_shown(value)}")
     emit("\n".join(lines))
+
+
+def with_intervals(result: dict[str, Any]) -> dict[str, Any]:
+    """What ``evaluate --json`` prints, for people: each figure beside its interval, one group of figures a heading."""
+    groups = {"metrics": result, **result["slices"]}
+    groups |= {f"{said['classifier']} by {said['label']}, seed {said['seed']}": said for said in result["classifiers"]}
+    shown = {name: value for name, value in result.items() if name not in ("slices", "classifiers", "intervals")}
+    if not shown["classifiers_left_out"]:
+        del shown["classifiers_left_out"]
+    return shown | {
+        name: {metric: _beside(value, *group["intervals"][metric]) for metric, value in group["metrics"].items()}
+        for name, group in groups.items()
+    }
+
+
+def _beside(value: float, low: float | None, high: float | None) -> str:
+    return _shown(value) if low is None else f"{_shown(value)}  ({_shown(low)} to {_shown(high)})"
 
 
 def emit_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: str = "table") -> None:

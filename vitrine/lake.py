@@ -100,8 +100,13 @@ def append(settings: Settings, table: Table, new: Iterable[dict[str, Any]]) -> N
     write(settings, table, pa.Table.from_pylist(list(new), schema=table.schema))
 
 
-def write(settings: Settings, table: Table, data: pa.Table, replacing: dict[str, Any] | None = None) -> None:
-    """Write ``data`` in one commit; ``replacing`` first removes the rows with these values, in the same commit."""
+def write(
+    settings: Settings, table: Table, data: pa.Table | pa.RecordBatchReader, replacing: dict[str, Any] | None = None
+) -> None:
+    """Write ``data`` in one commit; ``replacing`` first removes the rows with these values, in the same commit.
+
+    A table that was made before its schema grew gains the columns that it lacks, null in its older rows.
+    """
     create_tables(settings)
     literals = {
         name: quote(value) if isinstance(value, str) else str(value) for name, value in (replacing or {}).items()
@@ -109,9 +114,11 @@ def write(settings: Settings, table: Table, data: pa.Table, replacing: dict[str,
     predicate = " AND ".join(f"{column} = {literal}" for column, literal in literals.items())
     path, rows, retries = str(table.path(settings)), data.cast(table.schema), CommitProperties(max_commit_retries=20)
     if predicate:
-        write_deltalake(path, rows, mode="overwrite", predicate=predicate, commit_properties=retries)
+        write_deltalake(
+            path, rows, mode="overwrite", predicate=predicate, schema_mode="merge", commit_properties=retries
+        )
     else:
-        write_deltalake(path, rows, mode="append", commit_properties=retries)
+        write_deltalake(path, rows, mode="append", schema_mode="merge", commit_properties=retries)
 
 
 def changes(
@@ -181,10 +188,21 @@ def catalog_version(settings: Settings, dataset: str) -> str:
     It moves when, and only when, a figure computed from the data set could: two equal catalogs have one version,
     whichever runs led to them.
     """
+    return _fingerprint(settings, CATALOG, f"dataset = {quote(dataset)}")
+
+
+def embedded_version(
+    settings: Settings, dataset: str, encoder_version: str, versions: dict[str, int] | None = None
+) -> str:
+    """The same of the photos that have a vector of ``encoder_version``: equal where all the catalog is embedded."""
+    where = f"encoder_version = {quote(encoder_version)} AND dataset = {quote(dataset)}"
+    return _fingerprint(settings, EMBEDDINGS, where, versions)
+
+
+def _fingerprint(settings: Settings, table: Table, where: str, versions: dict[str, int] | None = None) -> str:
     fields = "concat_ws('\x1f', image_id, content_sha256, product_id, coalesce(category, ''), coalesce(split, ''))"
-    sql = f"SELECT md5({fields}) AS digest FROM {CATALOG.name} WHERE dataset = {quote(dataset)}"
     total, count = 0, 0
-    for batch in stream(settings, sql):
+    for batch in stream(settings, f"SELECT md5({fields}) AS digest FROM {table.name} WHERE {where}", versions):
         for digest in batch.column("digest").to_pylist():
             total ^= int(digest, 16)  # ids are unique, so nothing cancels out; the order of rows does not matter
             count += 1

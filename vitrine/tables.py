@@ -205,10 +205,10 @@ METRICS = Table(
             _column("dataset"),
             _column("catalog_version"),
             _column("query_split"),  # 'all' for leave-one-out over the whole set
-            _column("index_split"),
+            _column("index_split"),  # empty for a classifier
             _column("relevant"),  # product_id | category
             _column("classifier"),  # empty for retrieval
-            _column("slice"),  # all | shuffled_labels
+            _column("slice"),  # all | shuffled_labels | macro_product | macro_category | category=NAME
             _column("seed", pa.int64()),
             _column("metric"),
             _column("value", pa.float64()),
@@ -217,6 +217,9 @@ METRICS = Table(
             _column("index_size", pa.int64()),
             _column("run_id"),
             _column("computed_at", _TIME),
+            _column("low", pa.float64(), null=True),  # the 95 % interval; null where none is defined
+            _column("high", pa.float64(), null=True),
+            _column("input_version", null=True),  # fingerprint of what the figure was computed from
         ]
     ),
     partition_by=("dataset",),

@@ -1,18 +1,22 @@
 """Every figure is compared with a computation of its own, one query at a time over all cosines."""
 
+import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from evaluation.evaluate import evaluate
 from vitrine import lake
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
-from vitrine.tables import CATALOG, EMBEDDINGS, METRICS, QUERY_RESULTS
+from vitrine.tables import CATALOG, EMBEDDINGS, METRICS, PREDICTIONS, QUERY_RESULTS
 
 VERSION = "0123456789abcdef"
 Images = dict[str, dict[str, Any]]
@@ -124,6 +128,8 @@ def test_figures_equal_brute_force(
     assert not result["sampled"]
     written = lake.rows(settings, "SELECT metric, value, queries, index_size FROM metrics WHERE slice = 'all'")
     assert {row["metric"]: row["value"] for row in written} == result["metrics"]
+    for name, (low, high) in result["intervals"].items():
+        assert 0 <= low <= result["metrics"][name] <= high <= 1 + 1e-9
     assert {(row["queries"], row["index_size"]) for row in written} == {(result["queries"], len(index))}
 
 
@@ -175,17 +181,18 @@ def test_running_again_replaces_its_own_rows_alone(home: Callable[[], Settings])
 
     clocks = ("run_id", "computed_at")
     before, results = state("metrics", clocks), state("query_results")
-    assert len(before) == 2 * 2 * 6 + 1
+    assert sum("'all'" in row or "'shuffled_labels'" in row for row in before) >= 2 * 2 * 6 + 1
     assert len(results) == 2 * len(of_split(images, "test"))
     at = [lake.version(settings, table) for table in (METRICS, QUERY_RESULTS)]
-    first = run(settings, "shop", run_id="r2")
+    first = run(settings, "shop", run_id="r2", again=True)
     assert [lake.version(settings, table) for table in (METRICS, QUERY_RESULTS)] == [n + 1 for n in at]
     assert (state("metrics", clocks), state("query_results")) == (before, results)
     assert lake.rows(settings, "SELECT * FROM metrics WHERE relevant = 'category'") == theirs
 
     lake.append(settings, CATALOG, [lake.rows(settings, "SELECT * FROM catalog LIMIT 1")[0] | {"image_id": "shop/new"}])
     assert run(settings, "shop")["catalog_version"] != first["catalog_version"]
-    assert len(state("metrics")) == len(before) + 12  # another catalog's figures stand beside the old ones
+    mine = len(before) - 1 - len(theirs)
+    assert len(state("metrics")) == len(before) + mine  # another catalog's figures stand beside the old ones
 
 
 def test_what_cannot_be_is_said(home: Callable[[], Settings]) -> None:
@@ -218,3 +225,94 @@ def test_nothing_to_find_is_said(home: Callable[[], Settings]) -> None:
         run(settings, "singles")
     with pytest.raises(UserError, match="no image of data set 'singles' has a category"):
         run(settings, "singles", relevant="category")
+
+
+def test_each_slice_has_its_figures_and_intervals(home: Callable[[], Settings]) -> None:
+    settings = home()
+    images = make(settings, "shop")
+    result = run(settings, "shop")
+    rows = lake.rows(settings, "SELECT * FROM metrics WHERE metric = 'mMP@5'")
+    kinds = {image["category"] for image in images.values()} - {None}
+    assert {row["slice"] for row in rows} == {
+        *("all", "shuffled_labels", "macro_product", "macro_category"),
+        *(f"category={kind}" for kind in kinds),
+    }
+    found = {row["slice"]: row for row in rows}
+    for kind in kinds:
+        queries = [image_id for image_id, image in images.items() if image["category"] == kind]
+        expected = brute_force(images, queries, list(images), "product_id")
+        row = found[f"category={kind}"]
+        assert (row["value"], row["queries"]) == (pytest.approx(expected["mMP@5"]), expected["n"])
+        assert row["queries_left_out"] == len(queries) - expected["n"]
+    assert all(row["low"] < row["value"] < row["high"] for row in rows if row["slice"] != "shuffled_labels")
+    for name in ("macro_product", "macro_category"):
+        said = result["slices"][name]
+        assert said["metrics"]["mMP@5"] == found[name]["value"]
+        assert said["intervals"]["mMP@5"] == [found[name]["low"], found[name]["high"]]
+    products = {image["product_id"] for image in images.values()}
+    means = []
+    for product in products:
+        own = [image_id for image_id, image in images.items() if image["product_id"] == product]
+        means += [brute_force(images, own, list(images), "product_id")["mMP@5"]] if len(own) > 1 else []
+    assert found["macro_product"]["value"] == pytest.approx(np.mean(means))
+
+
+def test_map_over_the_whole_ranking_where_it_is_asked_for(home: Callable[[], Settings]) -> None:
+    settings = home()
+    images = make(settings, "shop", ("train", "test"))
+    queries, index = of_split(images, "test"), of_split(images, "train")
+    expected = brute_force(images, queries, index, "product_id")["MAP@100"]  # fewer than 100 are relevant, or indexed
+    assert "MAP" not in run(settings, "shop")["metrics"]
+    result = run(settings, "shop", full_map=True)
+    assert result["computed"] and result["metrics"]["MAP"] == pytest.approx(expected, abs=1e-6)
+    low, high = result["intervals"]["MAP"]
+    assert low < expected < high
+    again = run(settings, "shop", full_map=True)
+    plain = run(settings, "shop")
+    assert not again["computed"] and again["metrics"] == result["metrics"]
+    assert not plain["computed"] and "MAP" not in plain["metrics"]
+    assert not list(settings.home.glob("ranking-*"))
+
+
+def test_what_is_there_is_read_back_whole(home: Callable[[], Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = home()
+    images = make(settings, "shop")
+    said = {"image_id": "shop/gone", "dataset": "shop", "encoder_version": VERSION, "classifier": "c", "seed": 0}
+    said |= {"label": "category", "truth": "a", "predicted": ["a"], "probabilities": [1.0], "training_set": "t"}
+    lake.append(settings, PREDICTIONS, [said | {"predicted_at": lake.now()}])
+    first = run(settings, "shop")
+    at = [lake.version(settings, table) for table in (METRICS, QUERY_RESULTS)]
+    back = run(settings, "shop", run_id="r2")
+    assert (first.pop("computed"), back.pop("computed")) == (True, False)
+    assert first.pop("seconds") > back.pop("seconds")
+    assert json.dumps(back) == json.dumps(first) and len(back["classifiers_left_out"]) == 1
+    assert [lake.version(settings, table) for table in (METRICS, QUERY_RESULTS)] == at
+
+    # A vector that came later, without any change of the catalog's version; a depth; a sample.
+    other = next(iter(images.values())) | {"image_id": "shop/late", "content_sha256": "late", "category": None}
+    stored = lake.rows(settings, "SELECT * FROM embeddings LIMIT 1")[0]
+    lake.append(settings, EMBEDDINGS, [stored | other | {"embedding": other["embedding"].tolist()}])
+    late = run(settings, "shop")
+    assert (late["computed"], late["index"]) == (True, first["index"] + 1)
+    monkeypatch.setenv("VITRINE_EVALUATE__MAX_QUERIES", "40")
+    assert run(home(), "shop")["sampled"]
+    back = run(home(), "shop")
+    assert back["sampled"] and not back["computed"]
+    monkeypatch.setenv("VITRINE_EVALUATE__DEPTH", "20")
+    assert "MAP@20" in run(home(), "shop")["metrics"]
+
+
+def test_a_table_of_metrics_without_intervals_is_written_to_and_read(home: Callable[[], Settings]) -> None:
+    settings = home()
+    make(settings, "shop")
+    first = run(settings, "shop")
+    rows = lake.query(settings, "SELECT * FROM metrics")
+    old = [name for name in METRICS.schema.names if name not in ("low", "high", "input_version")]
+    shutil.rmtree(METRICS.path(settings))
+    schema = pa.schema([METRICS.schema.field(name) for name in old])
+    write_deltalake(str(METRICS.path(settings)), rows.select(old).cast(schema), partition_by=["dataset"])
+    assert lake.metric(settings, VERSION, first, "mMP@5") == first["metrics"]["mMP@5"]
+    again = run(settings, "shop")
+    assert again["computed"] and again["metrics"] == first["metrics"]
+    assert lake.query(settings, "SELECT * FROM metrics").num_rows == rows.num_rows
+    assert not run(settings, "shop")["computed"]

@@ -142,7 +142,7 @@ def catalog(settings: Settings, tmp_path: Path) -> list[dict[str, Any]]:
     rows = photos(tmp_path / "photos", ["mug", "hat", EVIL])
     lake.append(settings, tables.CATALOG, rows)
     figures = [
-        metric(encoder, name, value + 0.01 * at)
+        metric(encoder, name, value + 0.01 * at, **({"low": 0.625, "high": 0.75} if at == 0 and value > 0.6 else {}))
         for encoder, value in (("lite", 0.7), ("tiny", 0.5))
         for at, name in enumerate(report.METRICS)
     ]
@@ -218,7 +218,7 @@ def test_hostile_text_is_only_text(settings: Settings, catalog: list[dict[str, A
 
 def test_hostile_names_in_charts() -> None:
     group = {
-        "encoders": [{"encoder": EVIL, "encoder_version": "v", "values": {"mMP@5": 0.5}}],
+        "encoders": [{"encoder": EVIL, "encoder_version": "v", "values": {"mMP@5": 0.5}, "intervals": {}}],
         "chance": {},
     }
     chart = report_charts.metrics(group, ("mMP@5",))
@@ -238,6 +238,10 @@ def test_charts_hold_the_figures(settings: Settings, catalog: list[dict[str, Any
     bars = {bar["name"]: bar["y"] for bar in charts["chart-metrics-shop"]["data"]}
     assert list(bars) == ["lite", "tiny", "chance"]
     assert bars["lite"][0] == 0.7 and bars["chance"][0] == 0.111
+    whiskers = charts["chart-metrics-shop"]["data"][0]["error_y"]
+    assert whiskers["array"] == pytest.approx([0.05, 0, 0, 0, 0, 0]) and whiskers["arrayminus"][0] == pytest.approx(
+        0.075
+    )
     assert charts["chart-night-shop"]["data"][0]["x"] == [12.5, 25.0, 25.0]  # yesterday's ingest is not in it
     assert [point["x"] for point in charts["chart-costs-shop"]["data"]] == [[50.0], [20.0]]
 
@@ -247,6 +251,7 @@ def test_current_figures_and_what_serves(settings: Settings, catalog: list[dict[
     text = " ".join(page.text.split())
     assert "0.123" not in text  # of an older catalog
     assert "Chance (labels shuffled) 0.111" in text
+    assert "0.700 0.625 \N{EN DASH} 0.750" in text
     assert "passed its gates" in text and "forced past" not in text
     assert "gate metrics of tiny: refused" in text
     assert "floor <script>alert(1)</script>observed 0.41 · min value 0.5" in text

@@ -142,8 +142,8 @@ def test_bad_photos_are_stood_in_for_and_a_lost_loss_is_said(tmp_path: Path, row
     (other / "validation").symlink_to(rows / "validation")
     schema = pa.schema([("image_id", pa.string()), ("label", pa.int32()), ("uri", pa.string())])
     pyarrow.parquet.write_table(pa.table(table, schema=schema), other / "train" / "part-0.parquet")
-    found = run(request(tmp_path / "bad", other, epochs=1))
-    assert (len(found["epochs"]), found["unreadable"]) == (1, 2)
+    found = run(request(tmp_path / "bad", other, epochs=2, repeats=1))
+    assert (len(found["epochs"]), found["unreadable"]) == (2, 2)
     lost = request(tmp_path / "lost", rows, epochs=3, optimizer="sgd", learning_rate=1e30, **PLAIN)
     assert "try a smaller [tune.full] learning_rate" in run(lost, code=1)["said"]
     assert not (lost / "result.json").exists()

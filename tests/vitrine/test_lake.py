@@ -1,10 +1,11 @@
 """vitrine.lake: the Delta tables without a JVM."""
 
+import json
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from vitrine import lake
 from vitrine.errors import UserError
@@ -159,3 +160,26 @@ def test_the_catalog_version_moves_only_with_what_a_figure_is_made_of(settings: 
 def test_a_version_reads_back(settings: Settings, table: Table):
     lake.create_tables(settings)
     assert lake.version(settings, table) == 0
+
+
+def test_a_table_of_an_older_schema_gains_its_new_columns_by_being_written_to(settings: Settings):
+    old = pa.schema([field for field in METRICS.schema if field.name not in ("low", "high", "input_version")])
+    figure = dict.fromkeys(old.names, "x") | {"seed": 0, "value": 0.5, "computed_at": lake.now()}
+    figure |= dict.fromkeys(("queries", "queries_left_out", "index_size"), 1)
+    path = str(METRICS.path(settings))
+    write_deltalake(path, pa.Table.from_pylist([figure], schema=old), partition_by=["dataset"])
+    assert lake.rows(settings, "SELECT * FROM metrics") == [figure]
+    new = figure | {"metric": "y", "low": 0.4, "high": 0.6, "input_version": "v"}
+    lake.append(settings, METRICS, [new])
+    found = lake.rows(settings, "SELECT * FROM metrics ORDER BY metric")
+    assert found == [figure | {"low": None, "high": None, "input_version": None}, new]
+    changed = new | {"high": 0.7}
+    lake.write(settings, METRICS, pa.Table.from_pylist([changed], schema=METRICS.schema), replacing={"metric": "y"})
+    assert lake.rows(settings, "SELECT * FROM metrics ORDER BY metric")[1] == changed
+    grown = [any("metaData" in entry for entry in _log(settings, version)) for version in (1, 2)]
+    assert grown == [True, False], "the schema is written once"
+
+
+def _log(settings: Settings, version: int) -> list[dict[str, Any]]:
+    path = METRICS.path(settings) / "_delta_log" / f"{version:020d}.json"
+    return [json.loads(line) for line in path.read_text().splitlines()]
