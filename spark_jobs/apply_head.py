@@ -73,9 +73,7 @@ def _version(settings: Settings, tuned: Tuned) -> Version:
         family=tuned.family,
         weights_uri=str(Path(tuned.path(settings)) / "head.safetensors"),
         licence=tuned.licence,
-        strategy=tuned.strategy,
-        source_dataset=tuned.source_dataset,
-        base_version=tuned.base_version,
+        **tuned.registered(),
     )
 
 

@@ -104,9 +104,7 @@ def _version(settings: Settings, backbone: Backbone, identity: Identity) -> Vers
         family=backbone.family,
         weights_uri=str(path) if path else backbone.weights or "hub",
         licence=(identity.licence or said) if said == backbones.UNKNOWN_LICENCE else said,
-        strategy=made.strategy if made else "pretrained",
-        source_dataset=made.source_dataset if made else None,
-        base_version=made.base_version if made else None,
+        **(made.registered() if made else {}),
     )
 
 

@@ -58,6 +58,8 @@ class Version:
     strategy: str = "pretrained"
     source_dataset: str | None = None
     base_version: str | None = None
+    cost: str | None = None
+    mlflow_run: str | None = None
 
     def figures(self) -> dict[str, Any]:
         return {"encoder_version": self.encoder_version, "dim": self.dim}

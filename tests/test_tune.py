@@ -83,6 +83,8 @@ def test_top_tuning_from_photos_to_predictions(tmp_path: Path, draw: Callable[..
     logged = client.search_runs([client.get_experiment_by_name("vitrine").experiment_id], max_results=100)
     (parent, *_) = [run for run in logged if run.data.tags.get("vitrine.verb") == "tune top"]
     children = [run for run in logged if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    registered = lake.encoder_row(settings, made["encoder_version"])
+    assert registered["mlflow_run"] == parent.info.run_id and json.loads(registered["cost"]) == found.cost
     assert len(children) == 2 and "trial_val_accuracy" in children[0].data.metrics
     assert "learning_rate" in parent.data.params and parent.data.metrics["val_accuracy"] >= 0
     assert {file.path for file in client.list_artifacts(parent.info.run_id)} == {"head.json", "head.safetensors"}

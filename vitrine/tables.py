@@ -157,6 +157,8 @@ ENCODERS = Table(
             _column("weights_uri"),
             _column("licence"),
             _column("created_at", _TIME),
+            _column("cost", null=True),  # of tuning it, JSON: seconds, core- and GPU-seconds, money
+            _column("mlflow_run", null=True),  # where tuning it is logged
         ]
     ),
 )

@@ -93,8 +93,11 @@ def mlflow_uri(settings: Settings) -> str:
     return given.get_secret_value() if given else f"sqlite:///{settings.home / 'mlflow.db'}"
 
 
-def to_mlflow(settings: Settings, run: Run, details: Details | None = None) -> None:
+def to_mlflow(settings: Settings, run: Run, details: Details | None = None) -> str | None:
     """Log an ended run: its numbers as metrics, what it was of as tags. A server that is away costs one line on stderr.
+
+    Returns:
+        MLflow's id of it; None where it could not be told.
 
     The ``runs`` table is the record; MLflow is where people compare.
     """
@@ -124,6 +127,8 @@ def to_mlflow(settings: Settings, run: Run, details: Details | None = None) -> N
     except (MlflowException, OSError) as error:
         said = type(error).__name__ if given else f"{type(error).__name__}: {error}"  # a URI may hold a password
         print(f"MLflow was not told of this run ({said.splitlines()[0][:200]}); table runs has it", file=sys.stderr)
+        return None
+    return str(logged)
 
 
 def _log_details(client: Any, place: str, logged: str, details: Details, started: int, ended: int) -> None:

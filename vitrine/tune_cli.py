@@ -1,6 +1,6 @@
 """``vitrine tune``: from features in Feast to a tuned encoder, by the study's protocol."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -300,7 +300,7 @@ def _full(
         params={**protocol.model_dump(mode="json"), "label": rows.label, "processes": result["processes"]},
         curves=result["epochs"],
     )
-    tracking.to_mlflow(settings, run, details)
+    tuned.register(settings, replace(made, mlflow_run=tracking.to_mlflow(settings, run, details)))
     return {"dataset": rows.dataset, "encoder": name, "strategy": "full", **run.figures}
 
 
@@ -346,7 +346,7 @@ def _top(settings: Settings, rows: "TrainingSet", name: str, seed: int, quick: b
         files=[made.path(settings) / "head.json", made.path(settings) / "head.safetensors"],
         children=[(f"trial {at}", _trial(trial)) for at, trial in enumerate(result["trials"], 1)],
     )
-    tracking.to_mlflow(settings, run, details)
+    tuned.register(settings, replace(made, mlflow_run=tracking.to_mlflow(settings, run, details)))
     return {"dataset": rows.dataset, "encoder": name, "strategy": "top", **run.figures}
 
 

@@ -44,6 +44,18 @@ class Tuned:
     """Seconds, and money by the price table, of making it."""
     input_size: int | None = None
     """Pixels a side, where its base has another than its source says."""
+    mlflow_run: str | None = None
+    """Where its tuning is logged."""
+
+    def registered(self) -> dict[str, Any]:
+        """What ``encoders`` keeps of its making."""
+        return {
+            "strategy": self.strategy,
+            "source_dataset": self.source_dataset,
+            "base_version": self.base_version,
+            "cost": json.dumps(self.cost),
+            "mlflow_run": self.mlflow_run,
+        }
 
     def path(self, settings: Settings) -> Path:
         return settings.home / self.folder
