@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
+from evaluation.milvus_collection import as_matrix
 from evaluation.retrieval_metrics import RetrievalMetrics, retrieval_metrics
-from evaluation.vector_index import VectorIndex, as_matrix
+from evaluation.vector_index import VectorIndex
 from vitrine import lake
 from vitrine.errors import UserError, VitrineError, unknown
 from vitrine.settings import Settings
