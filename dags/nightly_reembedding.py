@@ -96,7 +96,10 @@ with DAG(
                 gate_catalog >> embed >> gate_embeddings >> index >> evaluate >> gate_metrics
                 if number == 0:
                     promote = verb("promote", "promote", encoder, *of, "--if-new")
-                    gate_metrics >> promote >> features
+                    if SETTINGS.milvus.index == "FLAT":  # exact: there is nothing to measure
+                        gate_metrics >> promote >> features
+                    else:
+                        gate_metrics >> verb("gate_index", "gate", "index", *of, *by) >> promote >> features
                 else:
                     gate_metrics >> features
             features >> report

@@ -29,6 +29,43 @@ def rule(kind: str, text: str, figures: dict[str, Any] | None = None, **argument
     return Rule(kind, text, arguments, figures or {})
 
 
+@dataclass(frozen=True)
+class GateResult:
+    """What a gate said; ``checks`` holds ``{"expectation": text, "success": bool, "figures": {...}}`` each."""
+
+    gate: str
+    success: bool
+    checks: list[dict[str, Any]]
+    data_docs: Path
+    """The index page."""
+    serving_version: str | None = None
+    """What the metrics gate compared with."""
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        return [{k: check[k] for k in ("expectation", "figures")} for check in self.checks if not check["success"]]
+
+    def figures(self) -> dict[str, Any]:
+        """The object that ``gate --json`` prints and ``runs`` keeps."""
+        said = {"gate": self.gate, "success": self.success, "checks": self.checks, "failed": self.failed}
+        compared = {"serving_version": self.serving_version} if self.gate == "metrics" else {}
+        return said | compared | {"data_docs": str(self.data_docs)}
+
+
+def validate(
+    settings: Settings,
+    gate: str,
+    subject: str,
+    frame: Any,
+    rules: list[Rule],
+    run_id: str | None,
+    serving_version: str | None = None,
+) -> GateResult:
+    """Ask a gate's rules, as ``ask`` does; it lets through what passes all of them."""
+    checks = ask(settings, f"{gate} {subject}", frame, rules, run_id or subject)
+    return GateResult(gate, all(check["success"] for check in checks), checks, index_page(settings), serving_version)
+
+
 def ask(settings: Settings, name: str, frame: Any, rules: list[Rule], run_id: str) -> list[dict[str, Any]]:
     """Ask every rule of ``frame`` (pandas or Spark) and write the Data Docs; no other gate runs meanwhile.
 

@@ -1,19 +1,17 @@
 """The gates: Great Expectations suites in code, on Delta tables, with Data Docs of every run.
 
-Three gates stand before what serves: ``catalog``, ``embeddings`` and ``metrics``; ``docs/gates.md`` says what each
-asks for. The context lives in memory and only its stores are on disk: there is no shared configuration file that two
-gates at once, or a killed one, could spoil.
+The gates ``catalog``, ``embeddings`` and ``metrics`` stand before what serves, and ``index`` where its index is not an
+exact one; ``docs/gates.md`` says what each asks for. The context lives in memory and only its stores are on disk: there
+is no shared configuration file that two gates at once, or a killed one, could spoil.
 """
 
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation import gate as decision
-from evaluation.data_docs import Rule, ask, index_page, rule
+from evaluation.data_docs import GateResult, Rule, rule, validate
 from vitrine import lake
 from vitrine.errors import GateRefused, UserError, VitrineError, unknown
 from vitrine.settings import GateSettings, Settings, check_name
@@ -23,31 +21,15 @@ from vitrine.tracking import record
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
-GATES = ("catalog", "embeddings", "metrics")
+    from evaluation.vector_index import VectorIndex
+
+GATES = ("catalog", "embeddings", "metrics", "index")
 ALL, SHUFFLED = "all", "shuffled_labels"
 
 
-@dataclass(frozen=True)
-class GateResult:
-    """What a gate said; ``checks`` holds ``{"expectation": text, "success": bool, "figures": {...}}`` each."""
-
-    gate: str
-    success: bool
-    checks: list[dict[str, Any]]
-    data_docs: Path
-    """The index page."""
-    serving_version: str | None = None
-    """What the metrics gate compared with."""
-
-    @property
-    def failed(self) -> list[dict[str, Any]]:
-        return [{k: check[k] for k in ("expectation", "figures")} for check in self.checks if not check["success"]]
-
-    def figures(self) -> dict[str, Any]:
-        """The object that ``gate --json`` prints and ``runs`` keeps."""
-        said = {"gate": self.gate, "success": self.success, "checks": self.checks, "failed": self.failed}
-        compared = {"serving_version": self.serving_version} if self.gate == "metrics" else {}
-        return said | compared | {"data_docs": str(self.data_docs)}
+def gates(settings: Settings) -> tuple[str, ...]:
+    """Those that a version has to pass before it serves."""
+    return GATES if settings.milvus.index != "FLAT" else GATES[:-1]
 
 
 def run_gate(
@@ -57,11 +39,12 @@ def run_gate(
     encoder: str | None = None,
     encoder_version: str | None = None,
     spark: "SparkSession | None" = None,
+    milvus: "VectorIndex | None" = None,
 ) -> GateResult:
     """Ask one gate, write its Data Docs and its row of ``runs``.
 
-    ``encoder`` and ``encoder_version`` go with the gates on embeddings and metrics, ``spark`` with those on the
-    catalog and embeddings.
+    ``encoder`` and ``encoder_version`` go with all gates but the catalog's, ``spark`` with those on the catalog and
+    embeddings, ``milvus`` with the one on the index.
 
     Raises:
         UserError: the gate or data set is unknown, or there is nothing to judge yet.
@@ -83,6 +66,12 @@ def run_gate(
         run.figures = {"gate": gate}
         if gate == "metrics":
             result = gate_metrics(settings, dataset, str(encoder), str(encoder_version), run.run_id)
+        elif gate == "index":
+            from evaluation.index_gate import gate_index
+
+            if milvus is None:
+                raise VitrineError(f"gate {gate!r} needs Milvus")
+            result = gate_index(settings, milvus, dataset, str(encoder), str(encoder_version), run.run_id)
         elif spark is None:
             raise VitrineError(f"gate {gate!r} needs a Spark session")
         elif gate == "catalog":
@@ -152,7 +141,7 @@ def gate_catalog(settings: Settings, dataset: str, spark: "SparkSession", run_id
         ),
     ]
     with _persisted(_catalog_frame(settings, dataset, spark)) as frame:
-        return _validate(settings, "catalog", dataset, frame, rules, run_id)
+        return validate(settings, "catalog", dataset, frame, rules, run_id)
 
 
 def _catalog_frame(settings: Settings, dataset: str, spark: "SparkSession") -> "DataFrame":
@@ -199,7 +188,7 @@ def gate_embeddings(
         )
     with _persisted(_audit_frame(settings, dataset, encoder, encoder_version, spark)) as frame:
         rules = _embedding_rules(settings.gates, int(found[0]["dim"]))
-        return _validate(settings, "embeddings", f"{dataset} {encoder}", frame, rules, run_id)
+        return validate(settings, "embeddings", f"{dataset} {encoder}", frame, rules, run_id)
 
 
 def _embedding_rules(gates: GateSettings, dim: int) -> list[Rule]:
@@ -325,7 +314,7 @@ def gate_metrics(
         for check in checks
     ]
     version = serving["encoder_version"] if serving else None
-    return _validate(settings, "metrics", f"{dataset} {encoder}", frame, rules, run_id, version)
+    return validate(settings, "metrics", f"{dataset} {encoder}", frame, rules, run_id, version)
 
 
 _QUESTIONS = {"floor": "above the floor", "chance": "above chance", "serving": "no worse than what serves"}
@@ -426,16 +415,3 @@ def _persisted(frame: "DataFrame") -> Iterator["DataFrame"]:
         yield kept
     finally:
         kept.unpersist()
-
-
-def _validate(
-    settings: Settings,
-    gate: str,
-    subject: str,
-    frame: Any,
-    rules: list[Rule],
-    run_id: str | None,
-    serving_version: str | None = None,
-) -> GateResult:
-    checks = ask(settings, f"{gate} {subject}", frame, rules, run_id or subject)
-    return GateResult(gate, all(check["success"] for check in checks), checks, index_page(settings), serving_version)

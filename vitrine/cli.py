@@ -50,6 +50,7 @@ class Gate(StrEnum):
     catalog = "catalog"
     embeddings = "embeddings"
     metrics = "metrics"
+    index_ = "index"  # str has a method of that name
 
 
 def _show(title: str, figures: dict[str, Any], as_json: bool) -> None:
@@ -291,11 +292,18 @@ def _vector(values: list[float] | None) -> str:
 
 
 @app.command()
-def index(encoder: Encoders, dataset: Datasets = None, as_json: Json = False) -> None:
-    """Milvus: bring the collections to the lake's version, and the alias to what serves."""
+def index(
+    encoder: Encoders,
+    dataset: Datasets = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Write all rows again, whatever Milvus holds.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Milvus: bring the collections to the lake's version, and the alias to what serves; exit 3 where its index finds
+    too little of what exact search finds."""
     settings = load_settings()
     from dataclasses import asdict
 
+    from evaluation.serving import follow
     from evaluation.vector_index import VectorIndex
 
     results = []
@@ -305,11 +313,10 @@ def index(encoder: Encoders, dataset: Datasets = None, as_json: Json = False) ->
             for chosen in _chosen(settings, dataset):
                 with tracking.record(settings, "index", chosen, asked) as run:
                     run.encoder_version = version
+                    if fresh:
+                        vectors.forget(chosen, version)
                     run.figures |= asdict(vectors.sync(chosen, version))
-                    serves = lake.serving(settings, chosen)
-                    if serves and serves["encoder_version"] != version:
-                        vectors.sync(chosen, serves["encoder_version"])
-                    run.figures["serving"] = vectors.reconcile(chosen)
+                    run.figures |= follow(settings, vectors, chosen, gated=True)
                 results.append({"dataset": chosen, "encoder": asked, **run.figures})
     show_each("indexed", results, as_json)
 
@@ -329,9 +336,9 @@ def check(dataset: Datasets = None, as_json: Json = False) -> None:
 
 @app.command()
 def gate(
-    which: Annotated[Gate, typer.Argument(metavar="catalog|embeddings|metrics", help="The gate to pass.")],
+    which: Annotated[Gate, typer.Argument(metavar="catalog|embeddings|metrics|index", help="The gate to pass.")],
     dataset: Dataset,
-    encoder: Annotated[str | None, typer.Option(help="For embeddings and metrics.", metavar="NAME")] = None,
+    encoder: Annotated[str | None, typer.Option(help="For all gates but catalog.", metavar="NAME")] = None,
     as_json: Json = False,
 ) -> None:
     """Great Expectations: exit 3 where a gate refuses, saying which expectation failed, with the figures."""
@@ -342,12 +349,17 @@ def gate(
     if which is not Gate.catalog and encoder is None:
         raise UserError(f"gate {which.value} needs --encoder")
     name, version = _version(settings, encoder) if encoder else (None, None)
-    spark = None
-    if which is not Gate.metrics:
-        from spark_jobs.session import build_session
+    spark = milvus = None
+    with ExitStack() as stack:
+        if which is Gate.index_:
+            from evaluation.vector_index import VectorIndex
 
-        spark = build_session(settings, f"gate {which.value}")
-    result = run_gate(settings, which.value, dataset, name, version, spark)
+            milvus = stack.enter_context(VectorIndex(settings))
+        elif which is not Gate.metrics:
+            from spark_jobs.session import build_session
+
+            spark = build_session(settings, f"gate {which.value}")
+        result = run_gate(settings, which.value, dataset, name, version, spark, milvus)
     _show(f"gate {which.value} passed", {"dataset": dataset, "encoder": name, **result.figures()}, as_json)
 
 
@@ -371,7 +383,7 @@ def promote(
     with tracking.record(settings, "promote", dataset, name) as run:
         run.encoder_version = version
         run.figures |= job(settings, dataset, name, version, force, reason, if_new)
-        run.figures |= _follow(settings, dataset, version)
+        run.figures |= _follow(settings, dataset)
     _show(f"promote {name}", run.figures, as_json)
 
 
@@ -385,17 +397,17 @@ def rollback(dataset: Dataset, as_json: Json = False) -> None:
 
     with tracking.record(settings, "rollback", dataset) as run:
         run.figures |= unfinished_rollback(settings, dataset) or job(settings, dataset)
-        run.figures |= _follow(settings, dataset, run.figures["encoder_version"])
+        run.figures |= _follow(settings, dataset)
     _show(f"rollback {dataset}", run.figures, as_json)
 
 
-def _follow(settings: Settings, dataset: str, version: str) -> dict[str, Any]:
+def _follow(settings: Settings, dataset: str) -> dict[str, Any]:
     """Milvus's alias and Feast's services follow the newest row of ``promotions``."""
+    from evaluation.serving import follow
     from evaluation.vector_index import VectorIndex
 
     with VectorIndex(settings) as vectors:
-        vectors.sync(dataset, version)
-        alias = vectors.reconcile(dataset)
+        alias = follow(settings, vectors, dataset)["serving"]
     return {"milvus_alias": alias, "online": _features(settings, [dataset])["views"]}
 
 
@@ -471,12 +483,14 @@ def maintain(
     keep_days: Annotated[int, typer.Option(min=7, help="How long time travel reaches back.")] = 30,
     as_json: Json = False,
 ) -> None:
-    """Compact the tables, and remove files that no version of the last days needs."""
+    """Compact the tables, remove files that no version of the last days needs, and drop Milvus's old collections."""
     settings = load_settings()
     with tracking.record(settings, "maintain") as run:
+        from evaluation.old_collections import drop_old
         from spark_jobs.maintain_tables import maintain as job
 
         run.figures |= job(settings, keep_days)
+        run.figures |= drop_old(settings)
     _show("maintained", run.figures, as_json)
 
 

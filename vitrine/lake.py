@@ -53,6 +53,11 @@ def quote(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def hashed_between(column: str, low: str, high: str) -> str:
+    """The rows whose ``column`` has a SHA-256 in [low, high), hexadecimal: a part of the table of a known share."""
+    return f"encode(sha256({column}), 'hex') >= {quote(low)} AND encode(sha256({column}), 'hex') < {quote(high)}"
+
+
 def stream(settings: Settings, sql: str, versions: dict[str, int] | None = None) -> Iterator[pa.RecordBatch]:
     """The rows of ``sql`` (DataFusion's dialect), batch by batch; all tables are there by their names.
 
