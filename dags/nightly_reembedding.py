@@ -82,19 +82,16 @@ with DAG(
             how = ["--layout", dataset.layout]
             if dataset.test_share:
                 how += ["--test-share", str(dataset.test_share)]
-            ingest = spark_verb("ingest", "ingest", dataset.source, *of, *how)
-            gate_catalog = spark_verb("gate_catalog", "gate", "catalog", *of)
+            ingest = spark_verb("ingest", "ingest", dataset.source, *of, *how, "--gate")
             features = verb("features", "features", *of)
-            ingest >> gate_catalog
             for number, encoder in enumerate(nightly.encoders):
                 by = ("--encoder", encoder)
                 tail = "" if len(nightly.encoders) == 1 else f"__{encoder}"
-                embed = spark_verb(f"embed{tail}", "embed", *by, *of)
-                gate_embeddings = spark_verb(f"gate_embeddings{tail}", "gate", "embeddings", *of, *by)
+                embed = spark_verb(f"embed{tail}", "embed", *by, *of, "--gate")
                 index = verb(f"index{tail}", "index", *by, *of)
                 evaluate = verb(f"evaluate{tail}", "evaluate", *by, *of, *relevant, "--with-serving")
                 gate_metrics = verb(f"gate_metrics{tail}", "gate", "metrics", *of, *by)
-                gate_catalog >> embed >> gate_embeddings >> index >> evaluate >> gate_metrics
+                ingest >> embed >> index >> evaluate >> gate_metrics
                 if number == 0:
                     promote = verb("promote", "promote", encoder, *of, "--if-new")
                     if SETTINGS.milvus.index == "FLAT":  # exact: there is nothing to measure
