@@ -158,6 +158,10 @@ class Collection:
         self.load()
         if self.index.exact:
             return
+        if self._connection.lite:  # builds as it loads, and never says that a load was refreshed
+            self._client.release_collection(self.name)
+            self._client.load_collection(self.name)
+            return
         (built,) = self._client.list_indexes(self.name)
         while (state := self._client.describe_index(self.name, built)).get("pending_index_rows"):
             if state["state"] == "Failed":
@@ -172,7 +176,8 @@ class Collection:
         if not self._client.list_indexes(self.name):
             # Inner product ranks unit vectors as L2 does, and Lite's L2 builds an array of queries x rows x dim.
             params = self._client.prepare_index_params()
-            params.add_index(FIELD, index_type=self.index.kind, metric_type="IP", params=self.index.build)
+            build = {"params": self.index.build}  # pymilvus flattens one level, Lite reads what is below two
+            params.add_index(FIELD, index_type=self.index.kind, metric_type="IP", params=build)
             self._client.create_index(self.name, params)
         self._client.load_collection(self.name)
 

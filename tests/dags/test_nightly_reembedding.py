@@ -14,16 +14,20 @@ from vitrine.settings import Settings
 
 PROJECT = Path(__file__).resolve().parents[2]
 _LOOK = """
-import json, sys
+import importlib, json, os, sys
 sys.path.insert(0, sys.argv[1])
 import nightly_reembedding as module
 from airflow.dag_processing.dagbag import DagBag
 heavy = [name for name in ("pyspark", "torch", "feast", "pymilvus", "pandas", "deltalake") if name in sys.modules]
 bag = DagBag(sys.argv[1])
+tasks = {task.task_id: sorted(task.downstream_task_ids) for task in module.dag.tasks}
+os.environ["VITRINE_MILVUS__INDEX"] = "HNSW"
+served = {task.task_id: sorted(task.downstream_task_ids) for task in importlib.reload(module).dag.tasks}
 print(json.dumps({
     "errors": {key: str(value) for key, value in bag.import_errors.items()},
     "heavy": heavy,
-    "tasks": {task.task_id: sorted(task.downstream_task_ids) for task in module.dag.tasks},
+    "tasks": tasks,
+    "served": served,
     "arguments": {task.task_id: list(getattr(task, "application_args", None) or getattr(task, "op_args", []))
                   for task in module.dag.tasks},
 }))
@@ -56,6 +60,8 @@ def test_the_dag_has_the_tasks_in_their_order(environment: dict[str, str]) -> No
         assert f"shop.{after}" in tasks[f"shop.{before}"]
     assert tasks["shop.gate_metrics__efficientnet_lite0"] == ["shop.promote"]
     assert tasks["shop.promote"] == ["shop.features"]
+    assert found["served"]["shop.gate_index"] == ["shop.promote"]
+    assert found["served"]["shop.gate_metrics__efficientnet_lite0"] == ["shop.gate_index"]
     assert sorted(tasks["shop.features"]) == ["night_went_well", "report"]
     assert arguments["shop.ingest"] == ["ingest", "a b", "--dataset", "shop", "--layout", "folder", "--gate"]
     assert arguments["shop.promote"] == ["promote", "efficientnet_lite0", "--dataset", "shop", "--if-new"]

@@ -12,7 +12,7 @@ from evaluation import promote as module
 from evaluation.promote import promote, rollback, unfinished_rollback
 from vitrine import lake
 from vitrine.errors import GateRefused, UserError
-from vitrine.settings import LicenceSettings, Settings, load_settings
+from vitrine.settings import LicenceSettings, MilvusSettings, Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PROMOTIONS
 from vitrine.tracking import record
 
@@ -226,6 +226,18 @@ def test_a_rollback_cut_short_is_finished_and_not_repeated(settings: Settings) -
         back = rollback(settings, "shop")
         raise RuntimeError("Milvus is not there")
     assert back["encoder_version"] == ONE and unfinished_rollback(settings, "shop") == back
+
+
+def test_an_index_that_is_not_exact_has_a_gate_of_its_own(settings: Settings) -> None:
+    hnsw = settings.model_copy(update={"milvus": MilvusSettings(index="HNSW")})
+    pass_gates(settings, ONE)
+    with pytest.raises(GateRefused, match="gate index has not been asked: run `vitrine gate index --dataset shop"):
+        promote(hnsw, "shop", "e1", ONE)
+    say(settings, "index", ONE, "refused")
+    with pytest.raises(GateRefused, match="gate index refused"):
+        promote(hnsw, "shop", "e1", ONE)
+    say(settings, "index", ONE)
+    assert promote(hnsw, "shop", "e1", ONE)["promoted"]
 
 
 def test_a_night_does_not_undo_a_rollback(settings: Settings) -> None:

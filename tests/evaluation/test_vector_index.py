@@ -9,6 +9,7 @@ import pytest
 from deltalake import DeltaTable
 
 from evaluation import milvus_connection
+from evaluation.milvus_collection import row_key
 from evaluation.milvus_sync import SyncResult
 from evaluation.serving import follow
 from evaluation.vector_index import VectorIndex
@@ -174,6 +175,33 @@ def test_a_killed_fill_leaves_nothing_behind(settings: Settings, monkeypatch: py
         result = index.sync("d", V1)
         assert (result.upserted, result.from_version) == (299, None)
         assert held(index) == set(ids) - {ids[10]}
+
+
+def test_rows_that_were_lost_are_counted_told_and_filled_in(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids, _ = fill_lake(settings, 40)
+    with VectorIndex(settings) as index:
+        index.sync("d", V1)
+        index._client.delete(f"d__{V1}", ids=[row_key(image_id) for image_id in ids[:3]])
+        assert index.sync("d", V1).rows == 40
+        assert held(index) == set(ids)
+        assert f"Milvus held 37 rows of d__{V1}, the lake 40: filling afresh" in capsys.readouterr().err
+        index.forget("d", V1)
+        assert index.behind("d", V1) is None
+        assert index.sync("d", V1).upserted == 40
+
+
+def test_no_alias_to_a_collection_that_a_fill_left_half_full(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_lake(settings, 40)
+    with VectorIndex(settings) as index:
+        with monkeypatch.context() as patch, pytest.raises(TypeError):
+            patch.setattr(index._client, "alter_collection_properties", None)
+            index.sync("d", V1)
+        with pytest.raises(VitrineError, match="no whole collection"):
+            index.point_alias("d", V1)
 
 
 def test_another_table_or_a_lost_feed_means_a_fresh_fill(settings: Settings, tmp_path: Path) -> None:
