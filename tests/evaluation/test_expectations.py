@@ -318,7 +318,7 @@ def test_nothing_measured_on_this_catalog(settings: Settings, monkeypatch: pytes
 
 
 def test_what_cannot_be_asked(settings: Settings) -> None:
-    with pytest.raises(UserError, match="unknown gate 'pearly': choose one of catalog, embeddings, metrics"):
+    with pytest.raises(UserError, match="unknown gate 'pearly': choose one of catalog, embeddings, index, metrics"):
         run_gate(settings, "pearly", "shop")
     with pytest.raises(UserError, match="unknown data set 'shop'"):
         run_gate(settings, "catalog", "shop")
