@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluation.gate import Check
 from vitrine.errors import VitrineError
 from vitrine.settings import Settings
 
 EXAMPLES = 3  # rows that a failed expectation names
 PAGES = 200  # runs that the index of the Data Docs lists
+COMPARING = ("embeddings", "metrics")
+"""Gates that hold a version against what serves: they are out of date once another version does."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,56 @@ class Rule:
 
 def rule(kind: str, text: str, figures: dict[str, Any] | None = None, **arguments: Any) -> Rule:
     return Rule(kind, text, arguments, figures or {})
+
+
+def decided(check: Check) -> Rule:
+    """What is decided already, as a rule of any table: it fails where the check failed."""
+    failed = str(not check.passed).lower()
+    query = f"SELECT count(*) AS photos FROM {{batch}} HAVING {failed}"
+    text = f"{check.name.replace('_', ' ')}: {check.detail}"
+    return rule("UnexpectedRowsExpectation", text, dict(check.figures), unexpected_rows_query=query)
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What a gate said; ``checks`` holds ``{"expectation": text, "success": bool, "figures": {...}}`` each."""
+
+    gate: str
+    success: bool
+    checks: list[dict[str, Any]]
+    data_docs: Path
+    """The index page."""
+    serving_version: str | None = None
+    """What the gates in ``COMPARING`` compared with."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What passed and is worth a look all the same."""
+        return [check["expectation"] for check in self.checks if "warning" in check["figures"] and check["success"]]
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        return [{k: check[k] for k in ("expectation", "figures")} for check in self.checks if not check["success"]]
+
+    def figures(self) -> dict[str, Any]:
+        """The object that ``gate --json`` prints and ``runs`` keeps."""
+        said = {"gate": self.gate, "success": self.success, "checks": self.checks, "failed": self.failed}
+        compared = {"serving_version": self.serving_version} if self.gate in COMPARING else {}
+        return said | {"warnings": self.warnings} | compared | {"data_docs": str(self.data_docs)}
+
+
+def validate(
+    settings: Settings,
+    gate: str,
+    subject: str,
+    frame: Any,
+    rules: list[Rule],
+    run_id: str | None,
+    serving_version: str | None = None,
+) -> GateResult:
+    """Ask a gate's rules, as ``ask`` does; it lets through what passes all of them."""
+    checks = ask(settings, f"{gate} {subject}", frame, rules, run_id or subject)
+    return GateResult(gate, all(check["success"] for check in checks), checks, index_page(settings), serving_version)
 
 
 def ask(settings: Settings, name: str, frame: Any, rules: list[Rule], run_id: str) -> list[dict[str, Any]]:
