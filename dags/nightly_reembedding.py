@@ -2,8 +2,9 @@
 
 Thin: when and in what order. Every task is a verb of the command line; Spark verbs go through the connection
 ``spark_default``, so that a cluster is a matter of the connection. What a gate refuses fails the night and stops what
-follows; what served goes on serving. The first encoder of ``[nightly]`` is the one that nights promote, once a version:
-what people promoted or rolled back since stays as they left it.
+follows; what served goes on serving. The gates on catalog and embeddings are asked by the tasks that write them, in the
+same Spark session: as tasks of their own, most of their time was Spark's start. The first encoder of ``[nightly]`` is
+the one that nights promote, once a version: what people promoted or rolled back since stays as they left it.
 """
 
 import os
@@ -96,7 +97,10 @@ with DAG(
                 gate_catalog >> embed >> gate_embeddings >> index >> evaluate >> gate_metrics
                 if number == 0:
                     promote = verb("promote", "promote", encoder, *of, "--if-new")
-                    gate_metrics >> promote >> features
+                    if SETTINGS.milvus.index == "FLAT":  # exact: there is nothing to measure
+                        gate_metrics >> promote >> features
+                    else:
+                        gate_metrics >> verb("gate_index", "gate", "index", *of, *by) >> promote >> features
                 else:
                     gate_metrics >> features
             features >> report

@@ -1,6 +1,7 @@
 """Great Expectations, run in code: a suite of rules asked of one table, its results and its Data Docs kept by run."""
 
 import contextlib
+import html
 import os
 import sys
 from dataclasses import dataclass
@@ -123,7 +124,8 @@ def _ask(settings: Settings, name: str, frame: Any, rules: list[Rule], run_id: s
     suite = context.suites.add(gx.ExpectationSuite(name))
     for number, rule in enumerate(rules):
         kind = getattr(expectations, rule.kind)
-        suite.add_expectation(kind(description=rule.text, meta={"rule": number}, **rule.arguments))
+        shown = html.escape(rule.text, quote=False)  # the pages show it as markup, and it may hold a category's name
+        suite.add_expectation(kind(description=shown, meta={"rule": number}, **rule.arguments))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
     form: dict[str, Any] = {"result_format": "SUMMARY", "partial_unexpected_count": EXAMPLES}
     if not on_pandas:

@@ -1,8 +1,8 @@
 """The gates: Great Expectations suites in code, on Delta tables, with Data Docs of every run.
 
-Three gates stand before what serves: ``catalog``, ``embeddings`` and ``metrics``; ``docs/gates.md`` says what each
-asks for. The context lives in memory and only its stores are on disk: there is no shared configuration file that two
-gates at once, or a killed one, could spoil.
+The gates ``catalog``, ``embeddings`` and ``metrics`` stand before what serves, and ``index`` where its index is not an
+exact one; ``docs/gates.md`` says what each asks for. The context lives in memory and only its stores are on disk: there
+is no shared configuration file that two gates at once, or a killed one, could spoil.
 """
 
 import contextlib
@@ -22,7 +22,14 @@ from vitrine.tracking import record
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
-GATES = ("catalog", "embeddings", "metrics")
+    from evaluation.vector_index import VectorIndex
+
+GATES = ("catalog", "embeddings", "metrics", "index")
+
+
+def gates(settings: Settings) -> tuple[str, ...]:
+    """Those that a version has to pass before it serves."""
+    return GATES if settings.milvus.index != "FLAT" else GATES[:-1]
 
 
 def run_gate(
@@ -32,11 +39,12 @@ def run_gate(
     encoder: str | None = None,
     encoder_version: str | None = None,
     spark: "SparkSession | None" = None,
+    milvus: "VectorIndex | None" = None,
 ) -> GateResult:
     """Ask one gate, write its Data Docs and its row of ``runs``.
 
-    ``encoder`` and ``encoder_version`` go with the gates on embeddings and metrics, ``spark`` with those on the
-    catalog and embeddings.
+    ``encoder`` and ``encoder_version`` go with all gates but the catalog's, ``spark`` with those on the catalog and
+    embeddings, ``milvus`` with the one on the index.
 
     Raises:
         UserError: the gate or data set is unknown, or there is nothing to judge yet.
@@ -60,6 +68,12 @@ def run_gate(
             from evaluation.metrics_gate import gate_metrics
 
             result = gate_metrics(settings, dataset, str(encoder), str(encoder_version), run.run_id)
+        elif gate == "index":
+            from evaluation.index_gate import gate_index
+
+            if milvus is None:
+                raise VitrineError(f"gate {gate!r} needs Milvus")
+            result = gate_index(settings, milvus, dataset, str(encoder), str(encoder_version), run.run_id)
         elif spark is None:
             raise VitrineError(f"gate {gate!r} needs a Spark session")
         elif gate == "catalog":
@@ -84,7 +98,9 @@ def _refusal(result: GateResult, dataset: str, encoder: str | None, encoder_vers
 def _told(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return (
+        value if isinstance(value, str) and value.isprintable() else json.dumps(value, ensure_ascii=False, default=str)
+    )
 
 
 def _known_datasets(settings: Settings) -> list[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.milvus_collection import as_matrix
 from evaluation.neighbours import Ints, Items, Task
-from evaluation.vector_index import as_matrix
 from vitrine import lake
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from evaluation.vector_index import VectorIndex, as_matrix
+from evaluation.milvus_collection import as_matrix
+from evaluation.vector_index import VectorIndex
 from vitrine import lake
 from vitrine.errors import VitrineError
 from vitrine.settings import Settings

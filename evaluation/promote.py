@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from evaluation.data_docs import COMPARING
-from evaluation.expectations import GATES
+from evaluation.expectations import gates
 from vitrine import lake
 from vitrine.backbones import forbids_commerce
 from vitrine.errors import GateRefused, UserError
@@ -125,8 +125,13 @@ def unfinished_rollback(settings: Settings, dataset: str) -> dict[str, Any] | No
     return _answer(True, dataset, last["encoder"], last["encoder_version"], last["previous_version"], False)
 
 
+def standing(settings: Settings, dataset: str) -> list[Row]:
+    """The promotions that no rollback has undone, oldest first: what serves is the last, before it what a rollback
+    goes back to."""
+    return _line(_history(settings, dataset))
+
+
 def _line(history: list[Row]) -> list[Row]:
-    """The promotions that no rollback has undone, oldest first: what serves is the last."""
     line: list[Row] = []
     for row in history:
         if row["reason"] == ROLLBACK and not row["forced"]:
@@ -191,13 +196,14 @@ def _gates(
         f"SELECT * FROM {RUNS.name} WHERE verb = 'gate' AND dataset = {quote(dataset)} "
         f"AND (encoder_version IS NULL OR encoder_version = {quote(encoder_version)}) ORDER BY started_at",
     )
+    asked = gates(settings)
     newest: dict[str, Row] = {}
     for row in found:
         gate = lake.figures(row["figures"]).get("gate")
-        if gate in GATES and (row["encoder_version"] is None) == (gate == "catalog"):
+        if gate in asked and (row["encoder_version"] is None) == (gate == "catalog"):
             newest[gate] = row
     said = {}
-    for gate in GATES:
+    for gate in asked:
         subject = "" if gate == "catalog" else f" --encoder {encoder}"
         command = f"run `vitrine gate {gate} --dataset {dataset}{subject}`"
         said[gate] = _judged(gate, newest.get(gate), catalog_version, serving, command)

@@ -175,7 +175,8 @@ def state(project: Path) -> dict[str, Any]:
 
 
 def _milvus(settings: Settings) -> tuple[dict[str, Any], dict[tuple[str, ...], np.ndarray]]:
-    from evaluation.vector_index import VectorIndex, collection_name
+    from evaluation.milvus_collection import collection_name
+    from evaluation.vector_index import VectorIndex
 
     rows: dict[str, Any] = {}
     vectors = {}

@@ -3,21 +3,33 @@
 import os
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitrine import console, lake, tracking
+from vitrine import console, lake, tracking, verbs
 from vitrine.datasets import layouts
-from vitrine.errors import UserError, VitrineError, unknown
+from vitrine.errors import UserError, VitrineError
 from vitrine.settings import Settings, check_name, load_settings
-from vitrine.tune_cli import Json, Label, classify
 from vitrine.tune_cli import app as tune_app
+from vitrine.tune_cli import classify
+from vitrine.verbs import (
+    Dataset,
+    Datasets,
+    Encoders,
+    Json,
+    Label,
+    chosen_datasets,
+    embed_named,
+    evaluate_one,
+    show,
+    show_each,
+    version_of,
+)
 
 if TYPE_CHECKING:
-    from vitrine.tuned import Tuned
+    pass
 
 app = typer.Typer(
     name="vitrine",
@@ -32,12 +44,10 @@ app = typer.Typer(
 app.add_typer(tune_app)
 app.command()(classify)
 
-Dataset = Annotated[str, typer.Option("--dataset", help="The name of a data set.", metavar="NAME")]
-Datasets = Annotated[
-    list[str] | None, typer.Option("--dataset", help="A data set; may repeat. Left out: all.", metavar="NAME")
+
+Gated = Annotated[
+    bool, typer.Option("--gate", help="Then ask the gate on it, without starting Spark again; exit 3 where it refuses.")
 ]
-Encoder = Annotated[str, typer.Option("--encoder", help="An encoder's name, or a version.", metavar="NAME")]
-Encoders = Annotated[list[str], typer.Option("--encoder", help="An encoder; may repeat.", metavar="NAME")]
 
 
 class Form(StrEnum):
@@ -50,43 +60,7 @@ class Gate(StrEnum):
     catalog = "catalog"
     embeddings = "embeddings"
     metrics = "metrics"
-
-
-def _show(title: str, figures: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        console.emit_json(figures)
-    else:
-        console.emit_figures(title, figures)
-
-
-def show_each(title: str, results: list[dict[str, Any]], as_json: bool) -> None:
-    """One result is shown as it is; several as a list under ``results``."""
-    if as_json:
-        console.emit_json(results[0] if len(results) == 1 else {"results": results})
-        return
-    for result in results:
-        console.emit_figures(f"{title} {result.get('dataset', '')} {result.get('encoder', '')}".rstrip(), result)
-
-
-def _chosen(settings: Settings, names: list[str] | None) -> list[str]:
-    """The data sets asked for, or all there are."""
-    known = lake.datasets(settings)
-    for name in names or []:
-        if check_name(name, "data set") not in known:
-            raise unknown("data set", name, known)
-    if not known:
-        raise UserError("there is no data set yet: vitrine ingest SOURCE --dataset NAME makes one")
-    return list(dict.fromkeys(names)) if names else known
-
-
-def _version(settings: Settings, encoder: str) -> tuple[str, str]:
-    """(name, version) of an encoder's name, as it is configured now, or of a version itself."""
-    from vitrine import encoders
-
-    by_version = lake.rows(settings, f"SELECT encoder FROM encoders WHERE encoder_version = {lake.quote(encoder)}")
-    if by_version:
-        return by_version[0]["encoder"], encoder
-    return encoder, encoders.version(settings, encoder)
+    index_ = "index"  # str has a method of that name
 
 
 @app.command(epilog=f"Layouts:\n\n{layouts.describe()}")
@@ -101,6 +75,7 @@ def ingest(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="A published data set, whatever its counts.")
     ] = False,
+    gated: Gated = False,
     as_json: Json = False,
 ) -> None:
     """Bring a catalog in: new and changed photos are read, unreadable ones quarantined, those that left removed."""
@@ -111,13 +86,16 @@ def ingest(
 
         found = job(settings, source, dataset, layout, allow_partial=allow_partial, test_share=test_share)
         run.figures |= found | {"layout": layout}
-    _show(f"ingested {dataset}", run.figures, as_json)
+    if gated:
+        verbs.gate(settings, "catalog", dataset)
+    show(f"ingested {dataset}", run.figures, as_json)
 
 
 @app.command()
 def embed(
     encoder: Encoders,
     dataset: Datasets = None,
+    gated: Gated = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -127,64 +105,11 @@ def embed(
     """
     settings = load_settings()
     results = []
-    for chosen in _chosen(settings, dataset):
+    for chosen in chosen_datasets(settings, dataset):
         results += embed_named(settings, encoder, chosen, dry_run)
+    for result in results if gated and not dry_run else []:
+        verbs.gate(settings, "embeddings", result["dataset"], result["encoder"], result["encoder_version"])
     show_each("embedded", results, as_json)
-
-
-def embed_named(settings: Settings, names: list[str], dataset: str, dry_run: bool = False) -> list[dict[str, Any]]:
-    """One object a name: networks share a pass over the photos, heads follow from their bases'."""
-    from vitrine.encoders import find_head
-
-    names = list(dict.fromkeys(names))
-    heads = {name: head for name in names if (head := find_head(settings, name))}
-    networks = list(dict.fromkeys(heads[name].base if name in heads else name for name in names))
-    done = _plan_embedding(settings, networks, dataset) if dry_run else _embed_together(settings, networks, dataset)
-    figures = dict(zip(networks, done, strict=True))
-    figures |= {name: _apply_head(settings, head, dataset, dry_run) for name, head in heads.items()}
-    return [{"dataset": dataset, "encoder": name, **figures[name]} for name in names]
-
-
-def _plan_embedding(settings: Settings, names: list[str], dataset: str) -> list[dict[str, Any]]:
-    from spark_jobs.embed_catalog import embed_together as job
-
-    return job(settings, names, dataset, dry_run=True)
-
-
-def _embed_together(settings: Settings, names: list[str], dataset: str) -> list[dict[str, Any]]:
-    from spark_jobs.embed_catalog import embed_together as job
-
-    with ExitStack() as stack:
-        runs = [stack.enter_context(tracking.record(settings, "embed", dataset, name)) for name in names]
-        done = job(settings, names, dataset)
-        passes = sum(figures.get("seconds", 0.0) for figures in done)
-        for run, figures in zip(runs, done, strict=True):
-            run.encoder_version = figures["encoder_version"]
-            share = figures["seconds"] / passes if passes and "seconds" in figures else 1 / len(names)
-            seconds = run.seconds * share  # Spark's start belongs to the cost too
-            rate = round(figures["computed"] / seconds, 2)
-            run.figures |= figures | {"seconds": round(seconds, 3), "images_per_second": rate}
-    for run in runs:
-        if run.figures["computed"]:
-            tracking.to_mlflow(settings, run)
-    return [run.figures for run in runs]
-
-
-def _apply_head(settings: Settings, head: "Tuned", dataset: str, dry_run: bool) -> dict[str, Any]:
-    from spark_jobs.apply_head import apply_head as job
-
-    if dry_run:
-        return job(settings, head, dataset, dry_run=True)
-    with tracking.record(settings, "embed", dataset, head.name) as run:
-        run.encoder_version = head.encoder_version
-        run.figures |= job(settings, head, dataset)
-        run.figures |= {
-            "seconds": round(run.seconds, 3),
-            "images_per_second": round(run.figures["computed"] / run.seconds, 2),
-        }
-    if run.figures["computed"]:
-        tracking.to_mlflow(settings, run)
-    return run.figures
 
 
 @app.command()
@@ -211,8 +136,8 @@ def evaluate(
     how = (queries, index, relevant.value)
     results = []
     for name in dict.fromkeys(encoder):
-        for chosen in _chosen(settings, dataset):
-            asked, version = _version(settings, name)
+        for chosen in chosen_datasets(settings, dataset):
+            asked, version = version_of(settings, name)
             done = evaluate_one(settings, asked, version, chosen, how, full_map, again)
             results.append(done)
             for other in _held_against(settings, chosen, version) if with_serving else []:
@@ -233,30 +158,11 @@ def _held_against(settings: Settings, dataset: str, version: str) -> list[tuple[
     return list(dict.fromkeys(others))
 
 
-def evaluate_one(
-    settings: Settings,
-    encoder: str,
-    version: str,
-    dataset: str,
-    how: tuple[str | None, str | None, str],
-    full_map: bool = False,
-    again: bool = False,
-) -> dict[str, Any]:
-    from evaluation.evaluate import evaluate as job
-
-    with tracking.record(settings, "evaluate", dataset, encoder) as run:
-        run.encoder_version = version
-        found = job(settings, encoder, version, dataset, *how, run_id=run.run_id, full_map=full_map, again=again)
-        run.figures.update(found)
-        run.catalog_version = run.figures["catalog_version"]
-    return {"dataset": dataset, "encoder": encoder, **run.figures}
-
-
 @app.command()
 def features(dataset: Datasets = None, as_json: Json = False) -> None:
     """Feast: apply the definitions, bring the online store to the lake's version, point the serving services."""
     settings = load_settings()
-    _show("features", _features(settings, _chosen(settings, dataset)), as_json)
+    show("features", _features(settings, chosen_datasets(settings, dataset)), as_json)
 
 
 def _features(settings: Settings, datasets: list[str]) -> dict[str, Any]:
@@ -286,7 +192,7 @@ def lookup(
 ) -> None:
     """Look images up online, through the data set's serving service."""
     settings = load_settings()
-    _chosen(settings, [dataset])
+    chosen_datasets(settings, [dataset])
     from vitrine import feature_store
 
     found = feature_store.lookup(settings, dataset, image_id)
@@ -303,25 +209,31 @@ def _vector(values: list[float] | None) -> str:
 
 
 @app.command()
-def index(encoder: Encoders, dataset: Datasets = None, as_json: Json = False) -> None:
-    """Milvus: bring the collections to the lake's version, and the alias to what serves."""
+def index(
+    encoder: Encoders,
+    dataset: Datasets = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Write all rows again, whatever Milvus holds.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Milvus: bring the collections to the lake's version, and the alias to what serves; exit 3 where its index finds
+    too little of what exact search finds."""
     settings = load_settings()
     from dataclasses import asdict
 
+    from evaluation.serving import follow
     from evaluation.vector_index import VectorIndex
 
     results = []
     with VectorIndex(settings) as vectors:
         for name in encoder:
-            asked, version = _version(settings, name)
-            for chosen in _chosen(settings, dataset):
+            asked, version = version_of(settings, name)
+            for chosen in chosen_datasets(settings, dataset):
                 with tracking.record(settings, "index", chosen, asked) as run:
                     run.encoder_version = version
+                    if fresh:
+                        vectors.forget(chosen, version)
                     run.figures |= asdict(vectors.sync(chosen, version))
-                    serves = lake.serving(settings, chosen)
-                    if serves and serves["encoder_version"] != version:
-                        vectors.sync(chosen, serves["encoder_version"])
-                    run.figures["serving"] = vectors.reconcile(chosen)
+                    run.figures |= follow(settings, vectors, chosen, gated=True)
                 results.append({"dataset": chosen, "encoder": asked, **run.figures})
     show_each("indexed", results, as_json)
 
@@ -332,7 +244,7 @@ def check(dataset: Datasets = None, as_json: Json = False) -> None:
     settings = load_settings()
     from evaluation.consistency import check as job
 
-    results = [job(settings, chosen) for chosen in _chosen(settings, dataset)]
+    results = [job(settings, chosen) for chosen in chosen_datasets(settings, dataset)]
     show_each("checked", results, as_json)
     wrong = [f"{result['dataset']}: {fault}" for result in results for fault in result["differences"]]
     if wrong:
@@ -341,26 +253,19 @@ def check(dataset: Datasets = None, as_json: Json = False) -> None:
 
 @app.command()
 def gate(
-    which: Annotated[Gate, typer.Argument(metavar="catalog|embeddings|metrics", help="The gate to pass.")],
+    which: Annotated[Gate, typer.Argument(metavar="catalog|embeddings|metrics|index", help="The gate to pass.")],
     dataset: Dataset,
-    encoder: Annotated[str | None, typer.Option(help="For embeddings and metrics.", metavar="NAME")] = None,
+    encoder: Annotated[str | None, typer.Option(help="For all gates but catalog.", metavar="NAME")] = None,
     as_json: Json = False,
 ) -> None:
     """Great Expectations: exit 3 where a gate refuses, saying which expectation failed, with the figures."""
     settings = load_settings()
-    _chosen(settings, [dataset])
-    from evaluation.expectations import run_gate
-
+    chosen_datasets(settings, [dataset])
     if which is not Gate.catalog and encoder is None:
         raise UserError(f"gate {which.value} needs --encoder")
-    name, version = _version(settings, encoder) if encoder else (None, None)
-    spark = None
-    if which is not Gate.metrics:
-        from spark_jobs.session import build_session
-
-        spark = build_session(settings, f"gate {which.value}")
-    result = run_gate(settings, which.value, dataset, name, version, spark)
-    _show(f"gate {which.value} passed", {"dataset": dataset, "encoder": name, **result.figures()}, as_json)
+    name, version = version_of(settings, encoder) if encoder else (None, None)
+    result = verbs.gate(settings, which.value, dataset, name, version)
+    show(f"gate {which.value} passed", {"dataset": dataset, "encoder": name, **result.figures()}, as_json)
 
 
 @app.command()
@@ -376,38 +281,38 @@ def promote(
 ) -> None:
     """Let an encoder version serve a data set, if its gates passed; what already serves goes on."""
     settings = load_settings()
-    _chosen(settings, [dataset])
+    chosen_datasets(settings, [dataset])
     from evaluation.promote import promote as job
 
-    name, version = _version(settings, encoder)
+    name, version = version_of(settings, encoder)
     with tracking.record(settings, "promote", dataset, name) as run:
         run.encoder_version = version
         run.figures |= job(settings, dataset, name, version, force, reason, if_new)
-        run.figures |= _follow(settings, dataset, version)
-    _show(f"promote {name}", run.figures, as_json)
+        run.figures |= _follow(settings, dataset)
+    show(f"promote {name}", run.figures, as_json)
 
 
 @app.command()
 def rollback(dataset: Dataset, as_json: Json = False) -> None:
     """Let the version that served before serve again, without embedding anything; one cut short is finished."""
     settings = load_settings()
-    _chosen(settings, [dataset])
+    chosen_datasets(settings, [dataset])
     from evaluation.promote import rollback as job
     from evaluation.promote import unfinished_rollback
 
     with tracking.record(settings, "rollback", dataset) as run:
         run.figures |= unfinished_rollback(settings, dataset) or job(settings, dataset)
-        run.figures |= _follow(settings, dataset, run.figures["encoder_version"])
-    _show(f"rollback {dataset}", run.figures, as_json)
+        run.figures |= _follow(settings, dataset)
+    show(f"rollback {dataset}", run.figures, as_json)
 
 
-def _follow(settings: Settings, dataset: str, version: str) -> dict[str, Any]:
+def _follow(settings: Settings, dataset: str) -> dict[str, Any]:
     """Milvus's alias and Feast's services follow the newest row of ``promotions``."""
+    from evaluation.serving import follow
     from evaluation.vector_index import VectorIndex
 
     with VectorIndex(settings) as vectors:
-        vectors.sync(dataset, version)
-        alias = vectors.reconcile(dataset)
+        alias = follow(settings, vectors, dataset)["serving"]
     return {"milvus_alias": alias, "online": _features(settings, [dataset])["views"]}
 
 
@@ -475,7 +380,7 @@ def report(dataset: Datasets = None, as_json: Json = False) -> None:
 
     with tracking.record(settings, "report") as run:
         run.figures["report"] = str(write_report(settings, dataset or None))
-    _show("report written", run.figures, as_json)
+    show("report written", run.figures, as_json)
 
 
 @app.command()
@@ -483,13 +388,15 @@ def maintain(
     keep_days: Annotated[int, typer.Option(min=7, help="How long time travel reaches back.")] = 30,
     as_json: Json = False,
 ) -> None:
-    """Compact the tables, and remove files that no version of the last days needs."""
+    """Compact the tables, remove files that no version of the last days needs, and drop Milvus's old collections."""
     settings = load_settings()
     with tracking.record(settings, "maintain") as run:
+        from evaluation.old_collections import drop_old
         from spark_jobs.maintain_tables import maintain as job
 
         run.figures |= job(settings, keep_days)
-    _show("maintained", run.figures, as_json)
+        run.figures |= drop_old(settings)
+    show("maintained", run.figures, as_json)
 
 
 @app.command()
@@ -519,7 +426,7 @@ def demo(
     settings = load_settings()
     from vitrine.demo import demo as run_demo
 
-    _show("demo", run_demo(settings, source), as_json)
+    show("demo", run_demo(settings, source), as_json)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -53,6 +53,11 @@ def quote(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def hashed_between(column: str, low: str, high: str) -> str:
+    """The rows whose ``column`` has a SHA-256 in [low, high), hexadecimal: a part of the table of a known share."""
+    return f"encode(sha256({column}), 'hex') >= {quote(low)} AND encode(sha256({column}), 'hex') < {quote(high)}"
+
+
 def stream(settings: Settings, sql: str, versions: dict[str, int] | None = None) -> Iterator[pa.RecordBatch]:
     """The rows of ``sql`` (DataFusion's dialect), batch by batch; all tables are there by their names.
 
@@ -211,19 +216,10 @@ def _fingerprint(settings: Settings, table: Table, where: str, versions: dict[st
 
 def evaluated(settings: Settings, encoder_version: str, like: dict[str, Any]) -> bool:
     """Does ``encoder_version`` have retrieval figures for the evaluation that ``like`` (``evaluate --json``) is of?"""
-    return bool(rows(settings, f"{_figures_like(encoder_version, like)} LIMIT 1"))
-
-
-def _figures_like(encoder_version: str, like: dict[str, Any]) -> str:
     same = ("dataset", "catalog_version", "query_split", "index_split", "relevant")
     where = " AND ".join(f"{name} = {quote(like[name])}" for name in same)
-    return f"SELECT value FROM metrics WHERE encoder_version = {quote(encoder_version)} AND classifier = '' AND {where}"
-
-
-def metric(settings: Settings, encoder_version: str, like: dict[str, Any], name: str) -> float | None:
-    """A figure of ``encoder_version`` for the evaluation that ``like`` (``evaluate --json``) is of; None: not there."""
-    found = rows(settings, f"{_figures_like(encoder_version, like)} AND metric = {quote(name)} AND slice = 'all'")
-    return float(found[0]["value"]) if found else None
+    sql = f"SELECT 1 FROM metrics WHERE encoder_version = {quote(encoder_version)} AND classifier = '' AND {where}"
+    return bool(rows(settings, f"{sql} LIMIT 1"))
 
 
 def embedded(settings: Settings, dataset: str, encoder_version: str) -> int:

@@ -20,6 +20,7 @@ from vitrine.errors import UserError
 
 CONFIG_NAME = "vitrine.toml"
 NAME_RULE = "lower-case letters, digits and single underscores, starting with a letter, at most 48 characters"
+SECRETS = (("milvus", "token"), ("mlflow", "uri"))
 SPLITS = ("train", "val", "validation", "test", "query", "gallery")
 _NAME = re.compile(r"[a-z](?:_?[a-z0-9])*(?:__[a-z](?:_?[a-z0-9])*)*")
 
@@ -110,13 +111,58 @@ class GateSettings(Section):
     """Below this share of common neighbours a warning is given; as below the next."""
     min_mean_cosine: float = Field(0.95, ge=-1, le=1)
     """Between the mean directions of two versions of one encoder."""
+    min_recall: float = Field(0.95, ge=0, le=1)
+    """The share of the exact ``recall_at`` nearest that the served index has to find."""
+    recall_at: int = Field(10, ge=1, le=100)
+
+
+class HnswSettings(Section):
+    """``[milvus.hnsw]``, in Milvus's own words; the bounds are those of its servers since 2.0."""
+
+    m: int = Field(16, ge=4, le=64)
+    """Edges of a node."""
+    ef_construction: int = Field(200, ge=8, le=512)
+    """Candidates looked at for a node's edges."""
+    ef: int = Field(128, ge=1, le=32_768)
+    """Candidates looked at by a search; at least its limit."""
+
+
+class IvfSettings(Section):
+    """``[milvus.ivf_flat]``, in Milvus's own words and bounds."""
+
+    nlist: int = Field(1024, ge=1, le=65_536)
+    """Cells that the vectors are parted into."""
+    nprobe: int = Field(64, ge=1, le=65_536)
+    """Cells that a search looks into."""
+
+    @model_validator(mode="after")
+    def _within(self) -> Self:
+        if self.nprobe > self.nlist:
+            raise ValueError(f"nprobe = {self.nprobe}: there are only nlist = {self.nlist} cells to look into")
+        return self
 
 
 class MilvusSettings(Section):
+    """``[milvus]``; docs/milvus.md says how they go together. No rule here spans two keys: what breaks one is printed
+    with its value, and that would be the token's too."""
+
     uri: str | None = None
-    """A server's URI; left out: Milvus Lite, in one file under the home."""
+    """A server's URI, https:// for TLS; left out: Milvus Lite, in one folder under the home."""
     token: SecretStr | None = None
     database: str = "default"
+    ca_certificate: Path | None = None
+    """PEM: who signed the server's certificate, or that certificate itself; left out: the authorities gRPC knows."""
+    client_certificate: Path | None = None
+    """PEM, with ``client_key``: where the server asks its clients for one."""
+    client_key: Path | None = None
+    server_name: str | None = None
+    """The name in the server's certificate, where it is not the URI's host."""
+    index: Literal["FLAT", "HNSW", "IVF_FLAT"] = "FLAT"
+    """What serves is searched by it; evaluation is exact (FLAT) whatever it says."""
+    hnsw: HnswSettings = HnswSettings()
+    ivf_flat: IvfSettings = IvfSettings()
+    keep_days: int = Field(30, ge=0)
+    """`vitrine maintain` drops collections that nothing names and that nobody used for so long."""
 
 
 class FeastSettings(Section):
@@ -355,10 +401,10 @@ def load_settings(start: Path | None = None) -> Settings:
     try:
         loaded = _FromHere(root=root)
     except ValidationError as error:
-        # The value of a key that there is none of is not shown: it may be a secret under a misspelled name.
+        # The value of a key that there is none of is not shown either: it may be a secret under a misspelled name.
         faults = "; ".join(
             ".".join(map(str, fault["loc"]))
-            + ("" if fault["type"] == "extra_forbidden" else f" = {fault['input']!r}")
+            + ("" if fault["type"] == "extra_forbidden" or fault["loc"] in SECRETS else f" = {fault['input']!r}")
             + f": {fault['msg']}"
             for fault in error.errors()
         )

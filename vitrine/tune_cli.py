@@ -11,6 +11,7 @@ import typer
 from vitrine import backbones, lake, tracking, tuned
 from vitrine.errors import UserError
 from vitrine.settings import Settings, check_name, load_settings
+from vitrine.verbs import Json, Label, embed_named, evaluate_one, show_each
 
 if TYPE_CHECKING:
     from training.training_set import TrainingSet
@@ -22,11 +23,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-
-class Label(StrEnum):
-    product_id = "product_id"
-    category = "category"
 
 
 class Strategy(StrEnum):
@@ -47,7 +43,6 @@ AsOf = Annotated[
     datetime | None,
     typer.Option(help="Labels and vectors as they were then, in UTC.", show_default="now", metavar="WHEN"),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")]
 
 
 @app.command()
@@ -72,7 +67,7 @@ def top(
     sets = _training_sets(settings, asked.pairs, label.value, asked.seed, as_of)
     work = _estimate_top if dry_run else _top
     results = [work(settings, rows, made, asked.seed, quick) for rows, made in zip(sets, asked.names, strict=True)]
-    _show(results, as_json)
+    show_each("tuned", results, as_json)
 
 
 @app.command()
@@ -104,7 +99,7 @@ def full(
         else _full(settings, sets[on], str(base), to, asked.seed, quick, processes)
         for (on, base), to in zip(asked.pairs, asked.names, strict=True)
     ]
-    _show(results, as_json)
+    show_each("tuned", results, as_json)
 
 
 @app.command()
@@ -132,7 +127,7 @@ def cross(
             run.figures |= _cross(settings, asked, base, strategy, label.value, quick)
         tracking.to_mlflow(settings, run, tracking.Details(files=[Path(run.figures["heat_map"])]))
         results.append({"encoder": base, **run.figures})
-    _show(results, as_json)
+    show_each("tuned", results, as_json)
 
 
 def _cross(
@@ -141,7 +136,6 @@ def _cross(
     from training.cross_tuning import cross as put_together
     from training.cross_tuning import draw
     from vitrine import encoders
-    from vitrine.cli import embed_named, evaluate_one
 
     metric, version = settings.gates.metric, encoders.version(settings, base)
     names = _tuned_on_each(settings, asked, base, strategy, label, quick)
@@ -151,14 +145,8 @@ def _cross(
     before = {on: evaluate_one(settings, base, version, on, how) for on in asked.datasets}
     after = []
     for name in names:
-        tuned_version = encoders.version(settings, name)
-        row = []
-        for on in asked.datasets:
-            known = lake.metric(settings, tuned_version, before[on], metric)
-            row.append(
-                evaluate_one(settings, name, tuned_version, on, how)["metrics"][metric] if known is None else known
-            )
-        after.append(row)
+        on_each = [evaluate_one(settings, name, encoders.version(settings, name), on, how) for on in asked.datasets]
+        after.append([figures["metrics"][metric] for figures in on_each])
     pretrained = [before[on]["metrics"][metric] for on in asked.datasets]
     found = put_together(settings, base, version, strategy.value, metric, asked.datasets, pretrained, after)
     heat_map = settings.reports / f"cross_{strategy.value}_{base}.html"
@@ -179,12 +167,6 @@ def _tuned_on_each(
         else:
             _full(settings, rows, base, name, asked.seed, quick, 1)
     return names
-
-
-def _show(results: list[dict[str, Any]], as_json: bool) -> None:
-    from vitrine.cli import show_each
-
-    show_each("tuned", results, as_json)
 
 
 @dataclass(frozen=True)
@@ -237,7 +219,6 @@ def _training_sets(
     from spark_jobs.session import build_session, end_session
     from training.training_set import build_training_set
     from vitrine import encoders, feature_store
-    from vitrine.cli import embed_named
 
     spark = build_session(settings, "training set")
     for chosen, base in pairs:
@@ -375,7 +356,6 @@ def classify(
     """Ask a linear probe and nearest neighbours on frozen embeddings about the test split: rows of predictions."""
     settings = load_settings()
     from training.classifier import LINEAR_PROBE, NEIGHBOURS, linear_probe, neighbours, write_predictions
-    from vitrine.cli import show_each
 
     pairs: list[tuple[str, str | None]] = [
         (chosen, name) for chosen in dict.fromkeys(dataset) for name in dict.fromkeys(encoder)

@@ -51,14 +51,13 @@ def test_the_dag_has_the_tasks_in_their_order(environment: dict[str, str]) -> No
     assert found["errors"] == {}
     assert found["heavy"] == [], "the scheduler parses DAGs all day: they import nothing heavy"
     tasks, arguments = found["tasks"], found["arguments"]
-    chain = ["ingest", "gate_catalog", "embed__second", "gate_embeddings__second", "index__second"]
-    chain += ["evaluate__second", "gate_metrics__second", "features"]
+    chain = ["ingest", "embed__second", "index__second", "evaluate__second", "gate_metrics__second", "features"]
     for before, after in itertools.pairwise(chain):
         assert f"shop.{after}" in tasks[f"shop.{before}"]
     assert tasks["shop.gate_metrics__efficientnet_lite0"] == ["shop.promote"]
     assert tasks["shop.promote"] == ["shop.features"]
     assert sorted(tasks["shop.features"]) == ["night_went_well", "report"]
-    assert arguments["shop.ingest"] == ["ingest", "a b", "--dataset", "shop", "--layout", "folder"]
+    assert arguments["shop.ingest"] == ["ingest", "a b", "--dataset", "shop", "--layout", "folder", "--gate"]
     assert arguments["shop.promote"] == ["promote", "efficientnet_lite0", "--dataset", "shop", "--if-new"]
 
 

@@ -275,8 +275,9 @@ def test_exact_duplicates_of_a_query_are_left_out_of_a_slice_of_their_own(
     sums: dict[str, float] = {}
     for query in queries:
         others = [name for name in index if contents[name] != contents[query]]
-        alone = brute_force(images, [query], others, "product_id")
-        for metric, value in alone.items() if alone["n"] else ():
+        if images[query]["product_id"] not in {images[name]["product_id"] for name in others}:
+            continue
+        for metric, value in brute_force(images, [query], others, "product_id").items():
             sums[metric] = sums.get(metric, 0.0) + value
     result = run(settings, "shop")
     found = result["slices"]["without_duplicates"]
@@ -341,7 +342,6 @@ def test_a_table_of_metrics_without_intervals_is_written_to_and_read(home: Calla
     shutil.rmtree(METRICS.path(settings))
     schema = pa.schema([METRICS.schema.field(name) for name in old])
     write_deltalake(str(METRICS.path(settings)), rows.select(old).cast(schema), partition_by=["dataset"])
-    assert lake.metric(settings, VERSION, first, "mMP@5") == first["metrics"]["mMP@5"]
     again = run(settings, "shop")
     assert again["computed"] and again["metrics"] == first["metrics"]
     assert lake.query(settings, "SELECT * FROM metrics").num_rows == rows.num_rows

@@ -246,7 +246,7 @@ def test_vectors_that_collapsed_beside_what_serves_are_refused(settings: Setting
     lake.append(settings, EMBEDDINGS, spread)
     serve(settings, OTHER)
     message = refused(settings, spark, "embeddings", "near duplicates: 49.367% of the pairs")
-    assert "value 0.4937, serving 0, near_duplicate 0.999, max_near_duplicates 0.01" in message
+    assert "value 0.4937, serving 0." in message and "max_near_duplicates 0.01]" in message
     said = run_rows(settings)[-1]["figures"]
     assert said["serving_version"] == OTHER and len(said["checks"]) == 9 + 5
     assert [text.split(":")[0] for text in said["warnings"]] == ["neighbours"]
@@ -347,10 +347,8 @@ def test_one_category_that_falls_is_named_in_the_refusal(settings: Settings) -> 
     serve(settings, OTHER)
     measure(settings, OTHER, 0.4)
     ids = ", ".join(lake.quote(photo["image_id"]) for photo in photos if photo["category"])
-    worse, hats = (
-        "make_array(true, false, false, false, false)",
-        f"query_id IN ({ids}) AND encoder_version = '{VERSION}'",
-    )
+    worse, hats = "make_array(true, false, false, false, false)", f"query_id IN ({ids})"
+    hats += f" AND encoder_version = '{VERSION}'"
     DeltaTable(str(QUERY_RESULTS.path(settings))).update({"relevance": worse}, predicate=hats)
     message = refused(settings, None, "metrics", "no category far worse than by what serves")
     assert r"1 of 1 categories fell by more than 0.0500" in message and r"'<b>$hats\n' from 0.4000 to 0.2000" in message
@@ -399,7 +397,9 @@ def test_a_backbone_that_never_embedded_is_named(settings: Settings) -> None:
     tune(settings, None)
     measure(settings, VERSION, 0.6)
     assert judge(settings).success
-    DeltaTable(str(ENCODERS.path(settings))).update({"base_version": "'gone'"}, predicate=f"encoder_version = '{VERSION}'")
+    DeltaTable(str(ENCODERS.path(settings))).update(
+        {"base_version": "'gone'"}, predicate=f"encoder_version = '{VERSION}'"
+    )
     with pytest.raises(UserError, match="run `vitrine embed --encoder gone --dataset shop`, then `vitrine evaluate"):
         judge(settings)
 
@@ -419,7 +419,7 @@ def test_nothing_measured_on_this_catalog(settings: Settings, monkeypatch: pytes
 
 
 def test_what_cannot_be_asked(settings: Settings) -> None:
-    with pytest.raises(UserError, match="unknown gate 'pearly': choose one of catalog, embeddings, metrics"):
+    with pytest.raises(UserError, match="unknown gate 'pearly': choose one of catalog, embeddings, index, metrics"):
         run_gate(settings, "pearly", "shop")
     with pytest.raises(UserError, match="unknown data set 'shop'"):
         run_gate(settings, "catalog", "shop")

@@ -69,7 +69,7 @@ def say(settings: Settings, gate: str, version: str, state: str = "done", **othe
 
 
 def pass_gates(settings: Settings, version: str) -> None:
-    for gate in module.GATES:
+    for gate in module.gates(settings):
         say(settings, gate, version)
 
 

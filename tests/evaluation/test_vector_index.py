@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from deltalake import DeltaTable
 
-from evaluation import vector_index
-from evaluation.vector_index import SyncResult, VectorIndex
+from evaluation import milvus_connection
+from evaluation.milvus_sync import SyncResult
+from evaluation.serving import follow
+from evaluation.vector_index import VectorIndex
 from vitrine import lake
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import Settings, load_settings
@@ -105,7 +107,7 @@ def test_sync_sends_what_changed_and_nothing_else(settings: Settings, monkeypatc
     fill_lake(settings, 20, version=V2)
     first = lake.version(settings, EMBEDDINGS)
     with VectorIndex(settings) as index:
-        assert index.sync("d", V1) == SyncResult(300, 0, None, first)
+        assert index.sync("d", V1) == SyncResult(300, 0, None, first, 300)
         assert held(index) == set(ids)
 
     moved = unit(3, seed=5)
@@ -116,7 +118,7 @@ def test_sync_sends_what_changed_and_nothing_else(settings: Settings, monkeypatc
         table(settings).delete(f"image_id = {lake.quote(image_id)} AND encoder_version = '{V1}'")
     then = lake.version(settings, EMBEDDINGS)
     with VectorIndex(settings) as index:  # a new process would open it the same way
-        assert index.sync("d", V1) == SyncResult(3, 2, first, then)
+        assert index.sync("d", V1) == SyncResult(3, 2, first, then, 299)
         assert held(index) == set(ids) - set(gone) | {"d/new"}
         nearest, similarities = index.search("d", V1, moved, 1)
         assert nearest == [[ids[1]], [ids[20]], ["d/new"]]
@@ -124,7 +126,7 @@ def test_sync_sends_what_changed_and_nothing_else(settings: Settings, monkeypatc
 
         for verb in ("upsert", "delete", "flush", "alter_collection_properties"):
             monkeypatch.setattr(index._client, verb, None)
-        assert index.sync("d", V1) == SyncResult(0, 0, then, then)
+        assert index.sync("d", V1) == SyncResult(0, 0, then, then, 299)
 
 
 def test_deleted_and_written_again_between_two_syncs(settings: Settings) -> None:
@@ -209,7 +211,7 @@ def test_the_alias_follows_promotions(settings: Settings) -> None:
         lake.append(settings, PROMOTIONS, [promotion])
 
     with VectorIndex(settings) as index:
-        assert index.reconcile("d") is None
+        assert follow(settings, index, "d") == {"serving": None}
         assert index.alias_target("d") is None
         with pytest.raises(VitrineError, match="fill it first"):
             index.point_alias("d", V1)
@@ -217,12 +219,13 @@ def test_the_alias_follows_promotions(settings: Settings) -> None:
         assert index.point_alias("d", V1)
         assert not index.point_alias("d", V1)
         promote(V2)
-        assert index.reconcile("d") == index.alias_target("d") == V2
+        assert follow(settings, index, "d") == {"serving": V2}
+        assert index.alias_target("d") == V2
         assert index.count("d", V2) == 20
         with pytest.raises(VitrineError, match="serves"):
-            index.drop("d", V2)
-        index.drop("d", V1)
-        index.drop("d", V1)
+            index.drop(f"d__{V2}")
+        index.drop(f"d__{V1}")
+        index.drop(f"d__{V1}")
         assert (index.count("d", V1), list(index.ids("d", V1))) == (0, [])
     with VectorIndex(settings) as index:
         assert index.alias_target("d") == V2
@@ -250,7 +253,7 @@ def test_an_image_without_a_vector_is_an_error_of_ours(settings: Settings) -> No
 
 def test_a_server_that_is_not_there(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VITRINE_MILVUS__URI", "http://127.0.0.1:9")
-    monkeypatch.setattr(vector_index, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(milvus_connection, "CONNECT_SECONDS", 1)
     with pytest.raises(VitrineError, match="cannot open Milvus"), VectorIndex(load_settings(tmp_path)):
         pass
 

@@ -108,6 +108,13 @@ def test_a_mistake_beside_a_secret_does_not_print_it(tmp_path: Path, monkeypatch
     assert "s3cret" not in str(caught.value)
 
 
+def test_a_secret_of_another_type_is_not_printed(tmp_path: Path):
+    write(tmp_path, "[milvus]\ntoken = 31415926\n")
+    with pytest.raises(UserError, match=r"milvus\.token: ") as caught:
+        load_settings(tmp_path)
+    assert "31415926" not in str(caught.value)
+
+
 def test_settings_are_frozen(tmp_path: Path):
     found = load_settings(tmp_path)
     with pytest.raises(ValidationError):
