@@ -1,17 +1,21 @@
 """Great Expectations, run in code: a suite of rules asked of one table, its results and its Data Docs kept by run."""
 
 import contextlib
+import html
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluation.gate import Check
 from vitrine.errors import VitrineError
 from vitrine.settings import Settings
 
 EXAMPLES = 3  # rows that a failed expectation names
 PAGES = 200  # runs that the index of the Data Docs lists
+COMPARING = ("embeddings", "metrics")
+"""Gates that hold a version against what serves: they are out of date once another version does."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,14 @@ def rule(kind: str, text: str, figures: dict[str, Any] | None = None, **argument
     return Rule(kind, text, arguments, figures or {})
 
 
+def decided(check: Check) -> Rule:
+    """What is decided already, as a rule of any table: it fails where the check failed."""
+    failed = str(not check.passed).lower()
+    query = f"SELECT count(*) AS photos FROM {{batch}} HAVING {failed}"
+    text = f"{check.name.replace('_', ' ')}: {check.detail}"
+    return rule("UnexpectedRowsExpectation", text, dict(check.figures), unexpected_rows_query=query)
+
+
 @dataclass(frozen=True)
 class GateResult:
     """What a gate said; ``checks`` holds ``{"expectation": text, "success": bool, "figures": {...}}`` each."""
@@ -39,7 +51,12 @@ class GateResult:
     data_docs: Path
     """The index page."""
     serving_version: str | None = None
-    """What the metrics gate compared with."""
+    """What the gates in ``COMPARING`` compared with."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What passed and is worth a look all the same."""
+        return [check["expectation"] for check in self.checks if "warning" in check["figures"] and check["success"]]
 
     @property
     def failed(self) -> list[dict[str, Any]]:
@@ -48,8 +65,8 @@ class GateResult:
     def figures(self) -> dict[str, Any]:
         """The object that ``gate --json`` prints and ``runs`` keeps."""
         said = {"gate": self.gate, "success": self.success, "checks": self.checks, "failed": self.failed}
-        compared = {"serving_version": self.serving_version} if self.gate == "metrics" else {}
-        return said | compared | {"data_docs": str(self.data_docs)}
+        compared = {"serving_version": self.serving_version} if self.gate in COMPARING else {}
+        return said | {"warnings": self.warnings} | compared | {"data_docs": str(self.data_docs)}
 
 
 def validate(
@@ -107,7 +124,8 @@ def _ask(settings: Settings, name: str, frame: Any, rules: list[Rule], run_id: s
     suite = context.suites.add(gx.ExpectationSuite(name))
     for number, rule in enumerate(rules):
         kind = getattr(expectations, rule.kind)
-        suite.add_expectation(kind(description=rule.text, meta={"rule": number}, **rule.arguments))
+        shown = html.escape(rule.text, quote=False)  # the pages show it as markup, and it may hold a category's name
+        suite.add_expectation(kind(description=shown, meta={"rule": number}, **rule.arguments))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
     form: dict[str, Any] = {"result_format": "SUMMARY", "partial_unexpected_count": EXAMPLES}
     if not on_pandas:

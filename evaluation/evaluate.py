@@ -24,11 +24,12 @@ from evaluation.neighbours import (
     relevance_of,
     search,
     shuffled,
+    without_duplicates,
 )
 from evaluation.predictions import score_predictions
 from evaluation.retrieval_metrics import metric_names, per_query
 from evaluation.scores import ALL_QUERIES, Scores, read_scores, write_scores
-from evaluation.slices import MACRO_CATEGORY, MACRO_PRODUCT, SHUFFLED, slice_scores
+from evaluation.slices import MACRO_CATEGORY, MACRO_PRODUCT, SHUFFLED, WITHOUT_DUPLICATES, slice_scores
 from evaluation.vector_index import VectorIndex
 from vitrine import lake
 from vitrine.datasets import layouts
@@ -101,7 +102,11 @@ def _figures(settings: Settings, task: Task, scores: dict[str, Scores], full_map
         "queries_left_out": everything.queries_left_out,
         "index": everything.index_size,
         **everything.figures(names),
-        "slices": {name: scores[name].figures(names) for name in (MACRO_PRODUCT, MACRO_CATEGORY) if name in scores},
+        "slices": {
+            name: scores[name].figures(these) | {"queries": scores[name].queries}
+            for name, these in ((MACRO_PRODUCT, names), (MACRO_CATEGORY, names), (WITHOUT_DUPLICATES, ranked))
+            if name in scores
+        },
         "shuffled": scores[SHUFFLED].figures(ranked)["metrics"],
     }
 
@@ -173,8 +178,12 @@ def _compute(settings: Settings, task: Task, encoder: str, run_id: str, full_map
             each[MAP] = average_precisions(vectors, items.labels, items.in_index, found.queries)
     size, products = int(items.in_index.sum()), items.products[found.queries]
     slices = slice_scores(each, products, items.categories[found.queries].tolist(), size)
-    chance = per_query(*relevance_of(found, items, shuffled(items)))
-    slices += [replace(one, slice=SHUFFLED) for one in slice_scores(chance, products, [None] * len(products), size)[:1]]
+    others = {SHUFFLED: relevance_of(found, items, shuffled(items))}
+    if unlike := without_duplicates(found, items, relevance, n_relevant):
+        others[WITHOUT_DUPLICATES] = unlike
+    for name, hits in others.items():
+        alike = slice_scores(per_query(*hits), products, [None] * len(products), size)[:1]
+        slices += [replace(one, slice=name) for one in alike]
     write_results(settings, task, items, found, relevance, n_relevant)
     about = {"encoder": encoder, "run_id": run_id, "input_version": _input_version(settings, task, at)}
     write_scores(settings, _key(task), about, slices)

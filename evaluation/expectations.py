@@ -10,12 +10,13 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from evaluation import gate as decision
-from evaluation.data_docs import GateResult, Rule, rule, validate
+from evaluation.data_docs import GateResult, Rule, decided, rule, validate
+from evaluation.drift import FEWEST, drift_checks, read_probe
+from evaluation.gate import Check
 from vitrine import lake
 from vitrine.errors import GateRefused, UserError, VitrineError, unknown
 from vitrine.settings import GateSettings, Settings, check_name
-from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, METRICS, QUARANTINE
+from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, QUARANTINE
 from vitrine.tracking import record
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from evaluation.vector_index import VectorIndex
 
 GATES = ("catalog", "embeddings", "metrics", "index")
-ALL, SHUFFLED = "all", "shuffled_labels"
 
 
 def gates(settings: Settings) -> tuple[str, ...]:
@@ -65,6 +65,8 @@ def run_gate(
         run.catalog_version = lake.catalog_version(settings, dataset)
         run.figures = {"gate": gate}
         if gate == "metrics":
+            from evaluation.metrics_gate import gate_metrics
+
             result = gate_metrics(settings, dataset, str(encoder), str(encoder_version), run.run_id)
         elif gate == "index":
             from evaluation.index_gate import gate_index
@@ -96,7 +98,9 @@ def _refusal(result: GateResult, dataset: str, encoder: str | None, encoder_vers
 def _told(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return (
+        value if isinstance(value, str) and value.isprintable() else json.dumps(value, ensure_ascii=False, default=str)
+    )
 
 
 def _known_datasets(settings: Settings) -> list[str]:
@@ -186,9 +190,26 @@ def gate_embeddings(
             f"encoder {encoder!r} ({encoder_version}) never embedded anything: "
             f"run `vitrine embed --encoder {encoder} --dataset {dataset}` first"
         )
+    serving = lake.serving(settings, dataset)
+    drift = _drift(settings, dataset, encoder, encoder_version, serving)
+    rules = [*_embedding_rules(settings.gates, int(found[0]["dim"])), *map(decided, drift)]
+    version = serving["encoder_version"] if serving else None
     with _persisted(_audit_frame(settings, dataset, encoder, encoder_version, spark)) as frame:
-        rules = _embedding_rules(settings.gates, int(found[0]["dim"]))
-        return validate(settings, "embeddings", f"{dataset} {encoder}", frame, rules, run_id)
+        return validate(settings, "embeddings", f"{dataset} {encoder}", frame, rules, run_id, version)
+
+
+def _drift(
+    settings: Settings, dataset: str, encoder: str, encoder_version: str, serving: dict[str, Any] | None
+) -> list[Check]:
+    """The version's vectors against those of what serves; nothing to ask where that is nothing, or this version."""
+    if not serving or serving["encoder_version"] == encoder_version:
+        return []
+    sides = (encoder, encoder_version), (serving["encoder"], serving["encoder_version"])
+    probe = read_probe(settings, dataset, *sides, settings.gates.probes)
+    if probe is None:
+        why = f"fewer than {FEWEST} photos of different content have a vector of what serves too"
+        return [Check("drift", True, f"skipped: {why}", {"skipped": why})]
+    return drift_checks(probe, settings.gates)
 
 
 def _embedding_rules(gates: GateSettings, dim: int) -> list[Rule]:
@@ -278,115 +299,6 @@ def _audit_frame(
         F.when(finite, F.sqrt("squares")).alias("norm"),
         F.when(F.col("in_catalog"), (state == "quarantined").cast("int")).alias("in_quarantine"),
     )
-
-
-# ---- the metrics ----
-
-
-def gate_metrics(
-    settings: Settings, dataset: str, encoder: str, encoder_version: str, run_id: str | None = None
-) -> GateResult:
-    """Is the encoder version good enough for ``dataset``, by its newest figures on the catalog as it is now?
-
-    Raises:
-        UserError: it, or what serves, has no such figures yet (the message names the command).
-    """
-    import pandas as pd
-
-    newest = _newest_metrics(settings, dataset, encoder, encoder_version)
-    candidate, chance = _figures(newest, ALL), newest[SHUFFLED]["value"]
-    serving = lake.serving(settings, dataset)
-    compared = None
-    if serving and serving["encoder_version"] == encoder_version:
-        compared = candidate
-    elif serving:
-        compared = _serving_figures(settings, serving, newest[ALL], encoder)
-    checks = decision.decide(candidate, chance, compared, settings.gates)
-    frame = pd.DataFrame({check.name: [check.passed] for check in checks})
-    rules = [
-        rule(
-            "ExpectColumnValuesToBeInSet",
-            f"{_QUESTIONS[check.name]}: {check.detail}",
-            dict(check.figures),
-            column=check.name,
-            value_set=[True],
-        )
-        for check in checks
-    ]
-    version = serving["encoder_version"] if serving else None
-    return validate(settings, "metrics", f"{dataset} {encoder}", frame, rules, run_id, version)
-
-
-_QUESTIONS = {"floor": "above the floor", "chance": "above chance", "serving": "no worse than what serves"}
-
-
-def _newest_metrics(settings: Settings, dataset: str, encoder: str, encoder_version: str) -> dict[str, dict[str, Any]]:
-    """The newest rows of the gate's metric, by slice, of one protocol."""
-    relevant, metric = settings.nightly.relevant, settings.gates.metric
-    version = lake.catalog_version(settings, dataset)
-    found = _metrics(settings, dataset, encoder_version, version, relevant)
-    command = _command(encoder, dataset, relevant)
-    if not found:
-        raise UserError(f"no figures of encoder {encoder!r} on the catalog of {dataset!r} as it is now: run {command}")
-    if metric not in {row["metric"] for row in found}:
-        raise unknown("metric for [gates] metric", metric, {row["metric"] for row in found})
-    newest = next(row for row in found if row["metric"] == metric and row["slice"] == ALL)
-    slices = {row["slice"]: row for row in reversed(found) if row["metric"] == metric and _key(row) == _key(newest)}
-    if SHUFFLED not in slices:
-        raise UserError(f"no figures of encoder {encoder!r} on shuffled labels of {dataset!r}: run {command}")
-    return slices
-
-
-def _serving_figures(
-    settings: Settings, serving: dict[str, Any], newest: dict[str, Any], encoder: str
-) -> decision.Figures:
-    dataset, relevant, version = newest["dataset"], newest["relevant"], newest["catalog_version"]
-    rows = _metrics(settings, dataset, serving["encoder_version"], version, relevant)
-    for row in rows:
-        if (row["metric"], row["slice"], _key(row)) == (newest["metric"], ALL, _key(newest)):
-            return _figures({ALL: row}, ALL)
-    splits = (
-        "" if newest["query_split"] == ALL else f" --queries {newest['query_split']} --index {newest['index_split']}"
-    )
-    message = (
-        f"what serves {dataset!r}, {serving['encoder']} ({serving['encoder_version']}), has no figures on the same "
-        f"queries and catalog: run {_command(serving['encoder'], dataset, relevant, splits)}"
-    )
-    if serving["encoder"] == encoder:
-        message += (
-            f"; {encoder!r} names another version by now: give what serves a name of its own in vitrine.toml first, "
-            "or promote with --force and a --reason"
-        )
-    raise UserError(message)
-
-
-def _metrics(
-    settings: Settings, dataset: str, encoder_version: str, catalog_version: str, relevant: str
-) -> list[dict[str, Any]]:
-    """Retrieval figures, newest first."""
-    where = {
-        "dataset": dataset,
-        "encoder_version": encoder_version,
-        "catalog_version": catalog_version,
-        "relevant": relevant,
-        "classifier": "",
-    }
-    condition = " AND ".join(f"{column} = {lake.quote(value)}" for column, value in where.items())
-    return lake.rows(settings, f"SELECT * FROM {METRICS.name} WHERE {condition} ORDER BY computed_at DESC")
-
-
-def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[column] for column in ("query_split", "index_split", "relevant", "seed"))
-
-
-def _figures(slices: dict[str, dict[str, Any]], name: str) -> decision.Figures:
-    row = slices[name]
-    protocol = f"{row['query_split']} against {row['index_split']}, {row['relevant']}"
-    return decision.Figures(row["encoder"], row["encoder_version"], row["metric"], row["value"], protocol)
-
-
-def _command(encoder: str, dataset: str, relevant: str, splits: str = "") -> str:
-    return f"`vitrine evaluate --encoder {encoder} --dataset {dataset}{splits} --relevant {relevant}`"
 
 
 # ---- asking ----

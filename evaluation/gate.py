@@ -16,8 +16,6 @@ class Figures:
     metric: str
     value: float
     """In [0, 1]."""
-    protocol: str = ""
-    """Which queries against which index, what counts as relevant; two figures compare only where it is equal."""
 
 
 @dataclass(frozen=True)
@@ -30,19 +28,15 @@ class Check:
     figures: dict[str, float | str] = field(default_factory=dict)
 
 
-def decide(candidate: Figures, chance: float, serving: Figures | None, thresholds: GateSettings) -> list[Check]:
-    """May ``candidate`` serve? Three checks, each of which has to pass: ``floor``, ``chance`` and ``serving``.
+def decide(candidate: Figures, chance: float, thresholds: GateSettings) -> list[Check]:
+    """Is ``candidate`` any good by itself? Two checks, each of which has to pass: ``floor`` and ``chance``.
 
-    ``chance`` is the candidate's own figure on shuffled labels. ``serving`` is the figure of what serves, on the same
-    queries and catalog version; None where nothing serves yet. A NaN passes nothing.
-
-    Raises:
-        ValueError: the two figures are of different metrics or protocols.
+    ``chance`` is the candidate's own figure on shuffled labels. A NaN passes nothing. What it is held against is the
+    business of ``regression``.
     """
     return [
         _floor(candidate, thresholds.min_value),
         _chance(candidate, chance, thresholds.min_above_chance),
-        _serving(candidate, serving, thresholds.max_drop),
     ]
 
 
@@ -62,20 +56,3 @@ def _chance(candidate: Figures, chance: float, margin: float) -> Check:
         f"at least {margin:+.4f} asked"
     )
     return Check("chance", passed, detail, {"value": value, "chance": chance, "min_above_chance": margin})
-
-
-def _serving(candidate: Figures, serving: Figures | None, most: float) -> Check:
-    if serving is None:
-        return Check("serving", True, "skipped: nothing serves yet", {"skipped": "nothing serves yet"})
-    if serving.encoder_version == candidate.encoder_version:
-        return Check("serving", True, "skipped: this version is what serves", {"skipped": "it is what serves"})
-    if (serving.metric, serving.protocol) != (candidate.metric, candidate.protocol):
-        raise ValueError(f"{candidate} and {serving} do not compare")
-    drop = serving.value - candidate.value
-    passed = drop <= most + _NOISE
-    detail = (
-        f"{candidate.metric} {candidate.value:.4f} against {serving.value:.4f} of the serving {serving.encoder} "
-        f"({serving.encoder_version}): {-drop:+.4f}, down to {-most:+.4f} allowed"
-    )
-    figures = {"value": candidate.value, "serving": serving.value, "max_drop": most}
-    return Check("serving", passed, detail, figures | {"serving_version": serving.encoder_version})

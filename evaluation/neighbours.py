@@ -59,6 +59,8 @@ class Items:
     """(N,): a number for what counts as relevant, -1 where there is none."""
     products: Ints
     """(N,): a number for each product."""
+    contents: Ints
+    """(N,): a number for each content: equal files have one."""
     categories: NDArray[np.object_]
     """(N,): names, None where there is none."""
     in_index: NDArray[np.bool_]
@@ -89,7 +91,7 @@ class Found:
 
 
 def read_items(settings: Settings, task: Task, at: dict[str, int]) -> Items:
-    columns = "image_id, product_id, category, split"
+    columns = "image_id, product_id, category, split, content_sha256"
     sql = f"SELECT {columns} FROM {EMBEDDINGS.name} WHERE {task.where} ORDER BY image_id"
     rows = lake.query(settings, sql, at)
     splits = np.array(rows.column("split").to_pylist(), dtype=object)
@@ -97,6 +99,7 @@ def read_items(settings: Settings, task: Task, at: dict[str, int]) -> Items:
         rows.column("image_id").combine_chunks(),
         _numbers(rows.column(task.relevant)),
         _numbers(rows.column("product_id")),
+        _numbers(rows.column("content_sha256")),
         np.array(rows.column("category").to_pylist(), dtype=object),
         np.ones(len(rows), dtype=bool) if task.index_split == ALL else splits == task.index_split,
     )
@@ -198,3 +201,29 @@ def relevance_of(found: Found, items: Items, index_labels: Ints) -> tuple[NDArra
     counts = np.bincount(counted, minlength=int(np.max(items.labels, initial=0)) + 1)
     itself = items.in_index[found.queries] & (index_labels[found.queries] == own)
     return relevance, np.where(own >= 0, counts[own] - itself, 0)
+
+
+def without_duplicates(
+    found: Found, items: Items, relevance: NDArray[np.bool_], n_relevant: Ints
+) -> tuple[NDArray[np.bool_], Ints] | None:
+    """The same as if no item with the query's own content were in the index; None where none is.
+
+    ``relevance`` and ``n_relevant`` are those of ``relevance_of`` on the items' own labels. What is left of a list
+    moves up, and the list ends earlier.
+    """
+    labelled = np.column_stack([items.contents, items.labels])
+    _, both = np.unique(labelled, axis=0, return_inverse=True)  # same content and same label
+    equal = _others(items.contents, items, found.queries)
+    equal_and_relevant = np.where(items.labels[found.queries] >= 0, _others(both.ravel(), items, found.queries), 0)
+    if not equal.any():
+        return None
+    theirs = np.where(found.neighbours >= 0, items.contents[found.neighbours], -1)
+    order = np.argsort(theirs == items.contents[found.queries][:, None], axis=1, kind="stable")
+    kept = np.take_along_axis(theirs, order, axis=1) != items.contents[found.queries][:, None]
+    return np.take_along_axis(relevance, order, axis=1) & kept, n_relevant - equal_and_relevant
+
+
+def _others(codes: Ints, items: Items, queries: Ints) -> Ints:
+    """Of each query, how many items of the index have its code, itself not counted."""
+    counts = np.bincount(codes[items.in_index], minlength=int(codes.max()) + 1)
+    return np.asarray(counts[codes[queries]] - items.in_index[queries])

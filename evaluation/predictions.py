@@ -17,6 +17,7 @@ from evaluation.classification_metrics import (
     confusion,
 )
 from evaluation.neighbours import Task
+from evaluation.regression import PairedClassifier
 from evaluation.scores import ALL_QUERIES, Scores, named, read_scores, write_scores
 from vitrine import lake
 from vitrine.settings import Settings
@@ -64,6 +65,29 @@ def score_predictions(
     return scored, left_out
 
 
+def paired_predictions(settings: Settings, task: Task, other: Task) -> list[PairedClassifier]:
+    """The classifiers (alike in label and seed) whose predictions count for both tasks' versions, photo by photo."""
+    theirs = {asked.name: asked for asked in _classifiers(settings, other)}
+    paired = []
+    for asked in _classifiers(settings, task):
+        if asked.name not in theirs:
+            continue
+        first, second = _read(settings, task, asked), _read(settings, other, theirs[asked.name])
+        if _checked(settings, task, asked, first)[1] or _checked(settings, other, theirs[asked.name], second)[1]:
+            continue
+        first, second = _in_common(first, second), _in_common(second, first)
+        if len(first):
+            products = first.column("product_id").combine_chunks().dictionary_encode().indices.to_numpy()
+            paired.append(PairedClassifier(asked.name, _said(first)[0], _said(second)[0], products))
+    return paired
+
+
+def _in_common(rows: pa.Table, others: pa.Table) -> pa.Table:
+    """The rows of ``rows`` whose photo is in ``others`` too, by image id."""
+    ids = others.column("image_id").combine_chunks()
+    return rows.filter(pc.is_in(rows.column("image_id"), value_set=ids)).sort_by("image_id")
+
+
 def _classifiers(settings: Settings, task: Task) -> list[_Asked]:
     found = lake.rows(
         settings,
@@ -87,7 +111,7 @@ def _read(settings: Settings, task: Task, asked: _Asked) -> pa.Table:
     own = f"classifier = {lake.quote(asked.classifier)} AND label = {lake.quote(asked.label)} AND seed = {asked.seed}"
     return lake.query(
         settings,
-        "SELECT p.truth, p.predicted[1] AS said, array_has(p.predicted, p.truth) AS in_top, "
+        "SELECT p.image_id, p.truth, p.predicted[1] AS said, array_has(p.predicted, p.truth) AS in_top, "
         "p.probabilities[1] AS confidence, e.split, e.product_id, "
         "coalesce(e.label = p.truth AND e.created_timestamp <= p.predicted_at, false) AS holds "
         f"FROM (SELECT * FROM {PREDICTIONS.name} WHERE {task.where} AND {own}) p LEFT JOIN "

@@ -7,6 +7,7 @@ import json
 from datetime import timedelta
 from typing import Any
 
+from evaluation.data_docs import COMPARING
 from evaluation.expectations import gates
 from vitrine import lake
 from vitrine.backbones import forbids_commerce
@@ -221,7 +222,7 @@ def _judged(gate: str, row: Row | None, catalog_version: str, serving: str | Non
         problem = f"gate {gate} did not end ({figures.get('error', row['state'])}): {command}"
     elif row["catalog_version"] != catalog_version:
         problem = f"gate {gate} is out of date, the catalog has changed since: {command}"
-    elif gate == "metrics" and figures.get("serving_version") != serving:
+    elif gate in COMPARING and figures.get("serving_version") != serving:
         problem = f"gate {gate} is out of date, it compared with another version than the one that serves: {command}"
     kept = {key: row[key] for key in ("run_id", "state", "catalog_version", "started_at")}
     return kept | {"problem": problem, "checks": figures.get("checks", [])}

@@ -26,6 +26,7 @@ MOST_RUNS = 40
 MOST_QUARANTINED = 50
 MOST_TEXT = 200  # characters of one id, file name or reason
 BAD_STATES = ("failed", "refused")
+SIDES = {"all": "values", "shuffled_labels": "chance", "without_duplicates": "unlike"}
 
 Row = dict[str, Any]
 
@@ -184,13 +185,13 @@ def _metrics(settings: Settings, here: str, serving: Row | None) -> list[Row]:
     """The current figures, one group a protocol (queries -> index, what counts as relevant), the main one first.
 
     Each group has ``encoders``, best first: the newest version of each encoder and the version that serves, each
-    with ``values``, their ``intervals`` and ``chance`` (shuffled labels) by metric, all from the version's newest
-    catalog version.
+    with ``values``, their ``intervals``, ``chance`` (shuffled labels) and ``unlike`` (without exact duplicates of the
+    query) by metric, all from the version's newest catalog version.
     """
     key = "encoder_version, query_split, index_split, relevant, slice, seed, metric"
     newest = f"row_number() OVER (PARTITION BY {key} ORDER BY computed_at DESC, run_id) AS nth"
-    names = ", ".join(map(quote, METRICS))
-    where = f"{here} AND classifier = '' AND metric IN ({names}) AND slice IN ('all', 'shuffled_labels')"
+    names, slices = ", ".join(map(quote, METRICS)), ", ".join(map(quote, SIDES))
+    where = f"{here} AND classifier = '' AND metric IN ({names}) AND slice IN ({slices})"
     found = lake.rows(
         settings,
         f"SELECT * FROM (SELECT *, {newest} FROM metrics WHERE {where}) AS m WHERE nth = 1 "
@@ -199,9 +200,9 @@ def _metrics(settings: Settings, here: str, serving: Row | None) -> list[Row]:
     groups: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in found:  # newest first
         group = groups.setdefault((row["query_split"], row["index_split"], row["relevant"]), {})
-        entry = group.setdefault(row["encoder_version"], {**row, "values": {}, "intervals": {}, "chance": {}})
+        entry = group.setdefault(row["encoder_version"], row | {side: {} for side in ("intervals", *SIDES.values())})
         if row["catalog_version"] == entry["catalog_version"]:
-            side = "chance" if row["slice"] == "shuffled_labels" else "values"
+            side = SIDES[row["slice"]]
             entry[side].setdefault(row["metric"], row["value"])
             if side == "values":
                 entry |= {name: row[name] for name in ("queries", "queries_left_out", "index_size")}

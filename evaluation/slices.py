@@ -14,7 +14,7 @@ from scipy import sparse
 from evaluation.bootstrap import Floats, Ints, Statistic, cluster_sums, interval, ratios, resample
 from evaluation.scores import ALL_QUERIES, Scores, named
 
-SHUFFLED = "shuffled_labels"
+SHUFFLED, WITHOUT_DUPLICATES = "shuffled_labels", "without_duplicates"
 MACRO_PRODUCT, MACRO_CATEGORY = "macro_product", "macro_category"
 MOST_CATEGORIES = 1_000
 """Slices of their own: those with the most queries. ``macro_category`` is over all."""

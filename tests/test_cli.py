@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from deltalake import DeltaTable
 
 from vitrine import lake
 from vitrine.settings import Settings, load_settings
@@ -377,6 +378,11 @@ def test_what_serves_is_told_and_kept(settings: Settings, call: Call, monkeypatc
 
     indexed = call("index", "--encoder", SMALL, "--encoder", OTHER, "--dataset", "shop", "--json").json()
     assert [item["upserted"] for item in indexed["results"]] == [8, 8]
+    table = DeltaTable(str(ENCODERS.path(settings)))
+    table.update({"base_version": lake.quote(SMALL)}, predicate=f"encoder_version = '{OTHER}'")
+    split = ("--dataset", "shop", "--queries", "test", "--index", "train", "--json")
+    beside = call("evaluate", "--encoder", OTHER, "--with-serving", *split).json()["results"]
+    assert [item["encoder_version"] for item in beside] == [OTHER, SMALL]  # and its backbone
     first = call("promote", SMALL, "--dataset", "shop", "--force", "--reason", "first", "--json").json()
     assert (first["promoted"], first["milvus_alias"]) == (True, SMALL)
     call("rollback", "--dataset", "shop").refused(2, "'shop'", "only small", SMALL)

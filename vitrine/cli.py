@@ -120,7 +120,7 @@ def evaluate(
     index: Annotated[str | None, typer.Option(help="The split that is searched.", metavar="SPLIT")] = None,
     relevant: Annotated[Label, typer.Option(help="What counts as found.")] = Label.product_id,
     with_serving: Annotated[
-        bool, typer.Option("--with-serving", help="What serves too, where its figures are missing: for the gate.")
+        bool, typer.Option("--with-serving", help="What the gate compares with too, where its figures are missing.")
     ] = False,
     full_map: Annotated[
         bool, typer.Option("--full-map", help="MAP over the ranking of the whole index too, exact: it takes longer.")
@@ -138,12 +138,24 @@ def evaluate(
     for name in dict.fromkeys(encoder):
         for chosen in chosen_datasets(settings, dataset):
             asked, version = version_of(settings, name)
-            results.append(evaluate_one(settings, asked, version, chosen, how, full_map, again))
-            serves = lake.serving(settings, chosen) if with_serving else None
-            if serves and not lake.evaluated(settings, serves["encoder_version"], results[-1]):
-                serving = (serves["encoder"], serves["encoder_version"])
-                results.append(evaluate_one(settings, *serving, chosen, how, full_map, again))
+            done = evaluate_one(settings, asked, version, chosen, how, full_map, again)
+            results.append(done)
+            for other in _held_against(settings, chosen, version) if with_serving else []:
+                if not lake.evaluated(settings, other[1], done):
+                    results.append(evaluate_one(settings, *other, chosen, how, full_map, again))
     show_each("evaluated", results if as_json else [console.with_intervals(result) for result in results], as_json)
+
+
+def _held_against(settings: Settings, dataset: str, version: str) -> list[tuple[str, str]]:
+    """What the gate on metrics compares the version with: what serves, and the backbone that it was tuned from."""
+    serves = lake.serving(settings, dataset)
+    if serves and serves["encoder_version"] == version:
+        return []
+    others = [(serves["encoder"], serves["encoder_version"])] if serves else []
+    base = lake.encoder_row(settings, version)["base_version"]
+    if base and lake.embedded(settings, dataset, base):
+        others.append((lake.encoder_row(settings, base)["encoder"], base))
+    return list(dict.fromkeys(others))
 
 
 @app.command()

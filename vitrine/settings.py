@@ -90,7 +90,27 @@ class GateSettings(Section):
     min_above_chance: float = Field(0.05, ge=0, le=1)
     """How far ``metric`` has to be above its value on shuffled labels."""
     max_drop: float = Field(0.01, ge=0, le=1)
-    """How far ``metric`` may be below the serving version's, on the same queries and catalog version."""
+    """How far ``metric`` may be below the serving version's (a tuned encoder's: its backbone's too), on the same
+    queries and catalog version."""
+    max_category_drop: float = Field(0.05, ge=0, le=1)
+    """The same of each category with ``min_category_queries`` queries."""
+    min_category_queries: int = Field(30, ge=2)
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    """What is worse beyond its margin with this confidence is refused."""
+    unclear: Literal["pass", "refuse"] = "pass"
+    """What becomes of a candidate whose queries do not tell whether it is worse."""
+    probes: int = Field(1000, ge=50, le=5000)
+    """Photos by which the vectors are held against those of what serves."""
+    min_rank_share: float = Field(0.1, ge=0, le=1)
+    """Of the serving version's effective rank."""
+    near_duplicate: float = Field(0.999, gt=0, le=1)
+    """The cosine from which two vectors are taken for one."""
+    max_near_duplicates: float = Field(0.01, ge=0, le=1)
+    """How much larger the share of near-duplicate pairs may be than the serving version's."""
+    min_overlap: float = Field(0.3, ge=0, le=1)
+    """Below this share of common neighbours a warning is given; as below the next."""
+    min_mean_cosine: float = Field(0.95, ge=-1, le=1)
+    """Between the mean directions of two versions of one encoder."""
     min_recall: float = Field(0.95, ge=0, le=1)
     """The share of the exact ``recall_at`` nearest that the served index has to find."""
     recall_at: int = Field(10, ge=1, le=100)

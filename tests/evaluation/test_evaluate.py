@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 
 from evaluation.evaluate import evaluate
 from vitrine import lake
@@ -255,6 +255,37 @@ def test_each_slice_has_its_figures_and_intervals(home: Callable[[], Settings]) 
         own = [image_id for image_id, image in images.items() if image["product_id"] == product]
         means += [brute_force(images, own, list(images), "product_id")["mMP@5"]] if len(own) > 1 else []
     assert found["macro_product"]["value"] == pytest.approx(np.mean(means))
+
+
+@pytest.mark.parametrize("splits", [(None,), ("train", "test")])
+def test_exact_duplicates_of_a_query_are_left_out_of_a_slice_of_their_own(
+    home: Callable[[], Settings], splits: tuple[str | None, ...]
+) -> None:
+    settings = home()
+    images = make(settings, "shop", splits)
+    plain = run(settings, "shop")
+    assert "without_duplicates" not in plain["slices"]
+    names = sorted(images)
+    contents = {name: name if at % 4 else f"copy {at % 8}" for at, name in enumerate(names)}  # of any product
+    table = DeltaTable(str(EMBEDDINGS.path(settings)))
+    for content in {content for content in contents.values() if content.startswith("copy")}:
+        copies = ", ".join(lake.quote(name) for name in names if contents[name] == content)
+        table.update({"content_sha256": lake.quote(content)}, predicate=f"image_id IN ({copies})")
+    queries, index = (names, names) if splits == (None,) else (of_split(images, "test"), of_split(images, "train"))
+    sums: dict[str, float] = {}
+    for query in queries:
+        others = [name for name in index if contents[name] != contents[query]]
+        if images[query]["product_id"] not in {images[name]["product_id"] for name in others}:
+            continue
+        for metric, value in brute_force(images, [query], others, "product_id").items():
+            sums[metric] = sums.get(metric, 0.0) + value
+    result = run(settings, "shop")
+    found = result["slices"]["without_duplicates"]
+    assert result["metrics"] == plain["metrics"] and found["queries"] == sums["n"]
+    for metric, value in found["metrics"].items():
+        assert value == pytest.approx(sums[metric] / sums["n"], abs=1e-6), metric
+    again = run(settings, "shop")
+    assert not again["computed"] and again["slices"] == result["slices"]
 
 
 def test_map_over_the_whole_ranking_where_it_is_asked_for(home: Callable[[], Settings]) -> None:

@@ -1,10 +1,12 @@
 """The gates with real Great Expectations on real Spark and Delta: good data passes, each fault is named."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
@@ -13,7 +15,7 @@ from spark_jobs.session import build_session
 from vitrine import lake
 from vitrine.errors import GateRefused, UserError
 from vitrine.settings import Settings, load_settings
-from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, METRICS, PROMOTIONS, QUARANTINE
+from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, METRICS, PROMOTIONS, QUARANTINE, QUERY_RESULTS
 
 VERSION, OTHER = "0123456789abcdef", "fedcba9876543210"
 DIM = 4
@@ -234,6 +236,22 @@ def test_an_encoder_that_refuses_many_photos(settings: Settings, spark: Any) -> 
     assert "max_quarantine_share 0.05, observed 0.1" in message
 
 
+def test_vectors_that_collapsed_beside_what_serves_are_refused(settings: Settings, spark: Any) -> None:
+    photos = catalog(80)
+    spread = vectors(photos, OTHER)
+    for at, row in enumerate(spread):
+        row["embedding"] = [math.cos(at), math.sin(at), 0.0, 0.0]
+    fill(settings, photos, vectors(photos))
+    DeltaTable(str(EMBEDDINGS.path(settings))).delete(f"encoder_version = '{OTHER}'")
+    lake.append(settings, EMBEDDINGS, spread)
+    serve(settings, OTHER)
+    message = refused(settings, spark, "embeddings", "near duplicates: 49.367% of the pairs")
+    assert "value 0.4937, serving 0." in message and "max_near_duplicates 0.01]" in message
+    said = run_rows(settings)[-1]["figures"]
+    assert said["serving_version"] == OTHER and len(said["checks"]) == 9 + 5
+    assert [text.split(":")[0] for text in said["warnings"]] == ["neighbours"]
+
+
 def test_a_quarantined_photo_must_not_keep_an_older_vector(settings: Settings, spark: Any) -> None:
     photos = catalog(40)
     embedded = vectors(photos)
@@ -253,6 +271,18 @@ def measure(settings: Settings, version: str, value: float, chance: float = 0.1,
     row |= {"queries_left_out": 0, "index_size": 20, "run_id": "r", "computed_at": lake.now()} | other
     lake.append(settings, METRICS, [row | {"slice": "all", "value": value}])
     lake.append(settings, METRICS, [row | {"slice": "shuffled_labels", "value": chance}])
+    results(settings, row, value)
+
+
+def results(settings: Settings, about: Row, value: float) -> None:
+    """Each photo asks, and ``value`` of its first five neighbours are right."""
+    task = ("encoder_version", "dataset", "catalog_version", "query_split", "index_split", "relevant")
+    row: Row = {name: about[name] for name in task} | {"neighbours": [], "similarities": [], "n_relevant": 5}
+    row["relevance"] = [rank < round(5 * value) for rank in range(5)]
+    photos = lake.rows(settings, "SELECT image_id FROM catalog WHERE dataset = 'shop'")
+    rows = [row | {"query_id": photo["image_id"]} for photo in photos]
+    replacing = {name: about[name] for name in task}
+    lake.write(settings, QUERY_RESULTS, pa.Table.from_pylist(rows, QUERY_RESULTS.schema), replacing=replacing)
 
 
 def serve(settings: Settings, version: str, encoder: str = "old") -> None:
@@ -283,11 +313,16 @@ def test_not_worse_than_what_serves(settings: Settings) -> None:
     fill(settings, catalog())
     measure(settings, VERSION, 0.6)
     serve(settings, OTHER)
-    measure(settings, OTHER, 0.61)
-    assert judge(settings).figures()["serving_version"] == OTHER
-    measure(settings, OTHER, 0.62)
+    measure(settings, OTHER, 0.6)
+    passed = judge(settings)
+    assert passed.figures()["serving_version"] == OTHER and passed.warnings == []
+    assert [check["expectation"].split(":")[0] for check in passed.checks] == [
+        *("above the floor", "above chance", "no worse than what serves"),
+        *("no category far worse than by what serves", "no classifier worse than by what serves"),
+    ]
+    measure(settings, OTHER, 0.8)
     message = refused(settings, None, "metrics", "no worse than what serves")
-    assert f"0.6000 against 0.6200 of the serving old ({OTHER}): -0.0200" in message
+    assert f"0.6000 against 0.8000 of the serving old ({OTHER}): -0.2000" in message
     serve(settings, VERSION, "e")
     assert judge(settings).checks[2]["figures"] == {"skipped": "it is what serves"}
 
@@ -297,10 +332,76 @@ def test_what_serves_needs_figures_of_the_same_kind(settings: Settings, other: R
     fill(settings, catalog())
     measure(settings, VERSION, 0.6)
     serve(settings, OTHER)
-    measure(settings, OTHER, 0.61, **other)
+    measure(settings, OTHER, 0.6, **other)
     with pytest.raises(UserError, match="vitrine evaluate --encoder old --dataset shop --relevant product_id"):
         judge(settings)
     assert run_rows(settings)[-1]["state"] == "failed"
+
+
+def test_one_category_that_falls_is_named_in_the_refusal(settings: Settings) -> None:
+    photos = catalog(200)
+    for at, photo in enumerate(photos):
+        photo["category"] = "<b>$hats\n" if at % 100 < 40 else None
+    fill(settings, photos)
+    measure(settings, VERSION, 0.6)
+    serve(settings, OTHER)
+    measure(settings, OTHER, 0.4)
+    ids = ", ".join(lake.quote(photo["image_id"]) for photo in photos if photo["category"])
+    worse, hats = "make_array(true, false, false, false, false)", f"query_id IN ({ids})"
+    hats += f" AND encoder_version = '{VERSION}'"
+    DeltaTable(str(QUERY_RESULTS.path(settings))).update({"relevance": worse}, predicate=hats)
+    message = refused(settings, None, "metrics", "no category far worse than by what serves")
+    assert r"1 of 1 categories fell by more than 0.0500" in message and r"'<b>$hats\n' from 0.4000 to 0.2000" in message
+    pages = "".join(page.read_text() for page in (settings.reports / "data_docs" / "validations").rglob("*.html"))
+    assert "hats" in pages and "<b>$hats" not in pages
+
+
+def test_queries_that_hardly_overlap_do_not_compare(settings: Settings) -> None:
+    fill(settings, catalog())
+    measure(settings, VERSION, 0.6)
+    serve(settings, OTHER)
+    measure(settings, OTHER, 0.6)
+    DeltaTable(str(QUERY_RESULTS.path(settings))).delete(f"encoder_version = '{OTHER}' AND query_id LIKE 'shop/1%'")
+    with pytest.raises(UserError, match=r"has 9 of 20 queries in common with 'e': run .*--again .* and .*--again"):
+        judge(settings)
+
+
+def tune(settings: Settings, base: str | None) -> None:
+    known = {"encoder": "e", "state": "experiment", "backbone": "b", "family": "f", "strategy": "top", "dim": DIM}
+    known |= {"weights_uri": "", "licence": "", "created_at": lake.now()}
+    lake.append(settings, ENCODERS, [known | {"encoder_version": VERSION, "base_version": base}])
+    if base:
+        lake.append(settings, ENCODERS, [known | {"encoder_version": base, "encoder": "mae"}])
+
+
+def test_a_tuned_encoder_is_held_against_its_own_backbone(settings: Settings) -> None:
+    base = "b" * 16
+    fill(settings, catalog())
+    tune(settings, base)
+    measure(settings, VERSION, 0.6)
+    with pytest.raises(UserError, match=rf"backbone of 'e', mae \({base}\).*`vitrine evaluate --encoder mae --dataset"):
+        judge(settings)
+    measure(settings, base, 0.8, encoder="mae")
+    message = refused(settings, None, "metrics", "no worse than its own backbone")
+    assert f"0.6000 against 0.8000 of its own backbone mae ({base})" in message
+    measure(settings, base, 0.4, encoder="mae")
+    assert judge(settings).success
+    serve(settings, base, "mae")
+    assert judge(settings).checks[-1]["figures"] == {"skipped": "it is what serves"}
+    serve(settings, VERSION, "e")
+    assert len(judge(settings).checks) == 3
+
+
+def test_a_backbone_that_never_embedded_is_named(settings: Settings) -> None:
+    fill(settings, catalog())
+    tune(settings, None)
+    measure(settings, VERSION, 0.6)
+    assert judge(settings).success
+    DeltaTable(str(ENCODERS.path(settings))).update(
+        {"base_version": "'gone'"}, predicate=f"encoder_version = '{VERSION}'"
+    )
+    with pytest.raises(UserError, match="run `vitrine embed --encoder gone --dataset shop`, then `vitrine evaluate"):
+        judge(settings)
 
 
 def test_nothing_measured_on_this_catalog(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Predictions scored from the table, those of the catalog as it is embedded now alone."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from deltalake import DeltaTable
 
 from evaluation.neighbours import Task
-from evaluation.predictions import score_predictions
+from evaluation.predictions import paired_predictions, score_predictions
 from vitrine import lake
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, METRICS, PREDICTIONS
@@ -107,3 +108,22 @@ def test_predictions_of_another_catalog_are_left_out_and_named(shop: Settings) -
         assert count == 0 and "1 of its 18 photos changed or went since" in left_out[0]
     table.delete("image_id = 'shop/01'")
     assert "1 of its 18 photos changed or went since" in scored()[1][0]
+
+
+def test_predictions_of_two_versions_are_paired_by_photo(shop: Settings) -> None:
+    predict(shop)
+    other = replace(TASK, encoder_version="f" * 16)
+    assert paired_predictions(shop, TASK, other) == []
+    rows = lake.rows(shop, "SELECT * FROM embeddings")
+    lake.append(shop, EMBEDDINGS, [row | {"encoder_version": other.encoder_version} for row in rows])
+    told = lake.rows(shop, "SELECT * FROM predictions ORDER BY image_id DESC")
+    right = {"encoder_version": other.encoder_version, "predicted_at": lake.now()}
+    lake.append(shop, PREDICTIONS, [row | right | {"predicted": [row["truth"]]} for row in told])
+    (found,) = paired_predictions(shop, TASK, other)
+    assert found.name == "nearest_neighbours by category, seed 0"
+    assert found.candidate.right.sum() == 12 and found.other.right.all() and len(found.products) == 18
+    np.testing.assert_array_equal(found.candidate.truth % 3, found.other.truth % 3)
+    DeltaTable(str(EMBEDDINGS.path(shop))).delete(
+        f"image_id = 'shop/01' AND encoder_version = '{other.encoder_version}'"
+    )
+    assert paired_predictions(shop, TASK, other) == []  # one side is of an older catalog

@@ -147,6 +147,7 @@ def catalog(settings: Settings, tmp_path: Path) -> list[dict[str, Any]]:
         for at, name in enumerate(report.METRICS)
     ]
     figures += [metric("lite", "mMP@5", 0.111, slice="shuffled_labels")]
+    figures += [metric("lite", "mMP@5", 0.612, slice="without_duplicates")]
     figures += [metric("lite", "mMP@5", 0.123, catalog_version="c0", computed_at=NIGHT - timedelta(days=1))]
     lake.append(settings, tables.METRICS, figures)
     results = [query(rows, 0, [1, 2, 3]), query(rows, 3, [0, 1, 4]), query(rows, 6, [7, 0, 8])]
@@ -160,7 +161,7 @@ def catalog(settings: Settings, tmp_path: Path) -> list[dict[str, Any]]:
             run("ingest", 0, {"images": 9, "added": 9, "quarantined": 1}),
             run("embed", 1, {"embedded": 9, "images_per_second": 20.0}, encoder="lite"),
             run("embed", 2, {"embedded": 9, "images_per_second": 50.0}, encoder="tiny"),
-            run("gate", 3, {"gate": "metrics", "success": True, "failed": []}, encoder="lite"),
+            run("gate", 3, {"gate": "metrics", "failed": [], "warnings": [f"unclear {EVIL}"]}, encoder="lite"),
             run("gate", 4, {"gate": "metrics", "failed": [refusal]}, encoder="tiny", state="refused"),
         ],
     )
@@ -252,6 +253,8 @@ def test_current_figures_and_what_serves(settings: Settings, catalog: list[dict[
     assert "0.123" not in text  # of an older catalog
     assert "Chance (labels shuffled) 0.111" in text
     assert "0.700 0.625 \N{EN DASH} 0.750" in text
+    assert "Without exact duplicates of the query in the index, mMP@5 is 0.612 in place of 0.700 by lite." in text
+    assert "warning unclear <script>alert(1)</script>" in text
     assert "passed its gates" in text and "forced past" not in text
     assert "gate metrics of tiny: refused" in text
     assert "floor <script>alert(1)</script>observed 0.41 · min value 0.5" in text
