@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from deltalake import DeltaTable
+from filelock import FileLock
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
@@ -61,21 +63,25 @@ class Server:
         # Else a start after a kill waits out the old one's lease of 30 s, and each flush some 2 s.
         for faster in ("common.session.ttl=5", "dataCoord.segment.assignmentExpiration=300"):
             arguments += ["--extra-config", faster]
-        with (self.folder / "said.log").open("ab") as log:
+        # The ports are the first free ones: two that look for them at once would find the same.
+        with (self.folder / "said.log").open("ab") as log, FileLock(Path(tempfile.gettempdir()) / "milvus-starts.lock"):
             self._process = subprocess.Popen(
                 [sys.executable, "-c", "import milvus; milvus.main()", *arguments],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+            self._wait()
+
+    def _wait(self) -> None:
         until = time.monotonic() + 90
-        while True:
+        while self._process and self._process.poll() is None and time.monotonic() < until:
             try:
                 self.client().close()
                 return
             except (OSError, MilvusException):
-                assert time.monotonic() < until and self._process.poll() is None, self.folder
                 time.sleep(0.2)
+        raise AssertionError(f"no server: see {self.folder}")
 
     def kill(self) -> None:
         """SIGKILL to all of it: the process that serves is a child, and would outlive this one."""
