@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from deltalake import DeltaTable
+from filelock import FileLock
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
@@ -68,14 +70,17 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
+        self._wait()
+
+    def _wait(self) -> None:
         until = time.monotonic() + 90
-        while True:
+        while self._process and self._process.poll() is None and time.monotonic() < until:
             try:
                 self.client().close()
                 return
             except (OSError, MilvusException):
-                assert time.monotonic() < until and self._process.poll() is None, self.folder
                 time.sleep(0.2)
+        raise AssertionError(f"no server: see {self.folder}")
 
     def kill(self) -> None:
         """SIGKILL to all of it: the process that serves is a child, and would outlive this one."""
@@ -124,11 +129,13 @@ def make_certificates(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     made = Server(tmp_path_factory.mktemp("server"))
-    try:
-        made.start()
-        yield made
-    finally:
-        made.kill()
+    # A machine has room for one: a port of its etcd is no setting.
+    with FileLock(Path(tempfile.gettempdir()) / "vitrine-tests-milvus.lock"):
+        try:
+            made.start()
+            yield made
+        finally:
+            made.kill()
 
 
 Home = Callable[..., Settings]
