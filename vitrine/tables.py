@@ -30,9 +30,6 @@ class Table:
         return settings.lake / self.name
 
 
-# Deletion vectors: an update marks old rows instead of copying the files that hold them.
-_FOLLOWED = {"delta.enableChangeDataFeed": "true", "delta.enableDeletionVectors": "true"}
-
 CATALOG = Table(
     "catalog",
     "what a data set holds now",
@@ -55,7 +52,7 @@ CATALOG = Table(
         ]
     ),
     partition_by=("dataset",),
-    properties=_FOLLOWED,
+    properties={"delta.enableChangeDataFeed": "true"},
 )
 
 LABELS = Table(
@@ -114,7 +111,7 @@ EMBEDDINGS = Table(
         ]
     ),
     partition_by=("encoder_version",),
-    properties=_FOLLOWED,
+    properties={"delta.enableChangeDataFeed": "true"},
 )
 
 PRODUCT_EMBEDDINGS = Table(
@@ -136,7 +133,7 @@ PRODUCT_EMBEDDINGS = Table(
         ]
     ),
     partition_by=("encoder_version",),
-    properties=_FOLLOWED,
+    properties={"delta.enableChangeDataFeed": "true"},
 )
 
 ENCODERS = Table(
