@@ -29,9 +29,9 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from training.photos import Photos, RepeatedShuffle, augmented, loader
+from training.process import run
 from vitrine import files, tuned
 from vitrine.backbones import Backbone
-from vitrine.images import ImageError
 from vitrine.networks import Built, build
 from vitrine.settings import FullSettings
 
@@ -317,14 +317,7 @@ def _processes() -> Iterator[None]:
 
 
 def main(folder: Path, estimating: bool) -> None:
-    """The process's own part: what goes wrong for a known reason is one line on stderr, and exit code 1."""
-    try:
-        if estimating:
-            files.write_json(folder / "estimate.json", estimate(folder))
-        else:
-            tune(folder)
-    except (ArithmeticError, ImageError, OSError) as error:
-        sys.exit(f"{error}")
+    run(tune, estimate, folder, estimating)
 
 
 if __name__ == "__main__":

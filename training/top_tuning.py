@@ -20,6 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pyarrow.dataset
 
+from training.process import run
 from training.side_by_side import SideBySide, load_tensorflow_beside
 from vitrine import files, heads
 from vitrine.settings import TopSettings
@@ -244,14 +245,7 @@ def _head(trainer: "Trainer", scaling: "Scaling | None", classes: list[str]) -> 
 
 
 def main(folder: Path, estimating: bool) -> None:
-    """The process's own part: what goes wrong for a known reason is one line on stderr, and exit code 1."""
-    try:
-        if estimating:
-            files.write_json(folder / "estimate.json", estimate(folder))
-        else:
-            tune(folder)
-    except (ArithmeticError, OSError) as error:
-        sys.exit(f"{error}")
+    run(tune, estimate, folder, estimating)
 
 
 if __name__ == "__main__":

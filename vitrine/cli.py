@@ -70,7 +70,9 @@ def ingest(
     layout: Annotated[str, typer.Option(help="How the source is laid out: one of those below.")] = "folder",
     test_share: Annotated[
         float | None,
-        typer.Option(help="Of photos without a split: the share that becomes test, the rest train; by id.", max=0.99),
+        typer.Option(
+            help="Of photos without a split: the share that becomes test, the rest train; by id.", min=0.01, max=0.99
+        ),
     ] = None,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="A published data set, whatever its counts.")
