@@ -1,7 +1,7 @@
 # Every target makes its own set-up: scripts/setup.sh says what. Nothing has to be installed by hand but Python and git.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint airflow mlflow
+.PHONY: help setup servers demo test test-all lint airflow mlflow
 
 # The user's Spark, Python path and environment have no say in this project's.
 unexport SPARK_HOME PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYTHONPATH PYTHONHOME VIRTUAL_ENV
@@ -10,7 +10,7 @@ unexport SPARK_HOME PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYTHONPATH PYTHONHOME V
 JAVA = [ ! -e .tools/java ] || export JAVA_HOME="$$PWD/.tools/java";
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
 setup: ## what the others need: uv, Java, the environment in .venv, Delta's jars; each target does it by itself
 	@sh scripts/setup.sh
@@ -18,8 +18,14 @@ setup: ## what the others need: uv, Java, the environment in .venv, Delta's jars
 demo: setup ## one whole night on a catalog that it draws itself, then where its report is
 	@$(JAVA) .venv/bin/vitrine demo $(ARGS)
 
-test: lint ## lint, then all tests; make test ARGS="-k gate" hands pytest its arguments
+servers: ## Redis, PostgreSQL and Chromium for the tests, by apt-get where that is allowed; without them their tests skip
+	@sh scripts/test_servers.sh
+
+test: lint servers ## lint, then the tests; make test ARGS="-k gate" hands pytest its arguments
 	@$(JAVA) .venv/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+test-all: lint servers ## the tests, and those that take minutes and gigabytes each
+	@$(JAVA) .venv/bin/python -m pytest -n 2 --dist worksteal -m "" $(ARGS)
 
 lint: setup ## format, rules, types, and which package may import which
 	@.venv/bin/ruff format --check
