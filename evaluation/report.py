@@ -104,7 +104,7 @@ def _tiles(chapters: list[Row]) -> Row:
     return {
         "photos": sum(chapter["photos"] for chapter in chapters),
         "products": sum(chapter["products"] for chapter in chapters),
-        "encoders": len({e["encoder"] for chapter in chapters for e in chapter["embedded"]}),
+        "encoders": len({e["encoder"] for chapter in chapters for e in chapter["embedded"] + chapter["evaluated"]}),
         "serving": sorted({c["serving"]["encoder"] for c in chapters if c["serving"]}),
         "served": sum(1 for chapter in chapters if chapter["serving"]),
         "night": max((night["ended"] for night in nights), default=None),
@@ -137,6 +137,7 @@ def _chapter(settings: Settings, dataset: str, encoders: dict[str, Row], picture
         "catalog_version": lake.catalog_version(settings, dataset),
         "serving": serving,
         "groups": groups,
+        "evaluated": [entry for group in groups for entry in group["encoders"]],
         "pictures": pictures,
         "night": report_runs.night(settings, here),
         "runs": report_runs.runs(settings, here),

@@ -114,6 +114,10 @@ class Words:
             return f"more {self.noun} like these would not tell them apart"
         return f"about {each.more_queries:,} more {self.noun} would decide"
 
+    def _sure(self, made: Recommendation) -> str:
+        together = f" over all {len(made.comparisons)} comparisons together" if len(made.comparisons) > 1 else ""
+        return f"with 95 % confidence{together}"
+
     def _best(self, made: Recommendation) -> list[str]:
         best = self.names[made.best.key]
         if not made.comparisons:
@@ -122,11 +126,13 @@ class Words:
             nearest = made.comparisons[0]
             others = "the other one is" if len(made.comparisons) == 1 else f"all {len(made.comparisons)} others are"
             return [
-                f"{best} has the highest {self.metric}, and {others} worse with 95 % confidence.",
+                f"{best} has the highest {self.metric}, and {others} worse, {self._sure(made)}.",
                 f"The nearest: {self._against(nearest)}.",
             ]
         names = self._names(made.rivals)
-        told = [f"These figures do not decide between {best}, {self._figure(made.best)}, and {names}."]
+        told = [
+            f"These figures do not decide, {self._sure(made)}, between {best}, {self._figure(made.best)}, and {names}."
+        ]
         told += [
             f"{self._against(each)}; {self._more(each)}." if each.paired else f"{self._against(each)}."
             for each in made.rivals[:3]
@@ -146,7 +152,10 @@ class Words:
         if made.best.cost is None:
             return [f"What {best} costs has not been measured: there is nothing to compare costs with."]
         if made.chosen.key == made.best.key:
-            return [f"No cheaper one can be within {allowed}: {best} is the best and the cheapest that is left."]
+            cheaper = [each for each in made.comparisons if (each.option.cost or made.best.cost) < made.best.cost]
+            if not cheaper:
+                return [f"{best} has the highest {self.metric}, and none that was measured costs less."]
+            return [f"Allowed is {allowed}: every cheaper one is surely below that, so {best} itself is the cheapest."]
         each = next(each for each in made.comparisons if each.option.key == made.chosen.key)
         costs = f"{self._cost(made.chosen)} against {self._cost(made.best)} of {best}"
         told = [f"{costs}.", f"Allowed is {allowed}: {self._against(each)}."]

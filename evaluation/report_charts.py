@@ -184,7 +184,7 @@ def against(group: Row, points: dict[str, Row | None], metric: str, unit: str) -
     wide = min(costs) > 0 and max(costs) / min(costs) > WIDE
     axis = {"type": "log", "dtick": 1} if wide else {"rangemode": "tozero"}
     figure.update_layout(
-        xaxis={**STILL, **axis, "title": {"text": label(unit)}},
+        xaxis={**STILL, **axis, "title": {"text": label(unit)}, "exponentformat": "none", "nticks": 6},
         yaxis={**STILL, "title": {"text": metric}, "tickformat": ".2f"},
         showlegend=False,
         margin={"l": 52, "r": 20, "t": 12, "b": 48},

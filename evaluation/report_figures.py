@@ -119,7 +119,7 @@ def by_category(settings: Settings, here: str, group: Row, most: int) -> Row | N
     """The ``most`` worst and best categories by the encoder that the page looks at; None where there are not two.
 
     Each row has ``category``, ``queries``, the encoder's ``own`` figure and, over all encoders of the same catalog,
-    the ``best`` and ``worst``: ``value``, ``low``, ``high``, ``label``.
+    the ``best`` and ``worst``: ``value``, ``low``, ``high``, ``entry``.
     """
     chosen = leader(group)
     entries = {e["encoder_version"]: e for e in group["encoders"] if e["catalog_version"] == chosen["catalog_version"]}
@@ -133,13 +133,13 @@ def by_category(settings: Settings, here: str, group: Row, most: int) -> Row | N
     figures: dict[str, list[Row]] = {}
     for row in found:
         one = {name: row.get(name) for name in ("value", "low", "high", "queries")}
-        one |= {"label": entries[row["encoder_version"]]["label"], "version": row["encoder_version"]}
+        one |= {"entry": entries[row["encoder_version"]]}
         figures.setdefault(row["slice"].removeprefix(category_slice("")), []).append(one)
     rows: list[Row] = []
     for category, each in figures.items():
-        own = [one for one in each if one["version"] == chosen["encoder_version"]]
+        own = [one for one in each if one["entry"] is chosen]
         if own:
-            ranked = sorted(each, key=lambda one: (-one["value"], one["label"]))
+            ranked = sorted(each, key=lambda one: (-one["value"], one["entry"]["number"]))
             rows.append({"category": category, "own": own[0], "best": ranked[0], "worst": ranked[-1]})
     if len(rows) < 2:
         return None

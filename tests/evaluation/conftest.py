@@ -80,7 +80,7 @@ def make_shop(
             seconds = made.seconds * len(catalog) / 1000 * (1 + 0.1 * night) + 0.01
             figures = money | {"money": seconds * 4e-5}
             runs.append(_run("embed", dataset, 2 + 2 * at + night, seconds, figures, made))
-        said = _classify(settings, dataset, version, catalog, made, noise, hard) if products < 1000 else []
+        said = _classify(settings, dataset, version, catalog, made, noise, hard)
         _evaluate(settings, dataset, version, catalog, made, noise, hard)
         latency = {"milliseconds": 1 + made.dim / 400, "low": 0.8 + made.dim / 500, "high": 2 + made.dim / 300}
         latency |= {"queries": 20, "limit": 10, "index": "FLAT", "milvus": "Lite"}
@@ -182,7 +182,7 @@ def _evaluate(
         }
     )
     lake.write(settings, tables.QUERY_RESULTS, rows.select(tables.QUERY_RESULTS.schema.names))
-    each = per_query(relevance, np.full(n, EACH - 1))
+    each = per_query(np.pad(relevance, ((0, 0), (0, 100 - DEPTH))), np.full(n, EACH - 1))
     categories = [row["category"] for row in catalog]
     slices = slice_scores(each, products, categories, n)
     for name, factor in ((SHUFFLED, 0.02), (WITHOUT_DUPLICATES, 0.99)):
