@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -326,9 +326,3 @@ def full_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     make_shop(settings, "shop", 48)
     make_shop(settings, "grocery", 16, tuple(made for made in ENCODERS if "efficientnet" in made.name))
     yield settings
-
-
-@pytest.fixture
-def shop_of(settings: Settings) -> Callable[..., list[dict[str, Any]]]:
-    """``shop_of(dataset, products)`` fills the tables of ``settings``."""
-    return lambda *arguments: make_shop(settings, *arguments)

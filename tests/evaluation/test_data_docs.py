@@ -36,9 +36,10 @@ class Loads(HTMLParser):
             self.links.append(dict(attrs)["href"] or "")
 
 
-@pytest.fixture
-def pages(settings: Settings) -> list[Path]:
-    """A gate that one good and one hostile photo went through: its pages."""
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first page of a gate that one good and one hostile photo went through."""
+    settings = Settings(home=tmp_path_factory.mktemp("docs"))
     frame = pd.DataFrame({"image_id": ["shop/a", f"shop/{EVIL}"], "width": [10, 0]})
     rules = [
         rule("ExpectColumnValuesToBeInSet", f"a known photo {EVIL}", column="image_id", value_set=["shop/a", EVIL]),
@@ -46,7 +47,12 @@ def pages(settings: Settings) -> list[Path]:
         rule("ExpectColumnValuesToBeBetween", "width is at least 1", column="width", min_value=1),
     ]
     ask(settings, "catalog shop", frame, rules, "r1")
-    return sorted(index_page(settings).parent.rglob("*.html"))
+    return index_page(settings)
+
+
+@pytest.fixture
+def pages(index: Path) -> list[Path]:
+    return sorted(index.parent.rglob("*.html"))
 
 
 def test_no_page_loads_anything(pages: list[Path]) -> None:
@@ -65,8 +71,7 @@ def test_what_a_table_holds_is_text(pages: list[Path]) -> None:
     assert f"shop/{EVIL}".replace("<", "&lt;").replace(">", "&gt;") in told  # once, not twice escaped
 
 
-def test_links_lead_to_pages(pages: list[Path], settings: Settings) -> None:
-    index = index_page(settings)
+def test_links_lead_to_pages(pages: list[Path], index: Path) -> None:
     links = [link for link in Loads(index.read_text(encoding="utf-8")).links if not link.startswith("#")]
     assert len(links) >= 3
     for page in pages:
@@ -74,6 +79,6 @@ def test_links_lead_to_pages(pages: list[Path], settings: Settings) -> None:
             assert link.startswith("#") or (page.parent / unquote(link)).resolve() in pages, (page, link)
 
 
-def test_the_index_says_how_each_run_ended(pages: list[Path], settings: Settings) -> None:
-    html = index_page(settings).read_text(encoding="utf-8")
+def test_the_index_says_how_each_run_ended(index: Path) -> None:
+    html = index.read_text(encoding="utf-8")
     assert "Failed" in html and "r1" in html and "catalog shop" in html

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from evaluation import report, report_charts, report_costs, report_figures, report_paired, report_photos
+from evaluation import report, report_charts, report_costs, report_figures, report_photos
 from vitrine import lake, tables
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
@@ -400,19 +400,6 @@ def test_a_failed_write_leaves_the_old_page(
 # ---- a shop with everything ----
 
 
-def test_costs_are_of_real_runs_and_a_heads_include_its_backbones(full_shop: Settings) -> None:
-    group = main_group(full_shop)
-    costs = report_costs.costs(full_shop, "dataset = 'shop'", group, report_figures.registered(full_shop))
-    by_name = {e["encoder"]: costs[e["encoder_version"]] for e in group["encoders"]}
-    lite, head = by_name["efficientnet_lite0"], by_name["efficientnet_lite0__top__shop"]
-    extra = 0.01 / 192 * 1000  # the fixture's start-up, per 1,000 of its 192 photos
-    assert lite["seconds"]["value"] == pytest.approx(12 * 1.05 + extra)
-    assert (lite["seconds"]["low"], lite["seconds"]["high"]) == pytest.approx((12 + extra, 13.2 + extra))
-    assert head["seconds"]["value"] == pytest.approx((12 + 0.4) * 1.05 + 2 * extra)
-    assert (head["bytes"], head["tuning"]["seconds"], head["currency"]) == (1024, 410.0, "EUR")
-    assert lite["latency"]["milliseconds"] == pytest.approx(4.2) and not lite["tuning"]
-
-
 def test_a_night_with_little_to_do_is_no_measure_of_costs(settings: Settings, catalog: list[dict[str, Any]]) -> None:
     version = {"encoder": "lite", "encoder_version": ENCODERS["lite"]}
     lake.append(settings, tables.RUNS, [run("embed", 90, {"computed": 1}, **version), run("embed", 91, {}, **version)])
@@ -421,18 +408,6 @@ def test_a_night_with_little_to_do_is_no_measure_of_costs(settings: Settings, ca
     assert (
         costs[ENCODERS["lite"]]["money"]["value"] == pytest.approx(100.0) and costs[ENCODERS["tiny"]]["money"] is None
     )
-
-
-def test_paired_queries_agree_with_the_figures(full_shop: Settings) -> None:
-    group = main_group(full_shop)
-    queries = report_paired.paired_queries(full_shop, "dataset = 'shop'", group)
-    for each in group["encoders"]:
-        scores = queries.scores[queries.rows[each["encoder_version"]]]
-        assert scores.mean() == pytest.approx(each["values"]["mMP@5"])
-    gains = {g["entry"]["encoder"]: g["found"].value for g in report_paired.gains(group, queries)}
-    values = {e["encoder"]: e["values"]["mMP@5"] for e in group["encoders"]}
-    name = "mae_vitb16__top__shop"
-    assert gains[name] == pytest.approx(values[name] - values["mae_vitb16"]) and len(gains) == 3
 
 
 def test_the_whole_page(full_shop: Settings) -> None:
