@@ -148,6 +148,9 @@ def _context_config(settings: Settings) -> Any:
             "suppress_store_backend_id": True,
         }
 
+    def drawn_by(view: str) -> dict[str, Any]:
+        return {"view": {"module_name": "evaluation.data_docs_view", "class_name": view}}
+
     memory = {"class_name": "InMemoryStoreBackend"}
     home = settings.home / "gx"
     return DataContextConfig(
@@ -168,8 +171,16 @@ def _context_config(settings: Settings) -> Any:
                 "class_name": "SiteBuilder",
                 "show_how_to_buttons": False,
                 "store_backend": files(settings.reports / "data_docs"),
-                "site_index_builder": {"class_name": "DefaultSiteIndexBuilder", "validation_results_limit": PAGES},
-                "site_section_builders": {"profiling": "None"},
+                "site_index_builder": {
+                    "class_name": "DefaultSiteIndexBuilder",
+                    "validation_results_limit": PAGES,
+                    **drawn_by("IndexView"),
+                },
+                "site_section_builders": {
+                    "expectations": drawn_by("PageView"),
+                    "validations": drawn_by("PageView"),
+                    "profiling": "None",
+                },
             }
         },
     )

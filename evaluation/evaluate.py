@@ -29,6 +29,7 @@ from evaluation.neighbours import (
 from evaluation.predictions import score_predictions
 from evaluation.retrieval_metrics import metric_names, per_query
 from evaluation.scores import ALL_QUERIES, Scores, read_scores, write_scores
+from evaluation.search_latency import search_latency
 from evaluation.slices import MACRO_CATEGORY, MACRO_PRODUCT, SHUFFLED, WITHOUT_DUPLICATES, slice_scores
 from evaluation.vector_index import VectorIndex
 from vitrine import lake
@@ -68,7 +69,7 @@ def evaluate(
 
     Returns:
         The object that ``evaluate --json`` prints: figures as floats in [0, 1] with their 95 % intervals (null where
-        none is defined), counts, seconds.
+        none is defined), counts, seconds, and, where it searched, the ``latency`` of one query.
 
     Raises:
         UserError: the data set, a split or ``relevant`` is unknown, one split is given without the other, there
@@ -78,8 +79,9 @@ def evaluate(
     task = _plan(settings, encoder, encoder_version, dataset, queries, index, relevant)
     scores = {} if again else read_scores(settings, _key(task), _input_version(settings, task))
     known = ALL_QUERIES in scores and (not full_map or MAP in scores[ALL_QUERIES].values)
+    latency = None
     if not known:
-        scores = _compute(settings, task, encoder, run_id, full_map)
+        scores, latency = _compute(settings, task, encoder, run_id, full_map)
     classifiers, left_out = score_predictions(settings, task, encoder, run_id=run_id, again=again)
     return {
         "dataset": dataset,
@@ -87,6 +89,7 @@ def evaluate(
         **_figures(settings, task, scores, full_map),
         "sampled": is_sampled(settings, task, count_queries(settings, task)),
         "computed": not known,
+        "latency": latency,
         "classifiers": classifiers,
         "classifiers_left_out": left_out,
         "seconds": round(time.monotonic() - started, 3),
@@ -160,12 +163,16 @@ def _plan(
     return Task(encoder_version, dataset, version, queries, index, relevant)
 
 
-def _compute(settings: Settings, task: Task, encoder: str, run_id: str, full_map: bool) -> dict[str, Scores]:
-    """All slices' figures, written; ``metrics`` comes last, so that its rows say that all is there."""
+def _compute(
+    settings: Settings, task: Task, encoder: str, run_id: str, full_map: bool
+) -> tuple[dict[str, Scores], dict[str, Any]]:
+    """All slices' figures, written; ``metrics`` comes last, so that its rows say that all is there. And what
+    ``search_latency`` found."""
     with VectorIndex(settings) as milvus:
         at = {EMBEDDINGS.name: milvus.sync(task.dataset, task.encoder_version).to_version}
         items = read_items(settings, task, at)
         found = search(settings, milvus, task, items, at)
+        latency = search_latency(settings, milvus, task, at)
     relevance, n_relevant = relevance_of(found, items, items.labels)
     if not n_relevant.any():
         raise UserError(
@@ -187,7 +194,7 @@ def _compute(settings: Settings, task: Task, encoder: str, run_id: str, full_map
     write_results(settings, task, items, found, relevance, n_relevant)
     about = {"encoder": encoder, "run_id": run_id, "input_version": _input_version(settings, task, at)}
     write_scores(settings, _key(task), about, slices)
-    return {one.slice: one for one in slices}
+    return {one.slice: one for one in slices}, latency
 
 
 def write_results(

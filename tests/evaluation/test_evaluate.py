@@ -315,6 +315,8 @@ def test_what_is_there_is_read_back_whole(home: Callable[[], Settings], monkeypa
     at = [lake.version(settings, table) for table in (METRICS, QUERY_RESULTS)]
     back = run(settings, "shop", run_id="r2")
     assert (first.pop("computed"), back.pop("computed")) == (True, False)
+    latency, none = first.pop("latency"), back.pop("latency")
+    assert 0 < latency["low"] <= latency["milliseconds"] <= latency["high"] and none is None
     assert first.pop("seconds") > back.pop("seconds")
     assert json.dumps(back) == json.dumps(first) and len(back["classifiers_left_out"]) == 1
     assert [lake.version(settings, table) for table in (METRICS, QUERY_RESULTS)] == at

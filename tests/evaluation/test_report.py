@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from evaluation import report, report_charts, report_photos
+from evaluation import report, report_charts, report_costs, report_figures, report_photos
 from vitrine import lake, tables
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
@@ -159,8 +159,8 @@ def catalog(settings: Settings, tmp_path: Path) -> list[dict[str, Any]]:
         [
             run("ingest", -1440, {"images": 9}),
             run("ingest", 0, {"images": 9, "added": 9, "quarantined": 1}),
-            run("embed", 1, {"embedded": 9, "images_per_second": 20.0}, encoder="lite"),
-            run("embed", 2, {"embedded": 9, "images_per_second": 50.0}, encoder="tiny"),
+            run("embed", 1, {"computed": 9, "money": 0.9}, encoder="lite", encoder_version=ENCODERS["lite"]),
+            run("embed", 2, {"computed": 9}, encoder="tiny", encoder_version=ENCODERS["tiny"], seconds=4.5),
             run("gate", 3, {"gate": "metrics", "failed": [], "warnings": [f"unclear {EVIL}"]}, encoder="lite"),
             run("gate", 4, {"gate": "metrics", "failed": [refusal]}, encoder="tiny", state="refused"),
         ],
@@ -217,14 +217,26 @@ def test_hostile_text_is_only_text(settings: Settings, catalog: list[dict[str, A
     assert all("alert" not in str(a.get("onerror", "")) for _, a in page.tags)
 
 
+def entry(name: str, **other: Any) -> dict[str, Any]:
+    about = {"family": "supervised", "strategy": "pretrained", "base_version": None, "dim": 4, "source_dataset": None}
+    return {
+        "encoder": name,
+        "label": name,
+        "encoder_version": name,
+        "number": 1,
+        "values": {"mMP@5": 0.5},
+        "intervals": {},
+        "about": about,
+        "older_catalog": False,
+    } | other
+
+
 def test_hostile_names_in_charts() -> None:
-    group = {
-        "encoders": [{"encoder": EVIL, "encoder_version": "v", "values": {"mMP@5": 0.5}, "intervals": {}}],
-        "chance": {},
-    }
-    chart = report_charts.metrics(group, ("mMP@5",))
+    chart = report_charts.retrieval({"encoders": [entry(EVIL)], "chance": {}}, "mMP@5")
     assert chart is not None
-    assert chart["data"][0]["name"] == "&lt;script&gt;alert(1)&lt;/script&gt;"  # plotly reads entities
+    escaped = "&lt;script&gt;alert(1)&lt;/script&gt;"  # plotly reads entities
+    assert chart["data"][0]["customdata"] == [f"1  {escaped}"]
+    assert chart["layout"]["annotations"][0]["text"] == f"1  {escaped}"
     chart = report_charts.night([{"verb": "</script><b>", "seconds": 1.0}])
     assert chart is not None
     assert chart["data"][0]["y"] == ["&lt;/script&gt;&lt;b&gt;"]
@@ -235,16 +247,16 @@ def test_charts_hold_the_figures(settings: Settings, catalog: list[dict[str, Any
     embedded = re.search(r'<script type="application/json" id="charts">(.*?)</script>', html, re.S)
     assert embedded
     charts = {chart["id"]: chart for chart in json.loads(embedded[1])}
-    assert set(charts) == {"chart-metrics-shop", "chart-night-shop", "chart-costs-shop"}
-    bars = {bar["name"]: bar["y"] for bar in charts["chart-metrics-shop"]["data"]}
-    assert list(bars) == ["lite", "tiny", "chance"]
-    assert bars["lite"][0] == 0.7 and bars["chance"][0] == 0.111
-    whiskers = charts["chart-metrics-shop"]["data"][0]["error_y"]
-    assert whiskers["array"] == pytest.approx([0.05, 0, 0, 0, 0, 0]) and whiskers["arrayminus"][0] == pytest.approx(
-        0.075
-    )
-    assert charts["chart-night-shop"]["data"][0]["x"] == [12.5, 25.0, 25.0]  # yesterday's ingest is not in it
-    assert [point["x"] for point in charts["chart-costs-shop"]["data"]] == [[50.0], [20.0]]
+    assert set(charts) == {"chart-retrieval-shop", "chart-night-shop", "chart-seconds-shop"}
+    dots = charts["chart-retrieval-shop"]["data"][0]
+    assert (dots["x"], dots["y"]) == ([0.7, 0.5], [0, 1])
+    whiskers = dots["error_x"]
+    assert whiskers["array"] == pytest.approx([0.05, 0]) and whiskers["arrayminus"] == pytest.approx([0.075, 0])
+    assert charts["chart-retrieval-shop"]["layout"]["shapes"][0]["x0"] == 0.111  # chance
+    assert charts["chart-night-shop"]["data"][0]["x"] == [12.5, 17.0, 25.0]  # yesterday's ingest is not in it
+    front, points = charts["chart-seconds-shop"]["data"]
+    assert points["x"] == pytest.approx([12500 / 9, 500.0]) and points["text"] == ["1", "2"]
+    assert front["x"] == pytest.approx([500.0, 12500 / 9]) and front["y"] == [0.5, 0.7]
 
 
 def test_current_figures_and_what_serves(settings: Settings, catalog: list[dict[str, Any]]) -> None:
@@ -253,20 +265,23 @@ def test_current_figures_and_what_serves(settings: Settings, catalog: list[dict[
     assert "0.123" not in text  # of an older catalog
     assert "Chance (labels shuffled) 0.111" in text
     assert "0.700 0.625 \N{EN DASH} 0.750" in text
-    assert "Without exact duplicates of the query in the index, mMP@5 is 0.612 in place of 0.700 by lite." in text
+    assert "mMP@5 is 0.612 in place of 0.700 by lite: finding copies made the figure look better by 0.088." in text
     assert "warning unclear <script>alert(1)</script>" in text
     assert "passed its gates" in text and "forced past" not in text
     assert "gate metrics of tiny: refused" in text
-    assert "floor <script>alert(1)</script>observed 0.41 · min value 0.5" in text
+    assert "floor <script>alert(1)</script> observed 0.41 · min value 0.5" in text
     assert "With lite the nearest photo is right for 71 of 100 queries" in text
+    assert lake.catalog_version(settings, "shop") in text
 
 
 def test_forced_promotion_says_why(settings: Settings, catalog: list[dict[str, Any]]) -> None:
-    later = promotion(promoted_at=NIGHT + timedelta(hours=1), forced=True, reason=f"sale {EVIL}")
+    gates = json.dumps({"metrics": {"problem": f"refused {EVIL}"}, "catalog": {"problem": None}})
+    later = promotion(promoted_at=NIGHT + timedelta(hours=1), forced=True, reason=f"sale {EVIL}", gates=gates)
     lake.append(settings, tables.PROMOTIONS, [later])
     html, page = write(settings)
     assert "forced past its gates" in page.text
     assert f"Forced: sale {EVIL}" in page.text and EVIL not in html
+    assert f"refused {EVIL}" in page.text
 
 
 def test_right_and_wrong_neighbours(settings: Settings, catalog: list[dict[str, Any]]) -> None:
@@ -280,15 +295,50 @@ def test_right_and_wrong_neighbours(settings: Settings, catalog: list[dict[str, 
     assert Image.open(BytesIO(base64.b64decode(data))).size == (160, 107)
 
 
+def main_group(settings: Settings, dataset: str = "shop") -> dict[str, Any]:
+    known = report_figures.registered(settings)
+    serving = lake.serving(settings, dataset)
+    served = serving["encoder_version"] if serving else None
+    return report_figures.groups(settings, f"dataset = '{dataset}'", served, known)[0]
+
+
 def test_worst_queries_come_worst_first(settings: Settings, catalog: list[dict[str, Any]]) -> None:
-    group = report._metrics(settings, "dataset = 'shop'", None)[0]
-    gallery = report_photos.galleries(settings, "dataset = 'shop'", group)[0]
+    gallery = report_photos.galleries(settings, "dataset = 'shop'", main_group(settings))
+    assert gallery
     assert {q["query_id"] for q in gallery["typical"]} == {catalog[at]["image_id"] for at in (0, 3, 6)}
     # A hit at rank 3 does not count where only two are to be found.
     assert [(q["query_id"], q["score"]) for q in gallery["worst"]] == [
         ("shop/hat/0.jpg", 0.0),
         (f"shop/{EVIL}/0.jpg", 0.5),
     ]
+
+
+def test_side_by_side_shows_what_one_gets_right_and_the_other_wrong(
+    settings: Settings, catalog: list[dict[str, Any]]
+) -> None:
+    other = {"encoder_version": ENCODERS["tiny"]}
+    near = ((0, [5, 4, 3]), (3, [4, 5, 0]), (6, [7, 0, 8]))  # worse, better, as good
+    lake.append(settings, tables.QUERY_RESULTS, [query(catalog, at, found) | other for at, found in near])
+    gallery = report_photos.galleries(settings, "dataset = 'shop'", main_group(settings))
+    assert gallery and (gallery["encoder"]["encoder"], gallery["other"]["encoder"]) == ("lite", "tiny")
+    sides = [(q["query_id"], q["score"], q["other_score"]) for side in ("ours", "theirs") for q in gallery[side]]
+    assert sides == [("shop/mug/0.jpg", 1.0, 0.0), ("shop/hat/0.jpg", 0.0, 1.0)]
+    assert [it["right"] for it in gallery["ours"][0]["other_near"]] == [False, False, False]
+    _, page = write(settings)
+    text = " ".join(page.text.split())
+    assert re.search(r"lite serves gets right what number 2 tiny gets wrong", text)
+    assert "lite: 2 of 2 right" in text and "tiny: 0 of 2 right" in text
+
+
+def test_near_duplicates_of_different_products_come_first(settings: Settings, catalog: list[dict[str, Any]]) -> None:
+    gallery = report_photos.galleries(settings, "dataset = 'shop'", main_group(settings))
+    assert gallery
+    pairs = [(pair["ids"], pair["same_product"], pair["same_content"]) for pair in gallery["copies"]["pairs"]]
+    assert pairs[0] == (("shop/hat/0.jpg", "shop/mug/0.jpg"), False, False)
+    assert all(same for _, same, _ in pairs[1:]) and gallery["copies"]["equal"] == 0
+    lake.append(settings, tables.CATALOG, [catalog[0] | {"image_id": "shop/hat/copy.jpg", "product_id": "shop/hat"}])
+    copies = report_photos.galleries(settings, "dataset = 'shop'", main_group(settings))
+    assert copies and (copies["copies"]["equal"], copies["copies"]["contested"]) == (1, 1)
 
 
 def test_photos_that_cannot_be_shown(settings: Settings, catalog: list[dict[str, Any]]) -> None:
@@ -345,3 +395,33 @@ def test_a_failed_write_leaves_the_old_page(
         report.write_report(settings)
     assert path.read_bytes() == before
     assert [p.name for p in settings.reports.iterdir()] == ["report.html"]
+
+
+# ---- a shop with everything ----
+
+
+def test_a_night_with_little_to_do_is_no_measure_of_costs(settings: Settings, catalog: list[dict[str, Any]]) -> None:
+    version = {"encoder": "lite", "encoder_version": ENCODERS["lite"]}
+    lake.append(settings, tables.RUNS, [run("embed", 90, {"computed": 1}, **version), run("embed", 91, {}, **version)])
+    costs = report_costs.costs(settings, "dataset = 'shop'", main_group(settings), {})
+    assert costs[ENCODERS["lite"]]["seconds"]["value"] == pytest.approx(12500 / 9)
+    assert (
+        costs[ENCODERS["lite"]]["money"]["value"] == pytest.approx(100.0) and costs[ENCODERS["tiny"]]["money"] is None
+    )
+
+
+def test_the_whole_page(full_shop: Settings) -> None:
+    _, page = write(full_shop)
+    text = " ".join(page.text.split())
+    for words in (
+        "Search", "Tagging by category", "Least cost", "What tuning gains", "Tuned here, measured there",
+        "Can its confidence be believed?", "Confusion matrix", "the sale starts at noon", "Without exact duplicates",
+        "gate metrics refused: no worse than what serves", "EUR per 1,000 photos", "Most often mistaken",
+    ):  # fmt: skip
+        assert words in text, words
+    advised = re.search(r"Search ✓ the figures decide Which encoder finds the most\? number 1 (\S+)", text)
+    assert advised and advised[1] == "siglip_vitb16"
+    assert len(page.all("img")) <= 2 * report_photos.MOST_THUMBNAILS
+    ids = [a["id"] for _, a in page.tags if a.get("id")]
+    assert len(ids) == len(set(ids))
+    assert {(a["href"] or "")[1:] for a in page.all("a")} <= set(ids)
