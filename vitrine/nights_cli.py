@@ -3,14 +3,18 @@
 import math
 import sys
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitrine import encoders, lake, nights, tracking
+from vitrine import console, encoders, lake, nights, tracking
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
 from vitrine.verbs import Dataset, Json, chosen_datasets, show, show_each
+
+if TYPE_CHECKING:
+    from evaluation.vector_index import VectorIndex
+    from spark_jobs.backfill import Budget
 
 app = typer.Typer()
 WHEN = [f"%Y-%m-%d{time}" for time in ("", "T%H:%M:%S", "T%H:%M:%S%z", "T%H:%M:%S.%f%z")]
@@ -50,7 +54,7 @@ def _retired(settings: Settings, name: str) -> bool:
     return lake.state(settings, version) == "retired"
 
 
-def _why_pending(settings: Settings, milvus: Any, dataset: str, name: str, first: bool) -> str | None:
+def _why_pending(settings: Settings, milvus: "VectorIndex", dataset: str, name: str, first: bool) -> str | None:
     """The first thing found that is not as it should be; what only a later step would find is found by that step."""
     from evaluation.promote import served_before, unpassed_gates
     from evaluation.serving import lag
@@ -91,7 +95,7 @@ def night(
     if as_json:
         show("night", figures, as_json)
     else:
-        typer.echo(figures["text"])
+        console.emit(figures["text"])
 
 
 @app.command()
@@ -113,7 +117,7 @@ def retire(
     with tracking.record(settings, "retire", None, encoder) as run:
         run.figures |= job.bring_back(settings, encoder) if undo else job.retire(settings, encoder, delete_rows)
     for name in run.figures.get("still_nightly", []):
-        typer.echo(f"[nightly] still names {name!r}: nights leave it out; take it from vitrine.toml", err=True)
+        print(f"[nightly] still names {name!r}: nights leave it out; take it from vitrine.toml", file=sys.stderr)
     show(f"{'brought back' if undo else 'retired'} {encoder}", run.figures, as_json)
 
 
@@ -157,7 +161,7 @@ def backfill(
 
 
 def _plan_backfill(
-    settings: Settings, encoder: str, names: list[str], name: str, chunk_rows: int, budget: Any
+    settings: Settings, encoder: str, names: list[str], name: str, chunk_rows: int, budget: "Budget"
 ) -> dict[str, Any]:
     from spark_jobs import backfill as job
 
@@ -184,7 +188,7 @@ def _backfill_one(
     rows: int | None,
     share: float | None,
     wanted: str | None,
-    budget: Any,
+    budget: "Budget",
 ) -> dict[str, Any]:
     from spark_jobs import backfill as job
     from spark_jobs.embed_catalog import embed

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,23 +102,32 @@ def test_a_backfill_in_pieces_beside_another_one_paused_stopped_and_gone_on_with
     settings = load_settings(tmp_path)
     command = [sys.executable, "-m", "vitrine", "ingest", "6x5", "--dataset", "demo", "--layout", "generated", "--gate"]
     assert subprocess.run(command).returncode == 0
-    form = {"datasets": ["demo"], "pilot_rows": 4, "chunk_rows": 8}
+    form = {"datasets": ["demo"], "pilot_rows": 4, "chunk_rows": 14}
 
     refused, tasks = run(server, BACKFILL, form | {"encoder": "small", "budget_seconds": 1})
     assert refused["state"] == "failed" and tasks["plan"] == "failed" and tasks["pilot"] == "success"
     assert (tasks["embed_spare"], tasks["went_well"]) == ("upstream_failed", "upstream_failed")
 
+    stopped = server.trigger(BACKFILL, form | {"encoder": "small"})
+    while "running" not in states(server, BACKFILL, stopped).get("embed_spare", []):
+        time.sleep(1)
+    server.ask("PATCH", f"/api/v2/dags/{BACKFILL}/dagRuns/{stopped}", {"state": "failed"})
+
     one = server.trigger(BACKFILL, form | {"encoder": "small"})
     two = server.trigger(BACKFILL, form | {"encoder": "other", "priority": "night"})
+    server.ask("PATCH", f"/api/v2/dags/{BACKFILL}", {"is_paused": True})
+    time.sleep(10)
+    assert "embed_night" not in {name for name, state in states(server, BACKFILL, two).items() if state == "running"}
+    server.ask("PATCH", f"/api/v2/dags/{BACKFILL}", {"is_paused": False})
     ended = [server.wait(BACKFILL, run_id) for run_id in (one, two)]
     assert [run["state"] for run in ended] == ["success", "success"], server.log.read_text()[-3000:]
-    # The refused one's pilot took four photos; of 26 the pilot took four more, so 22 are left: three pieces.
-    assert states(server, BACKFILL, one)["embed_spare"] == ["success"] * 3
-    assert states(server, BACKFILL, two)["embed_night"] == ["success"] * 4
+    assert states(server, BACKFILL, two)["embed_night"] == ["success"] * 2
     assert states(server, BACKFILL, two)["embed_spare"] == "skipped"
     for name in ("small", "other"):
         found = lake.rows(settings, f"SELECT image_id FROM embeddings WHERE encoder = '{name}'")
         assert len(found) == len({row["image_id"] for row in found}) == 30
+    again = [one for one in figures(settings, "embed") if one.get("embedded")]
+    assert sum(one["embedded"] for one in again) <= 60, "no photo was embedded twice"
 
 
 @pytest.mark.long
