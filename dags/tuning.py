@@ -4,6 +4,7 @@ A killed tuning goes on where it was: so does a retried task. Labels and vectors
 (``data_interval_end``), so that a run that is repeated learns from the same.
 """
 
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Context, Param
@@ -51,4 +52,6 @@ with DAG(
     tags=["vitrine"],
     doc_md=__doc__,
 ) as dag:
-    SparkVerb(task_id="tune", arguments=arguments, extra=made, outlets=[TUNED], pool=POOL)
+    # A full tuning takes days on few GPUs.
+    days = timedelta(days=7)
+    SparkVerb(task_id="tune", arguments=arguments, extra=made, outlets=[TUNED], pool=POOL, execution_timeout=days)

@@ -105,6 +105,10 @@ class AirflowServer:
                     raise VitrineError(f"Airflow does not start {dag}: {error.read().decode()[:500]}") from None
                 time.sleep(0.5)
 
+    def run(self, dag: str, run_id: str) -> dict[str, Any]:
+        """A run of a DAG, as the API has it."""
+        return dict(self.ask("GET", f"/api/v2/dags/{dag}/dagRuns/{run_id}"))
+
     def wait(self, dag: str, run_id: str, seconds: float = 600) -> dict[str, Any]:
         """The run, once it has ended.
 
@@ -113,7 +117,7 @@ class AirflowServer:
         """
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            run = dict(self.ask("GET", f"/api/v2/dags/{dag}/dagRuns/{run_id}"))
+            run = self.run(dag, run_id)
             if run["state"] in ENDED:
                 return run
             time.sleep(1)

@@ -95,52 +95,70 @@ def test_a_refused_night_the_one_that_serves_and_one_without_change(server: Airf
     assert spent < 60, "seconds of work"
 
 
-@pytest.mark.long
-def test_a_backfill_in_pieces_beside_another_one_paused_stopped_and_gone_on_with(
-    server: AirflowServer, tmp_path: Path
-) -> None:
-    settings = load_settings(tmp_path)
-    command = [sys.executable, "-m", "vitrine", "ingest", "6x5", "--dataset", "demo", "--layout", "generated", "--gate"]
+def ingest(*more: str) -> None:
+    command = [sys.executable, "-m", "vitrine", "ingest", "--dataset", "demo", "--layout", "generated", *more]
     assert subprocess.run(command).returncode == 0
-    form = {"datasets": ["demo"], "pilot_rows": 4, "chunk_rows": 14}
 
-    refused, tasks = run(server, BACKFILL, form | {"encoder": "small", "budget_seconds": 1})
+
+def embedded(settings: Settings, encoder: str) -> int:
+    found = lake.rows(settings, f"SELECT image_id FROM embeddings WHERE encoder = '{encoder}'")
+    assert len(found) == len({row["image_id"] for row in found}), "nothing twice"
+    return len(found)
+
+
+FORM = {"datasets": ["demo"], "pilot_rows": 4, "chunk_rows": 14}
+
+
+@pytest.mark.long
+def test_a_backfill_beyond_its_budget_or_stopped_is_gone_on_with(server: AirflowServer, tmp_path: Path) -> None:
+    settings = load_settings(tmp_path)
+    ingest("6x5", "--gate")
+    refused, tasks = run(server, BACKFILL, FORM | {"encoder": "small", "budget_seconds": 1})
     assert refused["state"] == "failed" and tasks["plan"] == "failed" and tasks["pilot"] == "success"
     assert (tasks["embed_spare"], tasks["went_well"]) == ("upstream_failed", "upstream_failed")
+    assert embedded(settings, "small") == 4
 
-    stopped = server.trigger(BACKFILL, form | {"encoder": "small"})
-    while "running" not in states(server, BACKFILL, stopped).get("embed_spare", []):
+    stopped = server.trigger(BACKFILL, FORM | {"encoder": "small"})
+    while "running" not in (states(server, BACKFILL, stopped).get("embed_spare") or ()):  # None: not mapped yet
         time.sleep(1)
     server.ask("PATCH", f"/api/v2/dags/{BACKFILL}/dagRuns/{stopped}", {"state": "failed"})
+    assert 8 <= embedded(settings, "small") < 30
 
-    one = server.trigger(BACKFILL, form | {"encoder": "small"})
-    two = server.trigger(BACKFILL, form | {"encoder": "other", "priority": "night"})
+    last, _ = run(server, BACKFILL, FORM | {"encoder": "small"})
+    assert last["state"] == "success", server.log.read_text()[-3000:]
+    assert embedded(settings, "small") == 30
+
+
+@pytest.mark.long
+def test_two_backfills_side_by_side_and_paused(server: AirflowServer, tmp_path: Path) -> None:
+    settings = load_settings(tmp_path)
+    ingest("6x5", "--gate")
+    runs = [
+        server.trigger(BACKFILL, FORM | {"encoder": encoder, "priority": priority})
+        for encoder, priority in (("small", "spare"), ("other", "night"))
+    ]
     server.ask("PATCH", f"/api/v2/dags/{BACKFILL}", {"is_paused": True})
     time.sleep(10)
-    assert "embed_night" not in {name for name, state in states(server, BACKFILL, two).items() if state == "running"}
+    assert all(server.run(BACKFILL, run_id)["state"] in ("queued", "running") for run_id in runs)
     server.ask("PATCH", f"/api/v2/dags/{BACKFILL}", {"is_paused": False})
-    ended = [server.wait(BACKFILL, run_id) for run_id in (one, two)]
-    assert [run["state"] for run in ended] == ["success", "success"], server.log.read_text()[-3000:]
-    assert states(server, BACKFILL, two)["embed_night"] == ["success"] * 2
-    assert states(server, BACKFILL, two)["embed_spare"] == "skipped"
-    for name in ("small", "other"):
-        found = lake.rows(settings, f"SELECT image_id FROM embeddings WHERE encoder = '{name}'")
-        assert len(found) == len({row["image_id"] for row in found}) == 30
-    again = [one for one in figures(settings, "embed") if one.get("embedded")]
-    assert sum(one["embedded"] for one in again) <= 60, "no photo was embedded twice"
+    assert [server.wait(BACKFILL, run_id)["state"] for run_id in runs] == ["success", "success"]
+    assert [states(server, BACKFILL, run_id)["embed_spare"] for run_id in runs] == [["success"] * 2, "skipped"]
+    assert [states(server, BACKFILL, run_id)["embed_night"] for run_id in runs] == ["skipped", ["success"] * 2]
+    assert (embedded(settings, "small"), embedded(settings, "other")) == (30, 30)
 
 
 @pytest.mark.long
 def test_a_tuning_hands_its_encoder_to_the_evaluation(server: AirflowServer, tmp_path: Path) -> None:
     settings = load_settings(tmp_path)
-    source = ["6x8", "--dataset", "demo", "--layout", "generated", "--test-share", "0.3"]
-    assert subprocess.run([sys.executable, "-m", "vitrine", "ingest", *source]).returncode == 0
+    ingest("6x8", "--test-share", "0.3")
     server.ask("PATCH", "/api/v2/dags/evaluation", {"is_paused": False})
     form = {"encoders": ["small"], "datasets": ["demo"], "quick": True}
     ended, _ = run(server, "tuning", form)
     assert ended["state"] == "success", server.task_log("tuning", ended["dag_run_id"], "tune")[-3000:]
     runs: list[dict[str, Any]] = []
-    while not runs:
+    until = time.monotonic() + 60
+    while not runs and time.monotonic() < until:
+        time.sleep(1)
         runs = server.ask("GET", "/api/v2/dags/evaluation/dagRuns")["dag_runs"]
     ended = server.wait("evaluation", runs[0]["dag_run_id"])
     assert ended["state"] == "success" and ended["run_type"] == "asset_triggered"
