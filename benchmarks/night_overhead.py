@@ -25,7 +25,7 @@ NIGHT, DATASET = "nightly_reembedding", "shop"
 def configure(folder: Path, source: str, encoder: str) -> None:
     folder.mkdir(parents=True)
     (folder / "vitrine.toml").write_text(
-        f'home = "home"\n[nightly]\nencoders = ["{encoder}"]\n'
+        f'home = "home"\n[airflow]\nnightly = ""\n[nightly]\nencoders = ["{encoder}"]\n'
         f'[[nightly.datasets]]\nname = "{DATASET}"\nlayout = "folder"\nsource = "{source}"\n'
     )
 

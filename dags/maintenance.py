@@ -10,7 +10,7 @@ from vitrine_tasks import SETTINGS, START, TUNING, SparkVerb, defaults
 with DAG(
     dag_id="maintenance",
     description="Compact, vacuum, drop what is old",
-    schedule=SETTINGS.airflow.maintenance,
+    schedule=SETTINGS.airflow.maintenance or None,
     start_date=START,
     catchup=False,
     max_active_runs=1,

@@ -74,7 +74,7 @@ def bring(dataset: str, pending: XComArg) -> Any:
 with DAG(
     dag_id="nightly_reembedding",
     description="Re-embed what changed, gate it, measure it, serve it",
-    schedule=SETTINGS.airflow.nightly,
+    schedule=SETTINGS.airflow.nightly or None,
     start_date=START,
     catchup=False,
     max_active_runs=1,

@@ -84,7 +84,7 @@ class AirflowSettings(Section):
     """``[airflow]``; docs/nights.md says how the DAGs use it. Secrets are in Airflow's connections, never here."""
 
     nightly: str = "0 2 * * *"
-    """When the night begins, as cron says it."""
+    """When the night begins, as cron says it; "": when somebody starts it."""
     maintenance: str = "0 6 * * 0"
     pool: str = Field("gpu", pattern=r"^[A-Za-z0-9_.\-]{1,48}$")
     """The pool that everything which computes vectors or tunes takes a slot of."""
