@@ -22,10 +22,10 @@ WHEN = [f"%Y-%m-%d{time}" for time in ("", "T%H:%M:%S", "T%H:%M:%S%z", "T%H:%M:%
 
 @app.command()
 def pending(dataset: Dataset, as_json: Json = False) -> None:
-    """Which encoders of [nightly] have work to do on a data set, and why; those that are retired are left out.
+    """Which of the nightly encoders have work to do on a data set, and why; those that are retired are left out.
 
-    Asks the tables, Milvus and Feast for the versions that they hold, without Spark. The first encoder of [nightly] is
-    the one that nights promote.
+    Asks the tables, Milvus and Feast for the versions that they hold, without Spark. The first nightly encoder is the
+    one that nights promote.
     """
     settings = load_settings()
     chosen_datasets(settings, [dataset])
@@ -132,7 +132,9 @@ def backfill(
         str | None, typer.Option(help="A table of product_id and weight: what weighs most goes first.", metavar="FILE")
     ] = None,
     budget_seconds: Annotated[float | None, typer.Option(min=0, help="What the whole may take.")] = None,
-    budget_money: Annotated[float | None, typer.Option(min=0, help="What the whole may cost, by [prices].")] = None,
+    budget_money: Annotated[
+        float | None, typer.Option(min=0, help="What the whole may cost, by the prices set.")
+    ] = None,
     chunk_rows: Annotated[int, typer.Option(min=1, help="Photos of a piece, in the plan.")] = 20_000,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what is left and, by the rate so far, what it takes; in pieces.")
