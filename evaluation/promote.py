@@ -57,6 +57,7 @@ def promote(
             f"data set {dataset!r} has no vector of encoder {encoder!r} ({encoder_version}): "
             f"run `vitrine embed --encoder {encoder} --dataset {dataset}` first"
         )
+    _refuse_retired(settings, encoder, encoder_version)
     _check_licence(settings, encoder, encoder_version)
     catalog_version = lake.catalog_version(settings, dataset)
     gates = _gates(settings, dataset, encoder, encoder_version, catalog_version, serving)
@@ -67,6 +68,14 @@ def promote(
         )
     _append(settings, history, dataset, encoder, encoder_version, catalog_version, gates, force, reason)
     return _answer(True, dataset, encoder, encoder_version, serving, force)
+
+
+def _refuse_retired(settings: Settings, encoder: str, encoder_version: str) -> None:
+    if lake.state(settings, encoder_version) == "retired":
+        raise UserError(
+            f"encoder {encoder!r} ({encoder_version}) is retired: `vitrine retire {encoder_version} --undo` brings it "
+            "back, or promote another"
+        )
 
 
 def _check_licence(settings: Settings, encoder: str, encoder_version: str) -> None:
@@ -100,6 +109,7 @@ def rollback(settings: Settings, dataset: str) -> dict[str, Any]:
             f"data set {dataset!r} cannot be rolled back to {encoder} ({version}): it has no vectors any more; "
             f"run `vitrine embed --encoder {encoder} --dataset {dataset}`, or promote another version"
         )
+    _refuse_retired(settings, encoder, version)
     now = lake.catalog_version(settings, dataset)
     _append(settings, history, dataset, encoder, version, now, {}, False, ROLLBACK)
     return _answer(True, dataset, encoder, version, history[-1]["encoder_version"], False)
@@ -123,6 +133,21 @@ def unfinished_rollback(settings: Settings, dataset: str) -> dict[str, Any] | No
     if done and done[0]["started_at"] + timedelta(seconds=done[0]["seconds"]) > last["promoted_at"]:
         return None
     return _answer(True, dataset, last["encoder"], last["encoder_version"], last["previous_version"], False)
+
+
+def served_before(settings: Settings, dataset: str, encoder_version: str) -> bool:
+    """Does ``encoder_version`` serve ``dataset``, or did it ever?"""
+    return any(row["encoder_version"] == encoder_version for row in _history(settings, dataset))
+
+
+def unpassed_gates(
+    settings: Settings, dataset: str, encoder: str, encoder_version: str, with_index: bool = True
+) -> list[str]:
+    """Why the version's gates do not all stand on the catalog as it is now; empty where they do."""
+    serves = lake.serving(settings, dataset)
+    now = lake.catalog_version(settings, dataset)
+    said = _gates(settings, dataset, encoder, encoder_version, now, serves["encoder_version"] if serves else None)
+    return [str(row["problem"]) for gate, row in said.items() if row["problem"] and (with_index or gate != "index")]
 
 
 def standing(settings: Settings, dataset: str) -> list[Row]:
@@ -222,7 +247,7 @@ def _judged(gate: str, row: Row | None, catalog_version: str, serving: str | Non
         problem = f"gate {gate} did not end ({figures.get('error', row['state'])}): {command}"
     elif row["catalog_version"] != catalog_version:
         problem = f"gate {gate} is out of date, the catalog has changed since: {command}"
-    elif gate in COMPARING and figures.get("serving_version") != serving:
+    elif gate in COMPARING and serving not in (row["encoder_version"], figures.get("serving_version")):
         problem = f"gate {gate} is out of date, it compared with another version than the one that serves: {command}"
     kept = {key: row[key] for key in ("run_id", "state", "catalog_version", "started_at")}
     return kept | {"problem": problem, "checks": figures.get("checks", [])}

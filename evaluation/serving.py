@@ -3,7 +3,7 @@
 from typing import Any
 
 from evaluation.expectations import run_gate
-from evaluation.vector_index import VectorIndex
+from evaluation.vector_index import VectorIndex, alias_name
 from vitrine import lake
 from vitrine.settings import Settings
 
@@ -32,3 +32,18 @@ def follow(settings: Settings, milvus: VectorIndex, dataset: str, gated: bool = 
         said["recall"] = result.checks[0]["figures"]["value"]
     milvus.point_alias(dataset, version)
     return said
+
+
+def lag(settings: Settings, milvus: VectorIndex, dataset: str, encoder_version: str) -> str | None:
+    """Why Milvus has something to catch up with, of this version and of what serves; None where it has not."""
+    if milvus.behind(dataset, encoder_version) != 0:
+        return f"Milvus has not the newest vectors of {encoder_version}"
+    serves = lake.serving(settings, dataset)
+    if serves is None:
+        return None
+    version = str(serves["encoder_version"])
+    if milvus.alias_target(dataset) != version:
+        return f"Milvus's alias {alias_name(dataset)} does not name {version}, which serves"
+    if milvus.behind(dataset, version, served=True) != 0:
+        return f"Milvus has not the newest vectors of {version}, which serves"
+    return None

@@ -8,10 +8,13 @@ killed one goes on where it was.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from filelock import FileLock
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark import InheritableThread, StorageLevel
 from pyspark.accumulators import Accumulator
@@ -20,6 +23,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs import cost
+from spark_jobs.first_photos import First
 from spark_jobs.plan import EncoderPlan, count_tasks, plan
 from spark_jobs.session import build_session, progress, spark_schema
 from spark_jobs.version_rows import STAGED, Version, VersionRows, nothing, settled, stage
@@ -31,15 +35,25 @@ from vitrine.networks import Identity
 from vitrine.settings import Settings
 
 
-def embed(settings: Settings, encoder: str, dataset: str, *, dry_run: bool = False) -> dict[str, Any]:
+def embed(
+    settings: Settings, encoder: str, dataset: str, *, dry_run: bool = False, first: First | None = None
+) -> dict[str, Any]:
     """As ``embed_together``, with one encoder."""
-    return embed_together(settings, [encoder], dataset, dry_run=dry_run)[0]
+    return embed_together(settings, [encoder], dataset, dry_run=dry_run, first=first)[0]
 
 
 def embed_together(
-    settings: Settings, encoders: Sequence[str], dataset: str, *, dry_run: bool = False
+    settings: Settings,
+    encoders: Sequence[str],
+    dataset: str,
+    *,
+    dry_run: bool = False,
+    first: First | None = None,
 ) -> list[dict[str, Any]]:
     """Bring the embeddings of ``dataset`` by each of ``encoders`` to its catalog, in one pass over the photos.
+
+    ``first`` embeds some of what is missing alone, and leaves the rest to a later run. One process at a time embeds a
+    data set by a version: a night waits for a backfill's piece.
 
     Returns:
         The figures of ``embed --json``, an object an encoder, in the order given; what a shared pass cost is split by
@@ -60,23 +74,35 @@ def embed_together(
             busy.append((backbone, identity))
         else:
             figures[backbone.name] = nothing(unchanged) | _version(settings, backbone, identity).figures()
-    if busy:
-        if not dry_run:
-            tracking.load_mlflow()
-        spark = build_session(settings, f"embed {dataset} {' '.join(backbone.name for backbone, _ in busy)}")
-        if not dry_run:
-            warm_workers(spark, [(backbone, identity.dim) for backbone, identity in busy])
-        jobs = [VersionRows(spark, settings, _version(settings, *each), dataset) for each in busy]
+    done = _embed_busy(settings, busy, dataset, dry_run, first) if busy else []
+    figures |= {backbone.name: result for (backbone, _), result in zip(busy, done, strict=True)}
+    return [figures[backbone.name] for backbone in chosen]
+
+
+def _embed_busy(
+    settings: Settings, busy: list[tuple[Backbone, Identity]], dataset: str, dry_run: bool, first: First | None
+) -> list[dict[str, Any]]:
+    if not dry_run:
+        tracking.load_mlflow()
+    spark = build_session(settings, f"embed {dataset} {' '.join(backbone.name for backbone, _ in busy)}")
+    if not dry_run:
+        warm_workers(spark, [(backbone, identity.dim) for backbone, identity in busy])
+    with ExitStack() as stack:
+        for _, identity in sorted(busy, key=lambda each: each[1].encoder_version) if not dry_run else []:
+            stack.enter_context(FileLock(_lock_path(settings, dataset, identity.encoder_version)))
+        jobs = [VersionRows(spark, settings, _version(settings, *each), dataset, first) for each in busy]
         versions = [job.version for job in jobs]
         for job in jobs:
             job.share_deletions(versions)
-        done = (
-            [job.plan() for job in jobs]
-            if dry_run
-            else _run(spark, settings, jobs, [each[0] for each in busy], dataset)
-        )
-        figures |= {backbone.name: result for (backbone, _), result in zip(busy, done, strict=True)}
-    return [figures[backbone.name] for backbone in chosen]
+        if dry_run:
+            return [job.plan() for job in jobs]
+        return _run(spark, settings, jobs, [each[0] for each in busy], dataset)
+
+
+def _lock_path(settings: Settings, dataset: str, encoder_version: str) -> Path:
+    folder = settings.home / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"embed__{dataset}__{encoder_version}.lock"
 
 
 def _refuse_twins(chosen: list[Backbone], identities: list[Identity]) -> None:

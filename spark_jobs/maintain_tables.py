@@ -4,19 +4,26 @@ import shutil
 import time
 from typing import Any
 
-from spark_jobs.session import build_session
+from pyspark.sql import SparkSession, Window
+from pyspark.sql import functions as F
+
+from spark_jobs.session import build_session, merge_table, read_table
 from vitrine.settings import Settings
-from vitrine.tables import TABLES
+from vitrine.tables import RUNS, TABLES
 
 
-def maintain(settings: Settings, keep_days: int) -> dict[str, Any]:
-    """OPTIMIZE, then VACUUM files older than ``keep_days``: time travel and the followers' change feed reach back
-    that far; a follower that slept longer fills from scratch. Rows are never touched. Checkpoints of embeddings,
-    training sets and unfinished tunings that nobody went on with for as long go too: all can be made again."""
+def maintain(settings: Settings, keep_days: int, keep_runs_days: int = 400) -> dict[str, Any]:
+    """Rows of ``runs`` older than ``keep_runs_days`` go, but for each job's newest; no other row is touched, so joins
+    as of an earlier time, by ``valid_from`` and ``event_timestamp``, find all that they found.
+
+    Of every table: OPTIMIZE, then VACUUM files older than ``keep_days``: time travel and the followers' change feed
+    reach back that far; a follower that slept longer fills from scratch. Checkpoints of embeddings, training sets and
+    unfinished tunings that nobody went on with for as long go too: all can be made again.
+    """
     from delta.tables import DeltaTable
 
     spark = build_session(settings, "maintain")
-    figures: dict[str, Any] = {"tables": {}}
+    figures: dict[str, Any] = {"runs_removed": _remove_old_runs(spark, settings, keep_runs_days), "tables": {}}
     for table in TABLES.values():
         delta = DeltaTable.forPath(spark, str(table.path(settings)))
         before = _files(delta)
@@ -25,6 +32,20 @@ def maintain(settings: Settings, keep_days: int) -> dict[str, Any]:
         figures["tables"][table.name] = f"{before} -> {_files(delta)} files"
     figures |= _remove_leftovers(settings, time.time() - keep_days * 86_400)
     return figures
+
+
+def _remove_old_runs(spark: SparkSession, settings: Settings, keep_days: int) -> int:
+    """What gates last said, how a data set was last ingested, and so on, is read from the newest row of each job."""
+    runs = read_table(spark, settings, RUNS)
+    job = ("verb", "dataset", "encoder", "encoder_version", "state", F.get_json_object("figures", "$.gate"))
+    newest = F.row_number().over(Window.partitionBy(*job).orderBy(F.desc("started_at")))
+    until = F.current_timestamp() - F.expr(f"INTERVAL {keep_days} DAYS")
+    old = runs.withColumn("number", newest).filter((F.col("number") > 1) & (F.col("started_at") < until))
+    count = old.count()
+    if count:
+        source = old.drop("number").withColumn("gone", F.lit(True))
+        merge_table(spark, settings, RUNS, source, "true")
+    return count
 
 
 def _remove_leftovers(settings: Settings, until: float) -> dict[str, int]:

@@ -16,11 +16,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs.embed_products import embed_products, products_settled
+from spark_jobs.first_photos import First
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import merge_table, read_table, spark_schema
 from vitrine import lake
 from vitrine.settings import Settings
-from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS
+from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, QUARANTINE
 
 STAGED = pa.schema(
     [
@@ -108,16 +109,22 @@ def settled(settings: Settings, encoder: str, encoder_version: str, dataset: str
 class VersionRows:
     """One version's part of a pass over a data set."""
 
-    def __init__(self, spark: SparkSession, settings: Settings, version: Version, dataset: str) -> None:
+    def __init__(
+        self, spark: SparkSession, settings: Settings, version: Version, dataset: str, first: First | None = None
+    ) -> None:
         self.spark, self.settings, self.registered, self.dataset = spark, settings, version, dataset
         self.version = version.encoder_version
         self.staging = settings.home / "staging" / dataset / f"encoder_version={self.version}"
-        self.total = self.missing = 0
+        self.total = self.missing = self.left = 0
         self.catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
         self.stored = read_table(spark, settings, EMBEDDINGS)
         self.own = self.stored.filter((F.col("encoder_version") == self.version) & (F.col("dataset") == dataset))
         have = self.own.select("image_id", "content_sha256")
-        self.todo = self.catalog.join(have, ["image_id", "content_sha256"], "left_anti")
+        self.todo = self.all_missing = self.catalog.join(have, ["image_id", "content_sha256"], "left_anti")
+        self.refused_before = self._refused_before() if first else None
+        if first and self.refused_before is not None:
+            others = self.todo.join(self.refused_before, "image_id", "left_anti")
+            self.todo = first.of(spark, settings, dataset, others)
         same_labels = " AND ".join(f"c.{name} <=> e.{name}" for name in LABELS)
         self.relabelled = (
             self.own.alias("e")
@@ -131,6 +138,14 @@ class VersionRows:
             )
         )
         self.gone = self.stored.filter(F.col("dataset") == dataset).join(self.catalog, "image_id", "left_anti")
+
+    def _refused_before(self) -> DataFrame:
+        """Photos that could not be embedded when they were tried: a backfill does not try them again with each piece,
+        and they stay in the quarantine."""
+        mine = (F.col("dataset") == self.dataset) & (F.col("stage") == "embed")
+        mine &= F.col("encoder") == self.registered.encoder
+        refused = read_table(self.spark, self.settings, QUARANTINE).filter(mine)
+        return refused.join(self.all_missing, "image_id", "left_semi").select("image_id", "uri", "code", "reason")
 
     def plan(self) -> dict[str, Any]:
         """What ``run`` would do."""
@@ -157,6 +172,7 @@ class VersionRows:
         register(self.settings, self.registered)
         self.todo = self.todo.persist(StorageLevel.DISK_ONLY)
         self.total, self.missing = self.catalog.count(), self.todo.count()
+        self.left = 0 if self.refused_before is None else self.all_missing.count() - self.missing
 
     def end(self) -> None:
         self.todo.unpersist()
@@ -210,6 +226,8 @@ class VersionRows:
             first = not lake.rows(self.settings, f"SELECT 1 FROM {EMBEDDINGS.name} t WHERE {within} LIMIT 1")
             merge_table(self.spark, self.settings, EMBEDDINGS, source.unionByName(stale), within, only_insert=first)
         bad = refused.select("image_id", "uri", "code", "reason")
+        if self.refused_before is not None:
+            bad = bad.unionByName(self.refused_before)
         merge_quarantine(self.spark, self.settings, self.dataset, "embed", self.registered.encoder, bad, moment)
         refused.unpersist()
         made = embed_products(self.spark, self.settings, self.dataset, self.version)
@@ -219,7 +237,7 @@ class VersionRows:
         return {
             **made,
             "embedded": missing - quarantined,
-            "unchanged": total - missing - updated,
+            "unchanged": total - missing - self.left - updated,
             "updated": updated,
             "deleted": deleted,
             "quarantined": quarantined,

@@ -22,6 +22,7 @@ SMALL, OTHER = "0123456789abcdef", "fedcba9876543210"
 VERBS = (
     *("ingest", "embed", "evaluate", "features", "lookup", "index", "check", "gate", "promote", "rollback"),
     *("encoders", "status", "report", "maintain", "sql", "demo", "tune", "classify"),
+    *("pending", "night", "retire", "backfill"),
 )
 CONFIG = """
 [encoders.small]

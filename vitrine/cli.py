@@ -11,6 +11,7 @@ import typer
 from vitrine import console, lake, tracking, verbs
 from vitrine.datasets import layouts
 from vitrine.errors import UserError, VitrineError
+from vitrine.nights_cli import app as nights_app
 from vitrine.settings import Settings, check_name, load_settings
 from vitrine.tune_cli import app as tune_app
 from vitrine.tune_cli import classify
@@ -43,6 +44,7 @@ app = typer.Typer(
 
 app.add_typer(tune_app)
 app.command()(classify)
+app.add_typer(nights_app)  # without a name: its verbs stand beside the others
 
 
 Gated = Annotated[
@@ -128,6 +130,9 @@ def evaluate(
         bool, typer.Option("--full-map", help="MAP over the ranking of the whole index too, exact: it takes longer.")
     ] = False,
     again: Annotated[bool, typer.Option("--again", help="Compute what is there already, too.")] = False,
+    gated: Annotated[
+        bool, typer.Option("--gate", help="Then ask the gate on the metrics; exit 3 where it refuses.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Retrieval metrics from Milvus's neighbours, and what classifiers said, scored; what is missing, and nothing else.
@@ -145,6 +150,8 @@ def evaluate(
             for other in _held_against(settings, chosen, version) if with_serving else []:
                 if not lake.evaluated(settings, other[1], done):
                     results.append(evaluate_one(settings, *other, chosen, how, full_map, again))
+            if gated:
+                verbs.gate(settings, "metrics", chosen, asked, version)
     show_each("evaluated", results if as_json else [console.with_intervals(result) for result in results], as_json)
 
 
@@ -388,6 +395,9 @@ def report(dataset: Datasets = None, as_json: Json = False) -> None:
 @app.command()
 def maintain(
     keep_days: Annotated[int, typer.Option(min=7, help="How long time travel reaches back.")] = 30,
+    keep_runs_days: Annotated[
+        int, typer.Option(min=30, help="How long `runs` keeps more than each job's newest.")
+    ] = 400,
     as_json: Json = False,
 ) -> None:
     """Compact the tables, remove files that no version of the last days needs, and drop Milvus's old collections."""
@@ -396,7 +406,7 @@ def maintain(
         from evaluation.old_collections import drop_old
         from spark_jobs.maintain_tables import maintain as job
 
-        run.figures |= job(settings, keep_days)
+        run.figures |= job(settings, keep_days, keep_runs_days)
         run.figures |= drop_old(settings)
     show("maintained", run.figures, as_json)
 

@@ -108,7 +108,8 @@ class Synced:
 
 
 def online(settings: Settings, dataset: str) -> list[tuple[str, str]]:
-    """(encoder, version) whose vectors of ``dataset`` belong online: what serves it, and its nightly encoders'."""
+    """(encoder, version) whose vectors of ``dataset`` belong online: what serves it, and its nightly encoders' that are
+    not retired."""
     serves = lake.serving(settings, dataset)
     named = {
         row["encoder_version"]: row["encoder"]
@@ -120,10 +121,10 @@ def online(settings: Settings, dataset: str) -> list[tuple[str, str]]:
         for name in settings.nightly.encoders:
             newest = lake.rows(
                 settings,
-                "SELECT encoder_version FROM encoders "
+                "SELECT encoder_version, state FROM encoders "
                 f"WHERE encoder = {lake.quote(name)} ORDER BY created_at DESC LIMIT 1",
             )
-            wanted |= {(name, row["encoder_version"]) for row in newest}
+            wanted |= {(name, row["encoder_version"]) for row in newest if row["state"] != "retired"}
     return sorted(pair for pair in wanted if lake.embedded(settings, dataset, pair[1]))
 
 
@@ -164,6 +165,50 @@ def sync(settings: Settings, store: FeatureStore, dataset: str, encoder: str, ve
             print(f"online {dataset} {encoder}: {upserted} rows", file=sys.stderr)
     _write_cursor(store, view, dataset, table, until)
     return Synced(upserted, deleted, since, until)
+
+
+def lag(settings: Settings, dataset: str) -> str | None:
+    """Why ``vitrine features`` has something to do for ``dataset``; None where it has not. Changes nothing."""
+    store = open_store(settings)
+    until, table = lake.version(settings, EMBEDDINGS), lake.identity(settings, EMBEDDINGS)
+    try:
+        for encoder, version in online(settings, dataset):
+            held = _read_cursor(store, image_view(encoder, version), dataset)
+            if held is None or held[0] != table or _last_changes(settings, dataset, version, held[1], until):
+                return f"Feast has not the newest vectors of {encoder} ({version})"
+        serves = lake.serving(settings, dataset)
+        if serves:
+            points = store.get_feature_service(images_serving(dataset)).tags.get("encoder_version")
+            if points != serves["encoder_version"]:
+                return f"Feast's service points to {points}, {serves['encoder_version']} serves"
+    except (FeatureServiceNotFoundException, FeatureViewNotFoundException) as error:
+        return f"Feast has not all that is served: {error}"
+    except (DeltaError, OSError, pa.ArrowException):
+        return f"the change feed of {EMBEDDINGS.name} no longer reaches back to what Feast holds"
+    return None
+
+
+def forget(store: FeatureStore, encoder: str, version: str) -> list[str]:
+    """Remove a version's view, its service and its online rows, where they are there; the names of what was removed.
+
+    The rows go while the view is known, so that a run that is killed in between can be made again.
+    """
+    removed = []
+    try:
+        view = store.get_feature_view(image_view(encoder, version))
+        store._get_provider().update_infra(store.project, [view], [], [], [], partial=True)
+    except FeatureViewNotFoundException:
+        view = None
+    try:
+        store.delete_feature_service(encoder_service(encoder, version))
+        removed.append(encoder_service(encoder, version))
+    except FeatureServiceNotFoundException:
+        pass
+    if view is not None:
+        store.delete_feature_view(view.name)
+        store.registry.delete_data_source(view.name, store.project)
+        removed.append(view.name)
+    return removed
 
 
 def _empty(store: FeatureStore, view: str) -> None:

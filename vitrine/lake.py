@@ -194,6 +194,12 @@ def encoder_row(settings: Settings, encoder_version: str) -> dict[str, Any]:
     return found[0]
 
 
+def state(settings: Settings, encoder_version: str) -> str | None:
+    """``state`` of a version in ``encoders``; None where it never embedded."""
+    found = rows(settings, f"SELECT state FROM {ENCODERS.name} WHERE encoder_version = {quote(encoder_version)}")
+    return str(found[0]["state"]) if found else None
+
+
 def catalog_version(settings: Settings, dataset: str) -> str:
     """A fingerprint of what the data set holds: ids, contents, labels, splits; 16 hex digits.
 

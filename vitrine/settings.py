@@ -68,6 +68,7 @@ class NightlyDataset(Section):
 
     name: Name
     source: str
+    """What ``vitrine ingest`` takes; the nightly DAG fills in Airflow's templates: ``{{ data_interval_end | ds }}``."""
     layout: str = "folder"
     test_share: float | None = Field(None, gt=0, lt=1)
     """Of the photos that the source gives no split: what becomes the test split, the rest being train."""
@@ -77,6 +78,32 @@ class NightlySettings(Section):
     encoders: tuple[Name, ...] = ()
     datasets: tuple[NightlyDataset, ...] = ()
     relevant: Literal["product_id", "category"] = "product_id"
+
+
+class AirflowSettings(Section):
+    """``[airflow]``; docs/nights.md says how the DAGs use it. Secrets are in Airflow's connections, never here."""
+
+    nightly: str = "0 2 * * *"
+    """When the night begins, as cron says it; "": when somebody starts it."""
+    maintenance: str = "0 6 * * 0"
+    pool: str = Field("gpu", pattern=r"^[A-Za-z0-9_.\-]{1,48}$")
+    """The pool that everything which computes vectors or tunes takes a slot of."""
+    pool_slots: int = Field(1, ge=1)
+    """How many of those may run at once: the GPUs; on a machine without any, one."""
+    retries: int = Field(2, ge=0)
+    """Of a task that failed (exit code 1); a mistake (2) or a refusal (3) is never tried again."""
+    retry_seconds: float = Field(60, ge=0)
+    """Before the first retry; twice as long before each next one, half an hour at most."""
+    timeout_hours: float = Field(12, gt=0)
+    """Of a task."""
+    mail_to: tuple[str, ...] = ()
+    """Who gets the summary of each night, by ``smtp_connection``; left out: nobody."""
+    smtp_connection: str = "smtp_default"
+    webhook_connection: str | None = None
+    """An HTTP connection that the summary of each night is posted to, as JSON; left out: none."""
+    api_connection: str = "vitrine_airflow"
+    """An HTTP connection to Airflow's own API, by which the summary becomes a note on the run; without it, the log and
+    the task's XCom have it."""
 
 
 class GateSettings(Section):
@@ -345,6 +372,7 @@ class Settings(BaseSettings):
     """How hard the photos of the ``generated`` layout are to tell apart."""
     encoders: dict[Name, EncoderSettings] = {}
     nightly: NightlySettings = NightlySettings()
+    airflow: AirflowSettings = AirflowSettings()
     gates: GateSettings = GateSettings()
     milvus: MilvusSettings = MilvusSettings()
     feast: FeastSettings = FeastSettings()

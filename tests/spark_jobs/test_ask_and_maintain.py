@@ -1,12 +1,14 @@
 """Spark SQL over the tables, and their upkeep."""
 
+import json
 import os
 import time
+from datetime import timedelta
 
 import pytest
 
 from spark_jobs.ask import ask
-from spark_jobs.maintain_tables import maintain
+from spark_jobs.maintain_tables import _remove_old_runs, maintain
 from vitrine import lake
 from vitrine.errors import UserError
 from vitrine.settings import Settings
@@ -50,6 +52,21 @@ def test_maintain_compacts_and_keeps_every_row(settings: Settings, spark: object
     assert sorted(row["verb"] for row in lake.rows(settings, "SELECT verb FROM runs")) == before
     files = len(list(RUNS.path(settings).glob("*.parquet")))
     assert files == 7, "what time travel may still want is kept"
+
+
+def test_old_runs_leave_but_the_newest_of_each_job(settings: Settings, spark: object) -> None:
+    row = {"state": "done", "seconds": 1.0, "peak_mib": 1.0, "dataset": "d", "verb": "gate"}
+    for run_id, gate, days in (
+        ("a", "catalog", 900),
+        ("b", "catalog", 500),
+        ("c", "metrics", 500),
+        ("d", "metrics", 1),
+    ):
+        figures = json.dumps({"gate": gate})
+        started = lake.now() - timedelta(days=days)
+        lake.append(settings, RUNS, [row | {"run_id": run_id, "figures": figures, "started_at": started}])
+    assert _remove_old_runs(spark, settings, 400) == 2
+    assert sorted(row["run_id"] for row in lake.rows(settings, "SELECT run_id FROM runs")) == ["b", "d"]
 
 
 def test_a_failed_job_is_recorded_with_its_error(settings: Settings) -> None:

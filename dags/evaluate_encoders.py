@@ -1,0 +1,59 @@
+"""Embed what is missing, and measure: encoders on data sets, by ``vitrine evaluate``, then the report.
+
+Started by hand with its form, or by the DAG ``tuning``: what that has made is measured on the data sets that it names.
+"""
+
+from typing import Any
+
+from airflow.sdk import DAG, Context, Param, task, task_group
+from vitrine_tasks import POOL, SETTINGS, START, TUNED, TUNING, SparkVerb, Verb, choices, defaults, finish
+
+PARAMS = {
+    "encoders": choices("Encoders", list(SETTINGS.nightly.encoders), least=0),
+    "datasets": choices("Data sets", [item.name for item in SETTINGS.nightly.datasets], least=0),
+    "relevant": Param(SETTINGS.nightly.relevant, enum=["product_id", "category"], title="What counts as found"),
+}
+
+
+@task
+def pairs(params: dict[str, Any] | None = None, triggering_asset_events: Any = None) -> list[dict[str, str]]:
+    """What tuning has made, else what the form says."""
+    events = [event for of in (triggering_asset_events or {}).values() for event in of]
+    asked = [event.extra for event in events if "encoders" in event.extra] or [params or {}]
+    return [
+        {"encoder": encoder, "dataset": dataset}
+        for one in asked
+        for dataset in one["datasets"]
+        for encoder in one["encoders"]
+    ]
+
+
+def of(context: Context) -> list[str]:
+    pair = context["task"].item
+    return ["--encoder", pair["encoder"], "--dataset", pair["dataset"]]
+
+
+@task_group
+def measure(pair: Any) -> None:
+    embed = SparkVerb(task_id="embed", arguments=lambda c: ["embed", *of(c)], item=pair, pool=POOL)
+    embed >> Verb(
+        task_id="evaluate",
+        arguments=lambda c: ["evaluate", *of(c), f"--relevant={c['params']['relevant']}"],
+        item=pair,
+    )
+
+
+with DAG(
+    dag_id="evaluation",
+    description="Measure encoders on data sets",
+    schedule=[TUNED],
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    default_args=defaults(TUNING),
+    params=PARAMS,
+    tags=["vitrine"],
+    doc_md=__doc__,
+) as dag:
+    report = Verb(task_id="report", arguments=["report"], trigger_rule="all_done", retries=0)
+    finish(measure.expand(pair=pairs()), report)

@@ -1,0 +1,57 @@
+"""Tune encoders to data sets, by ``vitrine tune``; what comes of it is handed to the DAG ``evaluation`` as an asset.
+
+A killed tuning goes on where it was: so does a retried task. Labels and vectors are those of the run's date
+(``data_interval_end``), so that a run that is repeated learns from the same.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Context, Param
+from vitrine_tasks import POOL, SETTINGS, START, TUNED, TUNING, SparkVerb, choices, defaults, optional, repeated
+
+PARAMS = {
+    "strategy": Param("top", enum=["top", "full"], title="top: a perceptron on frozen vectors; full: all weights"),
+    "encoders": choices("What to tune", list(SETTINGS.nightly.encoders)),
+    "datasets": choices("What to tune it to", [item.name for item in SETTINGS.nightly.datasets]),
+    "evaluate_on": choices("What to evaluate it on too", [], least=0),
+    "label": Param("product_id", enum=["product_id", "category"], title="What to tell apart"),
+    "seed": optional("integer", "Left out: [tune] seed", minimum=0),
+    "processes": Param(1, type="integer", minimum=1, title="Of a full tuning, one a GPU"),
+    "quick": Param(False, type="boolean", title="Small and short: for a first look"),
+}
+
+
+def arguments(context: Context) -> list[str]:
+    params, until = context["params"], context.get("data_interval_end")
+    pairs = [*repeated("--encoder", params["encoders"]), *repeated("--dataset", params["datasets"])]
+    given = [f"--label={params['label']}"]
+    given += [f"--seed={params['seed']}"] if params["seed"] is not None else []
+    given += [f"--processes={params['processes']}"] if params["strategy"] == "full" else []
+    given += [f"--as-of={until:%Y-%m-%dT%H:%M:%S}"] if until else []
+    return ["tune", params["strategy"], *pairs, *given, *(["--quick"] if params["quick"] else [])]
+
+
+def made(context: Context) -> dict[str, Any]:
+    from vitrine.tuned import default_name
+
+    params = context["params"]
+    tuned = [default_name(base, params["strategy"], on) for on in params["datasets"] for base in params["encoders"]]
+    return {"encoders": tuned, "datasets": sorted({*params["datasets"], *params["evaluate_on"]})}
+
+
+with DAG(
+    dag_id="tuning",
+    description="Tune encoders to data sets",
+    schedule=None,
+    start_date=START,
+    catchup=False,
+    max_active_runs=4,
+    default_args=defaults(TUNING),
+    params=PARAMS,
+    tags=["vitrine"],
+    doc_md=__doc__,
+) as dag:
+    # A full tuning takes days on few GPUs.
+    days = timedelta(days=7)
+    SparkVerb(task_id="tune", arguments=arguments, extra=made, outlets=[TUNED], pool=POOL, execution_timeout=days)
