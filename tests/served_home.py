@@ -1,5 +1,6 @@
 """A small home whose rows say what they should be: products of one photo, or more, with the vector of a seed."""
 
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,11 @@ def register(settings: Settings, *versions: str) -> None:
     lake.append(settings, ENCODERS, rows)
 
 
-def add(settings: Settings, version: str, seeds: dict[str, int]) -> None:
-    """An image and a product a key, each product of one image, with the vector of its seed."""
+def add(settings: Settings, version: str, seeds: dict[str, int], days_ago: int = 0) -> None:
+    """An image and a product a key, each product of one image, with the vector of its seed, written then."""
+    moment = lake.now() - timedelta(days=days_ago)
     of = {"dataset": "d", "encoder": "small", "encoder_version": version, "category": "cup"}
+    of |= {"event_timestamp": moment, "created_timestamp": moment}
     images = [{"image_id": f"{key}.jpg", "product_id": key, "embedding": vector(seed)} for key, seed in seeds.items()]
     products = [{"product_id": key, "embedding": vector(seed), "n_images": seed} for key, seed in seeds.items()]
     lake.append(settings, EMBEDDINGS, [blank(EMBEDDINGS, **of, **row) for row in images])

@@ -86,7 +86,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         until = time.monotonic() + 60
         while True:
             try:
-                assert found.ask("/health", key=None) == (200, None)
+                assert found.ask("/health", key=None) == (200, {"status": "the online store can be read"})
                 break
             except OSError:
                 said = (found.folder / "log").read_text()

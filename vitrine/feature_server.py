@@ -19,8 +19,8 @@ from vitrine.errors import UserError, VitrineError
 from vitrine.online_lookup import OnlineFeatures
 from vitrine.settings import FeastSettings, Settings
 
-FEASTS_OWN = ("/get-online-features", "/health")
-"""The others write, or search in a store that holds keys alone."""
+FEASTS_OWN = "/get-online-features"
+"""Its other routes write, search in a store that holds keys alone, or are well when the store is not."""
 LOOPBACK = ["localhost", "127.0.0.1"]
 Similar = Callable[[Settings, OnlineFeatures, str, str, int], dict[str, Any]]
 """``evaluation.more_like_this.more_like_this``."""
@@ -32,8 +32,13 @@ def make_app(settings: Settings, similar: Similar) -> FastAPI:
     # Half of the time after which Feast's cache expires: so none expires, and no request waits for a new one.
     store = feature_store.open_store(settings)
     app = get_app(store, registry_ttl_sec=max(1, feast.follow_seconds // 2))
-    app.router.routes[:] = [route for route in app.routes if getattr(route, "path", "") in FEASTS_OWN]
+    app.router.routes[:] = [route for route in app.routes if getattr(route, "path", "") == FEASTS_OWN]
     online = OnlineFeatures(settings)
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        online.check()
+        return {"status": "the online store can be read"}
 
     @app.get("/datasets/{dataset}/products/{product_id:path}/similar")
     def similar_products(dataset: str, product_id: str, k: Annotated[int, Query(ge=1, le=100)] = 10) -> dict[str, Any]:

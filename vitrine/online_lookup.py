@@ -13,11 +13,12 @@ from feast.utils import make_tzaware
 
 from vitrine import feature_store, lake
 from vitrine.errors import UserError
-from vitrine.feature_store import IMAGES, Kind
+from vitrine.feature_store import IMAGES, PRODUCTS, Kind
 from vitrine.online_values import entity_keys, plain_of, vector_of
 from vitrine.settings import Settings
 
 _LONGEST_GAP_S = 5.0
+_StoredRow = tuple[datetime | None, dict[str, Value] | None]
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,7 @@ class OnlineFeatures:
 
     def rows(self, view: FeatureView, keys: Sequence[str], kind: Kind) -> list[dict[str, Any]]:
         """The same of one version's view."""
-        if not keys:
-            return []
-        try:
-            found = self._read(view, keys, kind)
-        except Exception:  # of the store's driver: a connection that broke, and that Feast would keep for good
-            feature_store.reconnect(self._store)
-            found = self._read(view, keys, kind)
+        found = self._read(view, keys, kind) if keys else []
         oldest = lake.now() - view.ttl if view.ttl else None
         answers = []
         for key, (moment, values) in zip(keys, found, strict=True):
@@ -90,16 +85,23 @@ class OnlineFeatures:
             answers.append(row)
         return answers
 
-    def _read(
-        self, view: FeatureView, keys: Sequence[str], kind: Kind
-    ) -> list[tuple[datetime | None, dict[str, Value] | None]]:
+    def check(self) -> None:
+        """Ask the store for a key that it has not; raises what its driver raises where it cannot be read."""
+        views = {view.name: view for view in self._store.list_feature_views(allow_cache=True)}
+        name = next((name for name in views if name.startswith(PRODUCTS.name)), None)
+        if name:  # else nothing was ever online
+            self._read(views[name], [""], PRODUCTS)
+
+    def _read(self, view: FeatureView, keys: Sequence[str], kind: Kind) -> list[_StoredRow]:
         """The store's own read, which ``get_online_features`` ends in: that copies each vector into a response, and its
         ``to_dict`` makes a Python number of each float."""
-        asked, provider = entity_keys(kind, keys), self._store._get_provider()
-        rows: list[tuple[datetime | None, dict[str, Value] | None]] = provider.online_read(
-            self._store.config, view, asked, list(kind.features)
-        )
-        return rows
+        asked, config = entity_keys(kind, keys), self._store.config
+        try:
+            found: list[_StoredRow] = self._store._get_provider().online_read(config, view, asked, list(kind.features))
+        except Exception:  # of the store's driver: a connection that broke, and that Feast would keep for good
+            feature_store.reconnect(self._store)
+            found = self._store._get_provider().online_read(config, view, asked, list(kind.features))
+        return found
 
     def _ask_registry(self, dataset: str, kind: Kind) -> Served:
         deadline = time.monotonic() + _LONGEST_GAP_S
