@@ -13,6 +13,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
+import pyarrow as pa
 import pytest
 
 from evaluation.serving import follow as point
@@ -106,6 +107,24 @@ def test_products_by_what_serves(server: Server):
         assert row["embedding"] == vector(PRODUCTS[row["product_id"]])
         assert (row["encoder_version"], row["n_images"]) == (V1, PRODUCTS[row["product_id"]])
     assert rows[-1] == dict.fromkeys(rows[-1], None) | {"product_id": "d/nobody"}
+
+
+def test_vectors_as_arrow(server: Server):
+    asked = Request(
+        f"{server.url}/datasets/d/products",
+        json.dumps({"ids": ["d/0", "d/nobody", "d/a b/ü?"]}).encode(),
+        {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"},
+    )
+    with urlopen(asked, timeout=20) as answer:
+        rows = pa.ipc.open_stream(answer.read()).read_all().to_pylist()
+    assert [row["embedding"] for row in rows] == [vector(1), None, vector(3)]
+    assert [row["encoder_version"] for row in rows] == [V1, None, V1]
+    for path, body, code in (
+        ("/datasets/d/prices", {"ids": []}, 422),
+        ("/datasets/d/images", {"ids": "x"}, 422),
+        ("/datasets/e/images", {"ids": ["x"]}, 404),
+    ):
+        assert server.ask(path, body)[0] == code
 
 
 def test_only_who_has_the_key_gets_an_answer(server: Server):
