@@ -147,7 +147,7 @@ def test_the_file_for_plain_feast_has_no_password_and_works(stored: Settings):
     assert found["embedding"] == [vector(1)] and found["encoder_version"] == [V1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("stored", ["redis"], indirect=True)
 def test_sparks_executors_fill_what_one_process_would(spark: SparkSession, stored: Settings):
     register(stored, V1)
