@@ -74,7 +74,7 @@ def arrow_stream(kind: Kind, rows: list[dict[str, Any]]) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as stream:
         stream.write_batch(pa.RecordBatch.from_pylist(rows, schema))
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+    return bytes(sink.getvalue())
 
 
 def check_reach(feast: FeastSettings, host: str) -> None:
