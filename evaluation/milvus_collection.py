@@ -191,15 +191,30 @@ class Collection:
                 within = f'key >= "{first}" and key < "{last}"'
                 yield self._client.query(self.name, filter=within, output_fields=[column], limit=16_384)
 
+    def nearest(self, vector: NDArray[np.float32], limit: int) -> list[tuple[str, str, float]]:
+        """(product, image, cosine similarity) of the ``limit`` images nearest to ``vector`` (D,), nearest first."""
+        (hits,) = self._client.search(
+            self.name,
+            data=vector[None],
+            limit=limit,
+            search_params={"metric_type": "IP", "params": self._tuned(limit)},
+            output_fields=["product_id", "image_id"],
+        )
+        rows = [dict.__getitem__(hit, "entity") for hit in hits]
+        return [(row["product_id"], row["image_id"], value) for row, value in zip(rows, hits.distances, strict=True)]
+
+    def _tuned(self, limit: int) -> dict[str, int]:
+        """Of the index: HNSW looks at no fewer candidates than it has to find."""
+        tuned = dict(self.index.search)
+        return tuned | ({"ef": max(tuned["ef"], limit)} if "ef" in tuned else {})
+
     def search(self, vectors: NDArray[np.float32], limit: int, split: str | None) -> Hits:
         """As ``VectorIndex.search``."""
         rows = max(1, self.count())
         # Lite makes a (queries x rows) array, and an answer may have 256 MB.
         block = int(max(1, min(500, 20_000_000 // rows, 100_000 // limit)))
         flter = f'split == "{check_name(split, "split")}"' if split else ""
-        tuned = dict(self.index.search)
-        if "ef" in tuned:
-            tuned["ef"] = max(tuned["ef"], limit)
+        tuned = self._tuned(limit)
         ids: list[list[str]] = []
         similarities: list[list[float]] = []
         for start in range(0, len(vectors), block):

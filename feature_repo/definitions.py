@@ -5,17 +5,22 @@ services that say what serves each data set. Importing the file as part of the p
 under its bare name.
 """
 
+from datetime import timedelta
+
 from feast import Entity, FeatureService, FeatureView, Field, ValueType
 from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
 from feast.table_format import DeltaFormat
-from feast.types import Array, Float32, Int64, String
+from feast.types import Array, Float32, Int32, Int64, String
 
 from vitrine import lake
-from vitrine.feature_store import encoder_service, image_view, images_serving
+from vitrine.feature_store import IMAGES, KINDS, PRODUCTS, Kind, encoder_service
 from vitrine.settings import Settings, load_settings
-from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, PROMOTIONS
+from vitrine.tables import CATALOG, ENCODERS, LABELS, PROMOTIONS
 
 IMAGE = Entity(name="image", join_keys=["image_id"], value_type=ValueType.STRING, description="one photo")
+PRODUCT = Entity(name="product", join_keys=["product_id"], value_type=ValueType.STRING, description="one product")
+_ENTITIES = {IMAGES: IMAGE, PRODUCTS: PRODUCT}
+_TYPES = {"string": String, "int32": Int32}
 
 
 def catalog_view(settings: Settings) -> FeatureView:
@@ -52,40 +57,43 @@ def labels_view(settings: Settings) -> FeatureView:
     )
 
 
-def encoder_view(settings: Settings, encoder: str, version: str, dim: int) -> FeatureView:
+def encoder_view(settings: Settings, kind: Kind, encoder: str, version: str, dim: int) -> FeatureView:
     """The vectors of one encoder version, float32 of unit length, with the labels of now (then: ``labels_view``)."""
-    name = image_view(encoder, version)
+    name, days = kind.view(encoder, version), settings.feast.ttl_days
     return FeatureView(
         name=name,
-        entities=[IMAGE],
+        entities=[_ENTITIES[kind]],
+        ttl=timedelta(days=days) if days else timedelta(0),  # 0: none
         source=SparkSource(
             name=name,
-            query=f"SELECT * FROM delta.`{EMBEDDINGS.path(settings)}` WHERE encoder_version = '{version}'",
+            query=f"SELECT * FROM delta.`{kind.table.path(settings)}` WHERE encoder_version = '{version}'",
             timestamp_field="event_timestamp",
             created_timestamp_column="created_timestamp",
         ),
         schema=[
-            Field(name="embedding", dtype=Array(Float32), vector_length=dim),
-            *(Field(name=name, dtype=String) for name in ("product_id", "category", "encoder_version")),
+            Field(name=kind.features[0], dtype=Array(Float32), vector_length=dim),
+            *(Field(name=name, dtype=_TYPES[str(kind.table.schema.field(name).type)]) for name in kind.features[1:]),
         ],
         tags={"encoder": encoder, "encoder_version": version, "dim": str(dim)},
-        description=f"embeddings by {encoder}, version {version}",
+        description=f"embeddings of {kind.name} by {encoder}, version {version}",
     )
 
 
 def objects(settings: Settings) -> list[Entity | FeatureView | FeatureService]:
     """Every entity and view, and every encoder version's service."""
     encoders = lake.rows(settings, f"SELECT * FROM {ENCODERS.name} WHERE state <> 'retired' ORDER BY encoder_version")
-    views = [encoder_view(settings, row["encoder"], row["encoder_version"], row["dim"]) for row in encoders]
+    named = [(row["encoder"], row["encoder_version"], row["dim"]) for row in encoders]
+    images, products = ([encoder_view(settings, kind, *item) for item in named] for kind in KINDS)
     services = [
-        FeatureService(name=encoder_service(row["encoder"], row["encoder_version"]), features=[view])
-        for row, view in zip(encoders, views, strict=True)
+        FeatureService(name=encoder_service(encoder, version), features=[view])
+        for (encoder, version, _), view in zip(named, images, strict=True)
     ]
-    return [IMAGE, catalog_view(settings), labels_view(settings), *views, *services]
+    return [IMAGE, PRODUCT, catalog_view(settings), labels_view(settings), *images, *products, *services]
 
 
 def serving_services(settings: Settings) -> list[FeatureService]:
-    """``<dataset>_images_serving`` for each data set that was promoted: a pointer to a version's view."""
+    """``<dataset>_images_serving`` and ``<dataset>_products_serving`` for each data set that was promoted: each points
+    to a version's view."""
     found = lake.rows(settings, f"SELECT DISTINCT dataset FROM {PROMOTIONS.name} ORDER BY dataset")
     services = []
     for row in found:
@@ -94,14 +102,15 @@ def serving_services(settings: Settings) -> list[FeatureService]:
         version = serves["encoder_version"]
         registered = lake.encoder_row(settings, version)
         encoder, dim = registered["encoder"], registered["dim"]
-        services.append(
+        services += [
             FeatureService(
-                name=images_serving(row["dataset"]),
-                features=[encoder_view(settings, encoder, version, dim)],
+                name=kind.serving(row["dataset"]),
+                features=[encoder_view(settings, kind, encoder, version, dim)],
                 tags={"dataset": row["dataset"], "encoder": encoder, "encoder_version": version},
-                description=f"what serves the images of {row['dataset']}",
+                description=f"what serves the {kind.name} of {row['dataset']}",
             )
-        )
+            for kind in KINDS
+        ]
     return services
 
 

@@ -42,6 +42,26 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     session.stop()
 
 
+@pytest.fixture(scope="session")
+def redis_port() -> Iterator[int]:
+    from tests import store_servers
+
+    if not store_servers.redis_program():
+        pytest.skip("redis-server is not installed: scripts/test_servers.sh installs it")
+    with store_servers.redis_server() as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def postgres_port() -> Iterator[int]:
+    from tests import store_servers
+
+    if not store_servers.postgres_programs():
+        pytest.skip("PostgreSQL is not installed: scripts/test_servers.sh installs it")
+    with store_servers.postgres_server() as port:
+        yield port
+
+
 @pytest.fixture
 def draw(tmp_path: Path) -> Callable[..., Path]:
     """Draw a folder catalog: ``draw(products, photos, name="photos")`` -> its root."""

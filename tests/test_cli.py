@@ -21,7 +21,7 @@ from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, RUNS, TABLES
 SMALL, OTHER = "0123456789abcdef", "fedcba9876543210"
 VERBS = (
     *("ingest", "embed", "evaluate", "features", "lookup", "index", "check", "gate", "promote", "rollback"),
-    *("encoders", "status", "report", "maintain", "sql", "demo", "tune", "classify"),
+    *("encoders", "status", "report", "maintain", "sql", "demo", "tune", "classify", "serve"),
     *("pending", "night", "retire", "backfill"),
 )
 CONFIG = """

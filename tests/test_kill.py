@@ -195,10 +195,10 @@ def _milvus(settings: Settings) -> tuple[dict[str, Any], dict[tuple[str, ...], n
 
 
 def _feast(settings: Settings, vectors: dict[tuple[str, ...], np.ndarray]) -> list[dict[str, Any]]:
-    from vitrine import feature_store
+    from vitrine.online_lookup import OnlineFeatures
 
     ids = [row["image_id"] for row in lake.rows(settings, "SELECT DISTINCT image_id FROM labels ORDER BY image_id")]
-    found = feature_store.lookup(settings, "shop", ids)
+    found = OnlineFeatures(settings).lookup("shop", ids)
     for row in found:
         vector = row.pop("embedding")
         if vector is not None:

@@ -12,6 +12,7 @@ from vitrine import console, lake, tracking, verbs
 from vitrine.datasets import layouts
 from vitrine.errors import UserError, VitrineError
 from vitrine.nights_cli import app as nights_app
+from vitrine.serve_cli import lookup, serve
 from vitrine.settings import Settings, check_name, load_settings
 from vitrine.tune_cli import app as tune_app
 from vitrine.tune_cli import classify
@@ -30,7 +31,7 @@ from vitrine.verbs import (
 )
 
 if TYPE_CHECKING:
-    pass
+    from vitrine.online_sync import Fill
 
 app = typer.Typer(
     name="vitrine",
@@ -45,6 +46,8 @@ app = typer.Typer(
 app.add_typer(tune_app)
 app.command()(classify)
 app.add_typer(nights_app)  # without a name: its verbs stand beside the others
+app.command()(lookup)
+app.command()(serve)
 
 
 Gated = Annotated[
@@ -168,53 +171,43 @@ def _held_against(settings: Settings, dataset: str, version: str) -> list[tuple[
 
 
 @app.command()
-def features(dataset: Datasets = None, as_json: Json = False) -> None:
+def features(
+    dataset: Datasets = None,
+    with_spark: Annotated[
+        bool,
+        typer.Option("--spark", help="What holds nothing yet is filled by Spark's executors: for millions of rows."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Feast: apply the definitions, bring the online store to the lake's version, point the serving services."""
     settings = load_settings()
-    show("features", _features(settings, chosen_datasets(settings, dataset)), as_json)
+    show("features", _features(settings, chosen_datasets(settings, dataset), with_spark), as_json)
 
 
-def _features(settings: Settings, datasets: list[str]) -> dict[str, Any]:
+def _features(settings: Settings, datasets: list[str], with_spark: bool = False) -> dict[str, Any]:
     from feature_repo import definitions
-    from vitrine import feature_store
+    from vitrine import feature_store, online_sync
 
     with tracking.record(settings, "features", datasets[0] if len(datasets) == 1 else None) as run:
         store = feature_store.open_store(settings)
         feature_store.apply(store, definitions.objects(settings))
         run.figures |= {"upserted": 0, "deleted": 0, "views": []}
+        fill = _spark_fill(settings) if with_spark else None
         for dataset in datasets:
-            for encoder, version in feature_store.online(settings, dataset):
-                synced = feature_store.sync(settings, store, dataset, encoder, version)
-                run.figures["upserted"] += synced.upserted
-                run.figures["deleted"] += synced.deleted
-                run.figures["views"].append(f"{dataset}: {feature_store.image_view(encoder, version)}")
+            for name, figure in online_sync.sync_all(settings, store, dataset, fill=fill).items():
+                run.figures[name] += figure
         # Last: a service points to a version only when its rows are there.
         feature_store.apply(store, definitions.serving_services(settings))
     return run.figures
 
 
-@app.command()
-def lookup(
-    image_id: Annotated[list[str], typer.Argument(help="Image ids, as in the catalog.")],
-    dataset: Dataset,
-    as_json: Json = False,
-) -> None:
-    """Look images up online, through the data set's serving service."""
-    settings = load_settings()
-    chosen_datasets(settings, [dataset])
-    from vitrine import feature_store
+def _spark_fill(settings: Settings) -> "Fill":
+    from functools import partial
 
-    found = feature_store.lookup(settings, dataset, image_id)
-    if as_json:
-        console.emit_json({"results": found})
-        return
-    columns = ["image_id", "product_id", "category", "encoder_version", "embedding"]
-    rows = [[row[name] for name in columns[:-1]] + [_vector(row["embedding"])] for row in found]
-    console.emit_rows(columns, rows)
+    from spark_jobs.fill_online import fill_online
+    from spark_jobs.session import build_session
 
-
-def _vector(values: list[float] | None) -> str:
-    return "-" if values is None else f"[{', '.join(f'{value:.3f}' for value in values[:3])}, ...] ({len(values)})"
+    return partial(fill_online, build_session(settings, "features"))
 
 
 @app.command()

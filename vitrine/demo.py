@@ -85,7 +85,7 @@ def _check_night(settings: Settings, log: Path, began: datetime) -> None:
 
 
 def _outcome(settings: Settings) -> dict[str, Any]:
-    from vitrine import feature_store
+    from vitrine.online_lookup import OnlineFeatures
 
     serves = lake.serving(settings, DATASET)
     assert serves is not None
@@ -97,7 +97,7 @@ def _outcome(settings: Settings) -> dict[str, Any]:
     )
     metrics = {row["metric"]: row["value"] for row in found}
     image = lake.rows(settings, f"SELECT min(image_id) AS id FROM catalog WHERE dataset = {lake.quote(DATASET)}")[0]
-    online = feature_store.lookup(settings, DATASET, [image["id"]])[0]
+    online = OnlineFeatures(settings).lookup(DATASET, [image["id"]])[0]
     vector = online.pop("embedding")
     return {
         "report": str(settings.reports / "report.html"),

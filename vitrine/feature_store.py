@@ -1,46 +1,60 @@
-"""Feast: apply the definitions, bring changes online, look up.
-
-The online store follows the lake by Delta version. Each (view, data set) keeps, as a row of the store itself, the
-version that it holds (``_cursor_id``); a sync applies the change feed since, deletions included, or fills from scratch
-where there is no such row. Feast deletes no online row, so what left is overwritten: only ``encoder_version`` stays.
-"""
+"""Feast: its configuration for a home, the names of what it serves, and what belongs online."""
 
 import json
-import sys
-import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import chain
 from typing import Any
 
 import feast.infra.offline_stores.contrib.spark_offline_store.spark  # noqa: F401  (see the filter below)
-import pandas as pd
-import pyarrow as pa
-import pyarrow.compute
 import yaml
-from deltalake.exceptions import DeltaError
 from feast import FeatureStore, RepoConfig
 from feast.errors import FeatureServiceNotFoundException, FeatureViewNotFoundException
 
 from vitrine import files, lake
-from vitrine.errors import UserError
-from vitrine.settings import Settings
-from vitrine.tables import EMBEDDINGS, LABELS
+from vitrine.settings import RedisSettings, Settings
+from vitrine.tables import EMBEDDINGS, PRODUCT_EMBEDDINGS, Table
 
 # Feast's Spark store calls itself experimental each time that one is made, and shows that once it is imported.
 warnings.filterwarnings("ignore", message="The spark data source API", category=RuntimeWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module="feast")
 
-_BATCH = 1000
-_FEATURES = ("embedding", "product_id", "category", "encoder_version")
-_LONGEST_GAP_S = 5.0
+_FROM_ENVIRONMENT = "${VITRINE_FEAST__PASSWORD}"  # Feast puts the variable's value in
+
+
+@dataclass(frozen=True, eq=False)
+class Kind:
+    """What is looked up by key: images or products."""
+
+    name: str
+    key: str
+    features: tuple[str, ...]
+    """Columns of ``table``; the first is the vector."""
+    table: Table
+
+    def view(self, encoder: str, version: str) -> str:
+        """The name of an encoder version's view."""
+        return f"{self.name}_{encoder}_{version}"
+
+    def serving(self, dataset: str) -> str:
+        """The name of the service that a recommender asks: it follows the promotions."""
+        return f"{dataset}_{self.name}_serving"
+
+
+IMAGES = Kind("images", "image_id", ("embedding", "product_id", "category", "encoder_version"), EMBEDDINGS)
+PRODUCTS = Kind("products", "product_id", ("embedding", "category", "n_images", "encoder_version"), PRODUCT_EMBEDDINGS)
+KINDS = (IMAGES, PRODUCTS)
 
 
 def image_view(encoder: str, version: str) -> str:
     """The name of an encoder version's view of images."""
-    return f"images_{encoder}_{version}"
+    return IMAGES.view(encoder, version)
+
+
+def images_serving(dataset: str) -> str:
+    """The name of the service of what serves the images of ``dataset``."""
+    return IMAGES.serving(dataset)
 
 
 def encoder_service(encoder: str, version: str) -> str:
@@ -48,13 +62,8 @@ def encoder_service(encoder: str, version: str) -> str:
     return f"{encoder}_{version}"
 
 
-def images_serving(dataset: str) -> str:
-    """The name of the service that a recommender asks: it follows the promotions."""
-    return f"{dataset}_images_serving"
-
-
-def repo_config(settings: Settings) -> dict[str, Any]:
-    """Feast's feature_store.yaml for this home."""
+def repo_config(settings: Settings, show_password: bool = True) -> dict[str, Any]:
+    """Feast's feature_store.yaml for this home; without its password, Feast takes that from the environment."""
     home = settings.home / "feast"
     return {
         "project": "vitrine",
@@ -63,6 +72,7 @@ def repo_config(settings: Settings) -> dict[str, Any]:
         "registry": {
             "registry_type": "sql",
             "path": settings.feast.registry or f"sqlite:///{home / 'registry.db'}",
+            "cache_ttl_seconds": settings.feast.follow_seconds,
         },
         "offline_store": {
             "type": "spark",
@@ -74,37 +84,62 @@ def repo_config(settings: Settings) -> dict[str, Any]:
                 "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
             },
         },
-        "online_store": dict(settings.feast.online_store or {"type": "sqlite", "path": str(home / "online.db")}),
+        "batch_engine": {"type": "spark.engine"},
+        "online_store": _online_store(settings, show_password),
     }
+
+
+def _online_store(settings: Settings, show_password: bool) -> dict[str, Any]:
+    chosen, secret = settings.feast.online_store, settings.feast.password
+    password = secret.get_secret_value() if secret else ""
+    if isinstance(chosen, dict):
+        return dict(chosen)
+    if chosen == "redis":
+        # Feast parts the string at commas and reads each value as JSON where it is that.
+        quoted = json.dumps(password).replace(",", "\\u002c") if show_password else _FROM_ENVIRONMENT
+        return _redis(settings.feast.redis, quoted if password else "")
+    if chosen == "postgres":
+        return _postgres(settings, password if show_password or not password else _FROM_ENVIRONMENT)
+    return {"type": "sqlite", "path": str(settings.home / "feast" / "online.db")}
+
+
+def _redis(redis: RedisSettings, password: str) -> dict[str, Any]:
+    given = {"db": redis.database, "username": json.dumps(redis.user) if redis.user else "", "password": password}
+    given |= {"ssl": "true" if redis.tls else "", "socket_connect_timeout": 5, "socket_timeout": 30}
+    options = ",".join(f"{name}={value}" for name, value in given.items() if value != "")
+    # A sync writes in order and alone has the last word: what is there need not be read and compared first.
+    return {"type": "redis", "connection_string": f"{redis.host}:{redis.port},{options}", "skip_dedup": True}
+
+
+def _postgres(settings: Settings, password: str) -> dict[str, Any]:
+    given = settings.feast.postgres
+    store = {"type": "postgres", **given.model_dump(exclude={"ca_certificate"}), "password": password}
+    if given.ca_certificate:
+        store["sslrootcert_path"] = str(settings.root / given.ca_certificate)
+    return store
 
 
 def open_store(settings: Settings) -> FeatureStore:
     """Feast's store of this home, its feature_store.yaml written where it is new."""
     home = settings.home / "feast"
     home.mkdir(parents=True, exist_ok=True)
-    config = repo_config(settings)
-    if not (settings.feast.registry or settings.feast.online_store):  # those may hold passwords: never written
-        text = yaml.safe_dump(config, sort_keys=False)
+    if not settings.feast.registry and isinstance(settings.feast.online_store, str):  # else it may hold a password
+        text = yaml.safe_dump(repo_config(settings, show_password=False), sort_keys=False)
         path = home / "feature_store.yaml"
         if not path.exists() or path.read_text() != text:
             files.write_text(path, text)
-    return FeatureStore(config=RepoConfig(**config, repo_path=home))
+    return FeatureStore(config=RepoConfig(**repo_config(settings), repo_path=home))
+
+
+def reconnect(store: FeatureStore) -> None:
+    """Let the next read or write of ``store`` connect anew: Feast keeps a connection that broke."""
+    store._provider = None
 
 
 def apply(store: FeatureStore, objects: Sequence[Any]) -> None:
     """Register ``objects``; those that are there in the same form cost nothing."""
     if objects:
         store.apply(list(objects), skip_feature_view_validation=True)
-
-
-@dataclass(frozen=True)
-class Synced:
-    """What a sync sent to the online store."""
-
-    upserted: int
-    deleted: int
-    from_version: int | None
-    to_version: int
 
 
 def online(settings: Settings, dataset: str) -> list[tuple[str, str]]:
@@ -128,219 +163,23 @@ def online(settings: Settings, dataset: str) -> list[tuple[str, str]]:
     return sorted(pair for pair in wanted if lake.embedded(settings, dataset, pair[1]))
 
 
-def sync(settings: Settings, store: FeatureStore, dataset: str, encoder: str, version: str) -> Synced:
-    """Bring the online rows of one encoder version and data set to the lake's version; only what changed is sent.
-
-    Fills from scratch where the store notes no version, one of another lake, or one that the feed no longer reaches.
-    """
-    view = image_view(encoder, version)
-    held = _read_cursor(store, view, dataset)  # before the lake's version, which then is the newer one
-    until, table = lake.version(settings, EMBEDDINGS), lake.identity(settings, EMBEDDINGS)
-    if held == (table, until):
-        return Synced(0, 0, until, until)
-    if held and (held[0] != table or held[1] > until):
-        _empty(store, view)  # rows of another lake, of which nobody knows which are there
-        held = None
-    since, rows = held[1] if held else None, None
-    if since is not None:
-        try:
-            last = _last_changes(settings, dataset, version, since, until)
-            rows = _changed_rows(settings, dataset, version, since, until, last)
-        except (DeltaError, OSError, pa.ArrowException) as error:  # vacuumed
-            said = " ".join(str(error).split())[:200]
-            print(
-                f"the change feed of {EMBEDDINGS.name} since {since} cannot be read ({said}): filling afresh",
-                file=sys.stderr,
-            )
-            since, rows = (
-                None,
-                chain(_all_rows(settings, dataset, version, until), _left_rows(settings, dataset, version, until)),
-            )
-    upserted = deleted = 0
-    for frame in _frames(rows if rows is not None else _all_rows(settings, dataset, version, until)):
-        gone = int(frame["embedding"].isna().sum())
-        upserted, deleted = upserted + len(frame) - gone, deleted + gone
-        store.write_to_online_store(view, frame)
-        if upserted % 20_000 < _BATCH <= upserted:
-            print(f"online {dataset} {encoder}: {upserted} rows", file=sys.stderr)
-    _write_cursor(store, view, dataset, table, until)
-    return Synced(upserted, deleted, since, until)
-
-
-def lag(settings: Settings, dataset: str) -> str | None:
-    """Why ``vitrine features`` has something to do for ``dataset``; None where it has not. Changes nothing."""
-    store = open_store(settings)
-    until, table = lake.version(settings, EMBEDDINGS), lake.identity(settings, EMBEDDINGS)
-    try:
-        for encoder, version in online(settings, dataset):
-            held = _read_cursor(store, image_view(encoder, version), dataset)
-            if held is None or held[0] != table or _last_changes(settings, dataset, version, held[1], until):
-                return f"Feast has not the newest vectors of {encoder} ({version})"
-        serves = lake.serving(settings, dataset)
-        if serves:
-            points = store.get_feature_service(images_serving(dataset)).tags.get("encoder_version")
-            if points != serves["encoder_version"]:
-                return f"Feast's service points to {points}, {serves['encoder_version']} serves"
-    except (FeatureServiceNotFoundException, FeatureViewNotFoundException) as error:
-        return f"Feast has not all that is served: {error}"
-    except (DeltaError, OSError, pa.ArrowException):
-        return f"the change feed of {EMBEDDINGS.name} no longer reaches back to what Feast holds"
-    return None
-
-
 def forget(store: FeatureStore, encoder: str, version: str) -> list[str]:
-    """Remove a version's view, its service and its online rows, where they are there; the names of what was removed.
+    """Remove a version's views, its service and its online rows, where they are there; the names of what was removed.
 
-    The rows go while the view is known, so that a run that is killed in between can be made again.
+    The rows go while their view is known, so that a run that is killed in between can be made again.
     """
+    views = []
+    for kind in KINDS:
+        with suppress(FeatureViewNotFoundException):
+            views.append(store.get_feature_view(kind.view(encoder, version)))
+    if views:
+        store._get_provider().update_infra(store.project, views, [], [], [], partial=True)
     removed = []
-    try:
-        view = store.get_feature_view(image_view(encoder, version))
-        store._get_provider().update_infra(store.project, [view], [], [], [], partial=True)
-    except FeatureViewNotFoundException:
-        view = None
-    try:
+    with suppress(FeatureServiceNotFoundException):
         store.delete_feature_service(encoder_service(encoder, version))
         removed.append(encoder_service(encoder, version))
-    except FeatureServiceNotFoundException:
-        pass
-    if view is not None:
+    for view in views:
         store.delete_feature_view(view.name)
         store.registry.delete_data_source(view.name, store.project)
         removed.append(view.name)
     return removed
-
-
-def _empty(store: FeatureStore, view: str) -> None:
-    """Drop the view's online rows, those of other data sets and their cursors too: each then fills from scratch."""
-    found = store.get_feature_view(view)
-    for delete, keep in (([found], []), ([], [found])):
-        store._get_provider().update_infra(
-            project=store.project,
-            tables_to_delete=delete,
-            tables_to_keep=keep,
-            entities_to_delete=[],
-            entities_to_keep=[],
-            partial=True,
-        )
-
-
-def _where(dataset: str, version: str) -> str:
-    return f"encoder_version = {lake.quote(version)} AND dataset = {lake.quote(dataset)}"
-
-
-def _all_rows(settings: Settings, dataset: str, version: str, until: int) -> Iterator[dict[str, Any]]:
-    columns = ("image_id", *_FEATURES, "created_timestamp")
-    sql = f"SELECT {', '.join(columns)} FROM {EMBEDDINGS.name} WHERE {_where(dataset, version)}"
-    for batch in lake.stream(settings, sql, {EMBEDDINGS.name: until}):
-        for row in batch.to_pylist():
-            # The online store's clock is the commit's: stores that skip rows that are not newer then skip none.
-            yield {**row, "event_timestamp": row["created_timestamp"]}
-
-
-def _left_rows(settings: Settings, dataset: str, version: str, until: int) -> Iterator[dict[str, Any]]:
-    """A deletion for every image that the data set ever had and that has no vector now."""
-    sql = (
-        f"SELECT DISTINCT l.image_id FROM {LABELS.name} l LEFT ANTI JOIN "
-        f"(SELECT image_id FROM {EMBEDDINGS.name} WHERE {_where(dataset, version)}) e ON l.image_id = e.image_id "
-        f"WHERE l.dataset = {lake.quote(dataset)}"
-    )
-    for batch in lake.stream(settings, sql, {EMBEDDINGS.name: until}):
-        for image_id in batch.column("image_id").to_pylist():
-            yield _deletion(image_id, version, lake.now())
-
-
-def _last_changes(settings: Settings, dataset: str, version: str, since: int, until: int) -> dict[str, int]:
-    """The version of each changed image's last change."""
-    last: dict[str, int] = {}
-    for batch in lake.changes(settings, EMBEDDINGS, since, until, _where(dataset, version), ["image_id"]):
-        for row in batch.to_pylist():
-            last[row["image_id"]] = max(last.get(row["image_id"], -1), row["_commit_version"])
-    return last
-
-
-def _changed_rows(
-    settings: Settings, dataset: str, version: str, since: int, until: int, last: dict[str, int]
-) -> Iterator[dict[str, Any]]:
-    """The last word of the change feed on each image."""
-    columns = ["image_id", *_FEATURES]
-    for batch in lake.changes(settings, EMBEDDINGS, since, until, _where(dataset, version), columns):
-        for row in batch.filter(pa.compute.not_equal(batch["_change_type"], "update_preimage")).to_pylist():
-            if row["_commit_version"] != last[row["image_id"]]:
-                continue
-            moment = row["_commit_timestamp"]
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=lake.now().tzinfo)
-            if row["_change_type"] == "delete":
-                yield _deletion(row["image_id"], version, moment)
-            else:
-                yield {**{name: row[name] for name in columns}, **_at(moment)}
-
-
-def _deletion(image_id: str, version: str, moment: datetime) -> dict[str, Any]:
-    return {"image_id": image_id, **dict.fromkeys(_FEATURES), "encoder_version": version, **_at(moment)}
-
-
-def _at(moment: datetime) -> dict[str, Any]:
-    return {"event_timestamp": moment, "created_timestamp": moment}
-
-
-def _frames(rows: Iterable[dict[str, Any]]) -> Iterator[pd.DataFrame]:
-    batch: list[dict[str, Any]] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == _BATCH:
-            yield pd.DataFrame(batch)
-            batch = []
-    if batch:
-        yield pd.DataFrame(batch)
-
-
-def _cursor_id(dataset: str) -> str:
-    return f"__lake__/{dataset}"  # no data set's name starts with an underscore
-
-
-def _read_cursor(store: FeatureStore, view: str, dataset: str) -> tuple[str, int] | None:
-    """The table's identity and the version of it that the store holds."""
-    found = store.get_online_features(
-        features=[f"{view}:encoder_version"], entity_rows=[{"image_id": _cursor_id(dataset)}]
-    ).to_dict()
-    text = found["encoder_version"][0]
-    noted = json.loads(text) if text else None
-    return (noted["table"], noted["version"]) if noted else None
-
-
-def _write_cursor(store: FeatureStore, view: str, dataset: str, table: str, version: int) -> None:
-    noted = json.dumps({"table": table, "version": version})
-    row = {**dict.fromkeys(_FEATURES), "encoder_version": noted, "image_id": _cursor_id(dataset), **_at(lake.now())}
-    store.write_to_online_store(view, pd.DataFrame([row]))
-
-
-def lookup(
-    settings: Settings, dataset: str, image_ids: Sequence[str], store: FeatureStore | None = None
-) -> list[dict[str, Any]]:
-    """What serves ``dataset`` says of ``image_ids``: a dict each, ``embedding`` a list of floats of unit length.
-
-    An id that is unknown, or whose photo left, has None in every feature.
-
-    Raises:
-        UserError: nothing serves the data set online.
-    """
-    store = store or open_store(settings)
-    rows = [{"image_id": image_id} for image_id in image_ids]
-    deadline = time.monotonic() + _LONGEST_GAP_S
-    while True:
-        try:
-            service = store.get_feature_service(images_serving(dataset))
-            found = store.get_online_features(features=service, entity_rows=rows).to_dict()
-            break
-        except (FeatureServiceNotFoundException, FeatureViewNotFoundException):
-            # A reader can come between two steps of another process's apply.
-            if time.monotonic() > deadline or not lake.serving(settings, dataset):
-                raise UserError(
-                    f"nothing serves the images of {dataset!r} online: promote an encoder, then run vitrine features"
-                ) from None
-            store.refresh_registry()
-            time.sleep(0.2)
-    answers = [{name: found[name][at] for name in ("image_id", *_FEATURES)} for at in range(len(rows))]
-    blank = dict.fromkeys(_FEATURES)
-    return [row if row["embedding"] is not None else {**row, **blank} for row in answers]

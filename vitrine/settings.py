@@ -19,8 +19,9 @@ from pydantic_settings import (
 from vitrine.errors import UserError
 
 CONFIG_NAME = "vitrine.toml"
+HOST_RULE = r"^[A-Za-z0-9_.-]+$"
 NAME_RULE = "lower-case letters, digits and single underscores, starting with a letter, at most 48 characters"
-SECRETS = (("milvus", "token"), ("mlflow", "uri"))
+SECRETS = (("milvus", "token"), ("mlflow", "uri"), *(("feast", name) for name in ("password", "api_key", "registry")))
 SPLITS = ("train", "val", "validation", "test", "query", "gallery")
 _NAME = re.compile(r"[a-z](?:_?[a-z0-9])*(?:__[a-z](?:_?[a-z0-9])*)*")
 
@@ -192,11 +193,49 @@ class MilvusSettings(Section):
     """`vitrine maintain` drops collections that nothing names and that nobody used for so long."""
 
 
+class RedisSettings(Section):
+    """``[feast.redis]``, for ``online_store = "redis"``."""
+
+    host: str = Field("localhost", pattern=HOST_RULE)
+    port: int = Field(6379, ge=1, le=65_535)
+    database: int = Field(0, ge=0)
+    user: str | None = None
+    tls: bool = False
+
+
+class PostgresSettings(Section):
+    """``[feast.postgres]``, for ``online_store = "postgres"``."""
+
+    host: str = Field("localhost", min_length=1)
+    port: int = Field(5432, ge=1, le=65_535)
+    database: str = "vitrine"
+    db_schema: str = "public"
+    user: str = "vitrine"
+    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "require"
+    ca_certificate: Path | None = None
+    """PEM: who signed the server's certificate; for verify-ca and verify-full."""
+
+
 class FeastSettings(Section):
+    """``[feast]``; docs/feast.md says how they go together."""
+
     registry: str | None = None
     """An SQLAlchemy URL; left out: SQLite under the home."""
-    online_store: dict[str, str | int | bool] | None = None
-    """Feast's own ``online_store`` block; left out: SQLite under the home."""
+    online_store: Literal["sqlite", "redis", "postgres"] | dict[str, str | int | bool] = "sqlite"
+    """``sqlite``: a file under the home; or Feast's own ``online_store`` block, for another store."""
+    redis: RedisSettings = RedisSettings()
+    postgres: PostgresSettings = PostgresSettings()
+    password: SecretStr | None = None
+    """Of Redis or PostgreSQL."""
+    ttl_days: float | None = Field(None, gt=0)
+    """A vector that nothing wrote for so long is not looked up any more, nor joined to later events; left out: none."""
+    follow_seconds: int = Field(60, ge=1)
+    """How long a lookup may go on with the version that served before a promotion."""
+    host: str = "127.0.0.1"
+    """Where ``vitrine serve`` listens."""
+    port: int = Field(6566, ge=1, le=65_535)
+    api_key: SecretStr | None = Field(None, min_length=16)
+    """What a request to ``vitrine serve`` has to bring; may be left out where only this machine can ask."""
 
 
 class SparkSettings(Section):
@@ -405,6 +444,12 @@ def find_config(start: Path | None = None) -> Path | None:
     return next(found, None)
 
 
+def _may_be_secret(kind: str, place: tuple[int | str, ...], value: object) -> bool:
+    """A secret, a key that there is none of (a secret under a misspelled name), a block that holds one or its parts."""
+    in_block = place[:2] == ("feast", "online_store") and len(place) > 3
+    return kind == "extra_forbidden" or place[:2] in SECRETS or in_block or isinstance(value, dict)
+
+
 def load_settings(start: Path | None = None) -> Settings:
     """The settings that hold in ``start`` (default: the working directory); paths come out absolute.
 
@@ -429,10 +474,9 @@ def load_settings(start: Path | None = None) -> Settings:
     try:
         loaded = _FromHere(root=root)
     except ValidationError as error:
-        # The value of a key that there is none of is not shown either: it may be a secret under a misspelled name.
         faults = "; ".join(
             ".".join(map(str, fault["loc"]))
-            + ("" if fault["type"] == "extra_forbidden" or fault["loc"] in SECRETS else f" = {fault['input']!r}")
+            + ("" if _may_be_secret(fault["type"], fault["loc"], fault["input"]) else f" = {fault['input']!r}")
             + f": {fault['msg']}"
             for fault in error.errors()
         )

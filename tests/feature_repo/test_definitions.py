@@ -14,6 +14,8 @@ import yaml
 
 from feature_repo import definitions
 from vitrine import feature_store, lake
+from vitrine.online_lookup import OnlineFeatures
+from vitrine.online_sync import sync_all
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, PROMOTIONS
 
@@ -41,18 +43,19 @@ def names(objects: list[Any]) -> list[str]:
 
 
 def test_an_empty_lake_has_the_catalog_alone(settings: Settings):
-    assert names(definitions.objects(settings)) == ["image", "catalog", "labels"]
+    assert names(definitions.objects(settings)) == ["image", "product", "catalog", "labels"]
     assert definitions.serving_services(settings) == []
 
 
 def test_each_version_has_a_view_and_a_service_and_each_data_set_its_pointer(settings: Settings):
     fill(settings)
     lake.append(settings, ENCODERS, [blank(ENCODERS, encoder_version="old", encoder="gone", state="retired")])
-    view, service = f"images_small_{V1}", f"small_{V1}"
-    assert names(definitions.objects(settings)) == ["image", "catalog", "labels", view, service]
-    (pointer,) = definitions.serving_services(settings)
-    assert pointer.name == "d_images_serving" and pointer.tags["encoder_version"] == V1
-    assert [projection.name for projection in pointer.feature_view_projections] == [view]
+    views, service = [f"images_small_{V1}", f"products_small_{V1}"], f"small_{V1}"
+    assert names(definitions.objects(settings)) == ["image", "product", "catalog", "labels", *views, service]
+    pointers = definitions.serving_services(settings)
+    assert names(pointers) == ["d_images_serving", "d_products_serving"]
+    assert {pointer.tags["encoder_version"] for pointer in pointers} == {V1}
+    assert [projection.name for pointer in pointers for projection in pointer.feature_view_projections] == views
 
 
 def test_importing_does_nothing(tmp_path: Path):
@@ -91,8 +94,8 @@ def test_feasts_own_command_line(tmp_path: Path):
     store = feature_store.open_store(settings)
     assert store.get_feature_service("d_images_serving").tags["dataset"] == "d"
     feature_store.apply(store, definitions.objects(settings))
-    assert feature_store.sync(settings, store, "d", "small", V1).upserted == 1
-    (found,) = feature_store.lookup(settings, "d", ["d/1"])
+    assert sync_all(settings, store, "d")["upserted"] == 1
+    (found,) = OnlineFeatures(settings).lookup("d", ["d/1"])
     assert found["embedding"] == pytest.approx([0.6, 0.8])
     assert not list((tmp_path / "feature_repo").glob("*.db"))
 

@@ -1,18 +1,19 @@
-"""vitrine.feature_store: the online store follows the lake, and sends what changed alone."""
+"""vitrine.online_sync, vitrine.online_lookup: the online store follows the lake, and sends what changed alone."""
 
 import shutil
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from deltalake import DeltaTable
 from feast import FeatureStore
 
 from feature_repo import definitions
-from vitrine import feature_store, lake
-from vitrine.errors import UserError
-from vitrine.feature_store import Synced, image_view, lookup, open_store, sync
+from vitrine import feature_store, lake, online_sync
+from vitrine.errors import UserError, VitrineError
+from vitrine.feature_store import IMAGES, image_view, open_store
+from vitrine.online_lookup import OnlineFeatures
+from vitrine.online_sync import Source, Synced, sync
 from vitrine.settings import NightlyDataset, NightlySettings, Settings
 from vitrine.tables import EMBEDDINGS, ENCODERS, LABELS, PROMOTIONS
 
@@ -79,32 +80,48 @@ def merge(settings: Settings, *changed: dict[str, Any], gone: tuple[str, ...] = 
     )
 
 
-class Counted(FeatureStore):
-    """Feast's store, which remembers the rows that were written."""
-
-    sent: list[tuple[str, bool]]
-
-    def write_to_online_store(self, feature_view_name: str, df: pd.DataFrame, **other: Any) -> None:  # type: ignore[override]
-        pairs = zip(df["image_id"], df["embedding"].isna(), strict=True)
-        self.sent += [(image_id, not gone) for image_id, gone in pairs if not image_id.startswith("__lake__/")]
-        super().write_to_online_store(feature_view_name, df, **other)
-
-
 @pytest.fixture
-def store(settings: Settings) -> Counted:
+def store(settings: Settings) -> FeatureStore:
     """A store over a lake with two versions, no rows yet."""
     register(settings, V1, V2)
     found = open_store(settings)
-    found.__class__ = Counted
-    assert isinstance(found, Counted)
-    found.sent = []
     feature_store.apply(found, definitions.objects(settings))
     return found
 
 
-def run(settings: Settings, store: Counted, dataset: str = "d", version: str = V1) -> Synced:
-    store.sent.clear()
-    return sync(settings, store, dataset, "small", version)
+class Sent(list[tuple[str, bool]]):
+    """(id, whether it is there) of each row that was sent; the ``dies_after``-th batch is the last."""
+
+    dies_after: int | None = None
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
+    found, real = Sent(), online_sync.write
+
+    def write(store: Any, view: Any, rows: list[Any]) -> None:
+        pairs = [
+            (key.entity_values[0].string_val, values["embedding"].HasField("float_list_val"))
+            for key, values, *_ in rows
+        ]
+        pairs = [(image_id, there) for image_id, there in pairs if not image_id.startswith("__lake__/")]
+        if pairs and found.dies_after is not None:
+            found.dies_after -= 1
+            if found.dies_after < 0:
+                raise KeyboardInterrupt
+        found.extend(pairs)
+        real(store, view, rows)
+
+    monkeypatch.setattr(online_sync, "write", write)
+    return found
+
+
+def run(
+    settings: Settings, store: FeatureStore, dataset: str = "d", version: str = V1, sent: Sent | None = None
+) -> Synced:
+    if sent is not None:
+        sent.clear()
+    return sync(store, Source(settings, IMAGES, dataset, "small", version))
 
 
 def online(store: FeatureStore, image_ids: list[str], version: str = V1) -> dict[str, Any]:
@@ -142,25 +159,25 @@ def test_names_and_configuration(settings: Settings):
     assert not (settings.home / "2" / "feast" / "feature_store.yaml").exists()
 
 
-def test_a_sync_sends_what_changed_and_nothing_else(settings: Settings, store: Counted):
+def test_a_sync_sends_what_changed_and_nothing_else(settings: Settings, store: FeatureStore, sent: Sent):
     ids = [f"d/{number}" for number in range(20)]
     kept = [*ids, *HOSTILE]
     everything = [*kept, "d/nobody"]
     lake.append(settings, EMBEDDINGS, [row(image_id, seed) for seed, image_id in enumerate(kept)])
     lake.append(settings, EMBEDDINGS, [row("e/1", 1, "e"), row("d/0", 3, version=V2)])
-    first = run(settings, store)
+    first = run(settings, store, sent=sent)
     assert (first.upserted, first.deleted, first.from_version) == (len(kept), 0, None)
-    assert sorted(store.sent) == sorted((image_id, True) for image_id in kept)
+    assert sorted(sent) == sorted((image_id, True) for image_id in kept)
     assert same(settings, store, everything)
 
-    assert run(settings, store) == Synced(0, 0, first.to_version, first.to_version) and store.sent == []
+    assert run(settings, store, sent=sent) == Synced(0, 0, first.to_version, first.to_version) and sent == []
 
     # Changed, added and deleted in one commit; then one of them again, so that the last word counts.
     merge(settings, row("d/0", 50), row("d/new", 51), row("d/1", 52), gone=("d/2", "d/3", HOSTILE[1]))
     merge(settings, row("d/1", 53), gone=("d/new",))
     merge(settings, row("d/3", 54), row("e/1", 55, "e"), row("d/0", 56, version=V2))
-    night = run(settings, store)
-    assert sorted(store.sent) == sorted(
+    night = run(settings, store, sent=sent)
+    assert sorted(sent) == sorted(
         [("d/0", True), ("d/1", True), ("d/2", False), ("d/3", True), ("d/new", False), (HOSTILE[1], False)]
     )
     assert (night.upserted, night.deleted, night.from_version) == (3, 3, first.to_version)
@@ -168,19 +185,19 @@ def test_a_sync_sends_what_changed_and_nothing_else(settings: Settings, store: C
     assert online(store, ["d/2", "d/nobody"]) == dict.fromkeys(["d/2", "d/nobody"], (None, None, None))
 
     merge(settings, gone=("d/4", "d/5"))  # a batch of deletions alone
-    assert (run(settings, store).deleted, len(store.sent)) == (2, 2)
+    assert (run(settings, store, sent=sent).deleted, len(sent)) == (2, 2)
     merge(settings, row("d/4", 60))  # and one comes back
-    assert run(settings, store).upserted == 1
+    assert run(settings, store, sent=sent).upserted == 1
     assert same(settings, store, [*everything, "d/new"])
 
     # Relabelled: the same vector and event time under another product.
     (old,) = lake.rows(settings, "SELECT * FROM embeddings WHERE image_id = 'd/6'")
     merge(settings, old | {"product_id": "d/other", "created_timestamp": lake.now()})
-    assert run(settings, store).upserted == 1
+    assert run(settings, store, sent=sent).upserted == 1
     assert online(store, ["d/6"])["d/6"][1] == "d/other"
 
 
-def test_data_sets_and_versions_follow_on_their_own(settings: Settings, store: Counted):
+def test_data_sets_and_versions_follow_on_their_own(settings: Settings, store: FeatureStore):
     lake.append(settings, EMBEDDINGS, [row("d/1", 1), row("e/1", 2, "e"), row("d/1", 3, version=V2)])
     assert run(settings, store, "d").upserted == 1
     assert online(store, ["e/1"])["e/1"][0] is None
@@ -191,8 +208,8 @@ def test_data_sets_and_versions_follow_on_their_own(settings: Settings, store: C
     assert same(settings, store, ["d/1", "e/1"]) and same(settings, store, ["d/1"], V2)
 
 
-def test_many_rows_go_in_batches(settings: Settings, store: Counted, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(feature_store, "_BATCH", 7)
+def test_many_rows_go_in_batches(settings: Settings, store: FeatureStore, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(online_sync, "BATCH", 7)
     ids = [f"d/{number}" for number in range(23)]
     lake.append(settings, EMBEDDINGS, [row(image_id, seed) for seed, image_id in enumerate(ids)])
     assert run(settings, store).upserted == 23
@@ -201,40 +218,35 @@ def test_many_rows_go_in_batches(settings: Settings, store: Counted, monkeypatch
     assert (found.upserted, found.deleted) == (10, 13) and same(settings, store, ids)
 
 
-def test_a_killed_sync_ends_right_next_time(settings: Settings, store: Counted, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(feature_store, "_BATCH", 4)
+def test_a_killed_sync_ends_right_next_time(
+    settings: Settings, store: FeatureStore, sent: Sent, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(online_sync, "BATCH", 4)
     ids = [f"d/{number}" for number in range(10)]
     lake.append(settings, EMBEDDINGS, [row(image_id, seed) for seed, image_id in enumerate(ids)])
-    real = Counted.write_to_online_store
-
-    def dying(after: int) -> Any:
-        left = [after]
-
-        def write(self: Counted, *given: Any, **other: Any) -> None:
-            left[0] -= 1
-            if left[0] < 0:
-                raise KeyboardInterrupt
-            real(self, *given, **other)
-
-        return write
-
     for after in (0, 2):
-        monkeypatch.setattr(Counted, "write_to_online_store", dying(after))
+        sent.dies_after = after
         with pytest.raises(KeyboardInterrupt):
             run(settings, store)
-    monkeypatch.setattr(Counted, "write_to_online_store", real)
+    sent.dies_after = None
     assert run(settings, store).from_version is None and same(settings, store, ids)
     merge(settings, *(row(image_id, 100) for image_id in ids[:5]), gone=tuple(ids[5:]))
-    monkeypatch.setattr(Counted, "write_to_online_store", dying(1))
+    sent.dies_after = 1
     with pytest.raises(KeyboardInterrupt):
         run(settings, store)
-    monkeypatch.setattr(Counted, "write_to_online_store", real)
+    sent.dies_after = None
     merge(settings, row(ids[9], 7))
     found = run(settings, store)
     assert (found.upserted, found.deleted) == (6, 4) and same(settings, store, ids)
 
 
-def test_a_lake_made_anew_is_filled_from_scratch(settings: Settings, store: Counted):
+def test_a_vector_of_another_length_is_refused(settings: Settings, store: FeatureStore):
+    lake.append(settings, EMBEDDINGS, [row("d/1", 1, embedding=vector(1)[:-1])])
+    with pytest.raises(VitrineError, match="a view of 8 floats have the lengths"):
+        run(settings, store)
+
+
+def test_a_lake_made_anew_is_filled_from_scratch(settings: Settings, store: FeatureStore):
     lake.append(settings, EMBEDDINGS, [row("d/1", 1), row("d/2", 2), row("e/1", 3, "e")])
     run(settings, store), run(settings, store, "e")
     settings.lake.rename(settings.home / "old lake")
@@ -255,7 +267,7 @@ def test_a_lake_made_anew_is_filled_from_scratch(settings: Settings, store: Coun
     assert same(settings, store, ["d/1", "d/2", "d/3", "d/4", "e/1"])
 
 
-def test_a_feed_that_was_vacuumed_is_made_up_for(settings: Settings, store: Counted):
+def test_a_feed_that_was_vacuumed_is_made_up_for(settings: Settings, store: FeatureStore):
     def said(image_id: str) -> dict[str, Any]:
         return {"image_id": image_id, "dataset": "d", "product_id": "d/p", "category": None, "valid_from": lake.now()}
 
@@ -276,16 +288,16 @@ def test_a_feed_that_was_vacuumed_is_made_up_for(settings: Settings, store: Coun
     assert run(settings, store).upserted == 0
 
 
-def test_a_lost_online_store_is_filled_from_scratch(settings: Settings, store: Counted):
+def test_a_lost_online_store_is_filled_from_scratch(settings: Settings, store: FeatureStore):
     lake.append(settings, EMBEDDINGS, [row("d/1", 1)])
     run(settings, store)
     (settings.home / "feast" / "online.db").unlink()
     fresh = open_store(settings)
     feature_store.apply(fresh, definitions.objects(settings))
-    assert sync(settings, fresh, "d", "small", V1).upserted == 1 and same(settings, fresh, ["d/1"])
+    assert run(settings, fresh).upserted == 1 and same(settings, fresh, ["d/1"])
 
 
-def test_which_versions_belong_online(settings: Settings, store: Counted):
+def test_which_versions_belong_online(settings: Settings, store: FeatureStore):
     nightly = NightlySettings(encoders=("small",), datasets=(NightlyDataset(name="d", source="x"),))
     nights = settings.model_copy(update={"nightly": nightly})
     assert feature_store.online(nights, "d") == []
@@ -298,35 +310,37 @@ def test_which_versions_belong_online(settings: Settings, store: Counted):
     assert feature_store.online(nights, "d") == [("small", V1), ("small", V2)]
 
 
-def test_the_serving_service_follows_the_promotions(settings: Settings, store: Counted):
+def test_the_serving_service_follows_the_promotions(settings: Settings, store: FeatureStore):
     lake.append(settings, EMBEDDINGS, [row("d/1", 1), row("d/2", 2), row("d/1", 7, version=V2)])
     with pytest.raises(UserError, match="nothing serves the images of 'd' online: promote"):
-        lookup(settings, "d", ["d/1"])
+        OnlineFeatures(settings).lookup("d", ["d/1"])
     for version in (V1, V2):
         run(settings, store, version=version)
     with pytest.raises(UserError, match="nothing serves"):
-        lookup(settings, "d", ["d/1"], store)
+        OnlineFeatures(settings, store).lookup("d", ["d/1"])
 
     promote(settings, "d", V1)
     feature_store.apply(store, definitions.serving_services(settings))
-    recommender = open_store(settings)  # a client that lives on
-    first = lookup(settings, "d", ["d/1", "d/2", "d/nobody", "__lake__/d"], recommender)
-    assert [item["encoder_version"] for item in first] == [V1, V1, None, None]
+    recommender = OnlineFeatures(settings)  # a client that lives on
+    first = recommender.lookup("d", ["d/1", "d/2", "d/nobody", "__lake__/d", "d/1"])
+    assert [item["encoder_version"] for item in first] == [V1, V1, None, None, V1]
     assert first[0]["embedding"] == pytest.approx(vector(1)) and first[0]["product_id"] == "d/p1"
+    assert first[0]["embedding"].dtype == np.float32
     assert first[2] == dict.fromkeys(first[2], None) | {"image_id": "d/nobody"}
+    assert recommender.lookup("d", []) == []
     merge(settings, gone=("d/2",))
     run(settings, store)
-    assert lookup(settings, "d", ["d/2"], recommender)[0] == first[2] | {"image_id": "d/2"}
+    assert recommender.lookup("d", ["d/2"])[0] == first[2] | {"image_id": "d/2"}
 
     promote(settings, "d", V2)
     feature_store.apply(store, definitions.serving_services(settings))
-    stale = lookup(settings, "d", ["d/1"], recommender)[0]  # it keeps its registry for minutes: old, but of one piece
+    (stale,) = recommender.lookup("d", ["d/1"])  # for follow_seconds: old, but of one piece
     assert stale["encoder_version"] == V1 and stale["embedding"] == pytest.approx(vector(1))
-    recommender.refresh_registry()
-    for client in (recommender, store, None):
-        (found,) = lookup(settings, "d", ["d/1"], client)
+    recommender.refresh()
+    for client in (recommender, OnlineFeatures(settings)):
+        (found,) = client.lookup("d", ["d/1"])
         assert found["encoder_version"] == V2 and found["embedding"] == pytest.approx(vector(7))
     promote(settings, "d", V1, "renamed")  # and back, under another name of the same version
     assert feature_store.online(settings, "d") == [("small", V1)]
     feature_store.apply(store, definitions.serving_services(settings))
-    assert lookup(settings, "d", ["d/1"])[0]["encoder_version"] == V1
+    assert OnlineFeatures(settings).lookup("d", ["d/1"])[0]["encoder_version"] == V1

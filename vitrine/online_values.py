@@ -1,0 +1,63 @@
+"""Feast's protobuf values from Arrow columns and back, vectors as blocks of bytes instead of float by float.
+
+A ``Value`` that holds a ``FloatList`` ends with the floats themselves, little-endian (protobuf packs repeated scalars:
+https://protobuf.dev/programming-guides/encoding/#packed), and before them come a few bytes that depend on their number
+alone.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import FloatList, Value
+from numpy.typing import NDArray
+
+from vitrine.errors import VitrineError
+from vitrine.feature_store import Kind
+
+_FLOAT = np.dtype("<f4")
+
+
+def entity_keys(kind: Kind, keys: Iterable[str]) -> list[EntityKey]:
+    return [EntityKey(join_keys=[kind.key], entity_values=[Value(string_val=key)]) for key in keys]
+
+
+def vector_values(column: pa.Array, dim: int) -> list[Value]:
+    """A column of N lists of ``dim`` floats, or null, as N values.
+
+    Raises:
+        VitrineError: a list has another length.
+    """
+    lengths = pc.unique(pc.list_value_length(column)).drop_null().to_pylist()
+    if lengths not in ([], [dim]):
+        raise VitrineError(f"vectors of a view of {dim} floats have the lengths {sorted(lengths)}")
+    head = Value(float_list_val=FloatList(val=[0.0] * dim)).SerializeToString()[: -dim * _FLOAT.itemsize]
+    floats = column.flatten().to_numpy(zero_copy_only=False).astype(_FLOAT, copy=False).tobytes()
+    size, start, values = dim * _FLOAT.itemsize, 0, []
+    for there in column.is_valid().to_pylist():
+        values.append(Value.FromString(head + floats[start : start + size]) if there else Value())
+        start += size if there else 0
+    return values
+
+
+def vector_of(value: Value) -> NDArray[np.float32] | None:
+    """The vector of a value, float32, (D,), read-only; None where it holds none."""
+    count = len(value.float_list_val.val)
+    if not count:
+        return None
+    message = value.SerializeToString()
+    return np.frombuffer(message, _FLOAT, count, len(message) - count * _FLOAT.itemsize)
+
+
+def plain_values(column: pa.Array) -> list[Value]:
+    """Strings or 32-bit integers, or null, as values."""
+    field = "string_val" if pa.types.is_string(column.type) else "int32_val"
+    return [Value() if item is None else Value(**{field: item}) for item in column.to_pylist()]
+
+
+def plain_of(value: Value) -> str | int | None:
+    """The string or the number of a value; None where it holds none."""
+    field = value.WhichOneof("val")
+    return getattr(value, field) if field else None
