@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 
 from evaluation import report_charts, report_photos
+from evaluation.shown_text import shown
 from vitrine import files, lake
 from vitrine.errors import unknown
 from vitrine.lake import quote
@@ -24,7 +25,6 @@ MOST_DATASETS_WITH_GALLERIES = 3
 MOST_ENCODERS = 12
 MOST_RUNS = 40
 MOST_QUARANTINED = 50
-MOST_TEXT = 200  # characters of one id, file name or reason
 BAD_STATES = ("failed", "refused")
 SIDES = {"all": "values", "shuffled_labels": "chance", "without_duplicates": "unlike"}
 
@@ -102,13 +102,6 @@ def _tiles(chapters: list[Row]) -> Row:
 
 
 # ---- text ----
-
-
-def shown(value: object, most: int = MOST_TEXT) -> str:
-    """``value`` as text in which every character can be seen: others as ``\\n`` or ``\\u202e``; cut at ``most``."""
-    text = str(value)
-    text = text if len(text) <= most else text[: most - 1] + "…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _moment(value: datetime) -> str:

@@ -2,9 +2,9 @@
 
 import base64
 from functools import lru_cache
-from io import BytesIO
 from typing import Any
 
+from evaluation import thumbnails
 from vitrine import images, lake
 from vitrine.lake import quote
 from vitrine.settings import Settings
@@ -104,10 +104,7 @@ def _photo(settings: Settings, image_id: str, photos: dict[str, Row]) -> Row:
 def _thumbnail(uri: str, max_pixels: int) -> tuple[str | None, str | None]:
     """A data: URI of the photo as a small JPEG, or why there is none."""
     try:
-        picture = images.decode(images.read(uri), max_pixels=max_pixels, min_side=THUMBNAIL)
+        small = thumbnails.draw(images.read(uri), THUMBNAIL, max_pixels)
     except images.ImageError as error:
         return None, f"{error.code}: {error}"
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = BytesIO()
-    picture.save(buffer, "JPEG", quality=75, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode(), None
+    return "data:image/jpeg;base64," + base64.b64encode(small).decode(), None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitrine import console, lake, tracking, verbs
+from vitrine.browse_cli import browse
 from vitrine.datasets import layouts
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import Settings, check_name, load_settings
@@ -43,6 +44,7 @@ app = typer.Typer(
 
 app.add_typer(tune_app)
 app.command()(classify)
+app.command()(browse)
 
 
 Gated = Annotated[
