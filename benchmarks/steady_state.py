@@ -67,7 +67,7 @@ def engine(network: str, precision: str, device: str, files: list[str], seconds:
 
     def decode(path: str) -> None:
         photo = images.decode(images.read(path), images.DEFAULT_MAX_PIXELS, encoder.built.min_side)
-        encoder.input(photo)
+        encoder.built.input(photo)
 
     rates: Rates = {"batch size": size}
     endless = itertools.cycle(files)

@@ -5,9 +5,9 @@ Every photo is opened once a page at most, and no more than ``MOST_THUMBNAILS`` 
 
 import base64
 from functools import lru_cache
-from io import BytesIO
 from typing import Any
 
+from evaluation import thumbnails
 from evaluation.report_figures import leader, other_than
 from evaluation.report_paired import query_score, results_of
 from vitrine import images, lake
@@ -183,10 +183,7 @@ def _photo(settings: Settings, image_id: str, photos: dict[str, Row]) -> Row:
 def _thumbnail(uri: str, max_pixels: int) -> tuple[str | None, str | None]:
     """A data: URI of the photo as a small JPEG, or why there is none."""
     try:
-        picture = images.decode(images.read(uri), max_pixels=max_pixels, min_side=THUMBNAIL)
+        small = thumbnails.draw(images.read(uri), THUMBNAIL, max_pixels)
     except images.ImageError as error:
         return None, f"{error.code}: {error}"
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = BytesIO()
-    picture.save(buffer, "JPEG", quality=75, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode(), None
+    return "data:image/jpeg;base64," + base64.b64encode(small).decode(), None

@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 
 from spark_jobs import forward
 from spark_jobs.cost import Cost
@@ -58,17 +57,6 @@ class Encoder:
         self.batch_size = forward.BatchSize(self.network, plan, device)
         self.computes_beside = device != "cpu"
         """Is the next batch made ready while this one is computed?"""
-
-    def input(self, photo: Image.Image) -> torch.Tensor:
-        """The network's input, float32 (3, H, W).
-
-        Raises:
-            ImageError: the photo is so long and narrow that scaling it would fill the memory.
-        """
-        if max(photo.size) / min(photo.size) * self.built.min_side**2 > images.DEFAULT_MAX_PIXELS:
-            raise ImageError("too_large", f"{photo.width} x {photo.height} pixels are too long and narrow to scale")
-        tensor: torch.Tensor = self.built.transform(photo)
-        return tensor
 
     def start(self, group: Sequence[tuple[str, "torch.Tensor | ImageError"]]) -> "Started":
         """One batch into the network; what cannot be read is refused."""
@@ -242,7 +230,7 @@ class _Loader:
         found: _Inputs = {}
         for number in wanted:
             try:
-                found[number] = self.encoders[number].input(photo)
+                found[number] = self.encoders[number].built.input(photo)
             except ImageError as error:
                 found[number] = error
         return found

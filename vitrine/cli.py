@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitrine import console, lake, tracking, verbs
+from vitrine.browse_cli import browse
 from vitrine.datasets import layouts
 from vitrine.errors import UserError, VitrineError
 from vitrine.nights_cli import app as nights_app
@@ -48,6 +49,7 @@ app.command()(classify)
 app.add_typer(nights_app)  # without a name: its verbs stand beside the others
 app.command()(lookup)
 app.command()(serve)
+app.command()(browse)
 
 
 Gated = Annotated[

@@ -48,6 +48,17 @@ class Built:
     licence: str | None = None
     """What the source's own configuration says of the weights, where it says something."""
 
+    def input(self, photo: "Image.Image") -> "torch.Tensor":
+        """The network's input, float32 (3, H, W).
+
+        Raises:
+            ImageError: the photo is so long and narrow that scaling it would fill the memory.
+        """
+        if max(photo.size) / min(photo.size) * self.min_side**2 > images.DEFAULT_MAX_PIXELS:
+            reason = f"{photo.width} x {photo.height} pixels are too long and narrow to scale"
+            raise images.ImageError("too_large", reason)
+        return self.transform(photo)
+
 
 def build(backbone: Backbone, dim: int | None = None, drop_path: float = 0.0) -> Built:
     """Make the network and its transform, with its weights.

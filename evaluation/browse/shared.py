@@ -1,0 +1,103 @@
+"""What all pages of one server share: the tables in memory, thumbnails, uploads."""
+
+from dataclasses import dataclass
+from functools import partial
+
+from evaluation.browse.catalog import Candidate, Candidates, Catalog, read_candidates, read_catalog
+from evaluation.browse.following import Following, Versions
+from evaluation.browse.outcomes import Outcomes, read_outcomes
+from evaluation.browse.photo_cache import PhotoCache
+from evaluation.browse.search import Floats, Near, Vectors, nearest, read_vectors
+from evaluation.browse.uploads import Upload, Uploads
+from vitrine import lake
+from vitrine.errors import VitrineError
+from vitrine.images import ImageError
+from vitrine.settings import Settings
+from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, METRICS, PROMOTIONS, QUERY_RESULTS
+
+NEIGHBOURS = 8
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One data set, as the tables are now."""
+
+    catalog: Catalog
+    candidates: Candidates
+    outcomes: Outcomes
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Why there is nothing to be shown, and what to do about it."""
+
+    title: str
+    text: str
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is searched by: a photo of the catalog, or one that was uploaded."""
+
+    image_id: str = ""
+    upload: Upload | None = None
+
+
+class Shared:
+    """Safe to call from threads; what takes long is computed once for all that ask."""
+
+    def __init__(self, settings: Settings, datasets: tuple[str, ...] = (), encoders: tuple[str, ...] = ()) -> None:
+        """``datasets`` and ``encoders`` (names, or versions) are all that is shown; none given: whatever there is."""
+        self.settings, self._only = settings, datasets
+        lake.create_tables(settings)
+        compared = partial(read_candidates, asked=encoders)
+        self.names: Following[list[str]] = Following(settings, (CATALOG, PROMOTIONS), _read_names)
+        self.catalogs: Following[Catalog] = Following(settings, (CATALOG,), read_catalog)
+        followed = (EMBEDDINGS, ENCODERS, PROMOTIONS)
+        self.candidates: Following[Candidates] = Following(settings, followed, compared)
+        self.outcomes: Following[Outcomes] = Following(settings, (METRICS, QUERY_RESULTS), read_outcomes)
+        self.vectors: Following[Vectors] = Following(settings, (EMBEDDINGS,), read_vectors)
+        self.thumbnails = PhotoCache(settings)
+        self.uploads = Uploads(settings)
+
+    def datasets(self) -> list[str]:
+        return [name for name in self.names() if not self._only or name in self._only]
+
+    def scene(self, dataset: str) -> Scene | Missing:
+        """What there is of ``dataset``; of the first one where it is empty."""
+        names = self.datasets()
+        if not names:
+            walk = ("vitrine ingest PHOTOS --dataset shop", "vitrine demo")
+            return Missing("No catalog yet", "Bring photos in, or let Vitrine draw some and run a whole night.", walk)
+        if dataset and dataset not in names:
+            return Missing(f"No data set {dataset!r}", f"There are: {', '.join(names)}.")
+        catalog = self.catalogs(dataset or names[0])
+        candidates = self.candidates(catalog.dataset)
+        if not candidates.shown:
+            embed = f"vitrine embed --encoder efficientnet_lite0 --dataset {catalog.dataset}"
+            text = f"None of the encoders asked for has a vector of {catalog.dataset}'s {len(catalog):,} photos."
+            return Missing("No embeddings yet", text, (embed,))
+        return Scene(catalog, candidates, self.outcomes(catalog.dataset))
+
+    def search(
+        self, scene: Scene, query: Query, by: Candidate, category: str = "", split: str = "", most: int = NEIGHBOURS
+    ) -> Near | str:
+        """The neighbours by one encoder among the photos of a category and a split, or why there are none."""
+        catalog = scene.catalog
+        try:
+            vectors = self.vectors(catalog.dataset, by.encoder_version)
+            vector: Floats | None
+            vector = self.uploads.vector(query.upload, by) if query.upload else vectors.of(query.image_id)
+        except (VitrineError, ImageError) as error:
+            return str(error)
+        if vector is None:
+            return (
+                f"It has no vector of this photo yet: vitrine embed --encoder {by.encoder} --dataset {catalog.dataset}"
+            )
+        return nearest(catalog, vectors, vector, catalog.within(category, split), most, query.image_id)
+
+
+def _read_names(settings: Settings, _: Versions) -> list[str]:
+    """The data sets that there are, those that something serves first."""
+    return sorted(lake.datasets(settings), key=lambda name: lake.serving(settings, name) is None)

@@ -1,0 +1,43 @@
+"""What a page shows, as its address says it: an address can be sent on, and the browser's back button works."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Self
+from urllib.parse import urlencode
+
+from evaluation.browse.catalog import Photo
+
+EVERYWHERE = "all"
+"""As ``within``: the whole data set, whatever the evaluation searches."""
+
+
+@dataclass(frozen=True)
+class State:
+    """The parameters of the address ``/?...``; empty ones are left out of it."""
+
+    dataset: str = ""
+    image: str = ""
+    """The query, a photo of the catalog."""
+    upload: str = ""
+    """The query, the token of an uploaded photo; ``image`` goes first."""
+    category: str = ""
+    """Whose photos are offered."""
+    alone: str = ""
+    """``1``: neighbours are of that category too."""
+    within: str = ""
+    """The split that is searched, or ``EVERYWHERE``; empty: what the evaluation searches."""
+
+    @classmethod
+    def read(cls, parameters: Mapping[str, str]) -> Self:
+        return cls(**{name: parameters.get(name, "") for name in cls.__dataclass_fields__})
+
+    def to(self, **changes: str) -> str:
+        """The address of the same with ``changes``."""
+        said = {name: value for name, value in asdict(replace(self, **changes)).items() if value}
+        return f"/?{urlencode(said)}" if said else "/"
+
+
+def thumbnail(dataset: str, photo: Photo, size: str = "small") -> str:
+    """The address of a photo; the id is a parameter, so that no path is made of it."""
+    said = {"id": photo.image_id, "size": size, "v": photo.content_sha256[:12]}
+    return f"/thumb/{dataset}?{urlencode(said)}"

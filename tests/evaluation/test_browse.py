@@ -1,0 +1,517 @@
+"""The browsing page: what it computes, and what a real browser shows of it."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluation.browse.catalog import Catalog, read_candidates, read_catalog
+from evaluation.browse.outcomes import Outcomes
+from evaluation.browse.photo_cache import PhotoCache
+from evaluation.browse.search import Vectors, nearest
+from evaluation.browse.shared import Missing, Query, Scene, Shared
+from evaluation.browse.state import State
+from evaluation.browse.uploads import Uploads
+from vitrine import images, lake, tables
+from vitrine.errors import UserError
+from vitrine.settings import Settings, load_settings
+
+CHROMIUM = Path("/usr/bin/chromium")
+EVIL = "<script>window.evil = 1</script>"
+EVIL_FILE = '"><img src=x onerror="window.evil = 1">.jpg'
+TOML = """
+[encoders.bold]
+backbone = "torchvision/squeezenet1_0"
+weights = "random:1"
+input_size = 64
+[encoders.plain]
+backbone = "torchvision/squeezenet1_0"
+weights = "random:2"
+input_size = 64
+"""
+
+
+# ---- a small shop: 8 products of 3 photos, one of them named by an enemy; two encoders, evaluated ----
+
+
+def shop(root: Path) -> Settings:
+    from evaluation.evaluate import evaluate
+    from vitrine import encoders
+
+    (root / "vitrine.toml").write_text(TOML)
+    settings = load_settings(root)
+    rows = catalog_rows(root / "photos")
+    lake.append(settings, tables.CATALOG, rows)
+    for name in ("bold", "plain"):
+        version = encoders.version(settings, name)
+        embed(settings, name, version, rows)
+        evaluate(settings, name, version, "shop", run_id=name)
+    serving = {"dataset": "shop", "promoted_at": lake.now(), "encoder": "bold", "catalog_version": "c", "gates": "{}"}
+    version = encoders.version(settings, "bold")
+    lake.append(settings, tables.PROMOTIONS, [serving | {"encoder_version": version, "forced": False}])
+    return settings
+
+
+def catalog_rows(folder: Path) -> list[dict[str, Any]]:
+    from vitrine.datasets.drawn_photos import draw_photo, product
+
+    folder.mkdir()
+    rows = []
+    for number in range(8):
+        item = product(number)
+        named = EVIL if number == 7 else item.slug
+        for photo in range(3):
+            file = EVIL_FILE if number == 7 and photo == 0 else f"{photo:02d}.jpg"
+            path = folder / f"{number}-{file}"
+            path.write_bytes(draw_photo(item, photo, size=96))
+            found = images.check(str(path))
+            rows.append(
+                {
+                    **{"image_id": f"shop/{named}/{file}", "dataset": "shop", "product_id": f"shop/{named}"},
+                    **{"category": "evil & co" if number == 7 else item.kind, "uri": str(path)},
+                    **{
+                        name: getattr(found, name)
+                        for name in ("size", "modified_at", "content_sha256", "width", "height")
+                    },
+                    **dict.fromkeys(("content_seen_at", "updated_at"), lake.now()),
+                }
+            )
+    return rows
+
+
+def embed(settings: Settings, name: str, version: str, rows: list[dict[str, Any]]) -> None:
+    """As the job does it, without Spark."""
+    uploads, when = Uploads(settings), lake.now()
+    labels = ("image_id", "dataset", "product_id", "category", "content_sha256")
+    made = {"encoder": name, "encoder_version": version, "event_timestamp": when, "created_timestamp": when}
+    vectors = [uploads._forward(Path(row["uri"]).read_bytes(), name) for row in rows]
+    new = [
+        {key: row[key] for key in labels} | made | {"embedding": vector.tolist()}
+        for row, vector in zip(rows, vectors, strict=True)
+    ]
+    lake.append(settings, tables.EMBEDDINGS, new)
+    about = {"state": "nightly", "backbone": "torchvision/squeezenet1_0", "family": "supervised"}
+    about |= {"strategy": "pretrained", "dim": len(vectors[0]), "weights_uri": "random", "licence": "none"}
+    lake.append(settings, tables.ENCODERS, [about | {"encoder": name, "encoder_version": version, "created_at": when}])
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return shop(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="module")
+def shared(home: Settings) -> Shared:
+    return Shared(home)
+
+
+def catalog(**of: list[Any]) -> Catalog:
+    ids = [f"shop/{at}" for at in range(len(of["products"]))]
+    none = [None] * len(ids)
+    named = (np.array(of.get(name, none), dtype=object) for name in ("products", "categories", "splits"))
+    return Catalog("shop", ids, *named, uris=ids, contents=ids)
+
+
+# ---- what it computes ----
+
+
+def test_neighbours_are_those_of_brute_force_without_the_query_and_in_the_category_alone() -> None:
+    noise = np.random.default_rng(0)
+    matrix = noise.normal(size=(300, 16)).astype(np.float32)
+    matrix[7] = matrix[8]
+    photos = catalog(products=list(range(300)), categories=["even" if at % 2 == 0 else "odd" for at in range(300)])
+    order = np.argsort(np.array(photos.ids, dtype=object))
+    vectors = Vectors(np.array(photos.ids, dtype=object)[order], matrix[order])
+    for category, chosen in (("", range(300)), ("even", range(0, 300, 2))):
+        near = nearest(photos, vectors, matrix[4], photos.within(category), 10, "shop/4")
+        others = [at for at in chosen if at != 4]
+        expected = sorted(others, key=lambda at: (-float(matrix[at] @ matrix[4]), photos.ids[at]))[:10]
+        assert near.positions.tolist() == expected
+        assert near.searched == len(others)
+        assert near.similarities == pytest.approx([matrix[at] @ matrix[4] for at in expected], rel=1e-5)
+
+
+def test_a_photo_that_left_the_catalog_is_no_neighbour() -> None:
+    photos = catalog(products=["a", "b"])
+    vectors = Vectors(np.array(["shop/0", "shop/1", "shop/gone"], dtype=object), np.eye(3, dtype=np.float32))
+    near = nearest(photos, vectors, np.ones(3, np.float32), photos.within(), 5, "shop/0")
+    assert near.positions.tolist() == [1]
+
+
+def test_a_search_by_name_lists_what_begins_with_it_first_and_no_more_than_asked() -> None:
+    photos = catalog(products=["shop/a hat", "shop/hat 2", "shop/mug", "shop/HAT 1"])
+    assert [photo.product_id for photo in photos.like("Hat", 50)] == ["shop/hat 2", "shop/HAT 1", "shop/a hat"]
+    assert len(photos.like("hat", 2)) == 2
+    assert photos.like("  ", 50) == []
+
+
+def test_queries_that_differ_are_those_that_all_were_asked_and_not_all_answered_alike() -> None:
+    outcomes = Outcomes("product_id", right={"a": {"1": True, "2": True, "3": False}, "b": {"1": True, "2": False}})
+    assert outcomes.differing(["a", "b", "never evaluated"]) == {"2"}
+    assert outcomes.differing(["a"]) == set()
+    assert outcomes.wrong("a") == {"3"}
+
+
+def test_an_address_says_all_of_a_page_whatever_its_names_are() -> None:
+    state = State(dataset="shop", image=f"shop/{EVIL}/{EVIL_FILE}#?&\n../x", category="a & b")
+    assert State.read(dict(httpx.URL(state.to()).params)) == state
+
+
+def test_wrong_queries_are_those_whose_first_neighbour_is_another_product(shared: Shared) -> None:
+    scene = shared.scene("shop")
+    assert isinstance(scene, Scene)
+    for one in scene.candidates.shown:
+        wrong = scene.outcomes.wrong(one.encoder_version)
+        for image_id in scene.catalog.ids:
+            near = shared.search(scene, Query(image_id=image_id), one)
+            assert not isinstance(near, str)
+            first = scene.catalog.photo(int(near.positions[0]))
+            photo = scene.catalog.find(image_id)
+            assert photo and (first.product_id != photo.product_id) == (image_id in wrong)
+
+
+def test_what_serves_is_shown_first_and_only_what_is_asked_for(home: Settings) -> None:
+    at = {table.name: lake.version(home, table) for table in (tables.ENCODERS, tables.EMBEDDINGS)}
+    assert [(one.encoder, one.serves) for one in read_candidates(home, at, "shop").shown] == [
+        ("bold", True),
+        ("plain", False),
+    ]
+    assert [one.encoder for one in read_candidates(home, at, "shop", asked=("plain",)).shown] == ["plain"]
+    fewer = read_candidates(home, at, "shop", most=1)
+    assert (len(fewer.shown), fewer.left_off) == (1, 1)
+
+
+def test_an_uploaded_photo_of_the_catalog_finds_itself(shared: Shared) -> None:
+    scene = shared.scene("shop")
+    assert isinstance(scene, Scene)
+    photo = scene.catalog.photo(5)
+    upload = shared.uploads.find(shared.uploads.take("x.jpg", Path(photo.uri).read_bytes()))
+    for one in scene.candidates.shown:
+        near = shared.search(scene, Query(upload=upload), one)
+        assert not isinstance(near, str)
+        assert near.positions[0] == 5
+        assert near.similarities[0] == pytest.approx(1, abs=1e-5)
+
+
+def test_an_upload_by_an_encoder_that_is_another_version_by_now_is_refused(home: Settings, shared: Shared) -> None:
+    scene = shared.scene("shop")
+    assert isinstance(scene, Scene)
+    other = home.model_copy(update={"encoders": {"bold": home.encoders["plain"], "plain": home.encoders["plain"]}})
+    uploads = Uploads(other)
+    upload = uploads.find(uploads.take("x.jpg", Path(scene.catalog.uris[0]).read_bytes()))
+    assert upload
+    with pytest.raises(UserError, match=r"encoder 'bold' is version .* by now"):
+        uploads.vector(upload, scene.candidates.shown[0])
+
+
+def test_uploads_are_pictures_and_only_the_last_are_kept(home: Settings) -> None:
+    uploads, picture = Uploads(home), BytesIO()
+    Image.new("RGB", (8, 8)).save(picture, "PNG")
+    with pytest.raises(images.ImageError, match="not a picture"):
+        uploads.take("x.jpg", b"hello")
+    tokens = [uploads.take("x.png", picture.getvalue()) for _ in range(9)]
+    assert [uploads.find(token) is None for token in tokens] == [True] + 8 * [False]
+
+
+def test_thumbnails_are_kept_up_to_a_size_and_not_of_a_file_that_changed(tmp_path: Path, home: Settings) -> None:
+    settings = home.model_copy(update={"home": tmp_path})
+    photos = read_catalog(home, {"catalog": lake.version(home, tables.CATALOG)}, "shop")
+    cache = PhotoCache(settings, most_bytes=10_000)
+    first = cache.jpeg(photos.photo(0), "small")
+    assert Image.open(BytesIO(first)).size <= (256, 256)
+    kept = list(tmp_path.rglob("*.jpg"))
+    assert [path.read_bytes() for path in kept] == [first]
+    kept[0].write_bytes(b"kept")
+    assert cache.jpeg(photos.photo(0), "small") == b"kept"
+    changed = photos.photo(1).__class__(**{**vars(photos.photo(1)), "content_sha256": "another"})
+    cache.jpeg(changed, "small")
+    assert len(list(tmp_path.rglob("*.jpg"))) == 1
+    for at in range(2, 20):
+        cache.jpeg(photos.photo(at), "large")
+    cache.prune()
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.jpg")) <= 10_000
+
+
+def test_a_page_follows_the_tables(settings: Settings, home: Settings) -> None:
+    shared = Shared(settings)
+    nothing = shared.scene("")
+    assert isinstance(nothing, Missing) and "vitrine ingest" in nothing.commands[0]
+    rows = lake.rows(home, "SELECT * FROM catalog")
+    lake.append(settings, tables.CATALOG, rows)
+    bare = shared.scene("shop")
+    assert isinstance(bare, Missing)
+    assert bare.commands == ("vitrine embed --encoder efficientnet_lite0 --dataset shop",)
+    other = shared.scene("other")
+    assert isinstance(other, Missing) and other.title == "No data set 'other'"
+
+
+# ---- in a browser ----
+
+
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """Start ``vitrine browse`` on a home; returns the page's address."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(folder: Path, *arguments: str) -> str:
+        port = free_port()
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        environment |= {"PYTHONPATH": str(Path(__file__).parents[2]), "VITRINE_HOME": str(folder / ".vitrine")}
+        log = (tmp_path_factory.mktemp("log") / "log").open("wb")
+        command = [sys.executable, "-m", "vitrine", "browse", "--port", str(port), *arguments]
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+        started.append(process)
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return f"http://127.0.0.1:{port}"
+            assert process.poll() is None, Path(log.name).read_text()
+            time.sleep(0.1)
+        raise AssertionError(Path(log.name).read_text())
+
+    yield start
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def address(home: Settings, serve: Callable[..., str]) -> str:
+    return serve(home.root)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    if not CHROMIUM.exists():
+        pytest.skip(f"no {CHROMIUM}")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Any, address: str) -> Iterator[Any]:
+    """A page that is asked nothing of another host, logs no error and runs no enemy's script."""
+    page = chromium.new_page(viewport={"width": 1280, "height": 900}, base_url=address)
+    page.set_default_timeout(15_000)
+    wrong: list[str] = []
+    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda asked: None if host_of(asked.url) == host_of(address) else wrong.append(asked.url))
+    page.on("websocket", lambda opened: None if host_of(opened.url) == host_of(address) else wrong.append(opened.url))
+    yield page
+    assert page.evaluate("window.evil") is None
+    page.close()
+    assert wrong == []
+
+
+def host_of(url: str) -> str:
+    return "data" if url.startswith(("data:", "blob:")) else httpx.URL(url).netloc.decode()
+
+
+def searched(page: Any) -> None:
+    """Wait until each encoder's row has its neighbours."""
+    page.wait_for_function("document.querySelectorAll('.row').length == 2")
+    page.wait_for_function("document.querySelectorAll('.near').length == 2")
+
+
+def near(page: Any, encoder: str) -> list[str]:
+    """The alternative texts of an encoder's neighbours."""
+    row = page.get_by_role("region", name=f"By {encoder}")
+    return [picture.get_attribute("alt") for picture in row.locator(".near img").all()]
+
+
+def expected(shared: Shared, image_id: str, encoder: str) -> list[str]:
+    scene = shared.scene("shop")
+    assert isinstance(scene, Scene)
+    by = next(one for one in scene.candidates.shown if one.encoder == encoder)
+    found = shared.search(scene, Query(image_id=image_id), by)
+    assert not isinstance(found, str)
+    return [scene.catalog.photo(int(at)).product_id for at in found.positions]
+
+
+def test_a_photo_found_by_name_shows_its_neighbours_by_each_encoder(page: Any, shared: Shared) -> None:
+    scene = shared.scene("shop")
+    assert isinstance(scene, Scene)
+    image_id = scene.catalog.ids[4]
+    page.goto("/")
+    page.get_by_label("Product or photo id").fill(image_id.removeprefix("shop/"))
+    page.locator(".hit").first.wait_for()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    searched(page)
+    assert State.read(dict(httpx.URL(page.url).params)).image == image_id
+    product = scene.catalog.products[4]
+    for encoder in ("bold", "plain"):
+        texts = [
+            f"Nearest {rank}, {'right' if one == product else 'wrong'}: {one}"
+            for rank, one in enumerate(expected(shared, image_id, encoder), 1)
+        ]
+        assert near(page, encoder) == texts
+    assert page.get_by_role("region", name="By bold").get_by_text("Serves now").count() == 1
+    for picture in page.locator("img").all():
+        picture.scroll_into_view_if_needed()
+    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+
+
+def test_back_leads_to_the_photo_before_and_an_address_can_be_sent_on(page: Any) -> None:
+    page.goto("/")
+    page.locator(".offer .shot").first.click()
+    searched(page)
+    first, title = page.url, page.locator("h2").inner_text()
+    page.locator(".near .shot").nth(3).click()
+    page.wait_for_function("before => location.href != before", arg=first)
+    searched(page)
+    page.go_back()
+    page.wait_for_function("title => document.querySelector('h2').innerText == title", arg=title)
+    assert page.url == first
+    page.goto(first)
+    searched(page)
+    assert page.locator("h2").inner_text() == title
+
+
+def test_a_category_restricts_what_is_offered_and_what_is_searched(page: Any, shared: Shared) -> None:
+    scene = shared.scene("shop")
+    assert isinstance(scene, Scene)
+    category = scene.catalog.categories[0]
+    ids = {i for i, of in zip(scene.catalog.ids, scene.catalog.categories, strict=True) if of == category}
+    page.goto("/?dataset=shop")
+    page.get_by_label("Category").click()
+    page.get_by_role("option", name=category, exact=True).click()
+    page.wait_for_function("n => document.querySelectorAll('.offer .shot').length == n", arg=len(ids))
+    shown = page.locator(".offer .id").evaluate_all("all => all.map(one => one.title)")
+    assert set(shown) == ids
+    page.locator(".offer .shot").first.click()
+    searched(page)
+    page.get_by_text("Search in this category alone").click()
+    page.wait_for_function("n => document.querySelectorAll('.near .shot').length == n", arg=2 * (len(ids) - 1))
+    assert "alone=1" in page.url
+
+
+def test_a_random_wrong_query_is_one_that_the_served_encoder_got_wrong(page: Any, shared: Shared) -> None:
+    scene = shared.scene("shop")
+    assert isinstance(scene, Scene)
+    wrong = scene.outcomes.wrong(scene.candidates.shown[0].encoder_version)
+    page.goto("/?dataset=shop")
+    page.get_by_role("button", name="Random wrong query").click()
+    searched(page)
+    assert State.read(dict(httpx.URL(page.url).params)).image in wrong
+    assert ", wrong: " in near(page, "bold")[0]
+    page.get_by_role("button", name="Where they differ").click()
+    page.wait_for_function("before => location.href != before", arg=page.url)
+    searched(page)
+    assert (", wrong: " in near(page, "bold")[0]) != (", wrong: " in near(page, "plain")[0])
+
+
+def test_an_upload_is_searched_and_a_hostile_name_is_text(page: Any, shared: Shared) -> None:
+    scene = shared.scene("shop")
+    assert isinstance(scene, Scene)
+    photo = scene.catalog.photo(3)
+    file = {"name": EVIL_FILE, "mimeType": "image/jpeg", "buffer": Path(photo.uri).read_bytes()}
+    page.goto("/?dataset=shop")
+    page.locator("input[type=file]").set_input_files(file)
+    searched(page)
+    assert near(page, "bold")[0] == f"Nearest 1: {photo.product_id}"
+    assert page.locator(".facts dd").first.inner_text().endswith(".jpg")
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_a_bad_upload_gives_its_reason(page: Any) -> None:
+    page.goto("/?dataset=shop")
+    file = {"name": EVIL_FILE, "mimeType": "image/jpeg", "buffer": b"no picture at all"}
+    page.locator("input[type=file]").set_input_files(file)
+    reason = page.get_by_role("alert").filter(has_text="not a picture in a format read here")
+    reason.wait_for()
+    assert "onerror" in reason.inner_text()
+
+
+def test_a_hostile_product_name_is_text(page: Any) -> None:
+    page.goto(State(dataset="shop", image=f"shop/{EVIL}/{EVIL_FILE}").to())
+    searched(page)
+    assert page.locator("h2").inner_text() == EVIL
+    assert EVIL in page.title()
+    page.wait_for_function("document.querySelector('.large img').naturalWidth > 0")
+    page.goto(State(dataset="shop", category="evil & co").to())
+    page.locator(".offer .shot").first.wait_for()
+    page.get_by_label("Product or photo id").fill("<script>")
+    page.locator(".hit").first.wait_for()
+
+
+def test_a_photo_that_is_not_there_is_said(page: Any) -> None:
+    page.goto("/?dataset=shop&image=shop/../../etc/passwd")
+    page.get_by_role("alert").filter(has_text="There is no photo").wait_for()
+    page.goto("/?dataset=none")
+    page.get_by_text("No data set 'none'").wait_for()
+
+
+def test_it_fits_a_phone(page: Any) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto("/?dataset=shop")
+    page.locator(".offer .shot").first.click()
+    searched(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_an_empty_home_says_which_command_comes_next(tmp_path: Path, serve: Callable[..., str], page: Any) -> None:
+    page.goto(f"{serve(tmp_path)}/")
+    page.get_by_text("vitrine ingest PHOTOS --dataset shop").wait_for()
+
+
+# ---- who may ask ----
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/", {}, 200),
+        ("/", {"host": "localhost:1"}, 200),
+        ("/", {"host": "evil.example"}, 400),
+        ("/", {"origin": "http://evil.example"}, 403),
+        ("/_nicegui_ws/socket.io/?EIO=4&transport=polling", {"origin": "http://evil.example"}, 403),
+        ("/thumb/shop?id=shop/none", {}, 404),
+        ("/thumb/shop?id=../../etc/passwd", {}, 404),
+        ("/thumb/other?id=x", {}, 404),
+        ("/uploaded/guessed", {}, 404),
+    ],
+)
+def test_only_pages_of_this_server_are_answered(address: str, path: str, headers: dict[str, str], status: int) -> None:
+    answer = httpx.get(address + path, headers=headers)
+    assert answer.status_code == status
+    if status == 200:
+        policy = answer.headers["content-security-policy"]
+        assert not re.search(r"https?:|\*", policy) and "default-src 'none'" in policy
+
+
+def test_a_body_beyond_the_limit_is_refused(address: str) -> None:
+    assert httpx.post(f"{address}/x", content=b"", headers={"content-length": str(10**9)}).status_code == 413
+
+
+def test_a_port_that_is_taken_is_said(address: str, home: Settings) -> None:
+    from evaluation.browse.server import check_port
+
+    port = int(address.rsplit(":", 1)[1])
+    with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1:{port} .*choose another with --port"):
+        check_port(port)

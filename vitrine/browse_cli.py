@@ -1,0 +1,46 @@
+"""The verb of the browsing page."""
+
+from typing import Annotated
+
+import typer
+
+from vitrine import console, lake
+from vitrine.errors import unknown
+from vitrine.settings import load_settings
+from vitrine.verbs import Datasets, chosen_datasets
+
+PORT = 8090
+
+
+def browse(
+    dataset: Datasets = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--encoder",
+            help="An encoder's name, or a version; may repeat. Left out: what serves and the newest of each.",
+            metavar="NAME",
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On this machine alone (127.0.0.1).")] = PORT,
+) -> None:
+    """A page on this machine: pick or upload a photo and see its neighbours by each encoder, side by side.
+
+    It reads the stored vectors, and embeds a photo only when one is uploaded. Ctrl-C ends it.
+    """
+    settings = load_settings()
+    lake.create_tables(settings)
+    if dataset:
+        chosen_datasets(settings, dataset)
+    rows = lake.rows(settings, "SELECT DISTINCT encoder, encoder_version FROM encoders")
+    known = {row[name] for row in rows for name in ("encoder", "encoder_version")}
+    for name in encoder or []:
+        if name not in known:
+            raise unknown("encoder with vectors", name, known)
+    from evaluation.browse.server import check_port, serve
+    from evaluation.browse.shared import Shared
+
+    check_port(port)
+    shared = Shared(settings, tuple(dataset or ()), tuple(encoder or ()))
+    console.emit(f"http://127.0.0.1:{port}/  (Ctrl-C ends it)")
+    serve(shared, port)
