@@ -91,16 +91,17 @@ class Words:
 
     def _cost(self, option: Option) -> str:
         if option.cost is None:
-            return "what it costs has not been measured"
+            return "an unmeasured cost"
         if self.unit == "seconds":
             return f"{seconds(option.cost)} per 1,000 photos"
         currency = self.costs[option.key.split("/")[0]]["currency"]
         return f"{money(option.cost)} {currency} per 1,000 photos"
 
-    def _names(self, options: list[Comparison]) -> str:
-        names = [self.names[each.option.key] for each in options]
-        shown = names if len(names) <= 3 else [*names[:3], f"{len(names) - 3} more"]
-        return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+    def _together(self, made: Recommendation) -> str:
+        """The best and its rivals."""
+        names = [self.names[made.best.key], *(self.names[each.option.key] for each in made.rivals)]
+        shown = names if len(names) <= 4 else [*names[:4], f"{len(names) - 4} more"]
+        return f"{', '.join(shown[:-1])} and {shown[-1]}"
 
     def _against(self, each: Comparison) -> str:
         """How far an option is from the best."""
@@ -129,10 +130,7 @@ class Words:
                 f"{best} has the highest {self.metric}, and {others} worse, {self._sure(made)}.",
                 f"The nearest: {self._against(nearest)}.",
             ]
-        names = self._names(made.rivals)
-        told = [
-            f"These figures do not decide, {self._sure(made)}, between {best}, {self._figure(made.best)}, and {names}."
-        ]
+        told = [f"These figures do not decide, {self._sure(made)}, between {self._together(made)}."]
         told += [
             f"{self._against(each)}; {self._more(each)}." if each.paired else f"{self._against(each)}."
             for each in made.rivals[:3]
@@ -149,13 +147,13 @@ class Words:
         allowed = f"{made.margin:.3f} of {self.metric} below the best"
         if not made.comparisons:
             return [f"{chosen} is the only one that has been measured."]
-        if made.best.cost is None:
+        if made.best.cost is None and made.chosen.key == made.best.key:
             return [f"What {best} costs has not been measured: there is nothing to compare costs with."]
         if made.chosen.key == made.best.key:
             cheaper = [each for each in made.comparisons if (each.option.cost or made.best.cost) < made.best.cost]
             if not cheaper:
                 return [f"{best} has the highest {self.metric}, and none that was measured costs less."]
-            return [f"Allowed is {allowed}: every cheaper one is surely below that, so {best} itself is the cheapest."]
+            return [f"Allowed is {allowed}: every cheaper one is surely below that, so it has to be {best} itself."]
         each = next(each for each in made.comparisons if each.option.key == made.chosen.key)
         costs = f"{self._cost(made.chosen)} against {self._cost(made.best)} of {best}"
         told = [f"{costs}.", f"Allowed is {allowed}: {self._against(each)}."]

@@ -108,9 +108,7 @@ def categories(found: Row, metric: str) -> Row:
         for row in found["rows"]
     ]
     figure, height = _dots(rows, "%{x:.3f}")
-    figure.update_layout(
-        showlegend=False, xaxis={"range": [0, 1.02], "tickformat": ".1f", "title": {"text": metric}, **STILL}
-    )
+    figure.update_layout(xaxis={"range": [0, 1.02], "tickformat": ".1f", "title": {"text": metric}, **STILL})
     told = "; ".join(f"{row['name']} {row['value']:.3f}" for row in rows)
     return _plain(figure, f"{metric} by category, the worst first: {told}", height)
 
@@ -145,7 +143,7 @@ def _dots(rows: list[Row], told: str) -> tuple[go.Figure, int]:
         )
     figure.update_layout(
         yaxis={"range": [len(rows) - 0.5, -0.75], "visible": False, "fixedrange": True},
-        showlegend=len(figure.data) > 1,
+        showlegend=False,
         margin={"l": 12, "r": 12, "t": 8, "b": 44},
     )
     return figure, 96 + ROW * len(rows)
@@ -184,7 +182,7 @@ def against(group: Row, points: dict[str, Row | None], metric: str, unit: str) -
     wide = min(costs) > 0 and max(costs) / min(costs) > WIDE
     axis = {"type": "log", "dtick": 1} if wide else {"rangemode": "tozero"}
     figure.update_layout(
-        xaxis={**STILL, **axis, "title": {"text": label(unit)}, "exponentformat": "none", "nticks": 6},
+        xaxis={**STILL, **axis, "title": {"text": label(unit)}, "exponentformat": "none", "nticks": 5},
         yaxis={**STILL, "title": {"text": metric}, "tickformat": ".2f"},
         showlegend=False,
         margin={"l": 52, "r": 20, "t": 12, "b": 48},
@@ -283,7 +281,6 @@ def _plain(figure: go.Figure, alt: str, height: int) -> Row:
         font={"family": FONT, "size": 13},
         xaxis={"title": {"font": {"size": 13}}, "gridcolor": "rgba(128,128,128,.22)"},
         yaxis={"title": {"font": {"size": 13}}, "gridcolor": "rgba(128,128,128,.22)"},
-        legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"},
         hoverlabel={"font": {"family": FONT}},
     )
     plain = json.loads(figure.to_json())

@@ -53,7 +53,7 @@ def test_within_noise_the_cheaper_is_taken_and_more_queries_are_named() -> None:
     assert (card["name"], card["decided"], card["cost"]) == ("near", False, "9.0 s per 1,000 photos")
     told = card["sentences"]
     together = "with 95 % confidence over all 2 comparisons together"
-    assert told[0] == f"These figures do not decide, {together}, between good, 0.900, and near."
+    assert told[0] == f"These figures do not decide, {together}, between good and near."
     assert "near differs by −0.025" in told[1] and "more queries would decide" in told[1]  # noqa: RUF001
     assert told[2] == "near is the cheapest of them: 9.0 s per 1,000 photos against 50.0 s per 1,000 photos."
 
