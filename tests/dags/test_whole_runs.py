@@ -23,8 +23,7 @@ def configure(folder: Path, min_value: float = 0.05) -> Settings:
     (folder / "vitrine.toml").write_text(
         'difficulty = 0.3\n[nightly]\nencoders = ["efficientnet_lite0"]\n'
         '[[nightly.datasets]]\nname = "demo"\nlayout = "generated"\nsource = "6x5"\n'
-        f"[gates]\nmin_value = {min_value}\n[airflow]\nnightly = "
-        "\nretry_seconds = 1\n"
+        f"[gates]\nmin_value = {min_value}\n[airflow]\nnightly = ''\nretry_seconds = 1\n"
         + "".join(
             f'[encoders.{name}]\nbackbone = "{SMALL["backbone"]}"\ninput_size = {SMALL["input_size"]}\n'
             f'weights = "random:{seed}"\n'
