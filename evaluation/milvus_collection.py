@@ -191,6 +191,11 @@ class Collection:
                 within = f'key >= "{first}" and key < "{last}"'
                 yield self._client.query(self.name, filter=within, output_fields=[column], limit=16_384)
 
+    def rows(self, image_ids: list[str]) -> list[dict[str, Any]]:
+        """``COLUMNS`` of those images that it has."""
+        keys = [row_key(image_id) for image_id in image_ids]
+        return [dict(row) for row in self._client.get(self.name, ids=keys, output_fields=list(COLUMNS))]
+
     def search(self, vectors: NDArray[np.float32], limit: int, split: str | None) -> Hits:
         """As ``VectorIndex.search``."""
         rows = max(1, self.count())

@@ -24,7 +24,7 @@ from spark_jobs.plan import EncoderPlan, count_tasks, plan
 from spark_jobs.session import build_session, progress, spark_schema
 from spark_jobs.version_rows import STAGED, Version, VersionRows, nothing, settled, stage
 from spark_jobs.worker_daemon import PRELOAD, preload_value
-from vitrine import backbones, lake, networks, tracking, tuned
+from vitrine import backbones, lake, locks, networks, tracking, tuned
 from vitrine.backbones import Backbone
 from vitrine.errors import UserError, VitrineError
 from vitrine.networks import Identity
@@ -66,15 +66,15 @@ def embed_together(
         spark = build_session(settings, f"embed {dataset} {' '.join(backbone.name for backbone, _ in busy)}")
         if not dry_run:
             warm_workers(spark, [(backbone, identity.dim) for backbone, identity in busy])
-        jobs = [VersionRows(spark, settings, _version(settings, *each), dataset) for each in busy]
-        versions = [job.version for job in jobs]
-        for job in jobs:
-            job.share_deletions(versions)
-        done = (
-            [job.plan() for job in jobs]
-            if dry_run
-            else _run(spark, settings, jobs, [each[0] for each in busy], dataset)
-        )
+        # Two of one version would compute and stage the same, and each take the other's checkpoints away.
+        names = [f"embed__{dataset}__{identity.encoder_version}" for _, identity in busy]
+        with locks.held(settings, *([] if dry_run else names)):
+            jobs = [VersionRows(spark, settings, _version(settings, *each), dataset) for each in busy]
+            versions = [job.version for job in jobs]
+            for job in jobs:
+                job.share_deletions(versions)
+            chosen_now = [each[0] for each in busy]
+            done = [job.plan() for job in jobs] if dry_run else _run(spark, settings, jobs, chosen_now, dataset)
         figures |= {backbone.name: result for (backbone, _), result in zip(busy, done, strict=True)}
     return [figures[backbone.name] for backbone in chosen]
 

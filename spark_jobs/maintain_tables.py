@@ -4,7 +4,7 @@ import shutil
 import time
 from typing import Any
 
-from spark_jobs.session import build_session
+from spark_jobs.session import build_session, retried
 from vitrine.settings import Settings
 from vitrine.tables import TABLES
 
@@ -20,7 +20,7 @@ def maintain(settings: Settings, keep_days: int) -> dict[str, Any]:
     for table in TABLES.values():
         delta = DeltaTable.forPath(spark, str(table.path(settings)))
         before = _files(delta)
-        delta.optimize().executeCompaction()
+        retried(f"compaction of {table.name}", delta.optimize().executeCompaction)
         delta.vacuum(keep_days * 24)
         figures["tables"][table.name] = f"{before} -> {_files(delta)} files"
     figures |= _remove_leftovers(settings, time.time() - keep_days * 86_400)

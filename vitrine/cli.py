@@ -4,11 +4,12 @@ import os
 import sys
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from vitrine import console, lake, tracking, verbs
+from vitrine.check_cli import check
 from vitrine.datasets import layouts
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import Settings, check_name, load_settings
@@ -28,9 +29,6 @@ from vitrine.verbs import (
     version_of,
 )
 
-if TYPE_CHECKING:
-    pass
-
 app = typer.Typer(
     name="vitrine",
     help="Turn a shop's product photos into served, searchable, measured embeddings.\n\n"
@@ -43,6 +41,7 @@ app = typer.Typer(
 
 app.add_typer(tune_app)
 app.command()(classify)
+app.command()(check)
 
 
 Gated = Annotated[
@@ -77,16 +76,23 @@ def ingest(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="A published data set, whatever its counts.")
     ] = False,
+    allow_removals: Annotated[
+        bool, typer.Option("--allow-removals", help="However many photos left: past [gates] max_removed_share.")
+    ] = False,
     gated: Gated = False,
     as_json: Json = False,
 ) -> None:
-    """Bring a catalog in: new and changed photos are read, unreadable ones quarantined, those that left removed."""
+    """Bring a catalog in: new and changed photos are read, unreadable ones quarantined, those that left removed.
+
+    Exit 3, and nothing changed, where far more photos left than in any usual night.
+    """
     settings = load_settings()
     check_name(dataset, "data set")
     with tracking.record(settings, "ingest", dataset) as run:
         from spark_jobs.ingest_catalog import ingest as job
 
-        found = job(settings, source, dataset, layout, allow_partial=allow_partial, test_share=test_share)
+        how = {"allow_partial": allow_partial, "allow_removals": allow_removals}
+        found = job(settings, source, dataset, layout, test_share=test_share, **how)
         run.figures |= found | {"layout": layout}
     if gated:
         verbs.gate(settings, "catalog", dataset)
@@ -164,26 +170,7 @@ def _held_against(settings: Settings, dataset: str, version: str) -> list[tuple[
 def features(dataset: Datasets = None, as_json: Json = False) -> None:
     """Feast: apply the definitions, bring the online store to the lake's version, point the serving services."""
     settings = load_settings()
-    show("features", _features(settings, chosen_datasets(settings, dataset)), as_json)
-
-
-def _features(settings: Settings, datasets: list[str]) -> dict[str, Any]:
-    from feature_repo import definitions
-    from vitrine import feature_store
-
-    with tracking.record(settings, "features", datasets[0] if len(datasets) == 1 else None) as run:
-        store = feature_store.open_store(settings)
-        feature_store.apply(store, definitions.objects(settings))
-        run.figures |= {"upserted": 0, "deleted": 0, "views": []}
-        for dataset in datasets:
-            for encoder, version in feature_store.online(settings, dataset):
-                synced = feature_store.sync(settings, store, dataset, encoder, version)
-                run.figures["upserted"] += synced.upserted
-                run.figures["deleted"] += synced.deleted
-                run.figures["views"].append(f"{dataset}: {feature_store.image_view(encoder, version)}")
-        # Last: a service points to a version only when its rows are there.
-        feature_store.apply(store, definitions.serving_services(settings))
-    return run.figures
+    show("features", verbs.features(settings, chosen_datasets(settings, dataset)), as_json)
 
 
 @app.command()
@@ -241,19 +228,6 @@ def index(
 
 
 @app.command()
-def check(dataset: Datasets = None, as_json: Json = False) -> None:
-    """Do catalog, embeddings, Feast, Milvus and promotions agree? Exit 1 and each difference where they do not."""
-    settings = load_settings()
-    from evaluation.consistency import check as job
-
-    results = [job(settings, chosen) for chosen in chosen_datasets(settings, dataset)]
-    show_each("checked", results, as_json)
-    wrong = [f"{result['dataset']}: {fault}" for result in results for fault in result["differences"]]
-    if wrong:
-        raise VitrineError("; ".join(wrong))
-
-
-@app.command()
 def gate(
     which: Annotated[Gate, typer.Argument(metavar="catalog|embeddings|metrics|index", help="The gate to pass.")],
     dataset: Dataset,
@@ -290,7 +264,7 @@ def promote(
     with tracking.record(settings, "promote", dataset, name) as run:
         run.encoder_version = version
         run.figures |= job(settings, dataset, name, version, force, reason, if_new)
-        run.figures |= _follow(settings, dataset)
+        run.figures |= verbs.follow(settings, dataset)
     show(f"promote {name}", run.figures, as_json)
 
 
@@ -304,18 +278,8 @@ def rollback(dataset: Dataset, as_json: Json = False) -> None:
 
     with tracking.record(settings, "rollback", dataset) as run:
         run.figures |= unfinished_rollback(settings, dataset) or job(settings, dataset)
-        run.figures |= _follow(settings, dataset)
+        run.figures |= verbs.follow(settings, dataset)
     show(f"rollback {dataset}", run.figures, as_json)
-
-
-def _follow(settings: Settings, dataset: str) -> dict[str, Any]:
-    """Milvus's alias and Feast's services follow the newest row of ``promotions``."""
-    from evaluation.serving import follow
-    from evaluation.vector_index import VectorIndex
-
-    with VectorIndex(settings) as vectors:
-        alias = follow(settings, vectors, dataset)["serving"]
-    return {"milvus_alias": alias, "online": _features(settings, [dataset])["views"]}
 
 
 @app.command()

@@ -36,6 +36,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module="feast")
 _BATCH = 1000
 _FEATURES = ("embedding", "product_id", "category", "encoder_version")
 _LONGEST_GAP_S = 5.0
+_FILLING = -1  # noted in place of a version while a fill from scratch is under way
 
 
 def image_view(encoder: str, version: str) -> str:
@@ -74,8 +75,15 @@ def repo_config(settings: Settings) -> dict[str, Any]:
                 "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
             },
         },
-        "online_store": dict(settings.feast.online_store or {"type": "sqlite", "path": str(home / "online.db")}),
+        "online_store": _online_store(settings),
     }
+
+
+def _online_store(settings: Settings) -> dict[str, Any]:
+    """Feast's own block. Redis compares event times and skips what is not newer: a clock that was set back would keep
+    the old rows. Here the order of the commits says what is newest, so it is told not to compare."""
+    given = dict(settings.feast.online_store or {"type": "sqlite", "path": str(settings.home / "feast" / "online.db")})
+    return {"skip_dedup": True, **given} if given.get("type") == "redis" else given
 
 
 def open_store(settings: Settings) -> FeatureStore:
@@ -127,36 +135,31 @@ def online(settings: Settings, dataset: str) -> list[tuple[str, str]]:
     return sorted(pair for pair in wanted if lake.embedded(settings, dataset, pair[1]))
 
 
-def sync(settings: Settings, store: FeatureStore, dataset: str, encoder: str, version: str) -> Synced:
+def sync(
+    settings: Settings, store: FeatureStore, dataset: str, encoder: str, version: str, fresh: bool = False
+) -> Synced:
     """Bring the online rows of one encoder version and data set to the lake's version; only what changed is sent.
 
-    Fills from scratch where the store notes no version, one of another lake, or one that the feed no longer reaches.
+    Fills from scratch where the store notes no version, one of another lake, or one that the feed no longer reaches;
+    ``fresh`` does so whatever it notes, for rows that were damaged behind its back.
     """
     view = image_view(encoder, version)
     held = _read_cursor(store, view, dataset)  # before the lake's version, which then is the newer one
     until, table = lake.version(settings, EMBEDDINGS), lake.identity(settings, EMBEDDINGS)
-    if held == (table, until):
+    if held == (table, until) and not fresh:
         return Synced(0, 0, until, until)
     if held and (held[0] != table or held[1] > until):
         _empty(store, view)  # rows of another lake, of which nobody knows which are there
         held = None
-    since, rows = held[1] if held else None, None
-    if since is not None:
-        try:
-            last = _last_changes(settings, dataset, version, since, until)
-            rows = _changed_rows(settings, dataset, version, since, until, last)
-        except (DeltaError, OSError, pa.ArrowException) as error:  # vacuumed
-            said = " ".join(str(error).split())[:200]
-            print(
-                f"the change feed of {EMBEDDINGS.name} since {since} cannot be read ({said}): filling afresh",
-                file=sys.stderr,
-            )
-            since, rows = (
-                None,
-                chain(_all_rows(settings, dataset, version, until), _left_rows(settings, dataset, version, until)),
-            )
+    since = held[1] if held and held[1] != _FILLING and not fresh else None
+    rows = None if since is None else _since(settings, dataset, version, since, until)
+    if rows is None:
+        # A fill that was cut short, or a store that is not trusted, may hold rows that left since.
+        left = _left_rows(settings, dataset, version, until) if held or fresh else iter(())
+        since, rows = None, chain(_all_rows(settings, dataset, version, until), left)
+        _write_cursor(store, view, dataset, table, _FILLING)
     upserted = deleted = 0
-    for frame in _frames(rows if rows is not None else _all_rows(settings, dataset, version, until)):
+    for frame in _frames(rows):
         gone = int(frame["embedding"].isna().sum())
         upserted, deleted = upserted + len(frame) - gone, deleted + gone
         store.write_to_online_store(view, frame)
@@ -184,6 +187,21 @@ def _where(dataset: str, version: str) -> str:
     return f"encoder_version = {lake.quote(version)} AND dataset = {lake.quote(dataset)}"
 
 
+def _since(settings: Settings, dataset: str, version: str, since: int, until: int) -> Iterator[dict[str, Any]] | None:
+    """The changes of the feed; None where it cannot be read, being vacuumed."""
+    try:
+        return _changed_rows(
+            settings, dataset, version, since, until, _last_changes(settings, dataset, version, since, until)
+        )
+    except (DeltaError, OSError, pa.ArrowException) as error:
+        said = " ".join(str(error).split())[:200]
+        print(
+            f"the change feed of {EMBEDDINGS.name} since {since} cannot be read ({said}): filling afresh",
+            file=sys.stderr,
+        )
+        return None
+
+
 def _all_rows(settings: Settings, dataset: str, version: str, until: int) -> Iterator[dict[str, Any]]:
     columns = ("image_id", *_FEATURES, "created_timestamp")
     sql = f"SELECT {', '.join(columns)} FROM {EMBEDDINGS.name} WHERE {_where(dataset, version)}"
@@ -205,30 +223,36 @@ def _left_rows(settings: Settings, dataset: str, version: str, until: int) -> It
             yield _deletion(image_id, version, lake.now())
 
 
-def _last_changes(settings: Settings, dataset: str, version: str, since: int, until: int) -> dict[str, int]:
-    """The version of each changed image's last change."""
-    last: dict[str, int] = {}
+def _last_changes(
+    settings: Settings, dataset: str, version: str, since: int, until: int
+) -> dict[str, tuple[int, bool]]:
+    """Each changed image's last commit, and whether it was written by it: in one commit a row may be both removed and
+    written (an overwrite), and then it is written."""
+    last: dict[str, tuple[int, bool]] = {}
     for batch in lake.changes(settings, EMBEDDINGS, since, until, _where(dataset, version), ["image_id"]):
         for row in batch.to_pylist():
-            last[row["image_id"]] = max(last.get(row["image_id"], -1), row["_commit_version"])
+            if row["_change_type"] != "update_preimage":
+                change = (row["_commit_version"], row["_change_type"] != "delete")
+                last[row["image_id"]] = max(last.get(row["image_id"], change), change)
     return last
 
 
 def _changed_rows(
-    settings: Settings, dataset: str, version: str, since: int, until: int, last: dict[str, int]
+    settings: Settings, dataset: str, version: str, since: int, until: int, last: dict[str, tuple[int, bool]]
 ) -> Iterator[dict[str, Any]]:
     """The last word of the change feed on each image."""
     columns = ["image_id", *_FEATURES]
     for batch in lake.changes(settings, EMBEDDINGS, since, until, _where(dataset, version), columns):
         for row in batch.filter(pa.compute.not_equal(batch["_change_type"], "update_preimage")).to_pylist():
-            if row["_commit_version"] != last[row["image_id"]]:
+            written = row["_change_type"] != "delete"
+            if (row["_commit_version"], written) != last[row["image_id"]]:
                 continue
             moment = row["_commit_timestamp"]
             moment = moment if moment.tzinfo else moment.replace(tzinfo=lake.now().tzinfo)
-            if row["_change_type"] == "delete":
-                yield _deletion(row["image_id"], version, moment)
-            else:
+            if written:
                 yield {**{name: row[name] for name in columns}, **_at(moment)}
+            else:
+                yield _deletion(row["image_id"], version, moment)
 
 
 def _deletion(image_id: str, version: str, moment: datetime) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitrine import console, lake, tracking
+from vitrine import console, lake, locks, tracking
 from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings, check_name
 
@@ -161,3 +161,34 @@ def evaluate_one(
         run.figures.update(found)
         run.catalog_version = run.figures["catalog_version"]
     return {"dataset": dataset, "encoder": encoder, **run.figures}
+
+
+def features(settings: Settings, datasets: list[str], fresh: bool = False) -> dict[str, Any]:
+    """Feast: definitions, online rows, serving services. ``fresh`` writes all rows again, whatever the store holds."""
+    from feature_repo import definitions
+    from vitrine import feature_store
+
+    one = datasets[0] if len(datasets) == 1 else None
+    with locks.held(settings, "features"), tracking.record(settings, "features", one) as run:
+        store = feature_store.open_store(settings)
+        feature_store.apply(store, definitions.objects(settings))
+        run.figures |= {"upserted": 0, "deleted": 0, "views": []}
+        for dataset in datasets:
+            for encoder, version in feature_store.online(settings, dataset):
+                synced = feature_store.sync(settings, store, dataset, encoder, version, fresh)
+                run.figures["upserted"] += synced.upserted
+                run.figures["deleted"] += synced.deleted
+                run.figures["views"].append(f"{dataset}: {feature_store.image_view(encoder, version)}")
+        # Last: a service points to a version only when its rows are there.
+        feature_store.apply(store, definitions.serving_services(settings))
+    return run.figures
+
+
+def follow(settings: Settings, dataset: str) -> dict[str, Any]:
+    """Milvus's alias and Feast's services follow the newest row of ``promotions``."""
+    from evaluation.serving import follow as point
+    from evaluation.vector_index import VectorIndex
+
+    with VectorIndex(settings) as vectors:
+        alias = point(settings, vectors, dataset)["serving"]
+    return {"milvus_alias": alias, "online": features(settings, [dataset])["views"]}
