@@ -208,6 +208,11 @@ class Collection:
         tuned = dict(self.index.search)
         return tuned | ({"ef": max(tuned["ef"], limit)} if "ef" in tuned else {})
 
+    def rows(self, image_ids: list[str]) -> list[dict[str, Any]]:
+        """``COLUMNS`` of those images that it has."""
+        keys = [row_key(image_id) for image_id in image_ids]
+        return [dict(row) for row in self._client.get(self.name, ids=keys, output_fields=list(COLUMNS))]
+
     def search(self, vectors: NDArray[np.float32], limit: int, split: str | None) -> Hits:
         """As ``VectorIndex.search``."""
         rows = max(1, self.count())

@@ -26,7 +26,7 @@ TLS_FILES = ("ca_certificate", "client_certificate", "client_key")
 class MilvusConnection:
     """Open between ``with`` and the end of its block; a failure of Milvus in between ends as a VitrineError."""
 
-    def __init__(self, settings: Settings, wait_seconds: float = 60.0) -> None:
+    def __init__(self, settings: Settings, wait_seconds: float = 600.0) -> None:
         """``wait_seconds``: how long to wait for another process to let go of Milvus Lite, or of a server's rows."""
         self._settings = settings
         self._wait_seconds = wait_seconds

@@ -9,7 +9,7 @@ from typing import Any
 
 from evaluation.data_docs import COMPARING
 from evaluation.expectations import gates
-from vitrine import lake
+from vitrine import lake, locks
 from vitrine.backbones import forbids_commerce
 from vitrine.errors import GateRefused, UserError
 from vitrine.lake import quote
@@ -43,6 +43,19 @@ def promote(
             use and ``[licences] allow_non_commercial`` is not set; ``force`` and ``reason`` come one without the other.
         GateRefused: a gate is missing, refused, failed or out of date; the message names each and the command.
     """
+    with locks.held(settings, f"promote__{dataset}"):
+        return _promote(settings, dataset, encoder, encoder_version, force, reason, if_new)
+
+
+def _promote(
+    settings: Settings,
+    dataset: str,
+    encoder: str,
+    encoder_version: str,
+    force: bool,
+    reason: str | None,
+    if_new: bool,
+) -> dict[str, Any]:
     lake.check_dataset(settings, dataset)
     reason = (reason or "").strip() or None
     if force != (reason is not None):
@@ -96,6 +109,11 @@ def rollback(settings: Settings, dataset: str) -> dict[str, Any]:
     Raises:
         UserError: the data set is unknown, no version served before the current one, or it has no vectors any more.
     """
+    with locks.held(settings, f"promote__{dataset}"):
+        return _rollback(settings, dataset)
+
+
+def _rollback(settings: Settings, dataset: str) -> dict[str, Any]:
     lake.check_dataset(settings, dataset)
     history = _history(settings, dataset)
     line = _line(history)

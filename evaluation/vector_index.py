@@ -6,6 +6,7 @@ both are the same collection.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +75,16 @@ class VectorIndex(MilvusConnection):
             collection.load()
             for rows in collection.pages("image_id", low, high):
                 yield from (row["image_id"] for row in rows)
+
+    def rows(
+        self, dataset: str, encoder_version: str, image_ids: list[str], served: bool = False
+    ) -> list[dict[str, Any]]:
+        """``milvus_collection.COLUMNS`` of those of ``image_ids`` that the collection has; some hundreds at once."""
+        collection = self.collection(dataset, encoder_version, served)
+        if not image_ids or not collection.exists():
+            return []
+        collection.load()
+        return collection.rows(image_ids)
 
     def search(
         self,

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock
 from pyspark import StorageLevel
 from pyspark.accumulators import Accumulator
 from pyspark.sql import DataFrame, SparkSession
@@ -23,7 +22,7 @@ from spark_jobs.embed_products import embed_products
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import build_session, merge_table, progress, read_table, spark_schema
 from spark_jobs.version_rows import LABELS, Version, nothing, register, settled
-from vitrine import heads, lake
+from vitrine import heads, lake, locks
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS
 from vitrine.tuned import Tuned
@@ -48,9 +47,7 @@ def apply_head(settings: Settings, tuned: Tuned, dataset: str, *, dry_run: bool 
     if unchanged is not None:
         return nothing(unchanged) | version.figures()
     spark = build_session(settings, f"embed {dataset} {tuned.name}")
-    lock = settings.home / "locks" / f"embed__{dataset}__{tuned.encoder_version}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):  # two that find no rows would both append all of them
+    with locks.held(settings, f"embed__{dataset}__{tuned.encoder_version}"):  # two would both append all of the rows
         rows = _Rows(spark, settings, tuned, dataset)
         try:
             if dry_run:

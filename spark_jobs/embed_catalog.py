@@ -8,13 +8,10 @@ killed one goes on where it was.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from filelock import FileLock
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark import InheritableThread, StorageLevel
 from pyspark.accumulators import Accumulator
@@ -28,7 +25,7 @@ from spark_jobs.plan import EncoderPlan, count_tasks, plan
 from spark_jobs.session import build_session, progress, spark_schema
 from spark_jobs.version_rows import STAGED, Version, VersionRows, nothing, settled, stage
 from spark_jobs.worker_daemon import PRELOAD, preload_value
-from vitrine import backbones, lake, networks, tracking, tuned
+from vitrine import backbones, lake, locks, networks, tracking, tuned
 from vitrine.backbones import Backbone
 from vitrine.errors import UserError, VitrineError
 from vitrine.networks import Identity
@@ -87,9 +84,9 @@ def _embed_busy(
     spark = build_session(settings, f"embed {dataset} {' '.join(backbone.name for backbone, _ in busy)}")
     if not dry_run:
         warm_workers(spark, [(backbone, identity.dim) for backbone, identity in busy])
-    with ExitStack() as stack:
-        for _, identity in sorted(busy, key=lambda each: each[1].encoder_version) if not dry_run else []:
-            stack.enter_context(FileLock(_lock_path(settings, dataset, identity.encoder_version)))
+    # Two of one version would compute and stage the same, and each take the other's checkpoints away.
+    names = [f"embed__{dataset}__{identity.encoder_version}" for _, identity in busy]
+    with locks.held(settings, *([] if dry_run else names)):
         jobs = [VersionRows(spark, settings, _version(settings, *each), dataset, first) for each in busy]
         versions = [job.version for job in jobs]
         for job in jobs:
@@ -97,12 +94,6 @@ def _embed_busy(
         if dry_run:
             return [job.plan() for job in jobs]
         return _run(spark, settings, jobs, [each[0] for each in busy], dataset)
-
-
-def _lock_path(settings: Settings, dataset: str, encoder_version: str) -> Path:
-    folder = settings.home / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"embed__{dataset}__{encoder_version}.lock"
 
 
 def _refuse_twins(chosen: list[Backbone], identities: list[Identity]) -> None:

@@ -15,9 +15,9 @@ from pyspark.sql import functions as F
 
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import build_session, merge_table, progress, read_table, spark_schema
-from vitrine import images, lake
+from vitrine import images, lake, locks
 from vitrine.datasets import layouts
-from vitrine.errors import UserError
+from vitrine.errors import GateRefused, UserError
 from vitrine.images import ImageError
 from vitrine.settings import NAME_RULE, Settings, check_name
 from vitrine.tables import CATALOG, LABELS
@@ -49,16 +49,19 @@ def ingest(
     layout: str = "folder",
     *,
     allow_partial: bool = False,
+    allow_removals: bool = False,
     test_share: float | None = None,
 ) -> dict[str, Any]:
     """Bring the catalog of ``dataset`` to what ``source`` holds now; the figures of ``ingest --json``.
 
-    ``allow_partial`` takes a published data set whatever its counts. Of the photos that the source gives no split,
+    ``allow_partial`` takes a published data set whatever its counts, ``allow_removals`` a source whatever it lacks of
+    the catalog's photos. Of the photos that the source gives no split,
     ``test_share`` become ``test``, the rest ``train``: by the SHA-256 of their ids, so that a photo keeps its side when
     others come and go. Left out, they have no split.
 
     Raises:
         UserError: bad name, unknown layout, a source that is not of it, or that has no photos.
+        GateRefused: more than ``[gates] max_removed_share`` of the catalog's photos would leave it; nothing is written.
     """
     check_name(dataset, "data set")
     adapter = layouts.find(layout, allow_partial)
@@ -72,12 +75,13 @@ def ingest(
         listed = listed.withColumn("split", F.coalesce("split", _split(test_share)))
     listed = listed.persist(StorageLevel.DISK_ONLY)
     try:
-        with progress(spark, f"listing {dataset}"):
-            count = listed.count()
-        if not count:
-            raise UserError(f"no photos in {source!r} (layout {layout})")
-        _refuse_duplicates(listed, source)
-        return _update(spark, settings, dataset, listed, count)
+        with locks.held(settings, f"ingest__{dataset}"):
+            with progress(spark, f"listing {dataset}"):
+                count = listed.count()
+            if not count:
+                raise UserError(f"no photos in {source!r} (layout {layout})")
+            _refuse_duplicates(listed, source)
+            return _update(spark, settings, dataset, listed, count, allow_removals)
     finally:
         listed.unpersist()
 
@@ -185,7 +189,9 @@ def _refuse_duplicates(listed: DataFrame, source: str) -> None:
             raise UserError(f"bad split {split!r} in {source!r}: it must be {NAME_RULE}") from None
 
 
-def _update(spark: SparkSession, settings: Settings, dataset: str, listed: DataFrame, count: int) -> dict[str, Any]:
+def _update(
+    spark: SparkSession, settings: Settings, dataset: str, listed: DataFrame, count: int, allow_removals: bool
+) -> dict[str, Any]:
     catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
     known = catalog.select("image_id", *(F.col(name).alias(f"known_{name}") for name in _KNOWN))
     parts = max(2 * spark.sparkContext.defaultParallelism, count // 256)
@@ -201,10 +207,12 @@ def _update(spark: SparkSession, settings: Settings, dataset: str, listed: DataF
         good = checked.filter("code IS NULL")
         gone = catalog.join(good, "image_id", "left_anti")
         figures["removed"] = gone.count()
+        if not allow_removals:
+            _refuse_removals(settings, dataset, figures, gone, checked)
         moment = lake.now()
         if figures["added"] + figures["changed"] + figures["updated"] + figures["removed"]:
             _merge_catalog(spark, settings, dataset, good, catalog, gone, moment)
-        _append_labels(spark, settings, dataset)
+        append_labels(spark, settings, dataset)
         bad = checked.filter("code IS NOT NULL")
         figures["mended"] = merge_quarantine(spark, settings, dataset, "ingest", "", bad, moment)
         return figures
@@ -262,6 +270,22 @@ def _count(checked: DataFrame) -> dict[str, Any]:
     return dict(row.asDict())
 
 
+def _refuse_removals(
+    settings: Settings, dataset: str, figures: dict[str, Any], gone: DataFrame, checked: DataFrame
+) -> None:
+    """A source that is half away looks like a shop that sold out: the vectors of a year would go in a night."""
+    removed = figures["removed"]
+    held = figures["images"] - figures["added"] + removed
+    if held < settings.gates.removed_from or removed <= settings.gates.max_removed_share * held:
+        return
+    unread = gone.join(checked, "image_id", "left_semi").count()
+    raise GateRefused(
+        f"{removed} of the {held} photos of {dataset!r} would leave it ({removed - unread} are not listed, {unread} "
+        f"cannot be read), more than [gates] max_removed_share = {settings.gates.max_removed_share}: nothing was "
+        "changed. Where the source is right, run it again with --allow-removals"
+    )
+
+
 def _merge_catalog(
     spark: SparkSession,
     settings: Settings,
@@ -289,18 +313,25 @@ def _merge_catalog(
     merge_table(spark, settings, CATALOG, source, f"t.dataset = {lake.quote(dataset)}")
 
 
-def _append_labels(spark: SparkSession, settings: Settings, dataset: str) -> None:
-    """Labels that differ from the last ones said: derived from the catalog, so a killed run is made up for."""
+def append_labels(spark: SparkSession, settings: Settings, dataset: str) -> None:
+    """Labels that differ from the last ones said: derived from the catalog, so a killed run is made up for.
+
+    What is said last has the latest time, also where the clock was set back since.
+    """
     catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
     said = (
         read_table(spark, settings, LABELS)
         .filter(F.col("dataset") == dataset)
         .groupBy("image_id")
-        .agg(F.max_by(F.struct("product_id", "category"), "valid_from").alias("last"))
+        .agg(
+            F.max_by(F.struct("product_id", "category"), "valid_from").alias("last"),
+            F.max("valid_from").alias("said_at"),
+        )
     )
     fresh = catalog.join(said, "image_id", "left").filter(
         "last IS NULL OR NOT (last.product_id <=> product_id AND last.category <=> category)"
     )
-    rows = fresh.withColumn("valid_from", F.col("updated_at")).select(LABELS.schema.names)
+    later = F.expr("greatest(updated_at, said_at + INTERVAL '0.000001' SECOND)")
+    rows = fresh.withColumn("valid_from", later).select(LABELS.schema.names)
     if rows.limit(1).count():
         rows.write.format("delta").mode("append").save(str(LABELS.path(settings)))

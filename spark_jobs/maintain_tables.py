@@ -7,7 +7,7 @@ from typing import Any
 from pyspark.sql import SparkSession, Window
 from pyspark.sql import functions as F
 
-from spark_jobs.session import build_session, merge_table, read_table
+from spark_jobs.session import build_session, merge_table, read_table, retried
 from vitrine.settings import Settings
 from vitrine.tables import RUNS, TABLES
 
@@ -27,7 +27,7 @@ def maintain(settings: Settings, keep_days: int, keep_runs_days: int = 400) -> d
     for table in TABLES.values():
         delta = DeltaTable.forPath(spark, str(table.path(settings)))
         before = _files(delta)
-        delta.optimize().executeCompaction()
+        retried(f"compaction of {table.name}", delta.optimize().executeCompaction)
         delta.vacuum(keep_days * 24)
         figures["tables"][table.name] = f"{before} -> {_files(delta)} files"
     figures |= _remove_leftovers(settings, time.time() - keep_days * 86_400)

@@ -2,12 +2,13 @@
 
 import importlib.metadata
 import os
+import random
 import shutil
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ _IVY_SETTINGS = """<ivysettings>
   <resolvers><ibiblio name="central" m2compatible="true"/></resolvers>
 </ivysettings>
 """
+
+
+_ATTEMPTS = 6
 
 
 def build_session(settings: Settings, name: str) -> SparkSession:
@@ -78,16 +82,40 @@ def merge_table(
         _mark_rather_than_copy(spark, settings, table)
     columns = table.schema.names
     same = " AND ".join(f"t.{column} = s.{column}" for column in table.key)
-    merge = (
-        DeltaTable.forPath(spark, str(table.path(settings)))
-        .alias("t")
-        .merge(source.select(*columns, "gone").alias("s"), f"{within} AND {same}")
-        .whenNotMatchedInsert("NOT s.gone", values={column: f"s.{column}" for column in columns})
-    )
-    if not only_insert:
-        updated = {column: f"s.{column}" for column in columns if column not in keep}
-        merge = merge.whenMatchedDelete("s.gone").whenMatchedUpdate(set=updated)
-    merge.execute()
+    updated = {column: f"s.{column}" for column in columns if column not in keep}
+
+    def merge() -> None:
+        once = (
+            DeltaTable.forPath(spark, str(table.path(settings)))
+            .alias("t")
+            .merge(source.select(*columns, "gone").alias("s"), f"{within} AND {same}")
+            .whenNotMatchedInsert("NOT s.gone", values={column: f"s.{column}" for column in columns})
+        )
+        (once if only_insert else once.whenMatchedDelete("s.gone").whenMatchedUpdate(set=updated)).execute()
+
+    retried(f"merge into {table.name}", merge)
+
+
+def retried(what: str, commit: Callable[[], Any]) -> None:
+    """Do ``commit`` again where another one came between its reading and its writing, as a compaction does.
+
+    Raises:
+        VitrineError: it lost that race time and again.
+    """
+    from delta import exceptions
+
+    conflicts = tuple(getattr(exceptions, name) for name in exceptions.__all__)
+    for attempt in range(_ATTEMPTS):
+        try:
+            commit()
+            return
+        except conflicts as error:
+            if attempt == _ATTEMPTS - 1:
+                raise VitrineError(
+                    f"{what}: other writers came between {_ATTEMPTS} times ({type(error).__name__}): run it again"
+                ) from None
+            print(f"{what}: another writer was quicker ({type(error).__name__}): once more", file=sys.stderr)
+            time.sleep(random.uniform(0.5, 2) * (attempt + 1))  # noqa: S311
 
 
 def _mark_rather_than_copy(spark: SparkSession, settings: Settings, table: Table) -> None:

@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 
 from vitrine import lake
 from vitrine.settings import Settings, load_settings
-from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, RUNS, TABLES
+from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, PRODUCT_EMBEDDINGS, RUNS, TABLES
 
 SMALL, OTHER = "0123456789abcdef", "fedcba9876543210"
 VERBS = (
@@ -128,6 +128,9 @@ def seed(settings: Settings) -> None:
             for at, (image, product, split) in enumerate(photos)
         ],
     )
+    labels = {photo: product for photo, product, _ in photos}
+    said = facts | {"valid_from": moment}
+    lake.append(settings, LABELS, [said | {"image_id": image, "product_id": of} for image, of in labels.items()])
     random = np.random.default_rng(0)
     for encoder, version in (("small", SMALL), ("other", OTHER)):
         vectors = random.normal(size=(4, 16)).repeat(2, axis=0) + 0.1 * random.normal(size=(8, 16))
@@ -143,6 +146,11 @@ def seed(settings: Settings) -> None:
                 for at, (image, product, split) in enumerate(photos)
             ],
         )
+        means = (vectors[::2] + vectors[1::2]) / np.linalg.norm(vectors[::2] + vectors[1::2], axis=1, keepdims=True)
+        made = facts | {"encoder_version": version, "encoder": encoder, "n_images": 2, "images_md5": "0"}
+        made |= {"event_timestamp": moment, "created_timestamp": moment}
+        products = [made | {"product_id": f"shop/{at}", "embedding": mean.tolist()} for at, mean in enumerate(means)]
+        lake.append(settings, PRODUCT_EMBEDDINGS, products)
         row = {"encoder_version": version, "encoder": encoder, "state": "experiment", "dim": 16, "created_at": moment}
         row |= {"backbone": "torchvision/squeezenet1_0", "family": "supervised", "strategy": "pretrained"}
         row |= {"source_dataset": None, "base_version": None, "weights_uri": "random:1", "licence": "none"}

@@ -10,6 +10,7 @@ import typer
 
 from vitrine import console, lake, tracking, verbs
 from vitrine.browse_cli import browse
+from vitrine.check_cli import check
 from vitrine.datasets import layouts
 from vitrine.errors import UserError, VitrineError
 from vitrine.nights_cli import app as nights_app
@@ -50,6 +51,7 @@ app.add_typer(nights_app)  # without a name: its verbs stand beside the others
 app.command()(lookup)
 app.command()(serve)
 app.command()(browse)
+app.command()(check)
 
 
 Gated = Annotated[
@@ -84,16 +86,23 @@ def ingest(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="A published data set, whatever its counts.")
     ] = False,
+    allow_removals: Annotated[
+        bool, typer.Option("--allow-removals", help="However many photos left: past [gates] max_removed_share.")
+    ] = False,
     gated: Gated = False,
     as_json: Json = False,
 ) -> None:
-    """Bring a catalog in: new and changed photos are read, unreadable ones quarantined, those that left removed."""
+    """Bring a catalog in: new and changed photos are read, unreadable ones quarantined, those that left removed.
+
+    Exit 3, and nothing changed, where far more photos left than in any usual night.
+    """
     settings = load_settings()
     check_name(dataset, "data set")
     with tracking.record(settings, "ingest", dataset) as run:
         from spark_jobs.ingest_catalog import ingest as job
 
-        found = job(settings, source, dataset, layout, allow_partial=allow_partial, test_share=test_share)
+        how = {"allow_partial": allow_partial, "allow_removals": allow_removals}
+        found = job(settings, source, dataset, layout, test_share=test_share, **how)
         run.figures |= found | {"layout": layout}
     if gated:
         verbs.gate(settings, "catalog", dataset)
@@ -183,24 +192,8 @@ def features(
 ) -> None:
     """Feast: apply the definitions, bring the online store to the lake's version, point the serving services."""
     settings = load_settings()
-    show("features", _features(settings, chosen_datasets(settings, dataset), with_spark), as_json)
-
-
-def _features(settings: Settings, datasets: list[str], with_spark: bool = False) -> dict[str, Any]:
-    from feature_repo import definitions
-    from vitrine import feature_store, online_sync
-
-    with tracking.record(settings, "features", datasets[0] if len(datasets) == 1 else None) as run:
-        store = feature_store.open_store(settings)
-        feature_store.apply(store, definitions.objects(settings))
-        run.figures |= {"upserted": 0, "deleted": 0, "views": []}
-        fill = _spark_fill(settings) if with_spark else None
-        for dataset in datasets:
-            for name, figure in online_sync.sync_all(settings, store, dataset, fill=fill).items():
-                run.figures[name] += figure
-        # Last: a service points to a version only when its rows are there.
-        feature_store.apply(store, definitions.serving_services(settings))
-    return run.figures
+    fill = _spark_fill(settings) if with_spark else None
+    show("features", verbs.features(settings, chosen_datasets(settings, dataset), fill=fill), as_json)
 
 
 def _spark_fill(settings: Settings) -> "Fill":
@@ -243,19 +236,6 @@ def index(
 
 
 @app.command()
-def check(dataset: Datasets = None, as_json: Json = False) -> None:
-    """Do catalog, embeddings, Feast, Milvus and promotions agree? Exit 1 and each difference where they do not."""
-    settings = load_settings()
-    from evaluation.consistency import check as job
-
-    results = [job(settings, chosen) for chosen in chosen_datasets(settings, dataset)]
-    show_each("checked", results, as_json)
-    wrong = [f"{result['dataset']}: {fault}" for result in results for fault in result["differences"]]
-    if wrong:
-        raise VitrineError("; ".join(wrong))
-
-
-@app.command()
 def gate(
     which: Annotated[Gate, typer.Argument(metavar="catalog|embeddings|metrics|index", help="The gate to pass.")],
     dataset: Dataset,
@@ -292,7 +272,7 @@ def promote(
     with tracking.record(settings, "promote", dataset, name) as run:
         run.encoder_version = version
         run.figures |= job(settings, dataset, name, version, force, reason, if_new)
-        run.figures |= _follow(settings, dataset)
+        run.figures |= verbs.follow(settings, dataset)
     show(f"promote {name}", run.figures, as_json)
 
 
@@ -306,18 +286,8 @@ def rollback(dataset: Dataset, as_json: Json = False) -> None:
 
     with tracking.record(settings, "rollback", dataset) as run:
         run.figures |= unfinished_rollback(settings, dataset) or job(settings, dataset)
-        run.figures |= _follow(settings, dataset)
+        run.figures |= verbs.follow(settings, dataset)
     show(f"rollback {dataset}", run.figures, as_json)
-
-
-def _follow(settings: Settings, dataset: str) -> dict[str, Any]:
-    """Milvus's alias and Feast's services follow the newest row of ``promotions``."""
-    from evaluation.serving import follow
-    from evaluation.vector_index import VectorIndex
-
-    with VectorIndex(settings) as vectors:
-        alias = follow(settings, vectors, dataset)["serving"]
-    return {"milvus_alias": alias, "online": _features(settings, [dataset])["views"]}
 
 
 @app.command()

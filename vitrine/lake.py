@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, QueryBuilder, write_deltalake
 
+from vitrine import locks
 from vitrine.errors import unknown
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PROMOTIONS, RUNS, TABLES, Table
@@ -23,9 +24,11 @@ def now() -> datetime:
 
 def create_tables(settings: Settings) -> None:
     """Make every table that is not there yet; existing ones are left as they are."""
-    for table in TABLES.values():
-        path = table.path(settings)
-        if not DeltaTable.is_deltatable(str(path)):  # a killed run may leave a log's folder with no version in it
+    if not _missing(settings):
+        return
+    with locks.held(settings, "tables"):
+        for table in _missing(settings):
+            path = table.path(settings)
             path.parent.mkdir(parents=True, exist_ok=True)
             DeltaTable.create(
                 str(path),
@@ -36,6 +39,11 @@ def create_tables(settings: Settings) -> None:
                 description=table.about,
                 configuration=dict(table.properties),
             )
+
+
+def _missing(settings: Settings) -> list[Table]:
+    """A killed run may have left a log's folder with no version in it: that is no table."""
+    return [table for table in TABLES.values() if not DeltaTable.is_deltatable(str(table.path(settings)))]
 
 
 def version(settings: Settings, table: Table) -> int:
@@ -115,7 +123,8 @@ def append(settings: Settings, table: Table, new: Iterable[dict[str, Any]]) -> N
 def write(
     settings: Settings, table: Table, data: pa.Table | pa.RecordBatchReader, replacing: dict[str, Any] | None = None
 ) -> None:
-    """Write ``data`` in one commit; ``replacing`` first removes the rows with these values, in the same commit.
+    """Write ``data`` in one commit; ``replacing`` first removes the rows with these values, in the same commit: those
+    who replace rows of one table do so one after the other.
 
     A table that was made before its schema grew gains the columns that it lacks, null in its older rows.
     """
@@ -126,9 +135,10 @@ def write(
     predicate = " AND ".join(f"{column} = {literal}" for column, literal in literals.items())
     path, rows, retries = str(table.path(settings)), data.cast(table.schema), CommitProperties(max_commit_retries=20)
     if predicate:
-        write_deltalake(
-            path, rows, mode="overwrite", predicate=predicate, schema_mode="merge", commit_properties=retries
-        )
+        with locks.held(settings, f"table__{table.name}"):
+            write_deltalake(
+                path, rows, mode="overwrite", predicate=predicate, schema_mode="merge", commit_properties=retries
+            )
     else:
         write_deltalake(path, rows, mode="append", schema_mode="merge", commit_properties=retries)
 

@@ -110,6 +110,10 @@ class AirflowSettings(Section):
 class GateSettings(Section):
     """Thresholds of the gates; ``docs/gates.md`` argues for the defaults."""
 
+    max_removed_share: float = Field(0.2, ge=0, le=1)
+    """Of a data set's photos; a source that would take away more is taken for a broken one."""
+    removed_from: int = Field(100, ge=1)
+    """Data sets of fewer photos are not asked for it."""
     max_quarantine_share: float = Field(0.05, ge=0, le=1)
     norm_tolerance: float = Field(1e-3, gt=0)
     metric: str = "mMP@5"
@@ -481,6 +485,8 @@ def load_settings(start: Path | None = None) -> Settings:
             for fault in error.errors()
         )
         raise UserError(f"bad settings ({config or 'environment'}): {faults}") from None
+    except RecursionError:
+        raise UserError(f"bad settings ({config or 'environment'}): values are nested too deeply") from None
     except ValueError as error:  # tomllib's and pydantic-settings' own
         raise UserError(f"bad settings ({config or 'environment'}): {error}") from None
     return Settings.model_construct(**{**dict(loaded), "home": (root / loaded.home.expanduser()).resolve()})

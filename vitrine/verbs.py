@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitrine import console, lake, tracking
+from vitrine import console, lake, locks, tracking
 from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings, check_name
 
 if TYPE_CHECKING:
+    from vitrine.online_sync import Fill
     from vitrine.tuned import Tuned
 
 
@@ -161,3 +162,33 @@ def evaluate_one(
         run.figures.update(found)
         run.catalog_version = run.figures["catalog_version"]
     return {"dataset": dataset, "encoder": encoder, **run.figures}
+
+
+def features(
+    settings: Settings, datasets: list[str], fresh: bool = False, fill: "Fill | None" = None
+) -> dict[str, Any]:
+    """Feast: definitions, online rows, serving services; ``fresh`` and ``fill`` as ``online_sync.sync`` has them."""
+    from feature_repo import definitions
+    from vitrine import feature_store, online_sync
+
+    one = datasets[0] if len(datasets) == 1 else None
+    with locks.held(settings, "features"), tracking.record(settings, "features", one) as run:
+        store = feature_store.open_store(settings)
+        feature_store.apply(store, definitions.objects(settings))
+        run.figures |= {"upserted": 0, "deleted": 0, "views": []}
+        for dataset in datasets:
+            for name, figure in online_sync.sync_all(settings, store, dataset, fresh, fill).items():
+                run.figures[name] += figure
+        # Last: a service points to a version only when its rows are there.
+        feature_store.apply(store, definitions.serving_services(settings))
+    return run.figures
+
+
+def follow(settings: Settings, dataset: str) -> dict[str, Any]:
+    """Milvus's alias and Feast's services follow the newest row of ``promotions``."""
+    from evaluation.serving import follow as point
+    from evaluation.vector_index import VectorIndex
+
+    with VectorIndex(settings) as vectors:
+        alias = point(settings, vectors, dataset)["serving"]
+    return {"milvus_alias": alias, "online": features(settings, [dataset])["views"]}

@@ -75,13 +75,35 @@ def test_names_that_are_no_text_are_refused_and_not_lost(settings: Settings, tmp
     (root / os.fsdecode(b"bad\xfe")).mkdir()
     (root / os.fsdecode(b"bad\xfe") / "1.jpg").write_bytes(b"x")
     found = {p.image_id: p for p in photos_of(folder, settings, str(root))}
-    assert {name: p.refusal and p.refusal[0] for name, p in found.items()} == {
+    assert {name.split("#")[0]: p.refusal and p.refusal[0] for name, p in found.items()} == {
         "mug/1.jpg": None,
         "mug/bad\\udcff.jpg": "bad_name",
         "bad\\udcfe/1.jpg": "bad_name",
     }
+    (root / "mug" / "bad\\udcff.jpg").write_bytes(b"x")  # another file, of the name that the first is shown by
+    assert len({p.image_id for p in photos_of(folder, settings, str(root))}) == 4
     for photo in found.values():
         json.dumps([photo.image_id, photo.product_id, photo.uri], ensure_ascii=False).encode()  # text, all of it
+
+
+def test_links_that_lead_in_a_circle_are_named_and_not_followed(settings: Settings, tmp_path: Path):
+    root = put(tmp_path / "shop", "mug/1.jpg", "mug/side/2.jpg", "elsewhere/3.jpg")
+    (root / "up").symlink_to("..")
+    (root / "self").symlink_to("self")
+    (root / "mug" / "side" / "up").symlink_to(root)
+    (root / "mug" / "turn").symlink_to("turn")
+    (root / "linked").symlink_to("elsewhere")
+    found = [(p.image_id, p.refusal and p.refusal[0]) for p in photos_of(folder, settings, str(root))]
+    assert sorted(found) == [
+        ("elsewhere/3.jpg", None),
+        ("linked/3.jpg", None),
+        ("mug/1.jpg", None),
+        ("mug/side/2.jpg", None),
+        ("mug/side/up", "unreadable"),
+        ("mug/turn", None),  # reading it says that it is a circle
+        ("self", "no_product"),
+        ("up", "unreadable"),
+    ]
 
 
 def test_a_folder_that_cannot_be_listed_is_refused_and_not_lost(

@@ -6,6 +6,7 @@ files (``.json``, ``.txt``, ...) are no photos; every other file is one, or is q
 product folders too.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from vitrine.settings import SPLITS, Settings
 
 ABOUT = "ROOT/[SPLIT/]PRODUCT/PHOTO, a local folder or s3://, gs://, hdfs://"
 _NO_PRODUCT = ("no_product", "the file lies beside the product folders, in none of them")
+_BAD_NAME = ("bad_name", "the file's name, or that of a folder above it, is not UTF-8")
+_LINKED = ("unreadable", "a link to a folder is followed only as a product's folder, and not upwards")
 _SIDECARS = {".txt", ".json", ".csv", ".tsv", ".md", ".xml", ".html", ".ini", ".db", ".yaml", ".yml", ".parquet"}
 
 
@@ -58,13 +61,21 @@ def photos(unit: str) -> Iterator[Photo]:
             product_id=_shown(product),
             uri=_shown(path),
             split={"validation": "val"}.get(split, split) or None,
-            refusal=refusal if _shown(inner) == inner else ("bad_name", "the file's name is not UTF-8"),
+            refusal=refusal if _is_text(path) else _BAD_NAME,
         )
 
 
+def _is_text(name: str) -> bool:
+    """Is it UTF-8? Python spells other bytes as lone surrogates, which no table takes."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
 def _shown(name: str) -> str:
-    """``name`` as text: bytes that are not UTF-8 are spelled out."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    """``name`` as text: bytes that are not UTF-8 are spelled out, with a digest: another file may be called so."""
+    if _is_text(name):
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{name.encode('utf-8', 'backslashreplace').decode()}#{digest}"
 
 
 def local_folders(root: str, source: str) -> list[str]:
@@ -75,9 +86,16 @@ def local_folders(root: str, source: str) -> list[str]:
     """
     try:
         with os.scandir(root) as entries:
-            return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+            return sorted(e.name for e in entries if _is_folder(e) and not e.name.startswith("."))
     except OSError as error:
         raise UserError(f"cannot list {source!r} ({error.strerror}): layout folder is {ABOUT}") from None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle, or into a place that is closed: what lies beside the products names it
+        return False
 
 
 _Found = tuple[str, tuple[str, str] | None]
@@ -85,9 +103,15 @@ _Found = tuple[str, tuple[str, str] | None]
 
 
 def _local_files(start: str, deep: bool) -> Iterator[_Found]:
+    if Path(start).is_symlink() and Path(start).parent.resolve().is_relative_to(Path(start).resolve()):
+        yield start, _LINKED  # to a folder that it lies in: its photos would come twice, or the whole disk
+        return
     failed: list[OSError] = []
     for folder, inner, names in os.walk(start, onerror=failed.append):
         inner[:] = sorted(name for name in inner if deep and not name.startswith("."))
+        for name in inner:
+            if Path(folder, name).is_symlink():  # which the walk does not follow: it may lead in a circle
+                yield f"{folder}/{name}", _LINKED
         for name in sorted(names):
             if _is_photo(name):
                 yield f"{folder}/{name}", None

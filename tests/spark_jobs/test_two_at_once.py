@@ -1,0 +1,72 @@
+"""Two of one job at once on one home: one waits, or Delta's conflict is tried again; the state is that of one."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from spark_jobs.embed_catalog import embed_together
+from spark_jobs.ingest_catalog import ingest
+from spark_jobs.maintain_tables import maintain
+from spark_jobs.session import merge_table, read_table
+from vitrine import encoders, lake
+from vitrine.settings import EncoderSettings, Settings
+from vitrine.tables import CATALOG
+
+
+def together(*jobs: Callable[[], Any]) -> list[Any]:
+    """All of them started at once, in one JVM: Delta's transactions and the locks are those of processes."""
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        return [future.result() for future in [pool.submit(job) for job in jobs]]
+
+
+def encoder(seed: int) -> EncoderSettings:
+    return EncoderSettings(backbone="torchvision/squeezenet1_0", weights=f"random:{seed}", input_size=64)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("spark")
+def test_two_nights_and_a_maintenance_end_as_one_night(settings: Settings, draw: Callable[..., Path]):
+    settings = settings.model_copy(update={"encoders": {"small": encoder(1), "other": encoder(2)}})
+    for name in ("small", "other"):
+        encoders.version(settings, name)  # drawn weights are of the process's one random state: not two at once
+    root = str(draw(3, 3))
+    first, second = together(lambda: ingest(settings, root, "d"), lambda: ingest(settings, root, "d"))
+    assert sorted((first["added"], second["added"])) == [0, 9]
+    for path in sorted(Path(root).rglob("*.jpg"))[:2]:
+        path.unlink()
+    both = ("small", "other")
+    together(
+        lambda: ingest(settings, root, "d"),
+        lambda: embed_together(settings, both, "d"),
+        lambda: embed_together(settings, both[::-1], "d"),
+        lambda: maintain(settings, 7),
+    )
+    done = together(lambda: embed_together(settings, both, "d"), lambda: embed_together(settings, both[:1], "d"))
+    assert len(done) == 2
+    for table, key in (("catalog", "image_id"), ("labels", "image_id"), ("encoders", "encoder_version")):
+        rows = lake.rows(settings, f"SELECT {key} FROM {table}")
+        assert len(rows) == len({row[key] for row in rows}) == {"catalog": 7, "labels": 9, "encoders": 2}[table]
+    rows = lake.rows(settings, "SELECT image_id, encoder_version FROM embeddings")
+    assert len(rows) == len({tuple(row.values()) for row in rows}) == 14
+    assert len(lake.rows(settings, "SELECT * FROM product_embeddings")) == 6
+    assert not list((settings.home / "staging").iterdir())
+
+
+def test_a_merge_that_loses_the_race_is_done_again(
+    spark: SparkSession, settings: Settings, draw: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+):
+    ingest(settings, str(draw(2, 2)), "d")
+
+    def relabel(category: str) -> None:
+        rows = read_table(spark, settings, CATALOG).withColumns({"category": F.lit(category), "gone": F.lit(False)})
+        merge_table(spark, settings, CATALOG, rows, "t.dataset = 'd'")
+
+    together(*(lambda category=category: relabel(category) for category in ("a", "b", "c")))  # type: ignore[misc]
+    (found,) = lake.rows(settings, "SELECT count(*) AS n, count(DISTINCT category) AS categories FROM catalog")
+    assert found == {"n": 4, "categories": 1}
+    assert "another writer was quicker" in capsys.readouterr().err

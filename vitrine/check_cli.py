@@ -1,0 +1,151 @@
+"""``vitrine check``: do catalog, embeddings, products, Feast, Milvus and promotions agree, and what mends them."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from vitrine import console, lake, tracking, verbs
+from vitrine.differences import Differences, sentence
+from vitrine.errors import UserError, VitrineError
+from vitrine.settings import Settings, load_settings
+from vitrine.tables import CATALOG, EMBEDDINGS, PRODUCT_EMBEDDINGS
+from vitrine.verbs import Datasets, Json, chosen_datasets, show_each
+
+Found = dict[str, Any]
+TABLE_STEPS = ("dedupe", "labels", "vectors", "embed", "products")
+
+
+def check(
+    dataset: Datasets = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Derive again what can be derived, then check once more.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Do catalog, embeddings, Feast, Milvus and promotions agree, by id, version and content?
+
+    Names each difference; exit 1 where one remains.
+    """
+    settings = load_settings()
+    results = []
+    for chosen in chosen_datasets(settings, dataset):
+        found = state(settings, chosen)
+        if repair and found["differences"]:
+            with tracking.record(settings, "repair", chosen) as run:
+                run.figures["repaired"] = repaired = mend(settings, chosen, found["differences"])
+            found = state(settings, chosen) | {"repaired": repaired, "found": found["differences"]}
+        results.append(found)
+    if as_json:
+        show_each("checked", results, True)
+    for found in results if not as_json else []:
+        plain = {name: value for name, value in found.items() if name not in ("differences", "found")}
+        console.emit_figures(f"checked {found['dataset']}", plain)
+        for difference in found["differences"]:
+            console.emit(f"  {sentence(difference)}")
+    wrong = [f"{found['dataset']}: {sentence(each)}" for found in results for each in found["differences"]]
+    if wrong:
+        tail = "what is left needs a person" if repair else "vitrine check --repair mends what can be derived again"
+        raise VitrineError(f"{'; '.join(wrong)}: {tail}")
+
+
+def state(settings: Settings, dataset: str) -> Found:
+    """Counts by store and the list of differences, as ``Differences.told`` gives it; empty where all agree."""
+    from evaluation import consistency
+    from evaluation.vector_index import VectorIndex
+    from vitrine import state_check
+
+    found = Differences()
+    report: Found = {"dataset": dataset, "catalog": state_check.count(settings, "catalog", state_check.of(dataset))}
+    state_check.check_catalog(settings, found, dataset)
+    with VectorIndex(settings) as milvus:
+        consistency.check_alias(settings, found, milvus, dataset)
+        for version in state_check.versions(settings, dataset):
+            state_check.check_embeddings(settings, found, version)
+            state_check.check_products(settings, found, version)
+            counts = report[version.name] = {"embeddings": lake.embedded(settings, dataset, version.version)}
+            if not version.followed:
+                state_check.check_vectors(settings, found, version, [])
+                continue
+            consistency.check_versions(found, milvus, version)
+            online, collections = state_check.OnlineStore(version), consistency.followers(milvus, version)
+            state_check.check_vectors(settings, found, version, [online, *collections])
+            for rows in collections:
+                held = milvus.count(dataset, version.version, rows.served)
+                counts["milvus_serving" if rows.served else "milvus"] = held
+            counts["online"] = online.there
+            state_check.check_online_products(settings, found, version)
+    state_check.check_service(settings, found, dataset)
+    return report | {"differences": found.told()}
+
+
+def mend(settings: Settings, dataset: str, differences: list[Found]) -> list[str]:
+    """Derive again what ``differences`` say, first what others are derived from; the steps that were taken."""
+    from vitrine import state_check
+
+    asked = {difference["repair"] for difference in differences} - {None}
+    if asked & set(TABLE_STEPS):
+        _mend_tables(settings, dataset, differences, asked)
+    if asked - {"labels"}:  # what follows the tables
+        versions = [version for version in state_check.versions(settings, dataset) if version.followed]
+        if versions:
+            verbs.features(settings, [dataset], fresh="features" in asked)
+        _mend_milvus(settings, dataset, versions, fresh="index" in asked)
+    return sorted(asked)
+
+
+def _mend_tables(settings: Settings, dataset: str, differences: list[Found], asked: set[str]) -> None:
+    from spark_jobs import repair
+    from spark_jobs.ingest_catalog import append_labels
+    from spark_jobs.session import build_session
+    from vitrine import state_check
+
+    spark = build_session(settings, f"repair {dataset}")
+    for table in (CATALOG, EMBEDDINGS, PRODUCT_EMBEDDINGS) if "dedupe" in asked else ():
+        repair.dedupe(spark, settings, table, dataset)
+    if "labels" in asked:
+        append_labels(spark, settings, dataset)
+    versions = state_check.versions(settings, dataset)
+    for version in versions:
+        if "vectors" in asked:
+            repair.drop_bad_vectors(spark, settings, dataset, version.version, version.dim)
+    if asked & {"embed", "vectors", "dedupe"}:
+        for version in _to_embed(versions, differences):
+            _embed_again(settings, dataset, version)
+    if asked & {"products", "vectors", "dedupe"}:
+        for version in versions:
+            repair.products_again(spark, settings, dataset, version.version)
+
+
+def _to_embed(versions: list[Any], differences: list[Found]) -> list[Any]:
+    """Those that nights keep up, whose pass takes away what left for all others too; another one only where its own
+    vectors are bad, or where there is no such version."""
+    bad = {each["of"] for each in differences if each["repair"] == "vectors"}
+    named = {each["of"] for each in differences if each["repair"] == "embed"}
+    followed = [version for version in versions if version.followed]
+    return [each for each in versions if each.followed or each.name in bad or (not followed and each.name in named)]
+
+
+def _embed_again(settings: Settings, dataset: str, version: Any) -> None:
+    """By the name, where that still means this version: another one's vectors cannot be derived any more."""
+    try:
+        _, named = verbs.version_of(settings, version.encoder)
+    except UserError as error:
+        print(f"{version.name} cannot be derived again: {error}", file=sys.stderr)
+        return
+    if named == version.version:
+        verbs.embed_named(settings, [version.encoder], dataset)
+    else:
+        print(f"{version.name} cannot be derived again: {version.encoder} is {named} now", file=sys.stderr)
+
+
+def _mend_milvus(settings: Settings, dataset: str, versions: list[Any], fresh: bool) -> None:
+    from evaluation.serving import follow
+    from evaluation.vector_index import VectorIndex
+
+    with VectorIndex(settings) as milvus:
+        for version in versions:
+            if fresh:
+                milvus.forget(dataset, version.version)
+            milvus.sync(dataset, version.version)
+        follow(settings, milvus, dataset)

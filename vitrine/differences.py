@@ -1,0 +1,79 @@
+"""What two places say differently: each kind by its name, counted, with a few ids, whatever the catalog's size."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+SHOWN = 10
+"""Ids kept of each difference."""
+
+# A kind's name: what it means, and the step of ``vitrine check --repair`` that mends it, None where none can.
+KINDS: dict[str, tuple[str, str | None]] = {
+    "catalog.twice": ("photos that the catalog has more than once", "dedupe"),
+    "labels.missing": ("photos whose label now is not the last one in labels", "labels"),
+    "quarantine.in_catalog": ("photos in the catalog that are in quarantine at stage ingest too", None),
+    "quarantine.embedded": ("photos with a vector that are in quarantine at stage embed too", "embed"),
+    "quarantine.left": ("photos in quarantine at stage embed that the catalog has not", "embed"),
+    "encoders.missing": ("vectors of a version that encoders has not", "embed"),
+    "embeddings.missing": ("photos of the catalog without a vector", "embed"),
+    "embeddings.orphaned": ("vectors of photos that the catalog has not", "embed"),
+    "embeddings.stale": ("vectors of older content", "embed"),
+    "embeddings.relabelled": ("vectors with another product, category or split than the catalog's", "embed"),
+    "embeddings.twice": ("photos with more than one vector of a version", "dedupe"),
+    "embeddings.bad_vector": ("vectors of a wrong dimension or length, or with NaN", "vectors"),
+    "products.missing": ("products without a vector", "products"),
+    "products.too_many": ("vectors of products that have no photo with a vector", "products"),
+    "products.other": ("products whose vector is not their photos' mean, or n_images not their number", "products"),
+    "products.twice": ("products with more than one vector of a version", "dedupe"),
+    "online.missing": ("vectors that Feast's online store has not", "features"),
+    "online.too_many": ("photos in Feast's online store that have no vector", "features"),
+    "online.other": ("vectors or labels that Feast's online store has otherwise", "features"),
+    "online.service": ("Feast's serving service is of another version than promotions say", "serving"),
+    "milvus.missing": ("vectors that Milvus has not", "index"),
+    "milvus.too_many": ("photos in Milvus that have no vector", "index"),
+    "milvus.other": ("vectors or labels that Milvus has otherwise", "index"),
+    "milvus.behind": ("changes that Milvus lacks; where it notes no version at all, every vector", "index"),
+    "milvus.alias": ("Milvus's alias names another collection than promotions and settings say", "serving"),
+    "promotions.unknown": ("the version that serves is none of encoders", None),
+    "promotions.no_vectors": ("the version that serves has no vector", "embed"),
+}
+
+
+@dataclass
+class _Tally:
+    count: int = 0
+    ids: list[str] = field(default_factory=list)
+
+
+class Differences:
+    """Those found so far, by kind and by what they are of (an encoder version, a store)."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], _Tally] = {}
+
+    def add(self, kind: str, of: str, ids: Iterable[str], count: int | None = None) -> None:
+        """Count ``ids``, or ``count`` of which ``ids`` are some; nothing where there is none."""
+        ids = list(ids)
+        count = len(ids) if count is None else count
+        if not count:
+            return
+        assert kind in KINDS, kind
+        tally = self._found.setdefault((kind, of), _Tally())
+        tally.count += count
+        tally.ids = sorted([*tally.ids, *ids])[:SHOWN]
+
+    def told(self) -> list[dict[str, Any]]:
+        """An object a difference: ``name``, ``of``, ``count``, ``ids`` (up to SHOWN), ``what``, ``repair``."""
+        return [
+            {"name": kind, "of": of, "count": tally.count, "ids": tally.ids, "what": KINDS[kind][0]}
+            | {"repair": KINDS[kind][1]}
+            for (kind, of), tally in sorted(self._found.items())
+        ]
+
+
+def sentence(difference: dict[str, Any]) -> str:
+    """A difference as one line."""
+    of = f" of {difference['of']}" if difference["of"] else ""
+    ids = ", ".join(map(repr, difference["ids"][:3]))
+    some = f", e.g. {ids}" if ids else ""
+    return f"{difference['name']}{of}: {difference['count']} {difference['what']}{some}"
