@@ -83,9 +83,7 @@ def test_the_newest_commit_is_online_whatever_the_clock_says(home: Settings, mon
     replace(home, 0.4, back)
     sync(store, Source(home, IMAGES, "d", "small", VERSION))
     assert first_of(home) == 0.4
-    assert (
-        sync(store, Source(home, IMAGES, "d", "small", VERSION)).upserted == 0
-    )  # the note of the version was taken too
+    assert sync(store, Source(home, IMAGES, "d", "small", VERSION)).upserted == 0  # the note was taken
     sync(store, Source(home, IMAGES, "d", "small", VERSION), fresh=True)
     assert first_of(home) == 0.4
 
