@@ -147,11 +147,11 @@ class Words:
         allowed = f"{made.margin:.3f} of {self.metric} below the best"
         if not made.comparisons:
             return [f"{chosen} is the only one that has been measured."]
-        if made.best.cost is None and made.chosen.key == made.best.key:
-            return [f"What {best} costs has not been measured: there is nothing to compare costs with."]
         if made.chosen.key == made.best.key:
-            cheaper = [each for each in made.comparisons if (each.option.cost or made.best.cost) < made.best.cost]
-            if not cheaper:
+            if made.best.cost is None:
+                return [f"What {best} costs has not been measured: there is nothing to compare costs with."]
+            costs_known = [each.option.cost for each in made.comparisons if each.option.cost is not None]
+            if min(costs_known, default=made.best.cost) >= made.best.cost:
                 return [f"{best} has the highest {self.metric}, and none that was measured costs less."]
             return [f"Allowed is {allowed}: every cheaper one is surely below that, so it has to be {best} itself."]
         each = next(each for each in made.comparisons if each.option.key == made.chosen.key)

@@ -203,7 +203,7 @@ def _classify(
     hard: np.ndarray,
 ) -> list[dict[str, Any]]:
     """Two classifiers' predictions of the category, and the figures that follow from them."""
-    said = []
+    said, rows = [], []
     truth = np.array([CATEGORIES.index(row["category"]) for row in catalog])
     products = np.arange(len(catalog)) // EACH
     for classifier, better in (("linear_probe", 0.1), ("nearest_neighbours", 0.0)):
@@ -217,7 +217,7 @@ def _classify(
         keys = {"encoder_version": made.version, "dataset": dataset, "catalog_version": version, "seed": 0}
         keys |= {"query_split": "test", "index_split": "", "relevant": "category", "classifier": classifier}
         write_scores(settings, keys, {"encoder": made.name, "run_id": "r", "input_version": "i"}, [scores])
-        rows = [
+        rows += [
             {
                 "image_id": row["image_id"],
                 "dataset": dataset,
@@ -233,9 +233,9 @@ def _classify(
             }
             for at, row in enumerate(catalog)
         ]
-        lake.append(settings, tables.PREDICTIONS, rows)
         details = confusion(one, list(CATEGORIES)) | {"calibration": calibration(one)}
         said.append({"classifier": classifier, "label": "category", "seed": 0} | details)
+    lake.append(settings, tables.PREDICTIONS, rows)
     return said
 
 

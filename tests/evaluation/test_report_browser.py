@@ -30,8 +30,8 @@ def browser() -> Iterator[Any]:
 class Visit:
     """A page as it was opened: what it said, what it asked for."""
 
-    def __init__(self, browser: Any, path: Path, size: tuple[int, int], **how: Any) -> None:
-        self.context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **how)
+    def __init__(self, browser: Any, path: Path, size: tuple[int, int]) -> None:
+        self.context = browser.new_context(viewport={"width": size[0], "height": size[1]})
         self.page = self.context.new_page()
         self.said: list[str] = []
         self.asked: list[str] = []
@@ -135,11 +135,12 @@ def test_the_skip_link_comes_first_and_can_be_seen(visit: Visit) -> None:
     assert focused[0] == "skip" and focused[1] >= 0
 
 
-def test_words_can_be_read_by_night(browser: Any, written: Path) -> None:
-    visit = Visit(browser, written, SIZES["desktop"], color_scheme="dark")
+def test_words_can_be_read_by_night(visit: Visit) -> None:
+    visit.page.emulate_media(color_scheme="dark")
     colours = visit.page.evaluate(
         "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
     )
     assert colours == ["rgb(236, 238, 240)", "rgb(18, 20, 22)"]
-    assert visit.page.evaluate("getComputedStyle(document.querySelector('.plot .annotation text')).fill") == colours[0]
-    visit.context.close()
+    fill = visit.page.evaluate("getComputedStyle(document.querySelector('.plot .annotation text')).fill")
+    assert fill == colours[0]
+    visit.page.emulate_media(color_scheme="light")
