@@ -1,29 +1,109 @@
-"""Spark SQL over all tables, for ``vitrine sql``."""
+"""Spark SQL over the lake, for ``vitrine sql``: the tables by their names, and what ``analyst_sql`` defines beside."""
 
+import hashlib
+from collections.abc import Set
 from typing import Any
 
-from spark_jobs.session import build_session, read_table
+from pyspark.sql import SparkSession
+
+from spark_jobs import vector_functions
+from spark_jobs.analyst_sql import EVERYTHING, TABLE_FUNCTIONS, VECTOR_FUNCTIONS, VIEWS, named_in
+from spark_jobs.session import build_session
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 from vitrine.tables import TABLES
 
+_LOOKS = (["describe"], ["desc"], ["show"], ["explain"])
+_UNWRITABLE = ("Read-only file system", "Permission denied", "Mkdirs failed", "failed to create", "Cannot create file")
 
-def ask(settings: Settings, query: str, limit: int) -> tuple[list[str], list[list[Any]]]:
-    """Columns and at most ``limit`` rows of ``query``; the tables are temporary views by their names.
 
-    Raises:
-        UserError: Spark cannot parse, resolve or compute the query.
-    """
-    from pyspark.errors import PySparkException
+def lake_settings(settings: Settings, more: dict[str, str] | None = None) -> Settings:
+    """``settings`` for a session that asks: its catalog is its own, and a table made without a path would lie in the
+    lake, which is not to be written."""
+    conf = {
+        **settings.spark.conf,
+        "spark.sql.catalogImplementation": "in-memory",
+        "spark.sql.warehouse.dir": str(settings.lake),
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "4096",  # vectors are smaller than photos
+        **(more or {}),
+    }
+    return settings.model_copy(update={"spark": settings.spark.model_copy(update={"conf": conf})})
 
-    spark = build_session(settings, "sql")
-    for table in TABLES.values():
-        read_table(spark, settings, table).createOrReplaceTempView(table.name)
-    try:
-        # In brackets nothing but a query parses: through these views Delta would also delete, update and insert.
-        looks = query.lower().split(maxsplit=1)[:1] in (["describe"], ["desc"], ["show"], ["explain"])
-        frame = spark.sql(query if looks else f"SELECT * FROM (\n{query.strip().rstrip(';')}\n)")
-        return frame.columns, [list(row) for row in frame.limit(limit).collect()]
-    except PySparkException as error:
-        said = " ".join((str(error).split("JVM stacktrace")[0]).split())[:400]
-        raise UserError(f"bad query: {said} (tables: {', '.join(TABLES)})") from None
+
+class Asker:
+    """A session of its own over one lake; what a statement names is opened when it is first named."""
+
+    def __init__(self, settings: Settings, *, held: bool = False) -> None:
+        """``held``: the file system refuses writes, so any statement may be tried. Else only what is a query in
+        brackets, or begins as one that describes, is taken: Delta would also delete, update and insert."""
+        self.spark = build_session(lake_settings(settings), "sql").newSession()
+        self._settings, self._held = settings, held
+        self._opened: set[str] = set()
+
+    def ask(self, statement: str, limit: int) -> tuple[list[str], list[list[Any]]]:
+        """Columns and at most ``limit`` rows of one statement.
+
+        Raises:
+            UserError: Spark cannot parse, resolve or compute it, or it would write; one line says which.
+        """
+        from py4j.protocol import Py4JError
+        from pyspark.errors import PySparkException
+
+        text = statement.strip().rstrip(";")
+        first = text.lower().split(maxsplit=1)[:1]
+        names = EVERYTHING if first == ["show"] else named_in(text)
+        if fresh := names - self._opened:
+            open_lake(self.spark, self._settings, names)
+            self._opened |= fresh
+        try:
+            frame = self.spark.sql(text if self._held or first in _LOOKS else f"SELECT * FROM (\n{text}\n)")
+            return frame.columns, [list(row) for row in frame.limit(limit).collect()] if frame.columns else []
+        except (PySparkException, Py4JError) as error:
+            raise _mistake(error) from None
+
+
+def ask(settings: Settings, query: str, limit: int, *, held: bool = False) -> tuple[list[str], list[list[Any]]]:
+    """Columns and at most ``limit`` rows of ``query``; ``held`` and what it raises as ``Asker`` has them."""
+    return Asker(settings, held=held).ask(query, limit)
+
+
+def open_session(settings: Settings) -> SparkSession:
+    """A session of its own in which everything is known, for a notebook."""
+    spark = build_session(lake_settings(settings), "notebook").newSession()
+    open_lake(spark, settings, EVERYTHING)
+    return spark
+
+
+def open_lake(spark: SparkSession, settings: Settings, names: Set[str], database: str | None = None) -> None:
+    """Make ``names`` known in ``spark``: tables as external ones, which can be asked as of a time, and views and
+    functions. They lie in ``database``; left out: in one for this lake alone, which becomes the session's."""
+    if database is None:
+        database = f"vitrine_{hashlib.sha256(str(settings.lake).encode()).hexdigest()[:8]}"
+        spark.sql(f"CREATE DATABASE IF NOT EXISTS {database} LOCATION {_literal(str(settings.lake))}")
+    spark.sql(f"USE {database}")
+    for name, table in TABLES.items():
+        if name in names:
+            path = _literal(str(table.path(settings)))
+            spark.sql(f"CREATE TABLE IF NOT EXISTS {name} USING delta LOCATION {path}")
+    for name, view in VIEWS.items():
+        if name in names:
+            spark.sql(f"CREATE VIEW IF NOT EXISTS {name} COMMENT {_literal(view.about)} AS {view.sql}")
+    if names & (VECTOR_FUNCTIONS.keys() | TABLE_FUNCTIONS.keys()):
+        vector_functions.register(spark)
+    for name, function in TABLE_FUNCTIONS.items():
+        if name in names:
+            spark.sql(f"CREATE FUNCTION IF NOT EXISTS {function.sql}")
+
+
+def _mistake(error: Exception) -> UserError:
+    cause = getattr(error, "java_exception", None)  # of what Spark has no class of errors for in Python
+    said = str(cause if cause is not None else error)
+    line = " ".join(said.split("JVM stacktrace")[0].split())
+    if any(sign in said for sign in _UNWRITABLE):
+        return UserError(f"refused: the lake is read-only here ({line[:150]})")
+    return UserError(f"bad query: {line[:400]} (tables: {', '.join(TABLES)}; views: {', '.join(VIEWS)})")
+
+
+def _literal(text: str) -> str:
+    """``text`` as a string literal of Spark SQL, where a backslash escapes."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

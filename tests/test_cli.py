@@ -21,7 +21,7 @@ from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, PRODUCT_EMBEDD
 SMALL, OTHER = "0123456789abcdef", "fedcba9876543210"
 VERBS = (
     *("ingest", "embed", "evaluate", "features", "lookup", "index", "check", "gate", "promote", "rollback"),
-    *("encoders", "status", "report", "maintain", "sql", "demo", "tune", "classify", "serve"),
+    *("encoders", "status", "report", "maintain", "sql", "sql-server", "demo", "tune", "classify", "serve", "browse"),
     *("pending", "night", "retire", "backfill"),
 )
 CONFIG = """
@@ -457,13 +457,14 @@ def test_a_catalog_through_spark(spark: object, settings: Settings, call: Call, 
     assert call("gate", "catalog", "--dataset", "d", "--json").json()["success"]
     assert call("gate", "embeddings", "--dataset", "d", "--encoder", "small", "--json").json()["success"]
 
-    assert json.loads(call("sql", "SELECT count(*) AS n FROM catalog;", "--format", "json").out) == {"rows": [{"n": 4}]}
-    assert call("sql", "SELECT image_id FROM labels WHERE false", "--format", "csv").out == "image_id\n"
-    assert "content_sha256" in call("sql", "DESCRIBE catalog").out
+    sql = ("sql", "--trust")
+    assert json.loads(call(*sql, "SELECT count(*) AS n FROM catalog;", "--format", "json").out) == {"rows": [{"n": 4}]}
+    assert call(*sql, "SELECT image_id FROM labels WHERE false", "--format", "csv").out == "image_id\n"
+    assert "content_sha256" in call(*sql, "DESCRIBE catalog").out
     after = versions(settings)
-    call("sql", "SELEC 1").refused(2, "SELEC", "tables: catalog, labels")
-    call("sql", "SELECT nope FROM catalog").refused(2, "nope", "tables: catalog, labels")
-    call("sql", "SELECT * FROM catalogue").refused(2, "catalogue", "tables: catalog, labels")
+    call(*sql, "SELEC 1").refused(2, "SELEC", "tables: catalog, labels")
+    call(*sql, "SELECT nope FROM catalog").refused(2, "nope", "tables: catalog, labels")
+    call(*sql, "SELECT * FROM catalogue").refused(2, "catalogue", "tables: catalog, labels")
     for statement in (
         "DELETE FROM catalog",
         "INSERT INTO promotions SELECT * FROM promotions",
@@ -472,7 +473,7 @@ def test_a_catalog_through_spark(spark: object, settings: Settings, call: Call, 
         f"DROP TABLE delta.`{CATALOG.path(settings)}`",
         "CREATE TABLE t AS SELECT 1",
     ):
-        call("sql", statement).refused(2, "bad query", statement.split()[0])
+        call(*sql, statement).refused(2, "bad query", statement.split()[0])
     assert versions(settings) == after
 
 

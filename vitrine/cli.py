@@ -16,6 +16,7 @@ from vitrine.errors import UserError, VitrineError
 from vitrine.nights_cli import app as nights_app
 from vitrine.serve_cli import lookup, serve
 from vitrine.settings import Settings, check_name, load_settings
+from vitrine.sql_cli import sql, sql_server
 from vitrine.tune_cli import app as tune_app
 from vitrine.tune_cli import classify
 from vitrine.verbs import (
@@ -52,17 +53,13 @@ app.command()(lookup)
 app.command()(serve)
 app.command()(browse)
 app.command()(check)
+app.command()(sql)
+app.command()(sql_server)
 
 
 Gated = Annotated[
     bool, typer.Option("--gate", help="Then ask the gate on it, without starting Spark again; exit 3 where it refuses.")
 ]
-
-
-class Form(StrEnum):
-    table = "table"
-    csv = "csv"
-    json = "json"
 
 
 class Gate(StrEnum):
@@ -374,24 +371,6 @@ def maintain(
         run.figures |= job(settings, keep_days, keep_runs_days)
         run.figures |= drop_old(settings)
     show("maintained", run.figures, as_json)
-
-
-@app.command()
-def sql(
-    query: Annotated[str, typer.Argument(help="Spark SQL; the tables are there by their names.")],
-    form: Annotated[Form, typer.Option("--format", help="How rows are printed.")] = Form.table,
-    limit: Annotated[int, typer.Option(min=1, help="The most rows printed.")] = 1000,
-) -> None:
-    """Ask the tables: those that docs/tables.md describes."""
-    settings = load_settings()
-    from pyspark.logger import PySparkLogger
-
-    from spark_jobs.ask import ask
-
-    # Spark logs a bad query with all its stack, and then raises it: what is raised says it.
-    PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True
-    columns, rows = ask(settings, query, limit)
-    console.emit_rows(columns, rows, form.value)
 
 
 @app.command()

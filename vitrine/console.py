@@ -19,6 +19,12 @@ def claim_stdout() -> None:
     os.dup2(2, 1)
 
 
+def release_stdout() -> None:
+    """Undo ``claim_stdout``, for a program that takes this process's place."""
+    _stdout.flush()
+    os.dup2(_stdout.fileno(), 1)
+
+
 def emit(text: str) -> None:
     """A result, to the real stdout."""
     print(text, file=_stdout, flush=True)
@@ -69,10 +75,11 @@ def emit_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], form: str =
         writer.writerows(rows)
         emit(text.getvalue().rstrip("\n"))
     else:
-        _emit_table(columns, rows)
+        emit(drawn(columns, rows, None if _stdout.isatty() else 200))
 
 
-def _emit_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def drawn(columns: Sequence[str], rows: Sequence[Sequence[Any]], width: int | None = 200) -> str:
+    """Rows as a table for people, ``width`` characters wide at most; None: as the terminal is."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -80,8 +87,10 @@ def _emit_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     table = Table(*columns)
     for row in rows:
         table.add_row(*(Text(_shown(value)) for value in row))  # Text: a name with [brackets] is no markup
-    wide = None if _stdout.isatty() else 200
-    Console(file=_stdout, width=wide).print(table)
+    console = Console(file=_stdout, width=width)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip("\n")
 
 
 def _shown(value: Any) -> str:

@@ -40,6 +40,8 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         # Delta's and Spark's defaults are for huge tables; these are right up to some millions of rows.
         "spark.databricks.delta.snapshotPartitions": "1",
         "spark.sql.shuffle.partitions": "4",
+        # How long time travel reaches back is `vitrine maintain --keep-days`, not Delta's 7 days.
+        "spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",  # VACUUM makes that many tasks a table: 10,000
         "spark.driver.memory": "2g",
         "spark.sql.execution.arrow.pyspark.enabled": "true",

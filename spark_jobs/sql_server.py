@@ -1,0 +1,75 @@
+"""The SQL server: Spark Connect over the lake, with the tables, views and functions that ``vitrine sql`` has."""
+
+import os
+import secrets
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from spark_jobs.analyst_sql import EVERYTHING
+from spark_jobs.ask import lake_settings, open_lake
+from spark_jobs.session import build_session, end_session
+from vitrine.errors import UserError
+from vitrine.settings import Settings
+
+TOKEN = "SPARK_CONNECT_AUTHENTICATE_TOKEN"  # noqa: S105 (Spark's own name; clients read it too)
+
+
+def token_file(settings: Settings) -> Path:
+    """Where the token is that clients have to show, for whoever may read the home."""
+    return settings.home / "sql_server.token"
+
+
+def make_token(settings: Settings) -> None:
+    """Have a token: the environment's, else the home's, made when there is none. To be called before the home is held
+    read-only.
+
+    Raises:
+        UserError: there is none and the home cannot be written.
+    """
+    path = token_file(settings)
+    if os.environ.get(TOKEN) or path.is_file():
+        return
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+    except OSError as error:
+        raise UserError(f"the server needs a token in {TOKEN}: {path} cannot be made ({error.strerror})") from None
+
+
+def serve(settings: Settings, host: str, port: int) -> None:
+    """Serve until SIGINT or SIGTERM, in a process that cannot write the lake: clients may run Python in it.
+
+    Raises:
+        UserError: the address cannot be had.
+    """
+    _check_address(host, port)
+    # By the environment, which the JVM inherits: anyone sees a command line.
+    if not os.environ.get(TOKEN):
+        os.environ[TOKEN] = token_file(settings).read_text().strip()
+    conf = {
+        "spark.plugins": "org.apache.spark.sql.connect.SparkConnectPlugin",
+        "spark.connect.grpc.binding.address": host,
+        "spark.connect.grpc.binding.port": str(port),
+    }
+    ends = {signal.SIGINT, signal.SIGTERM}
+    spark = build_session(lake_settings(settings, conf), "sql-server")
+    try:
+        # Clients start in Spark's default database, and each sees what lies there.
+        open_lake(spark, settings, EVERYTHING, database="default")
+        signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+        print(f"serving {settings.lake} at sc://localhost:{port} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+        signal.sigwait(ends)
+    finally:
+        end_session()
+
+
+def _check_address(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((host, port))
+    except OSError as error:
+        raise UserError(f"cannot listen at {host}:{port} ({error.strerror}): choose another --host or --port") from None
