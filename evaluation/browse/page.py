@@ -224,8 +224,9 @@ def offer(view: View) -> None:
     photos = view.scene.catalog.random(OFFERED, view.state.category)
     with html.header().classes("row-head"):
         html.h3("Some of the photos")
-        html.button("Show others", type="button").classes("button small").on("click", lambda: _others(view, grid))
+        others = html.button("Show others", type="button").classes("button small")
     grid = html.ul().classes("shots offer")
+    others.on("click", lambda: _others(view, grid))
     with grid:
         _tiles(view, photos)
 
