@@ -4,14 +4,13 @@ Everything that comes out of the tables, the address or an upload is hostile tex
 attributes of it, never markup, and ``shown`` spells out what does not print.
 """
 
-import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from nicegui import PageArguments, html, run, ui
 from nicegui.element import Element
 
 from evaluation.browse.catalog import Photo
+from evaluation.browse.jump import jump
 from evaluation.browse.results import results
 from evaluation.browse.shared import Missing, Query, Scene, Shared
 from evaluation.browse.state import EVERYWHERE, State, thumbnail
@@ -150,33 +149,20 @@ def actions(view: View) -> None:
     shown_versions = [one.encoder_version for one in scene.candidates.shown]
     evaluated = [one for one in scene.candidates.shown if scene.outcomes.right.get(one.encoder_version)]
     with html.div().classes("actions"):
-        jump(view, "Random photo", lambda: {photo.image_id for photo in scene.catalog.random(2, state.category)})
+        jump(
+            scene, state, "Random photo", lambda: {photo.image_id for photo in scene.catalog.random(2, state.category)}
+        )
         if evaluated:
             first = evaluated[0]
-            wrong = jump(view, "Random wrong query", lambda: scene.outcomes.wrong(first.encoder_version))
+            wrong = jump(scene, state, "Random wrong query", lambda: scene.outcomes.wrong(first.encoder_version))
             wrong.props["title"] = f"Whose nearest photo by {first.encoder} is wrong"
         if len(evaluated) > 1:
-            differ = jump(view, "Where they differ", lambda: scene.outcomes.differing(shown_versions))
+            differ = jump(scene, state, "Where they differ", lambda: scene.outcomes.differing(shown_versions))
             differ.props["title"] = "One encoder's nearest photo is right, another one's is wrong"
     if not evaluated:
         with html.p().classes("soft small"):
             html.span("To jump to wrong queries, evaluate first: ")
             html.code(f"vitrine evaluate --encoder {scene.candidates.shown[0].encoder} --dataset {state.dataset}")
-
-
-def jump(view: View, text: str, among: Callable[[], set[str]], small: bool = False) -> Element:
-    """A button to a random one of some queries, of the chosen category."""
-    catalog, state = view.scene.catalog, view.state
-
-    def go() -> None:
-        photos = (catalog.find(image_id) for image_id in among() if image_id != state.image)
-        fits = sorted(p.image_id for p in photos if p and (not state.category or p.category == state.category))
-        if fits:
-            ui.navigate.to(state.to(image=secrets.choice(fits), upload=""))
-        else:
-            ui.notify("There is no other one" + (" of this category" if state.category else ""))
-
-    return html.button(text, type="button").classes("button small" if small else "button").on("click", go)
 
 
 def find(view: View) -> None:
@@ -238,8 +224,9 @@ def offer(view: View) -> None:
     photos = view.scene.catalog.random(OFFERED, view.state.category)
     with html.header().classes("row-head"):
         html.h3("Some of the photos")
-        html.button("Others", type="button").classes("button small").on("click", lambda: _others(view, grid))
+        others = html.button("Show others", type="button").classes("button small")
     grid = html.ul().classes("shots offer")
+    others.on("click", lambda: _others(view, grid))
     with grid:
         _tiles(view, photos)
 

@@ -4,6 +4,7 @@ from nicegui import html, run
 from nicegui.element import Element
 
 from evaluation.browse.catalog import Candidate, Photo
+from evaluation.browse.jump import jump
 from evaluation.browse.search import Near
 from evaluation.browse.shared import NEIGHBOURS, Query, Scene, Shared
 from evaluation.browse.state import State
@@ -18,7 +19,7 @@ async def results(shared: Shared, scene: Scene, state: State, query: Query, spli
     """A row for each encoder; ``photo`` is the query where its label is known."""
     category = state.category if state.alone else ""
     _legend(scene, category, split, photo)
-    rows = [(candidate, *_row(scene, candidate)) for candidate in scene.candidates.shown]
+    rows = [(candidate, *_row(scene, state, candidate)) for candidate in scene.candidates.shown]
     if scene.candidates.left_off:
         left = count(scene.candidates.left_off, "encoder version")
         html.p(f"{left} more: start with vitrine browse --encoder NAME to choose.").classes("soft small")
@@ -48,7 +49,7 @@ def _legend(scene: Scene, category: str, split: str, photo: Photo | None) -> Non
             html.span(" another one.")
 
 
-def _row(scene: Scene, candidate: Candidate) -> tuple[Element, Element]:
+def _row(scene: Scene, state: State, candidate: Candidate) -> tuple[Element, Element]:
     """A card with its heading; returns where the verdict goes, and the body."""
     with html.section(**{"aria-label": f"By {candidate.encoder}"}).classes("card row"):
         with html.header().classes("row-head"):
@@ -62,6 +63,8 @@ def _row(scene: Scene, candidate: Candidate) -> tuple[Element, Element]:
             with html.div().classes("figures soft"):
                 for name, value in scene.outcomes.figures.get(candidate.encoder_version, {}).items():
                     html.span(f"{name} {value:.3f}", title="When it was evaluated last")
+                if wrong := scene.outcomes.wrong(candidate.encoder_version):
+                    jump(scene, state, f"{len(wrong):,} wrong queries", lambda: wrong, small=True)
                 said = html.span().classes("took")
                 said.set_visibility(False)
         with html.div().classes("row-body") as body:

@@ -27,7 +27,7 @@ _HERE = Path(__file__).parent
 # NiceGUI compiles its components in the browser, hence unsafe-eval; nothing may come from, or go to, another host.
 _POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data:; font-src 'self' data:; connect-src 'self' ws://{host}; base-uri 'none'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' ws://{host}; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
 
