@@ -4,6 +4,7 @@ import shutil
 import time
 from typing import Any
 
+from spark_jobs import staging
 from spark_jobs.session import build_session
 from vitrine.settings import Settings
 from vitrine.tables import TABLES
@@ -18,20 +19,20 @@ def maintain(settings: Settings, keep_days: int) -> dict[str, Any]:
     spark = build_session(settings, "maintain")
     figures: dict[str, Any] = {"tables": {}}
     for table in TABLES.values():
-        delta = DeltaTable.forPath(spark, str(table.path(settings)))
+        delta = DeltaTable.forPath(spark, table.uri(settings))
         before = _files(delta)
         delta.optimize().executeCompaction()
         delta.vacuum(keep_days * 24)
         figures["tables"][table.name] = f"{before} -> {_files(delta)} files"
-    figures |= _remove_leftovers(settings, time.time() - keep_days * 86_400)
-    return figures
+    until = time.time() - keep_days * 86_400
+    figures["checkpoints_removed"] = staging.remove_stale(spark, settings, until)
+    return figures | _remove_leftovers(settings, until)
 
 
 def _remove_leftovers(settings: Settings, until: float) -> dict[str, int]:
     """Folders of the home that nothing needs and nobody touched since ``until``, in seconds since 1970."""
     tunings = [path for strategy in ("top", "full") for path in (settings.home / "models" / strategy).glob("*/")]
     left = {
-        "checkpoints_removed": list((settings.home / "staging").glob("*/")),
         "training_sets_removed": list((settings.home / "training").glob("*/")),
         "tunings_removed": [path for path in tunings if not (path / "result.json").is_file()],
     }

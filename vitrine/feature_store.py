@@ -27,6 +27,7 @@ from feast.errors import FeatureServiceNotFoundException, FeatureViewNotFoundExc
 from vitrine import files, lake
 from vitrine.errors import UserError
 from vitrine.settings import Settings
+from vitrine.spark_conf import s3_conf
 from vitrine.tables import EMBEDDINGS, LABELS
 
 # Feast's Spark store calls itself experimental each time that one is made, and shows that once it is imported.
@@ -72,6 +73,7 @@ def repo_config(settings: Settings) -> dict[str, Any]:
                 "spark.sql.session.timeZone": "UTC",
                 "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
                 "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+                **s3_conf(settings),
             },
         },
         "online_store": dict(settings.feast.online_store or {"type": "sqlite", "path": str(home / "online.db")}),
