@@ -16,7 +16,7 @@ from evaluation.gate import Check
 from vitrine import lake
 from vitrine.errors import GateRefused, UserError, VitrineError, unknown
 from vitrine.settings import GateSettings, Settings, check_name
-from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, QUARANTINE
+from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, QUARANTINE, TABLES
 from vitrine.tracking import record
 
 if TYPE_CHECKING:
@@ -305,8 +305,8 @@ def _audit_frame(
 
 
 def _read(spark: "SparkSession", settings: Settings, name: str) -> "DataFrame":
-    lake.create_tables(settings)
-    return spark.read.format("delta").load(str(settings.lake / name))
+    lake.create_tables(settings, [TABLES[name]])
+    return spark.read.format("delta").load(TABLES[name].uri(settings))
 
 
 def _copies() -> "Column":

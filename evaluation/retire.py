@@ -6,7 +6,6 @@ The state in ``encoders`` comes first and is the truth: whatever was cut short a
 from typing import Any
 
 import pyarrow as pa
-from deltalake import DeltaTable
 
 from evaluation.vector_index import VectorIndex
 from vitrine import feature_store, lake
@@ -101,5 +100,5 @@ def _delete_rows(settings: Settings, versions: list[str]) -> int:
     among = ", ".join(map(lake.quote, versions))
     count = lake.rows(settings, f"SELECT count(*) AS n FROM embeddings WHERE encoder_version IN ({among})")[0]["n"]
     for table in (PRODUCT_EMBEDDINGS, EMBEDDINGS):
-        DeltaTable(str(table.path(settings))).delete(f"encoder_version IN ({among})")
+        lake.delta(settings, table).delete(f"encoder_version IN ({among})")
     return int(count)

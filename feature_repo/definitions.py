@@ -30,7 +30,7 @@ def catalog_view(settings: Settings) -> FeatureView:
         entities=[IMAGE],
         source=SparkSource(
             name="catalog",
-            path=str(CATALOG.path(settings)),
+            path=CATALOG.uri(settings),
             table_format=DeltaFormat(),
             timestamp_field="updated_at",
         ),
@@ -49,7 +49,7 @@ def labels_view(settings: Settings) -> FeatureView:
         name="labels",
         entities=[IMAGE],
         source=SparkSource(
-            name="labels", path=str(LABELS.path(settings)), table_format=DeltaFormat(), timestamp_field="valid_from"
+            name="labels", path=LABELS.uri(settings), table_format=DeltaFormat(), timestamp_field="valid_from"
         ),
         schema=[Field(name=name, dtype=String) for name in ("product_id", "category")],
         online=False,
@@ -66,7 +66,7 @@ def encoder_view(settings: Settings, kind: Kind, encoder: str, version: str, dim
         ttl=timedelta(days=days) if days else timedelta(0),  # 0: none
         source=SparkSource(
             name=name,
-            query=f"SELECT * FROM delta.`{kind.table.path(settings)}` WHERE encoder_version = '{version}'",
+            query=f"SELECT * FROM delta.`{kind.table.uri(settings)}` WHERE encoder_version = '{version}'",
             timestamp_field="event_timestamp",
             created_timestamp_column="created_timestamp",
         ),

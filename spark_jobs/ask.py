@@ -23,7 +23,7 @@ def lake_settings(settings: Settings, more: dict[str, str] | None = None) -> Set
     conf = {
         **settings.spark.conf,
         "spark.sql.catalogImplementation": "in-memory",
-        "spark.sql.warehouse.dir": str(settings.lake),
+        "spark.sql.warehouse.dir": settings.lake_root,
         "spark.sql.execution.arrow.maxRecordsPerBatch": "4096",  # vectors are smaller than photos
         **(more or {}),
     }
@@ -78,12 +78,12 @@ def open_lake(spark: SparkSession, settings: Settings, names: Set[str], database
     """Make ``names`` known in ``spark``: tables as external ones, which can be asked as of a time, and views and
     functions. They lie in ``database``; left out: in one for this lake alone, which becomes the session's."""
     if database is None:
-        database = f"vitrine_{hashlib.sha256(str(settings.lake).encode()).hexdigest()[:8]}"
-        spark.sql(f"CREATE DATABASE IF NOT EXISTS {database} LOCATION {_literal(str(settings.lake))}")
+        database = f"vitrine_{hashlib.sha256(settings.lake_root.encode()).hexdigest()[:8]}"
+        spark.sql(f"CREATE DATABASE IF NOT EXISTS {database} LOCATION {_literal(settings.lake_root)}")
     spark.sql(f"USE {database}")
     for name, table in TABLES.items():
         if name in names:
-            path = _literal(str(table.path(settings)))
+            path = _literal(table.uri(settings))
             spark.sql(f"CREATE TABLE IF NOT EXISTS {name} USING delta LOCATION {path}")
     for name, view in VIEWS.items():
         if name in names:

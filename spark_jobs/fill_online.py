@@ -23,7 +23,7 @@ def fill_online(spark: SparkSession, source: Source, until: int) -> int:
     rows = (
         spark.read.format("delta")
         .option("versionAsOf", until)
-        .load(str(kind.table.path(settings)))
+        .load(kind.table.uri(settings))
         .filter((F.col("dataset") == source.dataset) & (F.col("encoder_version") == source.version))
         .selectExpr(*columns)
     )

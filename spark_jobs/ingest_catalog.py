@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import build_session, merge_table, progress, read_table, spark_schema
-from vitrine import images, lake, locks
+from vitrine import images, lake, locks, s3
 from vitrine.datasets import layouts
 from vitrine.errors import GateRefused, UserError
 from vitrine.images import ImageError
@@ -68,7 +68,8 @@ def ingest(
     units = adapter.units(settings, source) if adapter else []  # a caller's mistake shows before Spark starts
     if adapter is None and "://" not in source and not (settings.root / Path(source).expanduser()).exists():
         raise UserError(f"no such table {source!r}: layout table is a CSV, Parquet or Delta file or folder")
-    spark = build_session(settings, f"ingest {dataset}")
+    # An adapter's photos are Arrow's to read, a table is Spark's.
+    spark = build_session(settings, f"ingest {dataset}", *([] if adapter else [source]))
     listed = _list(spark, units, layout) if adapter else _read_list(spark, settings, source)
     listed = _name_ids(listed, dataset)
     if test_share is not None:
@@ -123,7 +124,7 @@ def _read_list(spark: SparkSession, settings: Settings, source: str) -> DataFram
             f"no column {', '.join(missing)} in {source!r}: layout table needs uri and product_id, and takes image_id, "
             f"category, split; it has {', '.join(frame.columns)}"
         )
-    base = (path if path.is_dir() else path.parent) if local else None
+    base = _remote_folder(source) if not local else str(path if path.is_dir() else path.parent)
     have = {name: F.col(name).cast("string") for name in frame.columns if name in _LISTED.names}
     uri = have["uri"]
     if base:
@@ -140,6 +141,18 @@ def _read_list(spark: SparkSession, settings: Settings, source: str) -> DataFram
         F.when(no_product, "no_product").alias("code"),
         F.when(no_product, "the row has no product_id").alias("reason"),
     )
+
+
+def _remote_folder(source: str) -> str | None:
+    """The folder that the relative uris of a remote table start at; None where Arrow cannot tell."""
+    from pyarrow.fs import FileSystem, FileType
+
+    try:
+        system, path = FileSystem.from_uri(s3.plain(source))
+        is_folder = system.get_file_info(path).type == FileType.Directory
+    except (pa.ArrowException, OSError):
+        return None
+    return s3.plain(source).rstrip("/") if is_folder else s3.plain(source).rpartition("/")[0]
 
 
 def _open_table(spark: SparkSession, source: str, where: str, local: bool) -> DataFrame:
@@ -334,4 +347,4 @@ def append_labels(spark: SparkSession, settings: Settings, dataset: str) -> None
     later = F.expr("greatest(updated_at, said_at + INTERVAL '0.000001' SECOND)")
     rows = fresh.withColumn("valid_from", later).select(LABELS.schema.names)
     if rows.limit(1).count():
-        rows.write.format("delta").mode("append").save(str(LABELS.path(settings)))
+        rows.write.format("delta").mode("append").save(LABELS.uri(settings))

@@ -7,6 +7,7 @@ from typing import Any
 from pyspark.sql import SparkSession, Window
 from pyspark.sql import functions as F
 
+from spark_jobs import staging
 from spark_jobs.session import build_session, merge_table, read_table, retried
 from vitrine.settings import Settings
 from vitrine.tables import RUNS, TABLES
@@ -25,13 +26,14 @@ def maintain(settings: Settings, keep_days: int, keep_runs_days: int = 400) -> d
     spark = build_session(settings, "maintain")
     figures: dict[str, Any] = {"runs_removed": _remove_old_runs(spark, settings, keep_runs_days), "tables": {}}
     for table in TABLES.values():
-        delta = DeltaTable.forPath(spark, str(table.path(settings)))
+        delta = DeltaTable.forPath(spark, table.uri(settings))
         before = _files(delta)
         retried(f"compaction of {table.name}", delta.optimize().executeCompaction)
         delta.vacuum(keep_days * 24)
         figures["tables"][table.name] = f"{before} -> {_files(delta)} files"
-    figures |= _remove_leftovers(settings, time.time() - keep_days * 86_400)
-    return figures
+    until = time.time() - keep_days * 86_400
+    figures["checkpoints_removed"] = staging.remove_stale(spark, settings, until)
+    return figures | _remove_leftovers(settings, until)
 
 
 def _remove_old_runs(spark: SparkSession, settings: Settings, keep_days: int) -> int:
@@ -52,7 +54,6 @@ def _remove_leftovers(settings: Settings, until: float) -> dict[str, int]:
     """Folders of the home that nothing needs and nobody touched since ``until``, in seconds since 1970."""
     tunings = [path for strategy in ("top", "full") for path in (settings.home / "models" / strategy).glob("*/")]
     left = {
-        "checkpoints_removed": list((settings.home / "staging").glob("*/")),
         "training_sets_removed": list((settings.home / "training").glob("*/")),
         "tunings_removed": [path for path in tunings if not (path / "result.json").is_file()],
     }

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
 from vitrine import lake
 from vitrine.errors import VitrineError
 from vitrine.settings import Settings
-from vitrine.spark_conf import spark_conf
+from vitrine.spark_conf import reads_s3, s3_jars, spark_conf, spark_jars
 from vitrine.tables import Table
 
 _MARKS = "delta.enableDeletionVectors"
@@ -30,24 +31,34 @@ _IVY_SETTINGS = """<ivysettings>
   <resolvers><ibiblio name="central" m2compatible="true"/></resolvers>
 </ivysettings>
 """
+_AWS, _AWS_VERSION = "software.amazon.awssdk", "2.29.52"  # the version that Hadoop 3.4.2 is made with
+_AWS_PARTS = ("s3", "s3-transfer-manager", "sts")
 
 
 _ATTEMPTS = 6
 
 
-def build_session(settings: Settings, name: str) -> SparkSession:
-    """The session of this process, made when there is none; spark-submit's master and properties hold."""
+def build_session(settings: Settings, name: str, *sources: str) -> SparkSession:
+    """The session of this process, made when there is none, to read ``sources``; spark-submit's master and properties
+    hold."""
     ensure_jars()
+    if reads_s3(settings, *sources):
+        ensure_s3_jars()
     lake.create_tables(settings)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else workers run the first python3 of PATH
     builder = SparkSession.builder.appName(f"vitrine {name}")
     if settings.spark.master:
-        builder = builder.master(settings.spark.master)
-    elif "PYSPARK_GATEWAY_PORT" not in os.environ:  # not under spark-submit
-        builder = builder.master("local[*,4]")  # a worker that dies costs its task, not the night
+        master = settings.spark.master
+    elif "PYSPARK_GATEWAY_PORT" in os.environ:  # under spark-submit, which said it
+        SparkContext._ensure_initialized()
+        master = SparkConf().get("spark.master") or "local"
+    else:
+        master = "local[*,4]"  # a worker that dies costs its task, not the night
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    for key, value in spark_conf(settings).items():
+    conf = spark_conf(settings, *sources, master=master)
+    os.environ.setdefault("PYSPARK_PYTHON", conf["spark.pyspark.python"])  # else workers run the first python3 of PATH
+    builder = builder.master(master)
+    for key, value in conf.items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
@@ -56,7 +67,7 @@ def build_session(settings: Settings, name: str) -> SparkSession:
 
 def read_table(spark: SparkSession, settings: Settings, table: Table) -> DataFrame:
     """``table`` as it is now."""
-    return spark.read.format("delta").load(str(table.path(settings)))
+    return spark.read.format("delta").load(table.uri(settings))
 
 
 def merge_table(
@@ -90,7 +101,7 @@ def merge_table(
 
     def merge() -> None:
         once = (
-            DeltaTable.forPath(spark, str(table.path(settings)))
+            DeltaTable.forPath(spark, table.uri(settings))
             .alias("t")
             .merge(source.select(*columns, "gone").alias("s"), f"{within} AND {same}")
             .whenNotMatchedInsert(whole, values={column: f"s.{column}" for column in columns})
@@ -130,7 +141,7 @@ def _mark_rather_than_copy(spark: SparkSession, settings: Settings, table: Table
     size, properties = lake.size(settings, table)
     if size < _LARGE or _MARKS in properties:
         return
-    path = str(table.path(settings)).replace("`", "``")
+    path = table.uri(settings).replace("`", "``")
     spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ('{_MARKS}' = 'true')")
 
 
@@ -148,28 +159,58 @@ def ensure_jars() -> None:
         VitrineError: they are not there and cannot be fetched.
     """
     import delta
-    import pyspark
 
-    jars = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent) / "jars"
+    jars = spark_jars()
     if next(jars.glob(f"delta-spark_*-{importlib.metadata.version('delta-spark')}.jar"), None):
         return
     print("fetching Delta's jars (once)", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="vitrine-ivy-") as folder:
-        _resolve(Path(folder), delta)
+        _resolve(Path(folder), "Delta's jars", delta.configure_spark_with_delta_pip)
         ours = jars / "vitrine-added.txt"
         for name in ours.read_text().split() if ours.exists() else []:  # an older Delta's
             (jars / name).unlink(missing_ok=True)
-        have = {_artifact(jar) for jar in jars.glob("*.jar")}
-        fresh = [jar for jar in (Path(folder) / "jars").glob("*.jar") if _artifact(jar) not in have]
-        ours.write_text("\n".join(jar.name.split("_", 1)[1] for jar in fresh))
+        fresh = _fresh(Path(folder), jars)
+        ours.write_text("\n".join(fresh))
         # delta-spark itself goes last: that it is there says that all are.
-        for jar in sorted(fresh, key=lambda jar: "delta-spark_" in jar.name):
-            partial = jars / f".{jar.name}.part"
-            shutil.copyfile(jar, partial)
-            partial.replace(jars / jar.name.split("_", 1)[1])
+        for name in sorted(fresh, key=lambda name: "delta-spark_" in name):
+            partial = jars / f".{name}.part"
+            shutil.copyfile(fresh[name], partial)
+            partial.replace(jars / name)
 
 
-def _resolve(folder: Path, delta: Any) -> None:
+def ensure_s3_jars() -> None:
+    """What Spark reads and writes S3 with, fetched from Maven once, where its own jars have none (a vendor's do).
+
+    Hadoop's module asks for all of AWS's programs in one jar of 500 MB; S3, its transfers, and STS (for roles) do.
+
+    Raises:
+        VitrineError: they are not there and cannot be fetched.
+    """
+    home, own = s3_jars(), spark_jars()
+    if home.is_dir() or next(own.glob("hadoop-aws-*.jar"), None):
+        return
+    hadoop = next(own.glob("hadoop-client-api-*.jar")).stem.rsplit("-", 1)[1]
+    wanted = (f"org.apache.hadoop:hadoop-aws:{hadoop}", *(f"{_AWS}:{name}:{_AWS_VERSION}" for name in _AWS_PARTS))
+    print("fetching the jars for S3 (once)", file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="vitrine-ivy-") as folder:
+        _resolve(
+            Path(folder),
+            "the jars for S3",
+            lambda builder: builder.config("spark.jars.packages", ",".join(wanted)).config(
+                "spark.jars.excludes", f"{_AWS}:bundle"
+            ),
+        )
+        partial = Path(tempfile.mkdtemp(prefix=".jars-s3-", dir=home.parent))
+        for name, jar in _fresh(Path(folder), own).items():
+            shutil.copyfile(jar, partial / name)
+        partial.chmod(0o755)
+        try:
+            partial.rename(home)
+        except OSError:  # another process was quicker
+            shutil.rmtree(partial)
+
+
+def _resolve(folder: Path, what: str, configure: Callable[[Any], Any]) -> None:
     ivy = folder / "ivysettings.xml"
     ivy.write_text(_IVY_SETTINGS)
     builder = (
@@ -179,10 +220,10 @@ def _resolve(folder: Path, delta: Any) -> None:
         .config("spark.ui.enabled", "false")
     )
     try:
-        delta.configure_spark_with_delta_pip(builder).getOrCreate()
+        configure(builder).getOrCreate()
     except Exception as error:
         raise VitrineError(
-            "Delta's jars are not there and could not be fetched from Maven Central; connect once, or name an "
+            f"{what} are not there and could not be fetched from Maven Central; connect once, or name an "
             f"ivysettings.xml of a mirror in VITRINE_IVY_SETTINGS ({type(error).__name__})"
         ) from error
     finally:
@@ -191,8 +232,6 @@ def _resolve(folder: Path, delta: Any) -> None:
 
 def end_session() -> None:
     """End this process's session and its JVM, which keeps class path and options: the next session gets a new one."""
-    from pyspark import SparkContext
-
     if session := SparkSession.getActiveSession():
         session.stop()
     gateway: Any = SparkContext._gateway
@@ -205,10 +244,11 @@ def end_session() -> None:
     SparkContext._jvm = None
 
 
-def _artifact(jar: Path) -> str:
-    """``group_artifact-1.2.3.jar`` or ``artifact-1.2.3.jar`` without group and version."""
-    name = jar.name.split("_", 1)[1] if jar.name.startswith(("io.", "org.", "com.", "net.")) else jar.name
-    return name.rsplit("-", 1)[0]
+def _fresh(folder: Path, own: Path) -> dict[str, Path]:
+    """By name, the jars that Ivy put under ``folder`` (``group_artifact-1.2.3.jar``) and ``own`` has in no version."""
+    have = {path.name.rsplit("-", 1)[0] for path in own.glob("*.jar")}
+    found = {jar.name.split("_", 1)[1]: jar for jar in (folder / "jars").glob("*.jar")}
+    return {name: jar for name, jar in found.items() if name.rsplit("-", 1)[0] not in have}
 
 
 @contextmanager
@@ -257,5 +297,7 @@ def _draw(spark: SparkSession, what: str, total: int | None, done: threading.Eve
         bar.refresh()
 
 
-if __name__ == "__main__":  # the set-up's call
+if __name__ == "__main__":  # the set-up's call; --s3 for what lies on S3
     ensure_jars()
+    if "--s3" in sys.argv[1:]:
+        ensure_s3_jars()

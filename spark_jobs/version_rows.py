@@ -5,7 +5,6 @@ relabelled ones without a new vector, photos that left, the quarantine, and the 
 vectors are dear; ``apply_head`` computes its own anew.
 """
 
-import shutil
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +14,7 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from spark_jobs import staging
 from spark_jobs.embed_products import embed_products, products_settled
 from spark_jobs.first_photos import First
 from spark_jobs.quarantine import merge_quarantine
@@ -42,7 +42,7 @@ def stage(settings: Settings, dataset: str, vectors: DataFrame) -> None:
     """Compute ``vectors``, rows of ``STAGED``, into the staging of their versions; each task's end is a checkpoint."""
     # 2: a task's files are there when it ends, not when the job does.
     staged = vectors.write.mode("append").option("mapreduce.fileoutputcommitter.algorithm.version", "2")
-    staged.partitionBy("encoder_version").parquet(str(settings.home / "staging" / dataset))
+    staged.partitionBy("encoder_version").parquet(staging.folder(settings, dataset))
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,6 @@ class VersionRows:
     ) -> None:
         self.spark, self.settings, self.registered, self.dataset = spark, settings, version, dataset
         self.version = version.encoder_version
-        self.staging = settings.home / "staging" / dataset / f"encoder_version={self.version}"
         self.total = self.missing = self.left = 0
         self.catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
         self.stored = read_table(spark, settings, EMBEDDINGS)
@@ -181,9 +180,7 @@ class VersionRows:
 
     def clear_staging(self) -> None:
         """Forget the checkpoints, after the commit."""
-        shutil.rmtree(self.staging, ignore_errors=True)
-        if self.staging.parent.is_dir() and not any(self.staging.parent.glob("encoder_version=*")):
-            shutil.rmtree(self.staging.parent, ignore_errors=True)
+        staging.clear(self.spark, self.settings, self.dataset, self.version)
 
     def _known_vectors(self) -> DataFrame:
         """Vectors of the missing content that are there already: embedded for another image, or by a killed run."""
@@ -195,8 +192,9 @@ class VersionRows:
 
     def _staged(self) -> DataFrame:
         schema = spark_schema(pa.schema([field for field in STAGED if field.name != "encoder_version"]))
-        if any(self.staging.glob("*.parquet")):
-            return self.spark.read.schema(schema).parquet(str(self.staging))
+        folder = staging.folder(self.settings, self.dataset, self.version)
+        if staging.has_vectors(self.spark, folder):
+            return self.spark.read.schema(schema).parquet(folder)
         # Not createDataFrame([]): that would start a worker, and an environment of its own a daemon, for nothing.
         return self.spark.range(0).select(*(F.lit(None).cast(f.dataType).alias(f.name) for f in schema.fields))
 

@@ -147,7 +147,7 @@ def _splits(settings: Settings, dataset: str) -> list[str]:
 def _catalog(settings: Settings, dataset: str, splits: list[str], *, within: bool) -> str:
     names = ", ".join(map(lake.quote, splits))
     return (
-        f"SELECT image_id, content_sha256, split FROM delta.`{CATALOG.path(settings)}` WHERE dataset = "
+        f"SELECT image_id, content_sha256, split FROM delta.`{CATALOG.uri(settings)}` WHERE dataset = "
         f"{lake.quote(dataset)} AND coalesce(split, '') {'IN' if within else 'NOT IN'} ({names})"
     )
 

@@ -14,6 +14,7 @@ from feast.errors import FeatureServiceNotFoundException, FeatureViewNotFoundExc
 
 from vitrine import files, lake
 from vitrine.settings import RedisSettings, Settings
+from vitrine.spark_conf import s3_conf
 from vitrine.tables import EMBEDDINGS, PRODUCT_EMBEDDINGS, Table
 
 # Feast's Spark store calls itself experimental each time that one is made, and shows that once it is imported.
@@ -82,6 +83,7 @@ def repo_config(settings: Settings, show_password: bool = True) -> dict[str, Any
                 "spark.sql.session.timeZone": "UTC",
                 "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
                 "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+                **s3_conf(settings),
             },
         },
         "batch_engine": {"type": "spark.engine"},

@@ -34,6 +34,8 @@ from urllib.parse import unquote, unquote_to_bytes
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
+from vitrine import s3
+
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
@@ -233,7 +235,7 @@ def _remote_file(uri: str) -> tuple[FileSystem, str, Stat]:
 def _filesystem(root: str) -> tuple[FileSystem, str]:
     from pyarrow.fs import FileSystem
 
-    filesystem, base = FileSystem.from_uri(re.sub(r"^s3[an]://", "s3://", root))
+    filesystem, base = FileSystem.from_uri(s3.plain(root))
     return filesystem, base
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, QueryBuilder, write_deltalake
 
-from vitrine import locks
-from vitrine.errors import unknown
+from vitrine import locks, s3
+from vitrine.errors import VitrineError, unknown
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PROMOTIONS, RUNS, TABLES, Table
 
@@ -22,45 +23,68 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def create_tables(settings: Settings) -> None:
-    """Make every table that is not there yet; existing ones are left as they are."""
-    if not _missing(settings):
-        return
-    with locks.held(settings, "tables"):
-        for table in _missing(settings):
-            path = table.path(settings)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            DeltaTable.create(
-                str(path),
-                table.schema,
-                mode="ignore",
-                partition_by=list(table.partition_by),
-                name=table.name,
-                description=table.about,
-                configuration=dict(table.properties),
-            )
+def create_tables(settings: Settings, tables: Iterable[Table] = tuple(TABLES.values())) -> None:
+    """Make those of ``tables`` that are not there yet; existing ones are left as they are.
+
+    Raises:
+        VitrineError: the lake's store cannot be reached, or refuses.
+    """
+    if not settings.lake_uri:
+        settings.lake.mkdir(parents=True, exist_ok=True)
+    options = _options(settings)
+    try:
+        if not (missing := _missing(settings, tables)):
+            return
+        with locks.held(settings, "tables"):
+            for table in _missing(settings, missing):
+                DeltaTable.create(
+                    table.uri(settings),
+                    table.schema,
+                    mode="ignore",
+                    partition_by=list(table.partition_by),
+                    name=table.name,
+                    description=table.about,
+                    configuration=dict(table.properties),
+                    storage_options=options,
+                )
+    except OSError as error:
+        if not settings.lake_uri:
+            raise
+        said = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())  # it colours its messages
+        raise VitrineError(f"cannot open the lake at {settings.lake_uri}: {said[:300]}") from error
 
 
-def _missing(settings: Settings) -> list[Table]:
+def _options(settings: Settings) -> dict[str, str] | None:
+    return s3.delta_options() if settings.lake_uri else None
+
+
+def delta(settings: Settings, table: Table, version: int | None = None) -> DeltaTable:
+    """``table`` as it is, or was at ``version``; made where there is none yet."""
+    create_tables(settings, [table])
+    return DeltaTable(table.uri(settings), version=version, storage_options=_options(settings))
+
+
+def _missing(settings: Settings, tables: Iterable[Table]) -> list[Table]:
     """A killed run may have left a log's folder with no version in it: that is no table."""
-    return [table for table in TABLES.values() if not DeltaTable.is_deltatable(str(table.path(settings)))]
+    options = _options(settings)
+    return [table for table in tables if not DeltaTable.is_deltatable(table.uri(settings), storage_options=options)]
 
 
 def version(settings: Settings, table: Table) -> int:
     """The Delta version that ``table`` is at."""
-    return DeltaTable(str(table.path(settings))).version()
+    return delta(settings, table).version()
 
 
 def identity(settings: Settings, table: Table) -> str:
     """The id that Delta gave ``table`` when it was made: another one means another table."""
-    return str(DeltaTable(str(table.path(settings))).metadata().id)
+    return str(delta(settings, table).metadata().id)
 
 
 def size(settings: Settings, table: Table) -> tuple[int, dict[str, str]]:
     """Bytes of the data files that ``table`` has now, and its Delta properties."""
-    delta = DeltaTable(str(table.path(settings)))
-    added = pa.table(delta.get_add_actions()).column("size_bytes")
-    return sum(added.to_pylist()), dict(delta.metadata().configuration)
+    found = delta(settings, table)
+    added = pa.table(found.get_add_actions()).column("size_bytes")
+    return sum(added.to_pylist()), dict(found.metadata().configuration)
 
 
 def quote(value: str) -> str:
@@ -78,12 +102,10 @@ def stream(settings: Settings, sql: str, versions: dict[str, int] | None = None)
 
     ``versions`` reads a table as of an older Delta version.
     """
-    create_tables(settings)
     builder = QueryBuilder()
     for name, table in TABLES.items():
         if name in sql:
-            at = (versions or {}).get(name)
-            builder.register(name, DeltaTable(str(table.path(settings)), version=at))
+            builder.register(name, delta(settings, table, (versions or {}).get(name)))
     for batch in pa.RecordBatchReader.from_stream(builder.execute(sql)):
         yield _plain(batch)
 
@@ -128,19 +150,17 @@ def write(
 
     A table that was made before its schema grew gains the columns that it lacks, null in its older rows.
     """
-    create_tables(settings)
     literals = {
         name: quote(value) if isinstance(value, str) else str(value) for name, value in (replacing or {}).items()
     }
     predicate = " AND ".join(f"{column} = {literal}" for column, literal in literals.items())
-    path, rows, retries = str(table.path(settings)), data.cast(table.schema), CommitProperties(max_commit_retries=20)
+    rows, retries = data.cast(table.schema), CommitProperties(max_commit_retries=20)
+    how: dict[str, Any] = {"schema_mode": "merge", "commit_properties": retries}
     if predicate:
         with locks.held(settings, f"table__{table.name}"):
-            write_deltalake(
-                path, rows, mode="overwrite", predicate=predicate, schema_mode="merge", commit_properties=retries
-            )
+            write_deltalake(delta(settings, table), rows, mode="overwrite", predicate=predicate, **how)
     else:
-        write_deltalake(path, rows, mode="append", schema_mode="merge", commit_properties=retries)
+        write_deltalake(delta(settings, table), rows, mode="append", **how)
 
 
 def changes(
@@ -149,7 +169,7 @@ def changes(
     """The change feed of ``table``, versions ``since + 1`` to ``until``, with ``FEED_COLUMNS`` added."""
     if until <= since:
         return
-    feed = DeltaTable(str(table.path(settings))).load_cdf(
+    feed = delta(settings, table).load_cdf(
         starting_version=since + 1,
         ending_version=until,
         predicate=predicate,

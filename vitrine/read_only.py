@@ -34,6 +34,8 @@ def hold(settings: Settings) -> None:
     Raises:
         UserError: neither is so here; the message says why, and what to do.
     """
+    if settings.lake_uri:  # the rights of its credentials hold it, or nothing does
+        return
     folder = writable(settings.lake)
     if folder is None:
         return

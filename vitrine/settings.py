@@ -21,9 +21,15 @@ from vitrine.errors import UserError
 CONFIG_NAME = "vitrine.toml"
 HOST_RULE = r"^[A-Za-z0-9_.-]+$"
 NAME_RULE = "lower-case letters, digits and single underscores, starting with a letter, at most 48 characters"
-SECRETS = (("milvus", "token"), ("mlflow", "uri"), *(("feast", name) for name in ("password", "api_key", "registry")))
+SECRETS = (
+    ("milvus", "token"),
+    ("mlflow", "uri"),
+    ("lake_uri",),
+    *(("feast", name) for name in ("password", "api_key", "registry")),
+)
 SPLITS = ("train", "val", "validation", "test", "query", "gallery")
 _NAME = re.compile(r"[a-z](?:_?[a-z0-9])*(?:__[a-z](?:_?[a-z0-9])*)*")
+_S3 = re.compile(r"s3a?://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[A-Za-z0-9][A-Za-z0-9._=-]*)*)/?")
 
 
 def check_name(value: str, what: str = "name") -> str:
@@ -45,6 +51,20 @@ def _name(value: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_name)]
+
+
+def _s3_folder(value: str) -> str:
+    found = _S3.fullmatch(value)
+    if not found:
+        shown = value.rpartition("@")[2]  # what stands before it in old Hadoop URIs are keys
+        raise ValueError(
+            f"{shown!r} is no s3://BUCKET[/FOLDER...]: folders of letters, digits and . _ = -, which start with a "
+            "letter or digit; credentials come from AWS's own environment; left out, the tables lie under the home"
+        )
+    return f"s3://{found[1]}"
+
+
+S3Folder = Annotated[str, AfterValidator(_s3_folder)]
 
 
 class Section(BaseModel):
@@ -409,6 +429,8 @@ class Settings(BaseSettings):
     """The folder of vitrine.toml: relative paths in it start here."""
     home: Path = Path(".vitrine")
     """Everything that is written lives here."""
+    lake_uri: S3Folder | None = None
+    """Where the tables lie instead, with what executors write beside them: ``s3://BUCKET[/FOLDER...]``."""
     max_pixels: int = Field(100_000_000, ge=1)
     """Photos with more pixels are quarantined unread."""
     difficulty: float = Field(0.5, ge=0, le=1)
@@ -429,7 +451,18 @@ class Settings(BaseSettings):
 
     @property
     def lake(self) -> Path:
+        """The folder of the tables, without ``lake_uri``."""
         return self.home / "lake"
+
+    @property
+    def lake_root(self) -> str:
+        """What the tables lie in, as Spark and delta-rs open it."""
+        return self.lake_uri or str(self.lake)
+
+    @property
+    def staging(self) -> str:
+        """What executors write before it is committed, as Spark opens it."""
+        return f"{self.lake_uri or self.home}/staging"
 
     @property
     def reports(self) -> Path:

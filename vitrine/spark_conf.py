@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from vitrine import s3
 from vitrine.settings import Settings
 
 _QUIET = Path(__file__).with_name("log4j2.properties")
@@ -14,11 +15,33 @@ _COMPILE_LESS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+Use
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
 
-def class_archive() -> Path:
-    """Where the set-up keeps the archive of classes (``spark_jobs.class_archive``): beside Spark's jars."""
+def spark_jars() -> Path:
+    """The folder of Spark's own jars."""
     spec = importlib.util.find_spec("pyspark")  # found, not imported: the scheduler reads this module
     home = os.environ.get("SPARK_HOME") or (Path(spec.origin).parent if spec and spec.origin else "")
-    return Path(home) / "jars" / "vitrine.jsa"
+    return Path(home) / "jars"
+
+
+def class_archive() -> Path:
+    """Where the set-up keeps the archive of classes (``spark_jobs.class_archive``): beside Spark's jars."""
+    return spark_jars() / "vitrine.jsa"
+
+
+def s3_jars() -> Path:
+    """Where ``python -m spark_jobs.session --s3`` puts the jars that read S3: not among Spark's own, so that a JVM
+    that does without them goes on using the archive of classes."""
+    return spark_jars().with_name("jars-s3")
+
+
+def reads_s3(settings: Settings, *sources: str) -> bool:
+    """Does Spark itself read or write S3: the lake, a nightly table, or any of ``sources``?"""
+    tables = (item.source for item in settings.nightly.datasets if item.layout == "table")
+    return any(s3.is_s3(uri) for uri in (settings.lake_root, *tables, *sources))
+
+
+def s3_conf(settings: Settings, *sources: str) -> dict[str, str]:
+    """Spark's properties for S3, where ``reads_s3``; else none."""
+    return s3.spark_properties(sorted(s3_jars().glob("*.jar"))) if reads_s3(settings, *sources) else {}
 
 
 def _one_machine() -> dict[str, str]:
@@ -31,8 +54,9 @@ def _one_machine() -> dict[str, str]:
     }
 
 
-def spark_conf(settings: Settings) -> dict[str, str]:
-    """Spark properties; ``[spark.conf]`` of vitrine.toml goes last and wins."""
+def spark_conf(settings: Settings, *sources: str, master: str | None = None) -> dict[str, str]:
+    """Spark properties, for a job that reads ``sources`` on ``master`` (left out: what the settings say, else this
+    machine); ``[spark.conf]`` of vitrine.toml goes last and wins."""
     return {
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
@@ -56,6 +80,7 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         "spark.log.level": "ERROR",
         JAVA_OPTIONS: f"-Dlog4j2.configurationFile={_QUIET.as_uri()}",
         "spark.sql.warehouse.dir": str(settings.home / "warehouse"),
-        **(_one_machine() if (settings.spark.master or "local").startswith("local") else {}),
+        **(_one_machine() if (master or settings.spark.master or "local").startswith("local") else {}),
+        **s3_conf(settings, *sources),
         **settings.spark.conf,
     }

@@ -17,7 +17,7 @@ def _column(name: str, kind: pa.DataType = _TEXT, *, null: bool = False) -> pa.F
 
 @dataclass(frozen=True)
 class Table:
-    """One Delta table under ``lake/``: ``schema`` is Arrow's, ``key`` identifies a row."""
+    """One Delta table of the lake: ``schema`` is Arrow's, ``key`` identifies a row."""
 
     name: str
     about: str
@@ -27,7 +27,12 @@ class Table:
     properties: dict[str, str] = field(default_factory=dict)
 
     def path(self, settings: Settings) -> Path:
+        """Its folder, where the lake is a local one; ``uri`` holds everywhere."""
         return settings.lake / self.name
+
+    def uri(self, settings: Settings) -> str:
+        """What Spark and delta-rs open: a folder's path, or ``s3://BUCKET[/FOLDER...]/NAME``."""
+        return f"{settings.lake_root}/{self.name}"
 
 
 CATALOG = Table(

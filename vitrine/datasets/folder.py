@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from vitrine import s3
 from vitrine.datasets.layouts import Photo
 from vitrine.errors import UserError
 from vitrine.settings import SPLITS, Settings
@@ -27,7 +28,7 @@ def units(settings: Settings, source: str) -> list[str]:
     """One unit a product folder, and one for what lies beside them."""
     if "://" in source:
         folders = _remote_folders
-        root = source.rstrip("/")
+        root = s3.plain(source.rstrip("/"))
     else:
         folders = local_folders
         root = str((settings.root / Path(source).expanduser()).resolve())

@@ -1,0 +1,237 @@
+"""The lake and the photos on S3: a server of its own, Spark and delta-rs on the same tables."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from deltalake import write_deltalake
+
+from vitrine import lake
+from vitrine.errors import UserError, VitrineError
+from vitrine.settings import Settings, load_settings
+from vitrine.spark_conf import reads_s3, s3_jars, spark_conf, spark_jars
+from vitrine.tables import PROMOTIONS, RUNS
+from vitrine.tracking import record
+
+SECRET = "never-in-a-table-or-log"
+CONFIG = """
+lake_uri = "s3a://shop/vitrine/lake/"
+
+[encoders.small]
+backbone = "torchvision/squeezenet1_0"
+weights = "random:1"
+input_size = 64
+
+[spark.conf]
+"spark.driver.memory" = "1g"
+"""
+# Verbs in one process, and so in one JVM; each line of the input is a verb's arguments, as JSON. A verb of the test's
+# own: one photo of the bucket becomes another.
+VERBS = """
+import json, os, sys
+import boto3
+from vitrine.cli import app
+
+for line in sys.stdin:
+    arguments = json.loads(line)
+    if arguments[0] == "copy":
+        client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+        client.copy_object(Bucket="shop", CopySource="shop/" + arguments[1], Key=arguments[2])
+    else:
+        app(arguments, standalone_mode=False)
+"""
+# Two writers that both saw no file: what Delta's S3SingleDriverLogStore does for a commit (create without overwriting).
+TWO_WRITERS = """
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import SparkSession
+from uuid import uuid4
+
+spark = SparkSession.getActiveSession()
+path = spark._jvm.org.apache.hadoop.fs.Path(f"s3://shop/{uuid4()}")
+system = path.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf())
+first, second = system.create(path, False), system.create(path, False)
+first.write(1)
+first.close()
+try:
+    second.close()
+    print(json.dumps({"second": "overwrote"}))
+except Py4JJavaError as error:
+    print(json.dumps({"second": error.java_exception.getClass().getSimpleName()}))
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The endpoint of an S3 server with a bucket ``shop``: a process, since delta-rs holds the GIL while it asks."""
+    import boto3
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    endpoint = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        client = boto3.client(
+            "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
+        )
+        try:
+            while True:
+                try:
+                    client.create_bucket(Bucket="shop")
+                    break
+                except EndpointConnectionError:
+                    assert process.poll() is None, "the server ended"
+                    time.sleep(0.1)
+            yield endpoint
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def on_s3(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings of a home whose lake is in the bucket; AWS's environment says where and by which key."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "vitrine.toml").write_text(CONFIG.replace("/lake/", f"/{tmp_path.name}/"))
+    monkeypatch.chdir(tmp_path)
+    return load_settings(tmp_path)
+
+
+def keys(prefix: str) -> list[str]:
+    import boto3
+
+    found = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"]).list_objects_v2(
+        Bucket="shop", Prefix=prefix
+    )
+    return [item["Key"] for item in found.get("Contents", []) if item["Size"]]
+
+
+def upload(folder: Path, prefix: str) -> None:
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    for path in folder.rglob("*"):
+        if path.is_file():
+            client.upload_file(str(path), "shop", f"{prefix}/{path.relative_to(folder)}")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["/mnt/lake", "s3://", "s3://b", "s3://shop/a b", "s3://shop/../x", "gs://shop/x", "s3://shop/_x", "s3://K:V@shop"],
+)
+def test_a_lake_uri_that_is_no_bucket_and_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: str):
+    monkeypatch.setenv("VITRINE_LAKE_URI", bad)
+    with pytest.raises(UserError, match="s3://BUCKET") as error:
+        load_settings(tmp_path)
+    assert "K:V" not in str(error.value)
+
+
+def test_spark_is_told_of_s3_only_where_it_reads_it(settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://store.example")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    assert not reads_s3(settings) and not any("s3" in key for key in spark_conf(settings))
+    for conf in (
+        spark_conf(settings, "s3a://shop/list.csv"),
+        spark_conf(settings.model_copy(update={"lake_uri": "s3://shop/lake"})),
+    ):
+        assert conf["spark.hadoop.fs.s3a.endpoint"] == "https://store.example"
+        assert SECRET not in str(conf)
+
+
+def test_delta_rs_alone_makes_writes_and_reads_tables_on_s3(on_s3: Settings):
+    assert on_s3.lake_uri and on_s3.lake_uri.startswith("s3://shop/vitrine/")
+    with record(on_s3, "ingest", "shop"):
+        pass
+    stale = lake.delta(on_s3, RUNS)
+    with record(on_s3, "embed", "shop"):
+        pass
+    third = lake.query(on_s3, "SELECT * FROM runs WHERE verb = 'ingest'").set_column(1, "verb", pa.array(["third"]))
+    write_deltalake(stale, third.cast(RUNS.schema), mode="append")  # its version is taken: the put is conditional
+    assert sorted(row["verb"] for row in lake.rows(on_s3, "SELECT verb FROM runs")) == ["embed", "ingest", "third"]
+    assert not on_s3.lake.exists()
+
+
+def test_a_bucket_that_is_not_there_is_one_clear_error(on_s3: Settings):
+    nowhere = on_s3.model_copy(update={"lake_uri": "s3://no-such-bucket/lake"})
+    with pytest.raises(VitrineError, match="s3://no-such-bucket/lake") as error:
+        lake.create_tables(nowhere, [PROMOTIONS])
+    assert str(error.value).isprintable() and SECRET not in str(error.value)
+
+
+@pytest.mark.long
+def test_two_nights_on_s3(on_s3: Settings, draw: Callable[..., Path], tmp_path: Path):
+    fetch_jars()
+    photos, prefix = draw(6, 4), f"{tmp_path.name}-photos"
+    paths = sorted(str(path.relative_to(photos)) for path in photos.rglob("*.jpg"))
+    listed = "".join(f"{path},{path.split('/')[0]}\n" for path in paths[:8])
+    (photos / "list.csv").write_text(f"uri,product_id\n{listed}")
+    upload(photos, prefix)
+    source = f"s3a://shop/{prefix}"
+    ingest = ["ingest", source, "--dataset", "shop", "--test-share", "0.4", "--json"]
+    embed = ["embed", "--encoder", "small", "--dataset", "shop", "--json"]
+    first, second, table, evaluated, changed, again, counted, maintained, two = vitrine(
+        ingest,
+        embed,
+        ["ingest", f"{source}/list.csv", "--dataset", "listed", "--layout", "table", "--json"],
+        ["evaluate", "--encoder", "small", "--dataset", "shop", "--json"],
+        ["copy", f"{prefix}/{paths[-1]}", f"{prefix}/{paths[0]}"],
+        ingest,
+        embed,
+        ["sql", "SELECT count(*) AS n FROM embeddings", "--format", "json"],
+        ["maintain", "--json"],
+    )
+    assert [first["images"], second["embedded"], table["images"], table["quarantined"]] == [24, 24, 8, 0]
+    assert evaluated["queries"] > 0
+    assert [changed["changed"], again["embedded"], again["computed"]] == [1, 1, 0], "its content was known"
+    assert counted == [{"n": 24}] and maintained["tables"]["catalog"].endswith("-> 2 files")
+    assert two == {"second": "RemoteFileChangedException"}, "of two that write one commit, the second fails"
+    assert len(lake.rows(on_s3, "SELECT * FROM embeddings")) == 24
+    assert len(lake.rows(on_s3, "SELECT * FROM product_embeddings")) == 6
+    uris = [row["uri"] for row in lake.rows(on_s3, "SELECT uri FROM catalog")]
+    assert len(uris) == 32 and all(uri.startswith(f"s3://shop/{prefix}/") for uri in uris)
+    assert not keys(f"vitrine/{tmp_path.name}/staging") and not (on_s3.home / "staging").exists()
+    assert not on_s3.lake.exists()
+    everything = json.dumps([lake.rows(on_s3, f"SELECT * FROM {name}") for name in ("runs", "encoders")], default=str)
+    assert SECRET not in everything
+
+
+def fetch_jars() -> None:
+    """The jars for S3, in a process of their own: it starts a JVM; without a network the test has to be left out."""
+    if s3_jars().is_dir() or next(spark_jars().glob("hadoop-aws-*.jar"), None):
+        return
+    done = subprocess.run([sys.executable, "-m", "spark_jobs.session", "--s3"], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no jars for S3: {done.stderr.strip().splitlines()[-1]}")
+
+
+def vitrine(*verbs: list[str]) -> list[Any]:
+    """What each of the verbs said, in one process; then two writers of one file in its session."""
+    done = subprocess.run(
+        [sys.executable, "-c", VERBS + TWO_WRITERS],
+        input="\n".join(map(json.dumps, verbs)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert SECRET not in done.stdout + done.stderr
+    decoder, rest, said = json.JSONDecoder(), done.stdout.strip(), []
+    while rest:
+        value, end = decoder.raw_decode(rest)
+        said.append(value)
+        rest = rest[end:].strip()
+    return said
