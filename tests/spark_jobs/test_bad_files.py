@@ -26,12 +26,15 @@ def outcomes(settings: Settings, root: Path, made: list[Bad]) -> dict[str, Count
     refused = lake.rows(settings, "SELECT image_id, code, reason FROM quarantine")
     assert all(row["reason"] for row in refused)
     said |= {row["image_id"]: row["code"] for row in refused}
-    by_name = {image_id.split("#", 1)[0] if "\\udc" in image_id else image_id: code for image_id, code in said.items()}
+    spelled = {image_id.rsplit("#", 1)[0]: code for image_id, code in said.items() if code == "bad_name"}
     found: dict[str, Counter[str]] = defaultdict(Counter)
     wrong = []
     for bad in made:
-        shown = bad.name.decode("utf-8", "surrogateescape").encode("utf-8", "backslashreplace").decode()
-        code = by_name.get(f"d/{shown}") or said.get(f"d/{shown}", "lost")
+        try:
+            code = said.get(f"d/{bad.name.decode()}", "lost")
+        except UnicodeDecodeError:
+            shown = os.fsdecode(bad.name).encode("utf-8", "backslashreplace").decode()
+            code = spelled.get(f"d/{shown}", "lost")
         found[bad.kind][code] += 1
         if code not in bad.right:
             wrong.append((bad.kind, bad.name, code))
