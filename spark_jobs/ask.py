@@ -14,7 +14,11 @@ from vitrine.settings import Settings
 from vitrine.tables import TABLES
 
 _LOOKS = (["describe"], ["desc"], ["show"], ["explain"])
-_UNWRITABLE = ("Read-only file system", "Permission denied", "Mkdirs failed", "failed to create", "Cannot create file")
+# How Spark, Delta and Hadoop say that a file could not be written.
+_UNWRITABLE = (
+    *("Read-only file system", "Permission denied", "Mkdirs failed", "failed to create", "Cannot create file"),
+    *("CANNOT_CREATE_LOG_PATH", "Unable to clear output"),
+)
 
 
 def lake_settings(settings: Settings, more: dict[str, str] | None = None) -> Settings:
@@ -97,9 +101,11 @@ def open_lake(spark: SparkSession, settings: Settings, names: Set[str], database
 
 def _mistake(error: Exception) -> UserError:
     cause = getattr(error, "java_exception", None)  # of what Spark has no class of errors for in Python
-    said = str(cause if cause is not None else error)
+    while cause is not None and cause.getCause() is not None:
+        cause = cause.getCause()
+    said = str(cause.toString() if cause is not None else error)
     line = " ".join(said.split("JVM stacktrace")[0].split())
-    if any(sign in said for sign in _UNWRITABLE):
+    if any(sign in f"{said} {error}" for sign in _UNWRITABLE):
         return UserError(f"refused: the lake is read-only here ({line[:150]})")
     return UserError(f"bad query: {line[:400]} (tables: {', '.join(TABLES)}; views: {', '.join(VIEWS)})")
 

@@ -42,6 +42,7 @@ def test_an_account_without_the_right_to_write_needs_no_namespace(tmp_path: Path
     assert done.stdout.strip() == "None"
 
 
+@pytest.mark.slow
 def test_the_shell_answers_and_the_file_system_refuses_every_write(settings: Settings, tmp_path: Path) -> None:
     """All in one shell: Spark's start takes most of it."""
     for verb in ("ingest", "embed"):  # two files, so that OPTIMIZE has something to do
@@ -68,7 +69,6 @@ def test_the_shell_answers_and_the_file_system_refuses_every_write(settings: Set
         f"CREATE TABLE delta.`{path.parent / 'mine'}` USING delta AS SELECT 1 AS one": "read-only",
         "ALTER TABLE runs SET TBLPROPERTIES ('delta.appendOnly' = 'true')": "read-only",
         f"INSERT OVERWRITE DIRECTORY '{path}' USING parquet SELECT 1": "read-only",
-        "TRUNCATE TABLE runs": "read-only",
         "SELEC 1": "SELEC",
     }
     before = files(settings.home)
@@ -81,11 +81,10 @@ def test_the_shell_answers_and_the_file_system_refuses_every_write(settings: Set
         text=True,
         timeout=300,
     )
-    print(done.stderr)
     said = [line for line in done.stderr.splitlines() if line.startswith("vitrine: ")]
     assert len(said) == len(writes) + 1, done.stderr
-    for (statement, word), line in zip(writes.items(), said, strict=False):
-        assert word in line, f"{statement}: {line}"
+    told = zip(writes.items(), said, strict=False)
+    assert not [(statement, line) for (statement, word), line in told if word not in line]
     assert said[-1] == f"vitrine: {len(writes)} of {len(writes) + 2} statements failed"
     assert done.returncode == 2
     assert done.stdout.startswith("verb\ningest\n") and done.stdout.endswith("still\n2\n")
