@@ -1,7 +1,7 @@
 # Every target makes its own set-up: scripts/setup.sh says what. Nothing has to be installed by hand but Python and git.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test test-all lint airflow mlflow
+.PHONY: help setup servers demo test test-all lint airflow serve sql-server mlflow audit
 
 # The user's Spark, Python path and environment have no say in this project's.
 unexport SPARK_HOME PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYTHONPATH PYTHONHOME VIRTUAL_ENV
@@ -36,5 +36,15 @@ lint: setup ## format, rules, types, and which package may import which
 airflow: setup ## Airflow's server and UI with the nightly DAG, until Ctrl-C
 	@$(JAVA) .venv/bin/python -m vitrine.airflow_home
 
+serve: setup ## Feast's feature server with the products nearest to one, until Ctrl-C
+	@.venv/bin/vitrine serve
+
+sql-server: setup ## the tables, read-only, by Spark Connect, until Ctrl-C
+	@$(JAVA) .venv/bin/vitrine sql-server
+
 mlflow: setup ## MLflow's pages on what runs did and cost, until Ctrl-C
 	@.venv/bin/python -m vitrine.tracking
+
+audit: setup ## known faults of the locked packages, by pip-audit; asks PyPI
+	@uv export --frozen --no-emit-project --format requirements-txt | \
+		uvx pip-audit --disable-pip --require-hashes -r /dev/stdin
