@@ -141,7 +141,9 @@ def raw_reader(count: int) -> Lookup:
     from vitrine.settings import load_settings
 
     settings = load_settings()
-    config, ids = open_store(settings).config, [f"shop/p{number:08d}" for number in range(count)]
+    store = open_store(settings)
+    config, dim = store.config, int(store.get_feature_view(VIEW).tags["dim"])
+    ids = [f"shop/p{number:08d}" for number in range(count)]
     made = dict(zip(ids, entity_keys(KIND, ids), strict=True))
     if settings.feast.online_store == "redis":
         import redis
@@ -159,7 +161,7 @@ def raw_reader(count: int) -> Lookup:
 
     def decode(blob: bytes) -> Any:
         value = Value.FromString(blob)
-        return vector_of(value) if value.HasField("float_list_val") else plain_of(value)
+        return vector_of(value, dim) if value.HasField("float_list_val") else plain_of(value)
 
     if settings.feast.online_store == "redis":
         return read_redis
