@@ -19,6 +19,7 @@ import http.client
 import json
 import multiprocessing
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -289,6 +290,7 @@ def main() -> None:
     parser.add_argument("--stores", nargs="+", default=list(STORES), choices=STORES)
     parser.add_argument("--no-spark", action="store_true", help="leave Feast's Spark engine out")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the blocks end the servers
     with tempfile.TemporaryDirectory(prefix="vitrine-benchmark-") as folder:
         os.chdir(folder)
         Path("vitrine.toml").touch()
@@ -298,6 +300,7 @@ def main() -> None:
             with server(store) as env:
                 for way, rate in bring_online(given.rows, not given.no_spark).items():
                     fills.append(f"| {store} | {way} | {rate:,.0f} |")
+                    print(fills[-1], file=sys.stderr, flush=True)
                 for clients in given.clients if given.lookups else ():
                     with served(env) as port:
                         found = measure(clients, given.rows, given.lookups, port)
