@@ -26,7 +26,6 @@ class Served:
     """What a serving service points to."""
 
     view: FeatureView
-    encoder: str
     encoder_version: str
     until: float
     """On the monotonic clock: then Feast's registry is asked again."""
@@ -122,4 +121,4 @@ class OnlineFeatures:
                 time.sleep(0.2)
                 continue
             until = time.monotonic() + self._settings.feast.follow_seconds
-            return Served(view, service.tags["encoder"], service.tags["encoder_version"], until)
+            return Served(view, service.tags["encoder_version"], until)
