@@ -19,6 +19,7 @@ import http.client
 import json
 import multiprocessing
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -141,7 +142,9 @@ def raw_reader(count: int) -> Lookup:
     from vitrine.settings import load_settings
 
     settings = load_settings()
-    config, ids = open_store(settings).config, [f"shop/p{number:08d}" for number in range(count)]
+    store = open_store(settings)
+    config, dim = store.config, int(store.get_feature_view(VIEW).tags["dim"])
+    ids = [f"shop/p{number:08d}" for number in range(count)]
     made = dict(zip(ids, entity_keys(KIND, ids), strict=True))
     if settings.feast.online_store == "redis":
         import redis
@@ -159,7 +162,7 @@ def raw_reader(count: int) -> Lookup:
 
     def decode(blob: bytes) -> Any:
         value = Value.FromString(blob)
-        return vector_of(value) if value.HasField("float_list_val") else plain_of(value)
+        return vector_of(value, dim) if value.HasField("float_list_val") else plain_of(value)
 
     if settings.feast.online_store == "redis":
         return read_redis
@@ -287,6 +290,7 @@ def main() -> None:
     parser.add_argument("--stores", nargs="+", default=list(STORES), choices=STORES)
     parser.add_argument("--no-spark", action="store_true", help="leave Feast's Spark engine out")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the blocks end the servers
     with tempfile.TemporaryDirectory(prefix="vitrine-benchmark-") as folder:
         os.chdir(folder)
         Path("vitrine.toml").touch()
@@ -296,6 +300,7 @@ def main() -> None:
             with server(store) as env:
                 for way, rate in bring_online(given.rows, not given.no_spark).items():
                     fills.append(f"| {store} | {way} | {rate:,.0f} |")
+                    print(fills[-1], file=sys.stderr, flush=True)
                 for clients in given.clients if given.lookups else ():
                     with served(env) as port:
                         found = measure(clients, given.rows, given.lookups, port)

@@ -26,7 +26,6 @@ class Served:
     """What a serving service points to."""
 
     view: FeatureView
-    encoder: str
     encoder_version: str
     until: float
     """On the monotonic clock: then Feast's registry is asked again."""
@@ -75,14 +74,17 @@ class OnlineFeatures:
         """The same of one version's view."""
         found = self._read(view, keys, kind) if keys else []
         oldest = lake.now() - view.ttl if view.ttl else None
-        answers = []
+        dim, (vector_name, *names), unknown = int(view.tags["dim"]), kind.features, dict.fromkeys(kind.features)
+        answers: list[dict[str, Any]] = []
         for key, (moment, values) in zip(keys, found, strict=True):
-            row: dict[str, Any] = {kind.key: key, **dict.fromkeys(kind.features)}
+            vector = None
             if values and (oldest is None or make_tzaware(moment) >= oldest):
-                vector = vector_of(values[kind.features[0]])
-                if vector is not None:  # else it left: only its encoder_version is still there
-                    row |= {name: plain_of(values[name]) for name in kind.features[1:]} | {kind.features[0]: vector}
-            answers.append(row)
+                vector = vector_of(values[vector_name], dim)
+            if values is None or vector is None:  # what left has its encoder_version still
+                answers.append({kind.key: key, **unknown})
+            else:
+                plain = {name: plain_of(values[name]) for name in names}
+                answers.append({kind.key: key, vector_name: vector, **plain})
         return answers
 
     def check(self) -> None:
@@ -119,4 +121,4 @@ class OnlineFeatures:
                 time.sleep(0.2)
                 continue
             until = time.monotonic() + self._settings.feast.follow_seconds
-            return Served(view, service.tags["encoder"], service.tags["encoder_version"], until)
+            return Served(view, service.tags["encoder_version"], until)

@@ -42,13 +42,10 @@ def vector_values(column: pa.Array, dim: int) -> list[Value]:
     return values
 
 
-def vector_of(value: Value) -> NDArray[np.float32] | None:
-    """The vector of a value, float32, (D,), read-only; None where it holds none."""
-    count = len(value.float_list_val.val)
-    if not count:
-        return None
+def vector_of(value: Value, dim: int) -> NDArray[np.float32] | None:
+    """The vector of a value, float32, (``dim``,), read-only; None where it holds none."""
     message = value.SerializeToString()
-    return np.frombuffer(message, _FLOAT, count, len(message) - count * _FLOAT.itemsize)
+    return np.frombuffer(message, _FLOAT, dim, len(message) - dim * _FLOAT.itemsize) if message else None
 
 
 def plain_values(column: pa.Array) -> list[Value]:
