@@ -50,7 +50,7 @@ class Asker:
         Raises:
             UserError: Spark cannot parse, resolve or compute it, or it would write; one line says which.
         """
-        from py4j.protocol import Py4JError  # type: ignore[import-untyped]
+        from py4j.protocol import Py4JError
         from pyspark.errors import PySparkException
 
         text = statement.strip().rstrip(";")

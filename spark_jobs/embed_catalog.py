@@ -12,7 +12,7 @@ from functools import reduce
 from typing import Any
 
 import pyarrow as pa
-from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+from py4j.protocol import Py4JJavaError
 from pyspark import InheritableThread, StorageLevel
 from pyspark.accumulators import Accumulator
 from pyspark.errors import PySparkException

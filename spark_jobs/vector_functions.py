@@ -30,7 +30,7 @@ def _dot(x: NDArray[np.float64], y: NDArray[np.float64], lengths: NDArray[np.int
     if lengths.size and lengths.min() == lengths.max() > 0:
         return np.einsum("ij,ij->i", x.reshape(lengths.size, -1), y.reshape(lengths.size, -1))
     rows = np.repeat(np.arange(lengths.size), lengths)
-    return np.bincount(rows, weights=x * y, minlength=lengths.size).astype(np.float64)
+    return np.asarray(np.bincount(rows, weights=x * y, minlength=lengths.size), dtype=np.float64)
 
 
 def _cosine(x: NDArray[np.float64], y: NDArray[np.float64], lengths: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -346,6 +346,7 @@ for verb in {VERBS!r}:
 def test_half_made_stores_are_made_anew(settings: Settings, call: Call):
     """What a kill leaves between two steps of Delta's and Milvus Lite's own: folders with nothing in them."""
     seed(settings)
+    lake.create_tables(settings)
     for name in ("metrics", "promotions"):
         log = TABLES[name].path(settings) / "_delta_log"
         shutil.rmtree(log)
