@@ -46,10 +46,10 @@ def vitrine(home: Path, cores: int, *arguments: str) -> tuple[float, dict[str, A
     return (datetime.now() - started).total_seconds(), said.get("results", [said])[0]
 
 
-def draw(number: int) -> bytes:
+def draw(number: int, size: int = 256) -> bytes:
     from vitrine.datasets.drawn_photos import draw_photo, product
 
-    return draw_photo(product(number // PHOTOS_A_PRODUCT), number % PHOTOS_A_PRODUCT, size=256)
+    return draw_photo(product(number // PHOTOS_A_PRODUCT), number % PHOTOS_A_PRODUCT, size=size)
 
 
 def write(folder: Path, number: int, pictures: list[bytes], edition: int = 0) -> None:

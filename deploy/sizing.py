@@ -129,10 +129,8 @@ def on_gpus(asked: argparse.Namespace) -> str:
 def stored(asked: argparse.Namespace) -> str:
     def row(encoder: str, photos: int) -> list[str]:
         dim = DIMS[encoder]
-        lake = lake_bytes(photos, dim, asked.photos_a_product)
         sizes = (
-            lake,
-            lake * (1 + asked.keep_days),
+            lake_bytes(photos, dim, asked.photos_a_product),
             hnsw_bytes(photos, dim, asked.m),
             flat_bytes(photos, dim),
             online_bytes(photos, dim),
@@ -140,7 +138,7 @@ def stored(asked: argparse.Namespace) -> str:
         return [encoder, f"{photos:,}", *(f"{size / GIB:,.0f}" for size in sizes)]
 
     head = (
-        *("encoder", "photos", "lake, GiB", f"lake at most, {asked.keep_days} nights kept"),
+        *("encoder", "photos", "lake, GiB"),
         *(f"Milvus, HNSW of M = {asked.m}", "Milvus, exact", "Feast's vectors online"),
     )
     return table(head, (row(name, photos) for name in DIMS for photos in PHOTOS))
@@ -169,7 +167,6 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--within", type=float, default=8.0, help="hours that the first night may take")
     parser.add_argument("--m", type=int, default=16, help="HNSW's M ([milvus.hnsw] m)")
     parser.add_argument("--photos-a-product", type=float, default=5.0)
-    parser.add_argument("--keep-days", type=int, default=30, help="of `vitrine maintain`")
     return parser.parse_args(words)
 
 

@@ -8,8 +8,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pyspark
 import pytest
 
@@ -28,8 +30,10 @@ input_size = 64
 
 
 @contextmanager
-def spark_class(folder: Path, name: str, *arguments: str, **env: str) -> Iterator[Path]:
-    """One of Spark's daemons, in a process of its own; its log."""
+def spark_class(
+    folder: Path, name: str, *arguments: str, **env: str
+) -> Iterator[tuple[Path, "subprocess.Popen[bytes]"]]:
+    """One of Spark's daemons, in a process of its own, and its log."""
     log = folder / f"{name.rsplit('.', 1)[-1]}-{len(list(folder.iterdir()))}.log"
     command = [str(Path(pyspark.__file__).parent / "bin" / "spark-class"), name, "--host", "127.0.0.1", *arguments]
     with log.open("w") as file:
@@ -37,7 +41,7 @@ def spark_class(folder: Path, name: str, *arguments: str, **env: str) -> Iterato
             command, env=os.environ | env, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        yield log
+        yield log, process
     finally:
         process.terminate()
         process.wait(30)
@@ -52,21 +56,27 @@ def said(log: Path, pattern: str) -> str:
     raise AssertionError(f"{pattern} not in {log.read_text()[-2000:]}")
 
 
+@dataclass
+class Cluster:
+    master: str
+    workers: "list[subprocess.Popen[bytes]]"
+
+
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[str]:
-    """``spark://...`` of a master with two workers of one core; each has a "GPU", addresses 0 and 1."""
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """A master with two workers of one core; each has a "GPU", addresses 0 and 1."""
     folder = tmp_path / "cluster"
     folder.mkdir()
     with ExitStack() as stack:
         ports = ("--port", "0", "--webui-port", "0")
-        master = stack.enter_context(spark_class(folder, "org.apache.spark.deploy.master.Master", *ports))
-        uri = said(master, r"spark://127\.0\.0\.1:[1-9]\d*")
+        log, _ = stack.enter_context(spark_class(folder, "org.apache.spark.deploy.master.Master", *ports))
+        uri, workers = said(log, r"spark://127\.0\.0\.1:[1-9]\d*"), []
         for address in (0, 1):
             script = folder / f"discover{address}.sh"
             script.write_text(f'#!/bin/sh\necho \'{{"name": "gpu", "addresses": ["{address}"]}}\'\n')
             script.chmod(0o755)
             options = f"-Dspark.worker.resource.gpu.amount=1 -Dspark.worker.resource.gpu.discoveryScript={script}"
-            worker = stack.enter_context(
+            log, worker = stack.enter_context(
                 spark_class(
                     folder,
                     "org.apache.spark.deploy.worker.Worker",
@@ -74,15 +84,47 @@ def cluster(tmp_path: Path) -> Iterator[str]:
                     SPARK_WORKER_OPTS=options,
                 )
             )
-            said(worker, "Successfully registered with master")
-        yield uri
+            said(log, "Successfully registered with master")
+            workers.append(worker)
+        yield Cluster(uri, workers)
 
 
 def test_each_task_computes_on_the_address_that_spark_gave_it(
-    spark: object, cluster: str, settings: Settings, draw: Callable[..., Path], tmp_path: Path
+    spark: object, cluster: Cluster, settings: Settings, draw: Callable[..., Path], tmp_path: Path
 ):
-    photos = draw(4, 3)
-    (tmp_path / "vitrine.toml").write_text(CONFIG)
+    ingest(settings, str(draw(4, 3)), "shop")
+    process = embedding(cluster, tmp_path)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err[-3000:]
+    figures = json.loads(out)
+    assert figures["embedded"] == 12 and figures["gpu_seconds"] > 0
+    assert [place.split(" ", 1)[1] for place in figures["devices"]] == ["gpu 0: cpu", "gpu 1: cpu"]
+    assert len(lake.rows(settings, "SELECT * FROM embeddings")) == 12
+    assert len(lake.rows(settings, "SELECT * FROM product_embeddings")) == 4
+
+
+@pytest.mark.long
+def test_a_worker_that_is_lost_in_the_middle_costs_no_photo(
+    spark: object, cluster: Cluster, settings: Settings, draw: Callable[..., Path], tmp_path: Path
+):
+    ingest(settings, str(draw(8, 5)), "shop")
+    process = embedding(cluster, tmp_path, VITRINE_EMBED__TASK_PHOTOS="2")
+    while process.poll() is None and not any((settings.home / "staging").glob("*/*/*.parquet")):
+        time.sleep(0.01)
+    lost = psutil.Process(cluster.workers[1].pid)
+    for member in [*lost.children(recursive=True), lost]:  # its executor and Python too, as with its machine
+        member.kill()
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err[-3000:]
+    assert json.loads(out)["embedded"] == 40
+    rows = lake.rows(settings, "SELECT image_id FROM embeddings")
+    assert len(rows) == len({row["image_id"] for row in rows}) == 40
+    assert len(lake.rows(settings, "SELECT * FROM product_embeddings")) == 8
+
+
+def embedding(cluster: Cluster, project: Path, **env: str) -> "subprocess.Popen[str]":
+    """``vitrine embed`` on the cluster, under way."""
+    (project / "vitrine.toml").write_text(CONFIG)
     java = f"-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:SharedArchiveFile={class_archive()}"
     conf = {
         "spark.executor.resource.gpu.amount": "1",
@@ -93,13 +135,8 @@ def test_each_task_computes_on_the_address_that_spark_gave_it(
         "spark.scheduler.minRegisteredResourcesRatio": "1.0",
         "spark.scheduler.maxRegisteredResourcesWaitingTime": "60s",
     }
-    env = os.environ | {"VITRINE_SPARK__MASTER": cluster, "VITRINE_SPARK__CONF": json.dumps(conf)}
-    ingest(settings, str(photos), "shop")
+    said = {"VITRINE_SPARK__MASTER": cluster.master, "VITRINE_SPARK__CONF": json.dumps(conf)}
     command = [sys.executable, "-m", "vitrine", "embed", "--encoder", "small", "--dataset", "shop", "--json"]
-    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    figures = json.loads(done.stdout)
-    assert figures["embedded"] == 12 and figures["gpu_seconds"] > 0
-    assert [place.split(" ", 1)[1] for place in figures["devices"]] == ["gpu 0: cpu", "gpu 1: cpu"]
-    assert len(lake.rows(settings, "SELECT * FROM embeddings")) == 12
-    assert len(lake.rows(settings, "SELECT * FROM product_embeddings")) == 4
+    return subprocess.Popen(
+        command, env=os.environ | said | env, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
