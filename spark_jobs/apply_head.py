@@ -21,7 +21,7 @@ from spark_jobs import cost
 from spark_jobs.embed_products import embed_products
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import build_session, merge_table, progress, read_table, spark_schema
-from spark_jobs.version_rows import LABELS, Version, nothing, register, settled
+from spark_jobs.version_rows import LABELS, Version, leaving, nothing, register, settled
 from vitrine import heads, lake, locks
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS
@@ -87,7 +87,7 @@ class _Rows:
         same = [F.col(f"b.{name}").eqNullSafe(F.col(f"e.{name}")) for name in facts]
         base, own = (frame.select(*facts).alias(name) for frame, name in ((self.base, "b"), (self.own, "e")))
         self.keys = (base if self.first else base.join(own, same, "left_anti")).persist(StorageLevel.DISK_ONLY)
-        self.gone = self.own.join(self.base.select("image_id"), "image_id", "left_anti")
+        self.gone = self.own.select(*EMBEDDINGS.key).join(self.base.select("image_id"), "image_id", "left_anti")
         self.without = self.catalog.join(self.base.select("image_id"), "image_id", "left_anti")
 
     def _read(self, version: str) -> DataFrame:
@@ -140,7 +140,7 @@ class _Rows:
             rows = source.filter("NOT gone").drop("gone").write.format("delta").mode("append")
             rows.save(str(EMBEDDINGS.path(self.settings)))
         else:
-            source = source.unionByName(self.gone.withColumn("gone", F.lit(True)))
+            source = source.unionByName(leaving(self.gone))
             merge_table(self.spark, self.settings, EMBEDDINGS, source, self.within)
 
     def _wanted(self, count: int) -> DataFrame:

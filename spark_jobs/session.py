@@ -66,6 +66,7 @@ def merge_table(
     source: DataFrame,
     within: str,
     keep: tuple[str, ...] = (),
+    known: tuple[str, ...] = (),
     *,
     only_insert: bool = False,
 ) -> None:
@@ -73,8 +74,9 @@ def merge_table(
 
     ``source`` has the table's columns and a boolean ``gone``: true deletes the row with that key. ``within`` is a
     condition on ``t`` that holds for every row that may be touched: it prunes partitions and keeps writers of other
-    data sets from conflicting. The columns in ``keep`` hold their old value where a row is updated. ``only_insert``:
-    no row is there yet, which makes it half the work; should there be one by now, it stays as it is.
+    data sets from conflicting. The columns in ``keep`` hold their old value where a row is updated, those in ``known``
+    where the source has null; a row with null there is never inserted. ``only_insert``: no row is there yet, which
+    makes it half the work; should there be one by now, it stays as it is.
     """
     from delta.tables import DeltaTable
 
@@ -82,14 +84,16 @@ def merge_table(
         _mark_rather_than_copy(spark, settings, table)
     columns = table.schema.names
     same = " AND ".join(f"t.{column} = s.{column}" for column in table.key)
+    whole = " AND ".join(["NOT s.gone", *(f"s.{column} IS NOT NULL" for column in known)])
     updated = {column: f"s.{column}" for column in columns if column not in keep}
+    updated |= {column: f"coalesce(s.{column}, t.{column})" for column in known}
 
     def merge() -> None:
         once = (
             DeltaTable.forPath(spark, str(table.path(settings)))
             .alias("t")
             .merge(source.select(*columns, "gone").alias("s"), f"{within} AND {same}")
-            .whenNotMatchedInsert("NOT s.gone", values={column: f"s.{column}" for column in columns})
+            .whenNotMatchedInsert(whole, values={column: f"s.{column}" for column in columns})
         )
         (once if only_insert else once.whenMatchedDelete("s.gone").whenMatchedUpdate(set=updated)).execute()
 

@@ -127,10 +127,12 @@ class VersionRows:
                 "image_id",
                 "content_sha256",
                 *(F.col(f"c.{name}") for name in LABELS),
-                *(F.col(f"e.{name}") for name in ("embedding", "event_timestamp", "encoder_version", "encoder")),
+                *(F.col(f"e.{name}") for name in ("event_timestamp", "encoder_version", "encoder")),
             )
         )
-        self.gone = self.stored.filter(F.col("dataset") == dataset).join(self.catalog, "image_id", "left_anti")
+        # Rows that keep or lose their vector travel without it: the vectors are nearly all of the table's bytes.
+        ids = self.stored.filter(F.col("dataset") == dataset).select(*EMBEDDINGS.key)
+        self.gone = ids.join(self.catalog, "image_id", "left_anti")
 
     def plan(self) -> dict[str, Any]:
         """What ``run`` would do."""
@@ -201,14 +203,17 @@ class VersionRows:
         versions = [row[0] for row in self.gone.select("encoder_version").distinct().collect()]
         deleted = self.gone.count() if versions else 0
         if missing or updated or deleted:
-            source = self._rows(fresh, moment).unionByName(self._relabelled_rows(moment))
-            source = source.unionByName(self.gone.withColumn("gone", F.lit(True)))
-            # A changed photo that cannot be embedded any more must not keep the vector of what it showed before.
-            stale = self.own.join(refused, "image_id", "left_semi").withColumn("gone", F.lit(True))
+            source = self._relabelled_rows(moment).unionByName(leaving(self.gone))
+            if missing:
+                source = source.unionByName(self._rows(fresh, moment))
+                # A changed photo that cannot be embedded any more must not keep the vector of what it showed before.
+                stale = self.own.select(*EMBEDDINGS.key).join(refused, "image_id", "left_semi")
+                source = source.unionByName(leaving(stale))
             touched = ", ".join(lake.quote(version) for version in sorted({*versions, self.version}))
             within = f"t.dataset = {lake.quote(self.dataset)} AND t.encoder_version IN ({touched})"
             first = not lake.rows(self.settings, f"SELECT 1 FROM {EMBEDDINGS.name} t WHERE {within} LIMIT 1")
-            merge_table(self.spark, self.settings, EMBEDDINGS, source.unionByName(stale), within, only_insert=first)
+            known = ("embedding",)
+            merge_table(self.spark, self.settings, EMBEDDINGS, source, within, known=known, only_insert=first)
         bad = refused.select("image_id", "uri", "code", "reason")
         merge_quarantine(self.spark, self.settings, self.dataset, "embed", self.registered.encoder, bad, moment)
         refused.unpersist()
@@ -237,5 +242,18 @@ class VersionRows:
 
     def _relabelled_rows(self, moment: datetime) -> DataFrame:
         return self.relabelled.withColumns(
-            {"dataset": F.lit(self.dataset), "created_timestamp": F.lit(moment), "gone": F.lit(False)}
+            {
+                "dataset": F.lit(self.dataset),
+                "created_timestamp": F.lit(moment),
+                "embedding": F.lit(None).cast("array<float>"),  # as it is
+                "gone": F.lit(False),
+            }
         ).select(*EMBEDDINGS.schema.names, "gone")
+
+
+def leaving(rows: DataFrame) -> DataFrame:
+    """Keys of embeddings as rows of a merge that delete them."""
+    known = {name: F.col(name) for name in EMBEDDINGS.key}
+    schema = spark_schema(EMBEDDINGS.schema)
+    columns = [known.get(f.name, F.lit(None).cast(f.dataType)).alias(f.name) for f in schema.fields]
+    return rows.select(*columns, F.lit(True).alias("gone"))
