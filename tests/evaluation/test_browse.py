@@ -358,7 +358,7 @@ def host_of(url: str) -> str:
 
 def searched(page: Any) -> None:
     """Wait until each encoder's row has its neighbours."""
-    page.wait_for_function("document.querySelectorAll('.row').length == 2")
+    page.wait_for_function("document.querySelectorAll('.encoder').length == 2")
     page.wait_for_function("document.querySelectorAll('.near').length == 2")
 
 
