@@ -51,7 +51,7 @@ def _legend(scene: Scene, category: str, split: str, photo: Photo | None) -> Non
 
 def _row(scene: Scene, state: State, candidate: Candidate) -> tuple[Element, Element]:
     """A card with its heading; returns where the verdict goes, and the body."""
-    with html.section(**{"aria-label": f"By {candidate.encoder}"}).classes("card row"):
+    with html.section(**{"aria-label": f"By {candidate.encoder}"}).classes("card encoder"):
         with html.header().classes("row-head"):
             with html.div().classes("names"):
                 html.h3(candidate.encoder, title=f"version {candidate.encoder_version}")
