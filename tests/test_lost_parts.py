@@ -2,17 +2,9 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import pytest
-
-from vitrine import lake
-from vitrine.check_cli import state
-from vitrine.settings import load_settings
 
 CONFIG = """
 [encoders.small]
@@ -51,43 +43,3 @@ def test_an_online_store_that_is_away(settings, tmp_path: Path):
     away = vitrine(tmp_path, "features", VITRINE_FEAST__ONLINE_STORE=json.dumps(store))
     assert is_one_line(away), away.stderr
     assert vitrine(tmp_path, "features").returncode == 0
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MB, which some embeddings fill."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"no small file system here: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-@pytest.mark.long
-def test_a_full_disk(small_disk: Path, tmp_path: Path, draw: Callable[..., Path]):
-    draw(3, 3)
-    (tmp_path / "vitrine.toml").write_text(CONFIG)
-    home = {"VITRINE_HOME": str(small_disk)}
-    assert vitrine(tmp_path, "ingest", "photos", "--dataset", "shop", **home).returncode == 0
-    ballast = small_disk / "ballast"
-    with ballast.open("wb") as file:  # all but some kilobytes
-        free = shutil.disk_usage(small_disk).free
-        file.write(b"x" * (free - 20_000))
-    for verb in (("embed", "--encoder", "small"), ("index", "--encoder", "small"), ("features",)):
-        full = vitrine(tmp_path, *verb, **home)
-        assert full.returncode in (1, 2) and "Traceback" not in full.stderr, full.stderr
-    ballast.unlink()
-    subprocess.run(["mount", "-o", "remount,size=300m", str(small_disk)], check=True)
-    for verb in (
-        ("embed", "--encoder", "small"),
-        ("promote", "small", "--dataset", "shop", "--force", "--reason", "test"),
-    ):
-        done = vitrine(tmp_path, *verb, **home)
-        assert done.returncode == 0, done.stderr
-    settings = load_settings(tmp_path).model_copy(update={"home": small_disk})
-    assert len(lake.rows(settings, "SELECT * FROM embeddings")) == 9
-    assert state(settings, "shop")["differences"] == []
