@@ -33,7 +33,7 @@ lint: setup ## format, rules, types, and which package may import which
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 
-airflow: setup ## Airflow's server and UI with the nightly DAG, until Ctrl-C
+airflow: setup ## Airflow's server and UI with the DAGs, until Ctrl-C
 	@$(JAVA) .venv/bin/python -m vitrine.airflow_home
 
 serve: setup ## Feast's feature server with the products nearest to one, until Ctrl-C
