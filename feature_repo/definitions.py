@@ -117,5 +117,6 @@ def serving_services(settings: Settings) -> list[FeatureService]:
 if __name__ == "definitions":  # Feast's own command line
     _settings = load_settings()
     (_settings.home / "feast").mkdir(parents=True, exist_ok=True)  # where its registry comes next
+    lake.create_tables(_settings)  # Feast asks of a source that it is there
     globals().update({f"_{type(item).__name__}_{item.name}": item for item in objects(_settings)})
     globals().update({f"_serving_{item.name}": item for item in serving_services(_settings)})

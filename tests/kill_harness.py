@@ -279,10 +279,15 @@ def state(project: Path) -> dict[str, Any]:
     for name, clocks in CLOCKS.items():
         order = ", ".join((*TABLES[name].key, *(clock for clock in clocks if clock != "run_id")))
         found = lake.rows(settings, f"SELECT * FROM {name} ORDER BY {order}")
-        rows[name] = [{column: row[column] for column in row if column not in clocks} for row in found]
+        rows[name] = [{c: _moved(value, project) for c, value in row.items() if c not in clocks} for row in found]
     rows |= _milvus(settings)
     rows["feast"] = _feast(settings)
     return {name: _summary(found) for name, found in rows.items()}
+
+
+def _moved(value: Any, project: Path) -> Any:
+    """A path inside the project as it is from there: the other project has its own."""
+    return value.replace(str(project), ".") if isinstance(value, str) else value
 
 
 def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:

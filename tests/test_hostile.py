@@ -67,7 +67,7 @@ def test_hostile_names_are_names_and_a_planted_secret_is_written_nowhere(
     run("report")
     run("check")
     run("status")
-    run("sql", "SELECT image_id, product_id FROM catalog", "--format", "csv")
+    run("sql", "SELECT image_id, product_id FROM catalog", "--format", "csv", "--trust")
     settings = load_settings(tmp_path)
 
     rows = lake.rows(settings, "SELECT image_id, product_id FROM embeddings")
