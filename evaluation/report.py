@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 
 from evaluation import (
+    look,
     report_charts,
     report_classifiers,
     report_costs,
@@ -84,7 +85,7 @@ def _render(settings: Settings, chapters: list[Row]) -> str:
         charts=drawn,
         crosses=report_paired.cross_matrices({chapter["name"]: chapter["gains"] for chapter in chapters}),
         plotly=report_charts.library() if charts else "",
-        style=(PARTS / "style.css").read_text(encoding="utf-8"),
+        style=look.style(PARTS / "style.css"),
         script=(PARTS / "script.js").read_text(encoding="utf-8"),
         nonce=secrets.token_urlsafe(16),
         metrics=METRICS,

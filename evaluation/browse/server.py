@@ -12,6 +12,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from evaluation import look
 from evaluation.browse.page import show
 from evaluation.browse.shared import Shared
 from evaluation.browse.uploads import MOST_BYTES
@@ -119,8 +120,7 @@ def serve(shared: Shared, port: int) -> None:
     app.add_middleware(Guard)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(NAMES), www_redirect=False)
     add_photos(shared)
-    look = (_HERE.parent / "look.css").read_text() + (_HERE / "browse.css").read_text()
-    ui.add_css(look, shared=True)
+    ui.add_css(look.style(_HERE / "browse.css"), shared=True)
     ui.add_head_html(f"<script>{(_HERE / 'keys.js').read_text()}</script>", shared=True)
 
     async def view(arguments: PageArguments) -> None:

@@ -11,6 +11,7 @@ from evaluation.vector_index import VectorIndex
 from feature_repo import definitions
 from vitrine import feature_store, lake
 from vitrine.errors import UserError
+from vitrine.online_sync import sync_all
 from vitrine.settings import NightlyDataset, NightlySettings, Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PRODUCT_EMBEDDINGS, PROMOTIONS
 
@@ -63,8 +64,7 @@ def test_a_retired_encoder_is_out_everywhere_and_a_cut_retirement_is_finished(
     with VectorIndex(settings) as milvus:
         for version in (SERVES, OLD):
             milvus.sync("d", version)
-    for encoder, version in feature_store.online(settings, "d"):
-        feature_store.sync(settings, store, "d", encoder, version)
+    sync_all(settings, store, "d")
     assert online(settings) == ["old", "serves"]
     retire(settings, "head")
 

@@ -1,0 +1,10 @@
+"""The looks that all pages share."""
+
+from pathlib import Path
+
+SHARED = Path(__file__).with_name("look.css")
+
+
+def style(own: Path) -> str:
+    """The shared style sheet, followed by a page's ``own``."""
+    return SHARED.read_text(encoding="utf-8") + own.read_text(encoding="utf-8")
