@@ -1,7 +1,6 @@
 """Names as an attacker would choose them, through every verb; and a secret that must be nowhere afterwards."""
 
 import csv
-import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vitrine import console, lake
+from tests.verbs_here import vitrine
+from vitrine import lake
 from vitrine.check_cli import state
 from vitrine.online_lookup import OnlineFeatures
 from vitrine.settings import load_settings
@@ -34,12 +34,6 @@ IDS = (
 )
 
 
-def run(*arguments: str) -> None:
-    from vitrine.cli import app
-
-    app(list(arguments), standalone_mode=False)
-
-
 @pytest.fixture
 def table(tmp_path: Path, draw: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     photos = sorted(draw(3, 4).rglob("*.jpg"))
@@ -56,18 +50,17 @@ def table(tmp_path: Path, draw: Callable[..., Path], monkeypatch: pytest.MonkeyP
 def test_hostile_names_are_names_and_a_planted_secret_is_written_nowhere(
     spark: object, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
-    shown = io.StringIO()
-    monkeypatch.setattr(console, "_stdout", shown)
+    shown = ""
     monkeypatch.setenv("VITRINE_MILVUS__TOKEN", f"root:{SECRET}")
     monkeypatch.setenv("VITRINE_MLFLOW__URI", f"http://root:{SECRET}@127.0.0.1:9")
-    run("ingest", str(table), "--dataset", "shop", "--layout", "table")
-    run("embed", "--encoder", "small", "--dataset", "shop")
-    run("evaluate", "--encoder", "small", "--dataset", "shop")
-    run("promote", "small", "--dataset", "shop", "--force", "--reason", "<script>alert(3)</script>")
-    run("report")
-    run("check")
-    run("status")
-    run("sql", "SELECT image_id, product_id FROM catalog", "--format", "csv", "--trust")
+    shown += vitrine("ingest", str(table), "--dataset", "shop", "--layout", "table")
+    shown += vitrine("embed", "--encoder", "small", "--dataset", "shop")
+    shown += vitrine("evaluate", "--encoder", "small", "--dataset", "shop")
+    shown += vitrine("promote", "small", "--dataset", "shop", "--force", "--reason", "<script>alert(3)</script>")
+    shown += vitrine("report")
+    shown += vitrine("check")
+    shown += vitrine("status")
+    shown += vitrine("sql", "SELECT image_id, product_id FROM catalog", "--format", "csv", "--trust")
     settings = load_settings(tmp_path)
 
     rows = lake.rows(settings, "SELECT image_id, product_id FROM embeddings")
@@ -83,8 +76,8 @@ def test_hostile_names_are_names_and_a_planted_secret_is_written_nowhere(
     assert not Path("/tmp/owned").exists()
 
     said = capfd.readouterr()
-    assert SECRET not in said.out + said.err + shown.getvalue()
-    assert "DROP TABLE embeddings" in shown.getvalue()  # sql prints what is there
+    assert SECRET not in said.out + said.err + shown
+    assert "DROP TABLE embeddings" in shown  # sql prints what is there
     rendered = subprocess.run(
         [sys.executable, "-c", _RENDERED, str(PROJECT / "dags")], capture_output=True, text=True, check=True
     )

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CONFIG = """
 [encoders.small]
 backbone = "torchvision/squeezenet1_0"
@@ -34,6 +36,7 @@ def is_one_line(done: subprocess.CompletedProcess[str]) -> bool:
     return done.returncode == 1 and len(ours) == 1 and "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_an_online_store_that_is_away(settings, tmp_path: Path):
     from tests.test_cli import seed
 

@@ -1,14 +1,13 @@
-"""Tuning from photos to vectors and predictions, by the command line: in processes, as the user has them."""
+"""Tuning from photos to vectors and predictions, by the command line's verbs."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.verbs_here import vitrine
 from training.tune import check_base
 from vitrine import encoders, lake, tuned
 from vitrine.errors import UserError
@@ -25,39 +24,36 @@ trials = 2
 epochs = 3
 final_epochs = 20
 units = [16, 32]
-
-[spark.conf]
-"spark.driver.memory" = "1g"
 """
 
 
-def vitrine(folder: Path, *arguments: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "vitrine", *arguments, "--json"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert not done.returncode, done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout)
+def told(*arguments: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(vitrine(*arguments, "--json"))
     return found
 
 
 @pytest.mark.slow
-def test_top_tuning_from_photos_to_predictions(tmp_path: Path, draw: Callable[..., Path]):
-    """One story, since each command starts its own Spark."""
+def test_top_tuning_from_photos_to_predictions(
+    spark: object, tmp_path: Path, draw: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("spark_jobs.session.end_session", lambda: None)  # other tests go on with it
     (tmp_path / "vitrine.toml").write_text(CONFIG)
     for split, photos in (("train", 6), ("test", 3)):
         draw(6, photos, f"photos/{split}")
     for path in (tmp_path / "photos" / "test").rglob("*.jpg"):
         path.write_bytes(path.read_bytes() + b"\0")  # drawn alike: other contents, so no picture is in both
-    vitrine(tmp_path, "ingest", "photos", "--dataset", "shop")
+    told("ingest", "photos", "--dataset", "shop")
     name = "small__top__shop"
-    made = vitrine(tmp_path, "tune", "top", "--encoder", "small", "--dataset", "shop")
+    made = told("tune", "top", "--encoder", "small", "--dataset", "shop")
     assert (made["encoder"], made["train"], made["validation"], made["trials"]) == (name, 30, 6, 2)
     assert made["split"] == "test" and 0 <= made["accuracy"] <= made["top5"] <= 1
     settings = load_settings(tmp_path)
     found = tuned.find(settings, name)
     assert found and found.encoder_version == made["encoder_version"] and found.cost["seconds"] > 0
-    embedded = vitrine(tmp_path, "embed", "--encoder", name, "--dataset", "shop")
+    embedded = told("embed", "--encoder", name, "--dataset", "shop")
     assert (embedded["embedded"], embedded["dim"]) == (54, made["dim"])
-    asked = vitrine(tmp_path, "classify", "--encoder", name, "--dataset", "shop")["results"]
+    asked = told("classify", "--encoder", name, "--dataset", "shop")["results"]
     assert [result["classifier"] for result in asked] == ["linear_probe", "nearest_neighbours"]
     by_classifier = lake.rows(
         settings,

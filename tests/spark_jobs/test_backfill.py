@@ -27,6 +27,7 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"encoders": {"small": encoder}, "embed": embedding})
 
 
+@pytest.mark.long
 def test_the_wanted_come_first_then_the_newest(settings: Settings, spark: SparkSession) -> None:
     day = [lake.now() - timedelta(days=days) for days in range(4)]
     photos = [("a2", "a", day[0]), ("b1", "b", day[1]), ("a1", "a", day[3]), ("c1", "c", day[2]), ("b2", "b", day[2])]
@@ -49,6 +50,7 @@ def test_the_wanted_come_first_then_the_newest(settings: Settings, spark: SparkS
         first(1, "unwanted.csv")
 
 
+@pytest.mark.long
 def test_what_cannot_be_embedded_holds_no_piece_up_and_stays_in_the_quarantine(
     settings: Settings, draw: Callable[..., Path], spark: SparkSession
 ) -> None:

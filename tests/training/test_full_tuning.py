@@ -133,6 +133,7 @@ def test_an_estimate_tunes_nothing(tmp_path: Path, rows: Path):
     assert {path.name for path in folder.iterdir()} == {"request.json", "estimate.json"}
 
 
+@pytest.mark.long
 def test_bad_photos_are_stood_in_for_and_a_lost_loss_is_said(tmp_path: Path, rows: Path):
     table = pyarrow.parquet.read_table(rows / "train" / "part-0.parquet").to_pydict()
     table["uri"][0], table["uri"][5] = str(tmp_path / "gone.jpg"), str(tmp_path / "words.jpg")
@@ -149,6 +150,7 @@ def test_bad_photos_are_stood_in_for_and_a_lost_loss_is_said(tmp_path: Path, row
     assert not (lost / "result.json").exists()
 
 
+@pytest.mark.long
 def test_a_full_disk_is_said_and_what_was_kept_stays(tmp_path: Path, rows: Path):
     folder = request(tmp_path / "run", rows, epochs=2, **PLAIN)
     code = (

@@ -88,8 +88,6 @@ def test_only_the_train_split_is_learned_from(settings: Settings, spark: SparkSe
     assert len({"d/4", "d/8"} & parts["validation"].keys()) in (0, 2), "equal pictures are on one side"
     again = build_training_set(settings, spark, "d", "product_id", ENCODER, validation_share=0.2, seed=3)
     assert again.fingerprint == made.fingerprint and learned(again) == parts
-    other = build_training_set(settings, spark, "d", "product_id", ENCODER, validation_share=0.2, seed=4)
-    assert other.fingerprint != made.fingerprint and learned(other) != parts
 
 
 @pytest.mark.usefixtures("spark")

@@ -107,6 +107,7 @@ def test_the_hour_that_comes_twice_is_two_hours(home: Settings, monkeypatch: pyt
         time.tzset()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("spark")
 def test_labels_said_after_the_clock_was_set_back_are_the_last(
     settings: Settings, draw: Callable[..., Path], monkeypatch: pytest.MonkeyPatch

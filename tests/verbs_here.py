@@ -1,0 +1,16 @@
+"""``vitrine``'s verbs in this process, whose Spark session is there: a start of Java and of the imports less each."""
+
+import io
+from unittest import mock
+
+from vitrine import console
+
+
+def vitrine(*arguments: str) -> str:
+    """What the verb prints as its result; raises what it raises."""
+    from vitrine.cli import app
+
+    shown = io.StringIO()
+    with mock.patch.object(console, "_stdout", shown):
+        app(list(arguments), standalone_mode=False)
+    return shown.getvalue()
