@@ -198,7 +198,7 @@ def test_two_nights_on_s3(on_s3: Settings, draw: Callable[..., Path], tmp_path: 
     assert [first["images"], second["embedded"], table["images"], table["quarantined"]] == [24, 24, 8, 0]
     assert evaluated["queries"] > 0
     assert [changed["changed"], again["embedded"], again["computed"]] == [1, 1, 0], "its content was known"
-    assert counted == [{"n": 24}] and maintained["tables"]["catalog"].endswith("-> 2 files")
+    assert counted == {"rows": [{"n": 24}]} and maintained["tables"]["catalog"].endswith("-> 2 files")
     assert two == {"second": "RemoteFileChangedException"}, "of two that write one commit, the second fails"
     assert len(lake.rows(on_s3, "SELECT * FROM embeddings")) == 24
     assert len(lake.rows(on_s3, "SELECT * FROM product_embeddings")) == 6
@@ -229,9 +229,5 @@ def vitrine(*verbs: list[str]) -> list[Any]:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert SECRET not in done.stdout + done.stderr
-    decoder, rest, said = json.JSONDecoder(), done.stdout.strip(), []
-    while rest:
-        value, end = decoder.raw_decode(rest)
-        said.append(value)
-        rest = rest[end:].strip()
-    return said
+    # Delta's VACUUM writes to stdout too, which the command line would have kept for results.
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith(("{", "["))]
