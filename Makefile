@@ -22,10 +22,10 @@ servers: ## Redis, PostgreSQL and Chromium for the tests, by apt-get where that 
 	@sh scripts/test_servers.sh
 
 test: lint servers ## lint, then the tests; make test ARGS="-k gate" hands pytest its arguments
-	@$(JAVA) .venv/bin/python -m pytest -n 3 --dist worksteal $(ARGS)
+	@$(JAVA) .venv/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 test-all: lint servers ## the tests, and those that take minutes and gigabytes each
-	@$(JAVA) .venv/bin/python -m pytest -n 3 --dist worksteal -m "" $(ARGS)
+	@$(JAVA) .venv/bin/python -m pytest -n 2 --dist worksteal -m "" $(ARGS)
 
 lint: setup ## format, rules, types, and which package may import which
 	@.venv/bin/ruff format --check
