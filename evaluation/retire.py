@@ -100,5 +100,6 @@ def _delete_rows(settings: Settings, versions: list[str]) -> int:
     among = ", ".join(map(lake.quote, versions))
     count = lake.rows(settings, f"SELECT count(*) AS n FROM embeddings WHERE encoder_version IN ({among})")[0]["n"]
     for table in (PRODUCT_EMBEDDINGS, EMBEDDINGS):
-        lake.delta(settings, table).delete(f"encoder_version IN ({among})")
+        with lake.committing(settings, table):
+            lake.delta(settings, table).delete(f"encoder_version IN ({among})")
     return int(count)

@@ -138,7 +138,8 @@ class _Rows:
     def _commit(self, source: DataFrame) -> None:
         if self.first:  # a merge would hold all of the source on disk once more
             rows = source.filter("NOT gone").drop("gone").write.format("delta").mode("append")
-            rows.save(EMBEDDINGS.uri(self.settings))
+            with lake.committing(self.settings, EMBEDDINGS):
+                rows.save(EMBEDDINGS.uri(self.settings))
         else:
             source = source.unionByName(leaving(self.gone))
             merge_table(self.spark, self.settings, EMBEDDINGS, source, self.within)

@@ -347,4 +347,5 @@ def append_labels(spark: SparkSession, settings: Settings, dataset: str) -> None
     later = F.expr("greatest(updated_at, said_at + INTERVAL '0.000001' SECOND)")
     rows = fresh.withColumn("valid_from", later).select(LABELS.schema.names)
     if rows.limit(1).count():
-        rows.write.format("delta").mode("append").save(LABELS.uri(settings))
+        with lake.committing(settings, LABELS):
+            rows.write.format("delta").mode("append").save(LABELS.uri(settings))

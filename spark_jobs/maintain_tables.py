@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from spark_jobs import staging
 from spark_jobs.session import build_session, merge_table, read_table, retried
+from vitrine import lake
 from vitrine.settings import Settings
 from vitrine.tables import RUNS, TABLES
 
@@ -28,7 +29,8 @@ def maintain(settings: Settings, keep_days: int, keep_runs_days: int = 400) -> d
     for table in TABLES.values():
         delta = DeltaTable.forPath(spark, table.uri(settings))
         before = _files(delta)
-        retried(f"compaction of {table.name}", delta.optimize().executeCompaction)
+        with lake.committing(settings, table):
+            retried(f"compaction of {table.name}", delta.optimize().executeCompaction)
         delta.vacuum(keep_days * 24)
         figures["tables"][table.name] = f"{before} -> {_files(delta)} files"
     until = time.time() - keep_days * 86_400

@@ -18,7 +18,8 @@ def dedupe(spark: SparkSession, settings: Settings, table: Table, dataset: str) 
     path = table.uri(settings)
     kept = mine.dropDuplicates(list(table.key)).localCheckpoint()  # read before its files are replaced
     where = f"dataset = {lake.quote(dataset)}"
-    kept.write.format("delta").mode("overwrite").option("replaceWhere", where).save(path)
+    with lake.committing(settings, table):
+        kept.write.format("delta").mode("overwrite").option("replaceWhere", where).save(path)
 
 
 def drop_bad_vectors(spark: SparkSession, settings: Settings, dataset: str, version: str, dim: int | None) -> None:
@@ -29,7 +30,8 @@ def drop_bad_vectors(spark: SparkSession, settings: Settings, dataset: str, vers
     bad = f"exists(embedding, x -> isnan(x)) OR NOT coalesce(abs(sqrt({norm}) - 1) <= 1e-3, false)"
     bad += "" if dim is None else f" OR size(embedding) <> {dim}"
     where = f"dataset = {lake.quote(dataset)} AND encoder_version = {lake.quote(version)} AND ({bad})"
-    DeltaTable.forPath(spark, EMBEDDINGS.uri(settings)).delete(where)
+    with lake.committing(settings, EMBEDDINGS):
+        DeltaTable.forPath(spark, EMBEDDINGS.uri(settings)).delete(where)
 
 
 def products_again(spark: SparkSession, settings: Settings, dataset: str, version: str) -> dict[str, int]:
@@ -37,5 +39,6 @@ def products_again(spark: SparkSession, settings: Settings, dataset: str, versio
     from delta.tables import DeltaTable
 
     where = f"dataset = {lake.quote(dataset)} AND encoder_version = {lake.quote(version)}"
-    DeltaTable.forPath(spark, PRODUCT_EMBEDDINGS.uri(settings)).delete(where)
+    with lake.committing(settings, PRODUCT_EMBEDDINGS):
+        DeltaTable.forPath(spark, PRODUCT_EMBEDDINGS.uri(settings)).delete(where)
     return embed_products(spark, settings, dataset, version)

@@ -106,7 +106,8 @@ def merge_table(
             .merge(source.select(*columns, "gone").alias("s"), f"{within} AND {same}")
             .whenNotMatchedInsert(whole, values={column: f"s.{column}" for column in columns})
         )
-        (once if only_insert else once.whenMatchedDelete("s.gone").whenMatchedUpdate(set=updated)).execute()
+        with lake.committing(settings, table):
+            (once if only_insert else once.whenMatchedDelete("s.gone").whenMatchedUpdate(set=updated)).execute()
 
     retried(f"merge into {table.name}", merge)
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -137,6 +138,20 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
+@contextmanager
+def committing(settings: Settings, table: Table, always: bool = False) -> Iterator[None]:
+    """Around a commit to ``table``: on S3 one process of the home at a time, elsewhere only where that is asked for.
+
+    delta-rs commits by a conditional put. Spark's log store for S3 (Delta 4.4) checks and then puts: of two commits of
+    one version the second would replace the first.
+    """
+    if always or settings.lake_uri:
+        with locks.held(settings, f"table__{table.name}"):
+            yield
+    else:
+        yield
+
+
 def append(settings: Settings, table: Table, new: Iterable[dict[str, Any]]) -> None:
     """Add rows in one commit."""
     write(settings, table, pa.Table.from_pylist(list(new), schema=table.schema))
@@ -156,11 +171,11 @@ def write(
     predicate = " AND ".join(f"{column} = {literal}" for column, literal in literals.items())
     rows, retries = data.cast(table.schema), CommitProperties(max_commit_retries=20)
     how: dict[str, Any] = {"schema_mode": "merge", "commit_properties": retries}
-    if predicate:
-        with locks.held(settings, f"table__{table.name}"):
+    with committing(settings, table, always=bool(predicate)):
+        if predicate:
             write_deltalake(delta(settings, table), rows, mode="overwrite", predicate=predicate, **how)
-    else:
-        write_deltalake(delta(settings, table), rows, mode="append", **how)
+        else:
+            write_deltalake(delta(settings, table), rows, mode="append", **how)
 
 
 def changes(

@@ -44,8 +44,6 @@ def spark_properties(jars: Sequence[Path] = ()) -> dict[str, str]:
     where = endpoint()
     return {
         "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
-        # A file that is not to be overwritten is a conditional put: of two commits of one version, one fails.
-        "spark.hadoop.fs.s3a.performance.flags": "create",
         "spark.hadoop.fs.s3a.aws.credentials.provider": (
             "software.amazon.awssdk.auth.credentials.DefaultCredentialsProvider"
         ),
