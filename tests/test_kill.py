@@ -28,20 +28,21 @@ SECONDS = {"ingest": 12.0, "embed": 15.0, "apply_head": 14.0}
 
 @pytest.mark.slow
 def test_a_night_of_kills(spark: object, tmp_path: Path):
-    """Every verb of a night that follows another; the moments are the day's: a failure says where it killed."""
+    """Verbs of a night that follows another; which and when are the day's: a failure says where it killed."""
     chance, told, hits = random.Random(time.strftime("%Y-%m-%d")), [], 0
+    doomed = chance.sample(sorted(NIGHT), 5)
     twin, killed = make_project(tmp_path / "twin"), make_project(tmp_path / "killed")
     for night in range(2):
         lay(tmp_path / "photos", night)
         for verb in NIGHT:
             given = arguments(verb, night)
             run(twin, given)
-            for _ in range(night * (2 if verb == "embed" else 1)):
+            for _ in range(night * doomed.count(verb)):
                 moment = draw_moment(chance, verb, SECONDS.get(verb, 6.0))
                 hit = kill_at(killed, given, moment)
                 told.append(f"{verb} {'killed' if hit else 'ended'} {moment}")
                 hits += hit
             run(killed, given)
-    assert hits >= 4, told
+    assert hits, told
     assert differences(state(twin), state(killed)) == [], told
     assert (agrees(twin), agrees(killed)) == ([], []), told
