@@ -143,7 +143,8 @@ def _mark_rather_than_copy(spark: SparkSession, settings: Settings, table: Table
     if size < _LARGE or _MARKS in properties:
         return
     path = table.uri(settings).replace("`", "``")
-    spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ('{_MARKS}' = 'true')")
+    with lake.committing(settings, table):
+        spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ('{_MARKS}' = 'true')")
 
 
 def spark_schema(schema: pa.Schema) -> Any:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from tests.verbs_here import vitrine
 from vitrine import heads, lake, tuned
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import TABLES
@@ -53,8 +54,7 @@ CLOCKS = {
     "encoders": ("created_at",),
     "promotions": ("promoted_at",),
     "metrics": ("computed_at", "run_id"),
-    # Photos that are alike to the last digits of a float change places with the batch that they were embedded in.
-    "query_results": ("neighbours", "relevance"),
+    "query_results": (),
 }
 FLOATS = {"embedding", "similarities", "value", "low", "high"}
 EMBEDDED = (
@@ -191,14 +191,8 @@ def _make_head(settings: Settings) -> None:
 
 def run(project: Path, given: tuple[str, ...]) -> None:
     """The verb, undisturbed, in this process, whose Spark session is there."""
-    from vitrine.cli import app
-
-    here = Path.cwd()
-    os.chdir(project)
-    try:
-        app(list(given), standalone_mode=False)
-    finally:
-        os.chdir(here)
+    with contextlib.chdir(project):
+        vitrine(*given)
 
 
 def start(project: Path, given: tuple[str, ...]) -> subprocess.Popen[bytes]:
@@ -281,6 +275,7 @@ def state(project: Path) -> dict[str, Any]:
         order = ", ".join((*TABLES[name].key, *(clock for clock in clocks if clock != "run_id")))
         found = lake.rows(settings, f"SELECT * FROM {name} ORDER BY {order}")
         rows[name] = [{c: _moved(value, project) for c, value in row.items() if c not in clocks} for row in found]
+    rows["query_results"] = [_by_neighbour(row) for row in rows["query_results"]]
     rows |= _milvus(settings)
     rows["feast"] = _feast(settings)
     return {name: _summary(found) for name, found in rows.items()}
@@ -289,6 +284,14 @@ def state(project: Path) -> dict[str, Any]:
 def _moved(value: Any, project: Path) -> Any:
     """A path inside the project as it is from there: the other project has its own."""
     return value.replace(str(project), ".") if isinstance(value, str) else value
+
+
+def _by_neighbour(row: dict[str, Any]) -> dict[str, Any]:
+    """The neighbours (here: all photos) by id, each with its similarity: those that are alike to the last digits of a
+    float change places with the batch that they were embedded in."""
+    columns = ("neighbours", "similarities", "relevance")
+    ranked = sorted(zip(*(row[name] for name in columns), strict=True))
+    return row | {name: [each[at] for each in ranked] for at, name in enumerate(columns)}
 
 
 def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:

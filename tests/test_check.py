@@ -10,6 +10,7 @@ from deltalake import DeltaTable
 
 from evaluation.milvus_collection import row_key
 from evaluation.vector_index import VectorIndex
+from tests.small_shop import CONFIG
 from vitrine import feature_store, lake
 from vitrine.check_cli import state
 from vitrine.differences import KINDS
@@ -17,16 +18,6 @@ from vitrine.errors import VitrineError
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, PRODUCT_EMBEDDINGS, PROMOTIONS, QUARANTINE, Table
 
-CONFIG = """
-[encoders.small]
-backbone = "torchvision/squeezenet1_0"
-weights = "random:1"
-input_size = 64
-
-[nightly]
-encoders = ["small"]
-datasets = [{name = "shop", source = "photos"}]
-"""
 LATER = {"milvus.alias", "online.service", "quarantine.in_catalog", "promotions.no_vectors"}
 """Of all kinds, those that are not among the tables' damage."""
 

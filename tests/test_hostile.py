@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.small_shop import CONFIG
 from tests.verbs_here import vitrine
 from vitrine import lake
 from vitrine.check_cli import state
@@ -16,16 +17,6 @@ from vitrine.settings import load_settings
 
 PROJECT = Path(__file__).resolve().parents[1]
 SECRET = "pl4nted-s3cret"
-CONFIG = """
-[encoders.small]
-backbone = "torchvision/squeezenet1_0"
-weights = "random:1"
-input_size = 64
-
-[nightly]
-encoders = ["small"]
-datasets = [{name = "shop", source = "photos"}]
-"""
 PRODUCTS = ("<script>alert(1)</script>", "'; DROP TABLE catalog; --", '"><img src=x onerror=alert(1)>')
 IDS = (
     *("x'; DROP TABLE embeddings; --", "<script>alert(2)</script>", 'quote"back\\slash', "$(touch /tmp/owned)`id`"),

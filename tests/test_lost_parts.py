@@ -8,16 +8,7 @@ from pathlib import Path
 
 import pytest
 
-CONFIG = """
-[encoders.small]
-backbone = "torchvision/squeezenet1_0"
-weights = "random:1"
-input_size = 64
-
-[nightly]
-encoders = ["small"]
-datasets = [{name = "shop", source = "photos"}]
-"""
+from tests.small_shop import CONFIG
 
 
 def vitrine(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
