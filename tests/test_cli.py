@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from deltalake import DeltaTable
 
 from vitrine import lake
+from vitrine.cli import app
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, PRODUCT_EMBEDDINGS, RUNS, TABLES
 
@@ -341,6 +344,18 @@ for verb in {VERBS!r}:
 """
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
     assert not (tmp_path / ".vitrine").exists()
+
+
+def test_help_says_all_that_is_written():
+    """Rich takes a bracketed word for mark-up, and drops it."""
+
+    def texts(command: Any) -> list[str]:
+        inner = [text for each in getattr(command, "commands", {}).values() for text in texts(each)]
+        return [command.help or "", *(getattr(each, "help", "") or "" for each in command.params), *inner]
+
+    found = texts(typer.main.get_command(app))
+    assert len(found) > 100
+    assert not [text for text in found if re.search(r"\[[a-z]", text)]
 
 
 def test_half_made_stores_are_made_anew(settings: Settings, call: Call):

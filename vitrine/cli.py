@@ -84,7 +84,7 @@ def ingest(
         bool, typer.Option("--allow-partial", help="A published data set, whatever its counts.")
     ] = False,
     allow_removals: Annotated[
-        bool, typer.Option("--allow-removals", help="However many photos left: past [gates] max_removed_share.")
+        bool, typer.Option("--allow-removals", help="However many photos left: past gates.max_removed_share.")
     ] = False,
     gated: Gated = False,
     as_json: Json = False,

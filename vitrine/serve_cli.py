@@ -46,8 +46,8 @@ def _shown(vector: Sequence[float] | None) -> str:
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="Where to listen. Left out: [feast] host.")] = None,
-    port: Annotated[int | None, typer.Option(help="Left out: [feast] port.", min=1, max=65_535)] = None,
+    host: Annotated[str | None, typer.Option(help="Where to listen. Left out: feast.host.")] = None,
+    port: Annotated[int | None, typer.Option(help="Left out: feast.port.", min=1, max=65_535)] = None,
     workers: Annotated[int, typer.Option(help="Processes that answer.", min=1, max=64)] = 1,
 ) -> None:
     """Serve the online features over HTTP until Ctrl-C: Feast's feature server, read-only, and similar products.

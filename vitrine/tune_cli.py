@@ -34,7 +34,7 @@ TunedOn = Annotated[list[str], typer.Option("--dataset", help="A data set with a
 Base = Annotated[list[str], typer.Option("--encoder", help="What to tune; may repeat.", metavar="NAME")]
 ToldApart = Annotated[Label, typer.Option("--label", help="What to tell apart.")]
 Name = Annotated[str | None, typer.Option(help="Of the tuned encoder. Left out: ENCODER__STRATEGY__DATASET.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Left out: [tune] seed.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Left out: tune.seed.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Small and short: for a first look.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say on how many rows, and by a measured estimate at what cost.")
@@ -85,8 +85,8 @@ def full(
 ) -> None:
     """Train all weights on the photos themselves, by timm's A2 procedure, and name the encoder that it makes.
 
-    Learns from the split train alone. Killed, the same command goes on after its last whole epoch. With a [spark]
-    master that is a cluster, several processes are spread over it; else they are this machine's.
+    Learns from the split train alone. Killed, the same command goes on after its last whole epoch. Where
+    spark.master is a cluster, several processes are spread over it; else they are this machine's.
     """
     settings = load_settings()
     asked = _Asked.of(settings, "full", dataset, encoder, name, seed)
