@@ -20,9 +20,9 @@ from pyspark.sql import functions as F
 from spark_jobs import cost
 from spark_jobs.embed_products import embed_products
 from spark_jobs.quarantine import merge_quarantine
-from spark_jobs.session import build_session, merge_table, progress, read_table, spark_schema
+from spark_jobs.session import append_table, build_session, merge_table, progress, read_table, spark_schema
 from spark_jobs.version_rows import LABELS, Version, leaving, nothing, register, settled
-from vitrine import heads, lake, locks
+from vitrine import heads, lake, locks, tracking
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS
 from vitrine.tuned import Tuned
@@ -46,6 +46,8 @@ def apply_head(settings: Settings, tuned: Tuned, dataset: str, *, dry_run: bool 
     unchanged = None if dry_run else settled(settings, tuned.name, tuned.encoder_version, dataset)
     if unchanged is not None:
         return nothing(unchanged) | version.figures()
+    if not dry_run:
+        tracking.load_mlflow()
     spark = build_session(settings, f"embed {dataset} {tuned.name}")
     with locks.held(settings, f"embed__{dataset}__{tuned.encoder_version}"):  # two would both append all of the rows
         rows = _Rows(spark, settings, tuned, dataset)
@@ -136,10 +138,8 @@ class _Rows:
         }
 
     def _commit(self, source: DataFrame) -> None:
-        if self.first:  # a merge would hold all of the source on disk once more
-            rows = source.filter("NOT gone").drop("gone").write.format("delta").mode("append")
-            with lake.committing(self.settings, EMBEDDINGS):
-                rows.save(EMBEDDINGS.uri(self.settings))
+        if self.first:
+            append_table(self.settings, EMBEDDINGS, source)
         else:
             source = source.unionByName(leaving(self.gone))
             merge_table(self.spark, self.settings, EMBEDDINGS, source, self.within)

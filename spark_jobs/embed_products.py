@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from spark_jobs.session import merge_table, read_table, spark_schema
-from vitrine import lake
+from spark_jobs.session import append_table, merge_table, read_table, spark_schema
+from vitrine import lake, locks
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, PRODUCT_EMBEDDINGS
 
@@ -34,8 +34,13 @@ def embed_products(spark: SparkSession, settings: Settings, dataset: str, encode
     Returns:
         ``{"products": rows made, "products_deleted": rows of products that are no more}``.
     """
-    if products_settled(settings, dataset, encoder_version):
-        return {"products": 0, "products_deleted": 0}
+    with locks.held(settings, f"products__{dataset}__{encoder_version}"):  # two would both append all of the rows
+        if products_settled(settings, dataset, encoder_version):
+            return {"products": 0, "products_deleted": 0}
+        return _bring(spark, settings, dataset, encoder_version)
+
+
+def _bring(spark: SparkSession, settings: Settings, dataset: str, encoder_version: str) -> dict[str, int]:
     mine = (F.col("dataset") == dataset) & (F.col("encoder_version") == encoder_version)
     images = read_table(spark, settings, EMBEDDINGS).filter(mine)
     stored = read_table(spark, settings, PRODUCT_EMBEDDINGS).filter(mine)
@@ -56,8 +61,10 @@ def embed_products(spark: SparkSession, settings: Settings, dataset: str, encode
             known = F.broadcast(stale) if count <= _BROADCAST else stale
             source = _means(vectors.join(known, "product_id")).unionByName(gone.withColumn("gone", F.lit(True)))
             within = f"t.dataset = {lake.quote(dataset)} AND t.encoder_version = {lake.quote(encoder_version)}"
-            first = not lake.rows(settings, f"SELECT 1 FROM {PRODUCT_EMBEDDINGS.name} t WHERE {within} LIMIT 1")
-            merge_table(spark, settings, PRODUCT_EMBEDDINGS, source, within, only_insert=first)
+            if lake.rows(settings, f"SELECT 1 FROM {PRODUCT_EMBEDDINGS.name} t WHERE {within} LIMIT 1"):
+                merge_table(spark, settings, PRODUCT_EMBEDDINGS, source, within)
+            else:
+                append_table(settings, PRODUCT_EMBEDDINGS, source)
     finally:
         stale.unpersist()
     return {"products": count, "products_deleted": left}

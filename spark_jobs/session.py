@@ -78,21 +78,17 @@ def merge_table(
     within: str,
     keep: tuple[str, ...] = (),
     known: tuple[str, ...] = (),
-    *,
-    only_insert: bool = False,
 ) -> None:
     """Bring the rows of ``table`` to those of ``source`` by key, in one commit.
 
     ``source`` has the table's columns and a boolean ``gone``: true deletes the row with that key. ``within`` is a
     condition on ``t`` that holds for every row that may be touched: it prunes partitions and keeps writers of other
     data sets from conflicting. The columns in ``keep`` hold their old value where a row is updated, those in ``known``
-    where the source has null; a row with null there is never inserted. ``only_insert``: no row is there yet, which
-    makes it half the work; should there be one by now, it stays as it is.
+    where the source has null; a row with null there is never inserted.
     """
     from delta.tables import DeltaTable
 
-    if not only_insert:
-        _mark_rather_than_copy(spark, settings, table)
+    _mark_rather_than_copy(spark, settings, table)
     columns = table.schema.names
     same = " AND ".join(f"t.{column} = s.{column}" for column in table.key)
     whole = " AND ".join(["NOT s.gone", *(f"s.{column} IS NOT NULL" for column in known)])
@@ -100,16 +96,33 @@ def merge_table(
     updated |= {column: f"coalesce(s.{column}, t.{column})" for column in known}
 
     def merge() -> None:
-        once = (
+        both = (
             DeltaTable.forPath(spark, table.uri(settings))
             .alias("t")
             .merge(source.select(*columns, "gone").alias("s"), f"{within} AND {same}")
             .whenNotMatchedInsert(whole, values={column: f"s.{column}" for column in columns})
+            .whenMatchedDelete("s.gone")
+            .whenMatchedUpdate(set=updated)
         )
         with lake.committing(settings, table):
-            (once if only_insert else once.whenMatchedDelete("s.gone").whenMatchedUpdate(set=updated)).execute()
+            both.execute()
 
     retried(f"merge into {table.name}", merge)
+
+
+def append_table(settings: Settings, table: Table, source: DataFrame) -> None:
+    """Add the rows of ``source``, which is as ``merge_table`` has it, in one commit.
+
+    For keys of which the table has none yet, under a lock that keeps other writers of them away: a merge would hold all
+    of the source on disk once more, and write with one task a partition.
+    """
+    rows = source.filter("NOT gone").select(*table.schema.names)
+
+    def append() -> None:
+        with lake.committing(settings, table):
+            rows.write.format("delta").mode("append").save(table.uri(settings))
+
+    retried(f"append to {table.name}", append)
 
 
 def retried(what: str, commit: Callable[[], Any]) -> None:

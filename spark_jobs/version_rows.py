@@ -18,7 +18,7 @@ from spark_jobs import staging
 from spark_jobs.embed_products import embed_products, products_settled
 from spark_jobs.first_photos import First
 from spark_jobs.quarantine import merge_quarantine
-from spark_jobs.session import merge_table, read_table, spark_schema
+from spark_jobs.session import append_table, merge_table, read_table, spark_schema
 from vitrine import lake
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, QUARANTINE
@@ -225,9 +225,10 @@ class VersionRows:
                 source = source.unionByName(leaving(stale))
             touched = ", ".join(lake.quote(version) for version in sorted({*versions, self.version}))
             within = f"t.dataset = {lake.quote(self.dataset)} AND t.encoder_version IN ({touched})"
-            first = not lake.rows(self.settings, f"SELECT 1 FROM {EMBEDDINGS.name} t WHERE {within} LIMIT 1")
-            known = ("embedding",)
-            merge_table(self.spark, self.settings, EMBEDDINGS, source, within, known=known, only_insert=first)
+            if lake.rows(self.settings, f"SELECT 1 FROM {EMBEDDINGS.name} t WHERE {within} LIMIT 1"):
+                merge_table(self.spark, self.settings, EMBEDDINGS, source, within, known=("embedding",))
+            else:
+                append_table(self.settings, EMBEDDINGS, self._rows(fresh, moment))
         bad = refused.select("image_id", "uri", "code", "reason")
         if self.refused_before is not None:
             bad = bad.unionByName(self.refused_before)
