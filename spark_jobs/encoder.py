@@ -17,6 +17,7 @@ from spark_jobs.cost import Cost
 from spark_jobs.plan import EncoderPlan
 from spark_jobs.worker_daemon import preloaded
 from vitrine import images
+from vitrine.allocator import keep_freed_memory
 from vitrine.images import ImageError
 from vitrine.networks import Built, build
 
@@ -51,6 +52,7 @@ class Encoder:
         self.plan, self.device = plan, device
         if device == "cpu":
             torch.set_num_threads(plan.threads)
+            keep_freed_memory()
         torch.set_flush_denormal(True)  # denormals are slow on CPUs and mean nothing here
         self.built = built or build(plan.backbone)
         self.network, self.precision = forward.prepare(self.built, device, plan.precision)

@@ -31,6 +31,7 @@ from torch.nn.parallel import DistributedDataParallel
 from training.photos import Photos, RepeatedShuffle, augmented, loader
 from training.process import run
 from vitrine import files, tuned
+from vitrine.allocator import keep_freed_memory
 from vitrine.backbones import Backbone
 from vitrine.networks import Built, build
 from vitrine.settings import FullSettings
@@ -62,10 +63,14 @@ class Tuner:
         self.ranks = distributed.get_world_size() if distributed.is_initialized() else 1
         local = int(os.environ.get("LOCAL_RANK", "0"))
         self.device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+        if self.device.type == "cpu":
+            torch.set_flush_denormal(True)
+            keep_freed_memory()
         torch.manual_seed(self.request.seed)
         backbone = Backbone(**{**self.request.backbone, "facts": None})
         self.built = build(backbone, drop_path=self.settings.drop_path)
-        network: Any = _Classifier(self.built, len(self.request.classes), self.settings.freeze).to(self.device)
+        network: Any = _Classifier(self.built, len(self.request.classes), self.settings.freeze)
+        network.to(self.device, memory_format=torch.channels_last)  # processors and tensor cores are quicker with it
         if self.ranks > 1 and self.device.type == "cuda":
             network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
         self.network = network
@@ -110,7 +115,7 @@ class Tuner:
         total, seen = 0.0, 0
         batches = loader(photos, sampler, mine, settings.workers, self.request.seed, number)
         for step, (x, y) in enumerate(batches):
-            x, y = x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
+            x, y = self.placed(x), y.to(self.device, non_blocking=True)
             if self.mixup and len(x) % 2 == 0:
                 x, y = self.mixup(x, y)
             scheduler.step_update(number * steps + step)
@@ -141,6 +146,9 @@ class Tuner:
             self.ema.update(self.network)
         return total
 
+    def placed(self, x: torch.Tensor) -> torch.Tensor:
+        return x.to(self.device, non_blocking=True, memory_format=torch.channels_last)
+
     def _without_sync(self, last: bool) -> Any:
         parallel = isinstance(self.parallel, DistributedDataParallel)
         return self.parallel.no_sync() if parallel and not last else contextlib.nullcontext()
@@ -156,7 +164,7 @@ class Tuner:
         size = self.settings.micro_batch or self.settings.batch_size // self.ranks
         with torch.inference_mode(), self._mixed():
             for x, y in torch.utils.data.DataLoader(photos, size, num_workers=self.settings.workers):
-                right += int((network(x.to(self.device)).argmax(1).cpu() == y).sum())
+                right += int((network(self.placed(x)).argmax(1).cpu() == y).sum())
                 count += len(y)
         return right / count
 
@@ -249,7 +257,7 @@ def estimate(folder: Path, steps: int = 2) -> dict[str, Any]:
     for _ in range(min(steps + 1, max(1, len(photos) // size))):
         started = time.monotonic()
         x, y = next(batches)
-        tuner.step(x.to(tuner.device), y.to(tuner.device))
+        tuner.step(tuner.placed(x), y.to(tuner.device))
         seconds.append(time.monotonic() - started)
     step = sum(seconds[1:]) / len(seconds[1:]) if seconds[1:] else seconds[0]
     whole = step / size * len(photos) * settings.epochs

@@ -50,10 +50,9 @@ class Head:
     def embed(self, vectors: Floats) -> Floats:
         """The tuned embeddings, float32 (N, dim), of unit length; a row without direction comes out as NaN."""
         found = self.hidden(vectors)
-        # In float64 a row at a time costs nothing beside the matrix products, and lengths come out exact.
-        norms = np.sqrt(np.einsum("nd,nd->n", found, found, dtype=np.float64))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found *= (1 / norms).astype(np.float32)[:, None]
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            norms = np.sqrt(np.einsum("nd,nd->n", found, found))
+            found *= np.where(np.isfinite(norms), 1 / norms, np.nan).astype(np.float32)[:, None]
         return found
 
     def logits(self, vectors: Floats) -> Floats:
