@@ -4,6 +4,7 @@ A product is made anew when, and only when, the ids, contents, or category of it
 row was made of. So a run that was killed before this, and one that has nothing to do, are the same case.
 """
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -26,21 +27,25 @@ _SPARK_MD5 = f"md5(array_join(array_sort(collect_list({_IMAGE})), '\\n'))"
 _LAKE_MD5 = f"md5(string_agg({_IMAGE}, '\n' ORDER BY {_IMAGE}))"
 
 
-def embed_products(spark: SparkSession, settings: Settings, dataset: str, encoder_version: str) -> dict[str, int]:
+def embed_products(spark: SparkSession, settings: Settings, dataset: str, encoder_version: str) -> dict[str, float]:
     """Bring ``product_embeddings`` of one encoder version and data set to its images' vectors, in one commit.
 
     The mean is computed in double precision. A product whose vectors cancel out has no direction and gets no row.
 
     Returns:
-        ``{"products": rows made, "products_deleted": rows of products that are no more}``.
+        ``{"products": rows made, "products_deleted": rows of products that are no more,
+        "products_seconds": clock time}``.
     """
+    started = time.monotonic()
     with locks.held(settings, f"products__{dataset}__{encoder_version}"):  # two would both append all of the rows
-        if products_settled(settings, dataset, encoder_version):
-            return {"products": 0, "products_deleted": 0}
-        return _bring(spark, settings, dataset, encoder_version)
+        settled = products_settled(settings, dataset, encoder_version)
+        made, left = (0, 0) if settled else _bring(spark, settings, dataset, encoder_version)
+    seconds = round(time.monotonic() - started, 3)
+    return {"products": made, "products_deleted": left, "products_seconds": seconds}
 
 
-def _bring(spark: SparkSession, settings: Settings, dataset: str, encoder_version: str) -> dict[str, int]:
+def _bring(spark: SparkSession, settings: Settings, dataset: str, encoder_version: str) -> tuple[int, int]:
+    """How many products' rows were made, and how many deleted."""
     mine = (F.col("dataset") == dataset) & (F.col("encoder_version") == encoder_version)
     images = read_table(spark, settings, EMBEDDINGS).filter(mine)
     stored = read_table(spark, settings, PRODUCT_EMBEDDINGS).filter(mine)
@@ -67,7 +72,7 @@ def _bring(spark: SparkSession, settings: Settings, dataset: str, encoder_versio
                 append_table(settings, PRODUCT_EMBEDDINGS, source)
     finally:
         stale.unpersist()
-    return {"products": count, "products_deleted": left}
+    return count, left
 
 
 def _means(images: DataFrame) -> DataFrame:

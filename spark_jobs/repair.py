@@ -34,7 +34,7 @@ def drop_bad_vectors(spark: SparkSession, settings: Settings, dataset: str, vers
         DeltaTable.forPath(spark, EMBEDDINGS.uri(settings)).delete(where)
 
 
-def products_again(spark: SparkSession, settings: Settings, dataset: str, version: str) -> dict[str, int]:
+def products_again(spark: SparkSession, settings: Settings, dataset: str, version: str) -> dict[str, float]:
     """Every product's vector of a version from its images', whatever is stored."""
     from delta.tables import DeltaTable
 

@@ -102,7 +102,9 @@ def draw(found: Cross, path: Path) -> None:
     from plotly import graph_objects
     from plotly.subplots import make_subplots
 
-    figure = make_subplots(1, 2, column_widths=[0.6, 0.4], subplot_titles=(_title(found), _correlation(found)))
+    figure = make_subplots(
+        1, 2, column_widths=[0.55, 0.45], horizontal_spacing=0.2, subplot_titles=(_title(found), _correlation(found))
+    )
     most = max(0.01, float(np.abs(found.deltas).max()))
     text = [[f"{value:+.3f}" for value in row] for row in found.deltas]
     figure.add_trace(
@@ -116,7 +118,7 @@ def draw(found: Cross, path: Path) -> None:
             zmid=0,
             zmin=-most,
             zmax=most,
-            colorbar={"title": found.metric, "x": 0.56},
+            colorbar={"title": found.metric, "x": 0.45},
         ),
         1,
         1,
@@ -128,7 +130,8 @@ def draw(found: Cross, path: Path) -> None:
             y=[found.deltas[i][j] for i, j in pairs],
             text=[f"{found.datasets[i]} → {found.datasets[j]}" for i, j in pairs],
             mode="markers+text",
-            textposition="top center",
+            cliponaxis=False,
+            textposition="middle right",
         ),
         1,
         2,
@@ -137,7 +140,7 @@ def draw(found: Cross, path: Path) -> None:
     figure.update_yaxes(title="tuned on", autorange="reversed", row=1, col=1)
     figure.update_xaxes(title="Fréchet distance of the embeddings", row=1, col=2)
     figure.update_yaxes(title=f"change of {found.metric}", row=1, col=2)
-    figure.update_layout(template="plotly_white", showlegend=False)
+    figure.update_layout(template="plotly_white", showlegend=False, margin={"r": 140})  # names reach over the axis
     files.write_text(path, figure.to_html(include_plotlyjs=True, full_html=True))
 
 

@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pyspark import StorageLevel
 from pyspark.sql import Window
 from pyspark.sql import functions as F
 
@@ -85,16 +86,18 @@ def build_training_set(
     splits = _splits(settings, dataset)
     moment = as_of or lake.now()
     feature = "embedding" if encoder else "uri"
-    every = _featured(settings, dataset, label, encoder, moment, splits)
-    rows = every.filter(f"class IS NOT NULL AND {feature} IS NOT NULL")
+    every = _featured(settings, dataset, label, encoder, moment, splits).persist(StorageLevel.DISK_ONLY)
+    # What decides, without the vectors, and without the plan of Feast's joins, which Spark would go through each time.
+    facts = every.withColumn("known", F.expr(f"class IS NOT NULL AND {feature} IS NOT NULL")).drop(feature)
+    facts = facts.localCheckpoint()
     others = spark.sql(_catalog(settings, dataset, splits, within=False)).select("content_sha256").distinct()
-    apart = rows.join(others, "content_sha256", "left_anti")
+    apart = facts.filter("known").drop("known").join(others, "content_sha256", "left_anti")
     parts = _cut(apart, label, splits, validation_share, seed).persist()
     try:
         counts = {row["part"]: row["n"] for row in parts.groupBy("part").agg(F.count("*").alias("n")).collect()}
         classes = [row["class"] for row in parts.select("class").distinct().orderBy("class").collect()]
         _check(dataset, label, encoder, counts, classes)
-        labelled = rows.count()
+        labelled = facts.filter("known").count()
         validated = {
             row["class"] for row in parts.filter(F.col("part") == VALIDATION).select("class").distinct().collect()
         }
@@ -112,7 +115,7 @@ def build_training_set(
             validation=counts[VALIDATION],
             validation_from=origin,
             only_trained=[name for name in classes if name not in validated],
-            without_features=every.count() - labelled,
+            without_features=facts.count() - labelled,
             left_out=labelled - sum(counts.values()),
             fingerprint=_fingerprint(parts, dataset, label, encoder, seed),
         )
@@ -120,10 +123,11 @@ def build_training_set(
         if (folder / "training_set.json").is_file():
             os.utime(folder)  # in use: maintenance removes what nobody touched
         else:
-            _write(parts, made, folder, feature)
+            _write(every.select("image_id", feature).join(parts, "image_id"), made, folder, feature)
         return read_training_set(folder)
     finally:
         parts.unpersist()
+        every.unpersist()
 
 
 def read_training_set(folder: Path) -> TrainingSet:
