@@ -88,13 +88,21 @@ class _Rows:
         facts = ("image_id", "content_sha256", *LABELS)
         same = [F.col(f"b.{name}").eqNullSafe(F.col(f"e.{name}")) for name in facts]
         base, own = (frame.select(*facts).alias(name) for frame, name in ((self.base, "b"), (self.own, "e")))
-        self.keys = (base if self.first else base.join(own, same, "left_anti")).persist(StorageLevel.DISK_ONLY)
+        self.keys = base if self.first else base.join(own, same, "left_anti").persist(StorageLevel.DISK_ONLY)
         self.gone = self.own.select(*EMBEDDINGS.key).join(self.base.select("image_id"), "image_id", "left_anti")
         self.without = self.catalog.join(self.base.select("image_id"), "image_id", "left_anti")
 
     def _read(self, version: str) -> DataFrame:
         stored = read_table(self.spark, self.settings, EMBEDDINGS)
         return stored.filter((F.col("encoder_version") == version) & (F.col("dataset") == self.dataset))
+
+    def _known(self) -> tuple[int, int]:
+        """Photos in the catalog, and how many of them the base has no vector of; in one job."""
+        has = self.base.select("image_id", F.lit(True).alias("has"))
+        joined = self.catalog.join(has, "image_id", "left")
+        row = joined.agg(F.count("*"), F.count_if(F.col("has").isNull())).first()
+        assert row is not None
+        return row[0], row[1]
 
     def plan(self) -> dict[str, Any]:
         """What ``bring`` would do."""
@@ -122,15 +130,15 @@ class _Rows:
             source = self._wanted(count).mapInArrow(_worker(head, self.tuned, spent), spark_schema(_SOURCE))
             with progress(self.spark, f"embedding {self.dataset} with {self.tuned.name}", count):
                 self._commit(source)
-        bad = self._refused(any_zero=spent.value.refused > 0)
+        total, without = self._known()
+        bad = self._refused(any_without=without > 0, any_zero=spent.value.refused > 0)
         quarantined = bad.count()
-        name, without = self.tuned.name, self.without.count()
-        merge_quarantine(self.spark, self.settings, self.dataset, "embed", name, bad, lake.now())
+        merge_quarantine(self.spark, self.settings, self.dataset, "embed", self.tuned.name, bad, lake.now())
         made = embed_products(self.spark, self.settings, self.dataset, self.tuned.encoder_version)
         return {
             **made,
             "embedded": count - updated - (quarantined - without),
-            "unchanged": self.catalog.count() - count - without,
+            "unchanged": total - count - without,
             "updated": updated,
             "deleted": deleted,
             "quarantined": quarantined,
@@ -151,11 +159,12 @@ class _Rows:
         ids = self.keys.select("image_id")
         return self.base.join(F.broadcast(ids) if count <= _BROADCAST else ids, "image_id", "left_semi")
 
-    def _refused(self, *, any_zero: bool) -> DataFrame:
+    def _refused(self, *, any_without: bool, any_zero: bool) -> DataFrame:
         def because(rows: DataFrame, code: str, reason: str) -> DataFrame:
             return rows.select("image_id", "uri", F.lit(code).alias("code"), F.lit(reason).alias("reason"))
 
-        refused = because(self.without, "no_base_vector", f"{self.tuned.base} has no vector of it")
+        without = self.without if any_without else self.without.limit(0)  # which Spark knows to be empty
+        refused = because(without, "no_base_vector", f"{self.tuned.base} has no vector of it")
         if any_zero:
             here = self._read(self.tuned.encoder_version).select("image_id")
             zero = self.catalog.join(self.base.select("image_id"), "image_id", "left_semi")
