@@ -91,7 +91,7 @@ def main() -> None:
         command = [sys.executable, str(Path(__file__).resolve()), "--build", made]
         seconds, peak = watched(command, home)
         print(f"\n{given.rows} rows x {given.dim}: {given.rows * given.dim * 4 / 2**20:.0f} MiB of vectors\n")
-        print("| seconds | driver's Python, MiB | Spark's JVM, MiB | cores |\n|---|---|---|---|")
+        print("| seconds | all Python processes, MiB | Spark's JVM, MiB | cores |\n|---|---|---|---|")
         print(f"| {seconds:.1f} | {peak['python']:.0f} | {peak['java']:.0f} | {os.cpu_count()} |")
 
 
