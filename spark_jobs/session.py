@@ -307,7 +307,8 @@ def _draw(spark: SparkSession, what: str, total: int | None, done: threading.Eve
             bar.refresh()
             if bar.disable and time.monotonic() - said > 10:  # a log, not a terminal: a line now and then
                 said = time.monotonic()
-                print(f"{what}: {bar.n} of {total or 1}, {said - start:.0f} s", file=sys.stderr, flush=True)
+                far = f"{bar.n} of {total}, " if total else ""
+                print(f"{what}: {far}{said - start:.0f} s", file=sys.stderr, flush=True)
         bar.n = total or 1
         bar.refresh()
 

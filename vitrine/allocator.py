@@ -11,8 +11,8 @@ def keep_freed_memory() -> None:
 
     glibc maps a block of over 32 MB from the system and gives it back when it is freed, and shrinks the heap as often:
     each layer's output then lies on pages that the system first has to find and to clear. MobileNetV3-L gains a sixth
-    to a third by this, training EfficientNet-Lite0 on a processor three quarters. The process stays as large as it was at most,
-    and its heap has more gaps. A C library without ``mallopt`` is left as it is.
+    to a third by this, training EfficientNet-Lite0 on a processor three quarters. The process stays as large as it was
+    at most, and its heap has more gaps. A C library without ``mallopt`` is left as it is.
 
     Source: mallopt(3); PyTorch's performance tuning guide recommends another allocator for the same reason.
     """

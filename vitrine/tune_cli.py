@@ -216,7 +216,7 @@ def _training_sets(
 ) -> "list[TrainingSet]":
     """One a pair: of a data set's vectors by an encoder, or of its photos. Spark's memory is free again afterwards."""
     from feature_repo import definitions
-    from spark_jobs.session import build_session, end_session
+    from spark_jobs.session import build_session, end_session, progress
     from training.training_set import build_training_set
     from vitrine import encoders, feature_store
 
@@ -232,7 +232,10 @@ def _training_sets(
         # Views go by the name that the version was registered under.
         encoder = (lake.encoder_row(settings, version)["encoder"], version) if version else None
         share = settings.tune.validation_share
-        with tracking.record(settings, "training_set", chosen, base) as run:
+        with (
+            tracking.record(settings, "training_set", chosen, base) as run,
+            progress(spark, f"training set of {chosen}"),
+        ):
             rows = build_training_set(
                 settings, spark, chosen, label, encoder, as_of=moment, validation_share=share, seed=seed
             )
