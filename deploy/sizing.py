@@ -32,7 +32,7 @@ MEASURED = {
         "docs/benchmarks.md, embed_photos.py: 2,000 photos of Grocery Store, bf16, 2 cores",
     ),
     "decode": Measured(
-        647.5 / 2, "photos/s and core", "docs/benchmarks.md, steady_state.py: Grocery Store's photos, 2 processes"
+        704.0 / 2, "photos/s and core", "docs/benchmarks.md, steady_state.py: Grocery Store's photos, 2 processes"
     ),
     "products": Measured(
         1_000_000 / 119.1 / 2, "rows/s and core", "docs/benchmarks.md, growth.py --rows 1000000: products' vectors"
