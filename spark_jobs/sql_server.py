@@ -1,4 +1,5 @@
-"""The SQL server: Spark Connect over the lake, with the tables, views and functions that ``vitrine sql`` has."""
+"""The SQL server: Spark Connect, and Hive's Thrift protocol where asked for, over the lake, with the tables, views and
+functions that ``vitrine sql`` has."""
 
 import os
 import secrets
@@ -7,6 +8,7 @@ import socket
 import sys
 from pathlib import Path
 
+from spark_jobs import thrift_server
 from spark_jobs.analyst_sql import EVERYTHING
 from spark_jobs.ask import lake_settings, open_lake
 from spark_jobs.session import build_session, end_session
@@ -38,13 +40,15 @@ def make_token(settings: Settings) -> None:
         raise UserError(f"the server needs a token in {TOKEN}: {path} cannot be made ({error.strerror})") from None
 
 
-def serve(settings: Settings, host: str, port: int) -> None:
+def serve(settings: Settings, host: str, port: int, thrift_port: int | None = None) -> None:
     """Serve until SIGINT or SIGTERM, in a process that cannot write the lake: clients may run Python in it.
 
     Raises:
-        UserError: the address cannot be had.
+        UserError: an address cannot be had.
     """
-    _check_address(host, port)
+    _check_address(host, port, "--host or --port")
+    if thrift_port:
+        _check_address(thrift_server.HOST, thrift_port, "--thrift-port")
     # By the environment, which the JVM inherits: anyone sees a command line.
     if not os.environ.get(TOKEN):
         os.environ[TOKEN] = token_file(settings).read_text().strip()
@@ -59,17 +63,21 @@ def serve(settings: Settings, host: str, port: int) -> None:
         # Clients start in Spark's default database, and each sees what lies there.
         open_lake(spark, settings, EVERYTHING, database="default")
         signal.pthread_sigmask(signal.SIG_BLOCK, ends)
-        print(f"serving {settings.lake} at sc://localhost:{port} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+        urls = [f"sc://localhost:{port}"]
+        if thrift_port:
+            thrift_server.start(spark, thrift_port)
+            urls.append(f"jdbc:hive2://localhost:{thrift_port}")
+        print(f"serving {settings.lake} at {' and '.join(urls)} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         signal.sigwait(ends)
     finally:
         end_session()
 
 
-def _check_address(host: str, port: int) -> None:
+def _check_address(host: str, port: int, options: str) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as tried:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tried.bind((host, port))
     except OSError as error:
-        raise UserError(f"cannot listen at {host}:{port} ({error.strerror}): choose another --host or --port") from None
+        raise UserError(f"cannot listen at {host}:{port} ({error.strerror}): choose another {options}") from None

@@ -58,15 +58,21 @@ class AirflowServer:
 
     def stop(self) -> None:
         """End every process: the servers, then what their tasks left in sessions of their own."""
-        started = psutil.Process(self._process.pid).children(recursive=True) if self._process.poll() is None else []
+        started = self._below()
         for sign, seconds in ((signal.SIGINT, 15), (signal.SIGKILL, 5)):
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, sign)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(seconds)
-        for process in started:
-            with suppress(psutil.Error):
-                process.kill()
+        _kill(started)
+
+    def kill(self) -> None:
+        """SIGKILL for every process at once, those of running tasks too: what a machine that loses power does."""
+        _kill([psutil.Process(self._process.pid), *self._below()])
+        self._process.wait(5)
+
+    def _below(self) -> list[psutil.Process]:
+        return psutil.Process(self._process.pid).children(recursive=True) if self._process.poll() is None else []
 
     def _wait_healthy(self) -> None:
         until = time.monotonic() + START_SECONDS
@@ -132,3 +138,9 @@ class AirflowServer:
         """What a task wrote, all its tries and mapped ones, as text: to say why a test failed."""
         folder = Path(self._env["AIRFLOW_HOME"]) / "logs" / f"dag_id={dag}" / f"run_id={run_id}" / f"task_id={task}"
         return "\n".join(path.read_text(errors="replace") for path in sorted(folder.rglob("*.log")))
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.Error):
+            process.kill()

@@ -88,6 +88,10 @@ def sql_server(
         str, typer.Option(help="The address to listen at; another machine's clients need TLS before it.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535)] = 15002,
+    thrift_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65_535, help="Also for BI tools, by JDBC or ODBC (Hive's Thrift), on this machine."),
+    ] = None,
 ) -> None:
     """Spark Connect over the lake, read-only, for pyspark and what else speaks it: until Ctrl-C."""
     settings = load_settings()
@@ -96,4 +100,4 @@ def sql_server(
     _have_tables(settings)
     make_token(settings)
     read_only.hold(settings)
-    serve(settings, host, port)
+    serve(settings, host, port, thrift_port)

@@ -1,17 +1,21 @@
 """Whole runs through Airflow's own scheduler (``airflow standalone``): nights, backfills, tuning and evaluation."""
 
 import json
+import random
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from vitrine import lake
 from vitrine.airflow_server import AirflowServer
+from vitrine.check_cli import state
 from vitrine.settings import Settings, load_settings
 
 NIGHT, BACKFILL = "nightly_reembedding", "backfill_backbone"
@@ -99,6 +103,39 @@ def test_a_refused_night_serves_nothing_and_the_next_makes_up_for_it(server: Air
     assert ended["state"] == "success", server.task_log(NIGHT, ended["dag_run_id"], "summary")[-3000:]
     assert [(one["embedded"], one["unchanged"]) for one in figures(settings, "embed")] == [(30, 0), (0, 30)]
     assert lake.serving(settings, "demo")
+
+
+@pytest.mark.long
+def test_a_scheduler_that_is_killed_three_times_in_a_night(settings: Settings, tmp_path: Path) -> None:
+    settings = configure(tmp_path)
+    soon = {  # at once instead of after five minutes
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "2",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+    }
+    run_id = ""
+    chance = random.Random(date.today().toordinal())
+    for task in ("demo.ingest", "demo.encoder.embed", "demo.encoder.evaluate"):
+        with AirflowServer(settings, soon) as server:
+            run_id = run_id or server.trigger(NIGHT)
+            wait_until_it_runs(server, run_id, task)
+            time.sleep(chance.uniform(0, 15))
+            server.kill()
+    with AirflowServer(settings, soon) as server:
+        ended = server.wait(NIGHT, run_id)
+        tries = {task["task_id"]: task["try_number"] for task in server.tasks(NIGHT, run_id)}
+        assert ended["state"] == "success", server.log.read_text()[-3000:]
+    assert max(tries.values()) > 1, tries
+    assert "30 photos" in ended["note"] and lake.serving(settings, "demo")
+    assert embedded(settings, "efficientnet_lite0") == 30
+    assert state(settings, "demo")["differences"] == []
+
+
+def wait_until_it_runs(server: AirflowServer, run_id: str, task: str) -> None:
+    until = time.monotonic() + 300
+    while {"running", "success"}.isdisjoint(np.ravel(states(server, NIGHT, run_id).get(task) or "none")):
+        assert time.monotonic() < until, f"{task} does not start: {states(server, NIGHT, run_id)}"
+        time.sleep(0.2)
 
 
 def ingest(*more: str) -> None:

@@ -1,0 +1,66 @@
+"""A home on a disk that is full: one line, and once there is room the same verbs end as if nothing had been."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kill_harness import NIGHT, agrees, differences, lay, make_project, run, state
+
+pytestmark = pytest.mark.long
+MIB = 2**20
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of 100 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", str(folder)], capture_output=True, text=True
+    )
+    if made.returncode:
+        pytest.skip(f"no file system may be mounted here: {made.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path, left: int) -> Path:
+    """A file that takes the disk's room but for ``left`` bytes."""
+    ballast = folder / "ballast"
+    stat = os.statvfs(folder)
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, stat.f_bavail * stat.f_frsize - left)
+    return ballast
+
+
+def test_each_verb_of_a_night_on_a_full_disk(spark: object, small_disk: Path, tmp_path: Path) -> None:
+    twin, project = make_project(tmp_path / "twin"), make_project(small_disk / "project")
+    lay(tmp_path / "photos", 0)
+    failed = []
+    for verb, asked in NIGHT.items():
+        given = tuple(part.replace("../photos", str(tmp_path / "photos")) for part in asked)
+        run(twin, given)
+        for left in (0, 8192, 65536):
+            ballast = fill(small_disk, left)
+            done = subprocess.run(
+                [sys.executable, "-m", "vitrine", *given],
+                cwd=project,
+                env=os.environ | {"SPARK_LOCAL_DIRS": str(tmp_path / "spark")},
+                capture_output=True,
+                text=True,
+            )
+            ballast.unlink()
+            ours = [line for line in done.stderr.splitlines() if line.startswith("vitrine: ")]
+            print(verb, left, done.returncode, ours or done.stderr[-500:])
+            assert done.returncode in (0, 1) and "Traceback" not in done.stderr, done.stderr[-3000:]
+            if done.returncode:
+                failed.append(verb)
+                assert len(ours) == 1, done.stderr[-3000:]
+        run(project, given)
+    assert set(failed) == NIGHT.keys(), failed
+    assert differences(state(twin), state(project)) == []
+    assert (agrees(twin), agrees(project)) == ([], [])
