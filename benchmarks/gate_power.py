@@ -9,7 +9,8 @@ anew, for its catalog: two repeats have some in common. What serves is the netwo
   one supplier would leave them; another category each repeat;
 - wrong preprocessing: the same weights, photos normalised by another mean and standard deviation than the network's
   (``--mean``, ``--std``);
-- harmless: the same weights and preprocessing, embedded again in bf16 and other batches, as another machine would.
+- harmless: the same weights and preprocessing, embedded again in other batches, and in bf16 where this machine
+  multiplies it in hardware, as another machine would.
 
 The gates' own decisions are asked (``gate.decide``, ``regression.held_against``, ``drift.drift_checks``), with the
 thresholds of vitrine.toml, over neighbours by NumPy: exact, as Milvus's are. The first three should be refused, the
@@ -37,6 +38,7 @@ from evaluation.gate import Check, Figures, decide
 from evaluation.regression import Against, PairedQueries, held_against
 from evaluation.retrieval_metrics import per_query
 from spark_jobs.encoder import Encoder
+from spark_jobs.forward import resolve_precision
 from spark_jobs.plan import EncoderPlan
 from vitrine import backbones, images
 from vitrine.datasets import generated
@@ -151,7 +153,8 @@ def candidates(given: argparse.Namespace, settings: Settings) -> Iterator[tuple[
         photos = list(chain.from_iterable(pool.map(draw, generated.units(settings, given.source))))
     everything = Shop(photos, embed(plan, photos, given.device))
     wrong = embed(plan, photos, given.device, normalised_by(given.mean, given.std))
-    again = embed(replace(plan, precision="bf16", batch_size=5), photos, given.device)
+    precision = resolve_precision("auto", given.device)
+    again = embed(replace(plan, precision=precision, batch_size=5), photos, given.device)
     for seed in range(given.repeats):
         places = everything.part(np.random.default_rng(seed))
         shop = everything.at(places)

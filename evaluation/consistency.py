@@ -35,7 +35,12 @@ class MilvusRows:
         }
 
     def too_many(self) -> Iterator[str]:
-        """Ids are compared part by part, in ranges of their SHA-256: memory holds ``PART`` of them."""
+        for _, strange in self.apart():
+            yield from strange
+
+    def apart(self) -> Iterator[tuple[set[str], set[str]]]:
+        """The ids that it lacks and those that the lake has not, part by part, in ranges of their SHA-256: memory holds
+        ``PART`` of each."""
         settings, where = self.version.settings, self.version.where
         held = self.milvus.count(self.version.dataset, self.version.version, self.served)
         for low, high in key_ranges(max(held, count(settings, "embeddings", where)), PART):
@@ -45,8 +50,15 @@ class MilvusRows:
                 for batch in lake.stream(settings, f"SELECT image_id FROM embeddings WHERE {within}")
                 for image_id in batch.column(0).to_pylist()
             }
-            there = self.milvus.ids(self.version.dataset, self.version.version, self.served, low, high)
-            yield from (image_id for image_id in there if image_id not in wanted)
+            there = set(self.milvus.ids(self.version.dataset, self.version.version, self.served, low, high))
+            yield wanted - there, there - wanted
+
+
+def check_ids(found: Differences, rows: MilvusRows) -> None:
+    """The collection holds every photo of the version, and no other."""
+    for lacking, strange in rows.apart():
+        found.add("milvus.missing", rows.name, lacking)
+        found.add("milvus.too_many", rows.name, strange)
 
 
 def followers(milvus: VectorIndex, version: Version) -> list[MilvusRows]:

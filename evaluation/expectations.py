@@ -1,8 +1,9 @@
 """The gates: Great Expectations suites in code, on Delta tables, with Data Docs of every run.
 
-The gates ``catalog``, ``embeddings`` and ``metrics`` stand before what serves, and ``index`` where its index is not an
-exact one; ``docs/gates.md`` says what each asks for. The context lives in memory and only its stores are on disk: there
-is no shared configuration file that two gates at once, or a killed one, could spoil.
+The gates ``catalog``, ``embeddings``, ``sync`` and ``metrics`` stand before what serves, and ``index`` where its index
+is not an exact one; ``training_set`` stands before a tuning. ``docs/gates.md`` says what each asks for. The context
+lives in memory and only its stores are on disk: there is no shared configuration file that two gates at once, or a
+killed one, could spoil.
 """
 
 import contextlib
@@ -22,9 +23,10 @@ from vitrine.tracking import record
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
+    from evaluation.training_set_gate import Rows
     from evaluation.vector_index import VectorIndex
 
-GATES = ("catalog", "embeddings", "metrics", "index")
+GATES = ("catalog", "embeddings", "sync", "metrics", "index")
 
 
 def gates(settings: Settings) -> tuple[str, ...]:
@@ -44,7 +46,7 @@ def run_gate(
     """Ask one gate, write its Data Docs and its row of ``runs``.
 
     ``encoder`` and ``encoder_version`` go with all gates but the catalog's, ``spark`` with those on the catalog and
-    embeddings, ``milvus`` with the one on the index.
+    embeddings, ``milvus`` with those on the sync and the index.
 
     Raises:
         UserError: the gate or data set is unknown, or there is nothing to judge yet.
@@ -68,12 +70,14 @@ def run_gate(
             from evaluation.metrics_gate import gate_metrics
 
             result = gate_metrics(settings, dataset, str(encoder), str(encoder_version), run.run_id)
-        elif gate == "index":
+        elif gate in ("sync", "index"):
             from evaluation.index_gate import gate_index
+            from evaluation.sync_gate import gate_sync
 
             if milvus is None:
                 raise VitrineError(f"gate {gate!r} needs Milvus")
-            result = gate_index(settings, milvus, dataset, str(encoder), str(encoder_version), run.run_id)
+            judge = gate_sync if gate == "sync" else gate_index
+            result = judge(settings, milvus, dataset, str(encoder), str(encoder_version), run.run_id)
         elif spark is None:
             raise VitrineError(f"gate {gate!r} needs a Spark session")
         elif gate == "catalog":
@@ -82,17 +86,37 @@ def run_gate(
             result = gate_embeddings(settings, dataset, str(encoder), str(encoder_version), spark, run.run_id)
         run.figures = result.figures()
         if not result.success:
-            raise GateRefused(_refusal(result, dataset, encoder, encoder_version))
+            subject = dataset if encoder is None else f"{encoder} ({encoder_version}) for {dataset}"
+            raise GateRefused(_refusal(result, subject, "What serves goes on serving"))
     return result
 
 
-def _refusal(result: GateResult, dataset: str, encoder: str | None, encoder_version: str | None) -> str:
-    subject = dataset if encoder is None else f"{encoder} ({encoder_version}) for {dataset}"
+def run_training_set_gate(settings: Settings, rows: "Rows", encoder_version: str | None) -> GateResult:
+    """As ``run_gate``, of a training set that is written already.
+
+    Raises:
+        GateRefused: as ``run_gate``.
+    """
+    from evaluation.training_set_gate import gate_training_set
+
+    with record(settings, "gate", rows.dataset, rows.encoder) as run:
+        run.encoder_version = encoder_version
+        run.catalog_version = lake.catalog_version(settings, rows.dataset)
+        run.figures = {"gate": "training_set"}
+        result = gate_training_set(settings, rows, run.run_id)
+        run.figures = result.figures()
+        if not result.success:
+            subject = f"{rows.train} photos of {rows.dataset}" + (f" by {rows.encoder}" if rows.encoder else "")
+            raise GateRefused(_refusal(result, subject, "Nothing is tuned"))
+    return result
+
+
+def _refusal(result: GateResult, subject: str, what_now: str) -> str:
     faults = "; ".join(
         f"{check['expectation']} [{', '.join(f'{k} {_told(v)}' for k, v in check['figures'].items())}]"
         for check in result.failed
     )
-    return f"gate {result.gate} refused {subject}: {faults}. What serves goes on serving; see {result.data_docs}"
+    return f"gate {result.gate} refused {subject}: {faults}. {what_now}; see {result.data_docs}"
 
 
 def _told(value: Any) -> str:

@@ -30,7 +30,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from training.photos import Photos, RepeatedShuffle, augmented, loader
 from training.process import run
-from vitrine import files, tuned
+from vitrine import files, processor, tuned
 from vitrine.allocator import keep_freed_memory
 from vitrine.backbones import Backbone
 from vitrine.networks import Built, build
@@ -66,6 +66,7 @@ class Tuner:
         if self.device.type == "cpu":
             torch.set_flush_denormal(True)
             keep_freed_memory()
+        self.bf16 = self._computes_bf16()
         torch.manual_seed(self.request.seed)
         backbone = Backbone(**{**self.request.backbone, "facts": None})
         self.built = build(backbone, drop_path=self.settings.drop_path)
@@ -85,6 +86,12 @@ class Tuner:
         self.loss: Any = BinaryCrossEntropy(smoothing=0.0, target_threshold=self.settings.label_threshold)
         self.mixup = self._mixup()
         self.parallel: Any = self._parallel()
+
+    def _computes_bf16(self) -> bool:
+        if self.settings.precision != "auto":
+            return self.settings.precision == "bf16"
+        on_gpu = self.device.type == "cuda"
+        return torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else processor.has_bf16()
 
     def _mixup(self) -> Mixup | None:
         s = self.settings
@@ -154,7 +161,7 @@ class Tuner:
         return self.parallel.no_sync() if parallel and not last else contextlib.nullcontext()
 
     def _mixed(self) -> Any:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     def accuracy(self, photos: Photos) -> float:
         """Share of the validation part that is told right, by the averaged weights where there are some."""

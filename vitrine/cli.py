@@ -65,6 +65,7 @@ Gated = Annotated[
 class Gate(StrEnum):
     catalog = "catalog"
     embeddings = "embeddings"
+    sync = "sync"
     metrics = "metrics"
     index_ = "index"  # str has a method of that name
 
@@ -142,7 +143,8 @@ def evaluate(
     ] = False,
     again: Annotated[bool, typer.Option("--again", help="Compute what is there already, too.")] = False,
     gated: Annotated[
-        bool, typer.Option("--gate", help="Then ask the gate on the metrics; exit 3 where it refuses.")
+        bool,
+        typer.Option("--gate", help="Then ask the gates on Milvus's rows and the metrics; exit 3 where one refuses."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -162,7 +164,8 @@ def evaluate(
                 if not lake.evaluated(settings, other[1], done):
                     results.append(evaluate_one(settings, *other, chosen, how, full_map, again))
             if gated:
-                verbs.gate(settings, "metrics", chosen, asked, version)
+                for which in ("sync", "metrics"):
+                    verbs.gate(settings, which, chosen, asked, version)
     show_each("evaluated", results if as_json else [console.with_intervals(result) for result in results], as_json)
 
 
@@ -234,7 +237,7 @@ def index(
 
 @app.command()
 def gate(
-    which: Annotated[Gate, typer.Argument(metavar="catalog|embeddings|metrics|index", help="The gate to pass.")],
+    which: Annotated[Gate, typer.Argument(metavar="catalog|embeddings|sync|metrics|index", help="The gate to pass.")],
     dataset: Dataset,
     encoder: Annotated[str | None, typer.Option(help="For all gates but catalog.", metavar="NAME")] = None,
     as_json: Json = False,

@@ -166,6 +166,12 @@ class GateSettings(Section):
     min_recall: float = Field(0.95, ge=0, le=1)
     """The share of the exact ``recall_at`` nearest that the served index has to find."""
     recall_at: int = Field(10, ge=1, le=100)
+    min_class_photos: int = Field(2, ge=1)
+    """To learn a class from; ``max_small_classes`` may have fewer."""
+    max_small_classes: float = Field(0.5, ge=0, le=1)
+    """Of a training set's classes."""
+    max_without_features: float = Field(0.05, ge=0, le=1)
+    """Of the photos of the splits that are learned from: those that have no label or no vector."""
 
 
 class HnswSettings(Section):
@@ -386,7 +392,9 @@ class FullSettings(Section):
     """Each layer learns this much slower than the next; A2 has none."""
     freeze: int = Field(0, ge=0)
     """The network's first parts that stay as they are."""
-    precision: Literal["fp32", "bf16"] = "bf16"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the matrix products (weights stay in fp32); ``auto``: bf16 where the GPU or processor multiplies it in hardware.
+    A2 has fp16 there."""
     workers: int = Field(0, ge=0)
     """Processes that read and decode beside each training process."""
 

@@ -191,8 +191,18 @@ def _add(settings: Settings, found: Differences, kind: str, name: str, sql: str)
 
 def check_vectors(settings: Settings, found: Differences, version: Version, followers: Sequence[Follower]) -> None:
     """Each vector is one of unit length, and every follower holds the same and no others."""
+    compare_vectors(settings, found, version, followers)
+    for follower in followers:
+        for image_id in follower.too_many():
+            found.add(f"{follower.kind}.too_many", follower.name, [image_id])
+
+
+def compare_vectors(
+    settings: Settings, found: Differences, version: Version, followers: Sequence[Follower], which: str = ""
+) -> None:
+    """Each vector is one of unit length, and every follower holds the same; ``which`` ends the SQL that asks."""
     columns = ", ".join(("image_id", *LABELS, "embedding"))
-    for batch in lake.stream(settings, f"SELECT {columns} FROM embeddings WHERE {version.where}"):
+    for batch in lake.stream(settings, f"SELECT {columns} FROM embeddings WHERE {version.where} {which}"):
         for start in range(0, batch.num_rows, BATCH):
             part = batch.slice(start, BATCH)
             ids = part.column("image_id").to_pylist()
@@ -202,9 +212,6 @@ def check_vectors(settings: Settings, found: Differences, version: Version, foll
             labels = part.select(list(LABELS)).to_pylist()
             for follower in followers:
                 _compare(found, follower, ids, vectors, labels)
-    for follower in followers:
-        for image_id in follower.too_many():
-            found.add(f"{follower.kind}.too_many", follower.name, [image_id])
 
 
 def _vectors(column: pa.Array) -> list[NDArray[np.float32]]:

@@ -11,7 +11,7 @@ import typer
 from vitrine import backbones, lake, tracking, tuned
 from vitrine.errors import UserError
 from vitrine.settings import Settings, check_name, load_settings
-from vitrine.verbs import Json, Label, embed_named, evaluate_one, show_each
+from vitrine.verbs import Json, Label, embed_named, evaluate_one, gate_training_set, show_each
 
 if TYPE_CHECKING:
     from training.training_set import TrainingSet
@@ -214,7 +214,8 @@ class _Asked:
 def _training_sets(
     settings: Settings, pairs: list[tuple[str, str | None]], label: Any, seed: int, as_of: datetime | None = None
 ) -> "list[TrainingSet]":
-    """One a pair: of a data set's vectors by an encoder, or of its photos. Spark's memory is free again afterwards."""
+    """One a pair: of a data set's vectors by an encoder, or of its photos, that its gate let through. Spark's memory is
+    free again afterwards."""
     from feature_repo import definitions
     from spark_jobs.session import build_session, end_session, progress
     from training.training_set import build_training_set
@@ -241,6 +242,7 @@ def _training_sets(
             )
             run.encoder_version = version
             run.figures |= {"training_set": rows.fingerprint, "train": rows.train, "validation": rows.validation}
+        gate_training_set(settings, rows, version)
         found.append(rows)
     end_session()
     return found

@@ -11,6 +11,7 @@ from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings, check_name
 
 if TYPE_CHECKING:
+    from evaluation.training_set_gate import Rows
     from vitrine.online_sync import Fill
     from vitrine.tuned import Tuned
 
@@ -79,7 +80,7 @@ def gate(settings: Settings, which: str, dataset: str, encoder: str | None = Non
 
     with ExitStack() as stack:
         spark = milvus = None
-        if which == "index":
+        if which in ("sync", "index"):
             from evaluation.vector_index import VectorIndex
 
             milvus = stack.enter_context(VectorIndex(settings))
@@ -88,6 +89,13 @@ def gate(settings: Settings, which: str, dataset: str, encoder: str | None = Non
 
             spark = build_session(settings, f"gate {which}")
         return run_gate(settings, which, dataset, encoder, version, spark, milvus)
+
+
+def gate_training_set(settings: Settings, rows: "Rows", version: str | None) -> None:
+    """Raises GateRefused where nothing may learn from ``rows``."""
+    from evaluation.expectations import run_training_set_gate
+
+    run_training_set_gate(settings, rows, version)
 
 
 def embed_named(settings: Settings, names: list[str], dataset: str, dry_run: bool = False) -> list[dict[str, Any]]:
