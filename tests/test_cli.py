@@ -299,7 +299,7 @@ def test_usage_errors_name_the_choices(project: Path, call: Call, monkeypatch: p
     before = versions(load_settings(project))
     for arguments, said in (
         ((*EVALUATE, "--relevant", "colour"), ("colour", "product_id", "category")),
-        (("gate", "quality", "--dataset", "shop"), ("quality", "catalog", "embeddings", "metrics")),
+        (("gate", "quality", "--dataset", "shop"), ("quality", "catalog", "embeddings", "sync", "metrics")),
         (("ingest", "empty"), ("--dataset",)),
         (("embde",), ("embde",)),
     ):
@@ -429,6 +429,8 @@ def test_what_serves_is_told_and_kept(settings: Settings, call: Call, monkeypatc
     monkeypatch.delenv("VITRINE_GATES__MIN_ABOVE_CHANCE")
     passed = call("gate", "metrics", "--dataset", "shop", "--encoder", OTHER, "--json").json()
     assert passed["success"] and Path(passed["data_docs"]).exists()
+    passed = call("gate", "sync", "--dataset", "shop", "--encoder", OTHER, "--json").json()
+    assert passed["success"] and len(passed["checks"]) == 4
 
     assert call("promote", OTHER, "--dataset", "shop", "--force", "--reason", "r", "--json").json()["promoted"]
     ids = ["shop/0/0.jpg", "x'; DROP TABLE catalog; --", 'q"\nq', "shop/../0", "", "ünï 💡", "__lake__/shop"]

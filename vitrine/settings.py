@@ -393,8 +393,8 @@ class FullSettings(Section):
     freeze: int = Field(0, ge=0)
     """The network's first parts that stay as they are."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the matrix products (weights stay in fp32); ``auto``: bf16 where the GPU or processor multiplies it in hardware.
-    A2 has fp16 there."""
+    """Of the matrix products; weights stay in fp32. ``auto``: bf16 where the GPU or processor multiplies it in hardware
+    (A2 has fp16)."""
     workers: int = Field(0, ge=0)
     """Processes that read and decode beside each training process."""
 

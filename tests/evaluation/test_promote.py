@@ -93,7 +93,7 @@ def test_a_version_serves_once_its_gates_passed(settings: Settings) -> None:
     assert row["catalog_version"] == lake.catalog_version(settings, "shop")
     assert (row["forced"], row["reason"], row["previous_version"]) == (False, None, None)
     gates = json.loads(row["gates"])
-    assert list(gates) == ["catalog", "embeddings", "metrics"]
+    assert list(gates) == ["catalog", "embeddings", "sync", "metrics"]
     assert {gate["state"] for gate in gates.values()} == {"done"}
     again = promote(settings, "shop", "e1", ONE)
     assert again == said | {"promoted": False, "previous_version": ONE, "forced": False}
@@ -139,7 +139,7 @@ def test_gates_of_an_older_catalog_are_out_of_date(settings: Settings) -> None:
     say(settings, "catalog", ONE)
     with pytest.raises(GateRefused) as error:
         promote(settings, "shop", "e1", ONE)
-    assert str(error.value).count("is out of date, the catalog has changed since") == 2
+    assert str(error.value).count("is out of date, the catalog has changed since") == 3
     assert "gate catalog" not in str(error.value)
 
 
