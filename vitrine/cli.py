@@ -57,6 +57,9 @@ app.command()(sql)
 app.command()(sql_server)
 
 
+_FULL_DISK = ("No space left on device", "database or disk is full", "Disk quota exceeded")
+"""As the libraries say it: the system, SQLite."""
+
 Gated = Annotated[
     bool, typer.Option("--gate", help="Then ask the gate on it, without starting Spark again; exit 3 where it refuses.")
 ]
@@ -410,5 +413,7 @@ def _exit(command: Callable[[], Any]) -> None:
         if os.environ.get("VITRINE_DEBUG"):
             raise
         said = (str(error).strip() or "no message").splitlines()[0][:300]
+        if any(sign in str(error) for sign in _FULL_DISK):
+            said = "a disk is full: make room, and the same command goes on"
         print(f"vitrine: {type(error).__name__}: {said} (VITRINE_DEBUG=1 shows where)", file=sys.stderr)
         sys.exit(1)
