@@ -40,7 +40,8 @@ class MilvusConnection:
 
     def __enter__(self) -> Self:
         # pymilvus logs each refusal with its traceback and then raises it: the exception says it all.
-        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+        for noisy in ("pymilvus", "milvus_lite"):
+            logging.getLogger(noisy).setLevel(logging.CRITICAL)
         milvus = self._settings.milvus
         try:
             if self.lite:

@@ -1,6 +1,6 @@
 """``staging/DATASET/encoder_version=VERSION/``: vectors by content that wait for their commit, beside the tables.
 
-Executors write there, so it is opened as they open it: by Hadoop's file systems, local or S3 alike.
+Executors write there, so it is written and cleared as they do it: by Hadoop's file systems, local or S3 alike.
 """
 
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
+from vitrine import s3
 from vitrine.settings import Settings
 
 
@@ -27,6 +28,14 @@ def clear(spark: SparkSession, settings: Settings, dataset: str, encoder_version
     _remove(spark, folder(settings, dataset, encoder_version))
     if not any(name.startswith("encoder_version=") for name in _names(spark, folder(settings, dataset))):
         _remove(spark, folder(settings, dataset))
+
+
+def left(settings: Settings, dataset: str, encoder_version: str) -> bool:
+    """Are there checkpoints of the version? Asked without Spark."""
+    from pyarrow.fs import FileSystem, FileType
+
+    system, path = FileSystem.from_uri(s3.plain(folder(settings, dataset, encoder_version)))
+    return bool(system.get_file_info(path).type != FileType.NotFound)
 
 
 def remove_stale(spark: SparkSession, settings: Settings, until: float) -> int:

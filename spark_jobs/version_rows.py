@@ -101,6 +101,8 @@ def settled(settings: Settings, encoder: str, encoder_version: str, dataset: str
     registered = f"SELECT 1 FROM encoders WHERE encoder_version = {version} AND state IN ('retired', '{state}')"
     if not products_settled(settings, dataset, encoder_version):
         return None
+    if staging.left(settings, dataset, encoder_version):  # a run was killed after its last commit
+        return None
     if not lake.rows(settings, registered) or any(lake.rows(settings, sql) for sql in open_cases):
         return None
     return int(lake.rows(settings, f"SELECT count(*) AS n FROM catalog WHERE dataset = {name}")[0]["n"])

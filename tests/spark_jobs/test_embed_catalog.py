@@ -229,7 +229,10 @@ def test_a_killed_run_goes_on_where_it_was(settings: Settings, shop: Shop, monke
     assert set(found) == set(shop.ids())
     assert np.array(found[shop.ids()[3]]["embedding"]) @ plain_vector(shop.path(3)) > 0.9999
     assert len(lake.rows(settings, f"SELECT * FROM {ENCODERS.name}")) == 1
-    assert not any((settings.home / "staging").iterdir())
+    staging = settings.home / "staging"
+    assert not any(staging.iterdir())
+    (staging / "d" / f"encoder_version={last['encoder_version']}").mkdir(parents=True)  # killed before it cleared them
+    assert figures(embed(settings, "small", "d")) == {"unchanged": 8} and not any(staging.iterdir())
 
 
 @contextlib.contextmanager
