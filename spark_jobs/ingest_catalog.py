@@ -90,7 +90,9 @@ def ingest(
 def _list(spark: SparkSession, units: list[str], layout: str) -> DataFrame:
     # From Arrow: from a list, Spark would start one more daemon for its Python workers.
     frame = spark.createDataFrame(pa.table({"unit": pa.array(units, pa.string())}))
-    return frame.repartition(min(len(units), 512)).mapInArrow(_lister(layout), spark_schema(_LISTED))
+    # Some a core, so that large folders spread; a task of its own would cost a small folder more than its listing.
+    parts = min(len(units), 4 * spark.sparkContext.defaultParallelism)
+    return frame.repartition(parts).mapInArrow(_lister(layout), spark_schema(_LISTED))
 
 
 def _lister(layout: str) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -207,7 +209,7 @@ def _update(
 ) -> dict[str, Any]:
     catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
     known = catalog.select("image_id", *(F.col(name).alias(f"known_{name}") for name in _KNOWN))
-    parts = max(2 * spark.sparkContext.defaultParallelism, count // 256)
+    parts = max(2 * spark.sparkContext.defaultParallelism, count // 1024)
     checked = (
         listed.join(known, "image_id", "left")
         .repartition(parts)

@@ -340,7 +340,7 @@ def chromium() -> Iterator[Any]:
 def page(chromium: Any, address: str) -> Iterator[Any]:
     """A page that is asked nothing of another host, logs no error and runs no enemy's script."""
     page = chromium.new_page(viewport={"width": 1280, "height": 900}, base_url=address)
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(90_000)  # the first upload loads torch and two networks
     wrong: list[str] = []
     page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
