@@ -1,7 +1,8 @@
-"""The lake and the photos on S3: a server of its own, Spark and delta-rs on the same tables."""
+"""The lake and the photos on S3: servers of their own, Spark and delta-rs on the same tables."""
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from vitrine.spark_conf import reads_s3, s3_jars, spark_conf, spark_jars
 from vitrine.tables import PROMOTIONS, RUNS
 from vitrine.tracking import record
 
-SECRET = "never-in-a-table-or-log"
+KEY, SECRET = "key", "never-in-a-table-or-log"
 CONFIG = """
 lake_uri = "s3a://shop/vitrine/lake/"
 
@@ -52,8 +53,20 @@ for line in sys.stdin:
 """
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
+def moto(folder: Path, port: int) -> list[str]:
+    return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+
+
+def versitygw(folder: Path, port: int) -> list[str]:
+    """A gateway to a folder, stricter than moto: it refuses a wrong signature or checksum."""
+    program = shutil.which("versitygw")
+    if not program:
+        pytest.skip("no versitygw: go install github.com/versity/versitygw/cmd/versitygw@v1.8.0")
+    return [program, "--port", f"127.0.0.1:{port}", "posix", str(folder)]
+
+
+@pytest.fixture(scope="module", params=[moto, versitygw])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The endpoint of an S3 server with a bucket ``shop``: a process, since delta-rs holds the GIL while it asks."""
     import boto3
 
@@ -61,10 +74,13 @@ def server() -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     endpoint = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    command = request.param(tmp_path_factory.mktemp("buckets"), port)
+    keys = {"ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET}
+    with subprocess.Popen(
+        command, env=os.environ | keys, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         client = boto3.client(
-            "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
+            "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id=KEY, aws_secret_access_key=SECRET
         )
         try:
             while True:
@@ -84,7 +100,7 @@ def on_s3(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setti
     """Settings of a home whose lake is in the bucket; AWS's environment says where and by which key."""
     for name, value in {
         "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_ACCESS_KEY_ID": KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
