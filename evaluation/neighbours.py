@@ -26,6 +26,7 @@ from vitrine.tables import EMBEDDINGS
 ALL = "all"
 SEED = 0
 BLOCK = 1_000  # queries searched at once
+ROUNDING = 1e-5  # of a cosine in float32
 
 Ints = NDArray[np.int64]
 
@@ -163,7 +164,8 @@ def _query_vectors(
 def ranked(
     items: Items, query_ids: pa.Array, ids: list[list[str]], cosines: list[list[float]], depth: int
 ) -> tuple[Ints, Ints, NDArray[np.float32]]:
-    """Answers of up to ``depth + 1`` hits as arrays, each without the query itself, wherever it ranks.
+    """Answers of up to ``depth + 1`` hits as arrays, each without the query itself, wherever it ranks; copies of one
+    photo in the order of their ids.
 
     Returns:
         As ``Found``: queries (Q,), neighbours and similarities (Q, depth).
@@ -175,10 +177,26 @@ def ranked(
     similarities = np.full(neighbours.shape, np.nan, dtype=np.float32)
     neighbours[rows, ranks] = items.positions(pa.array(list(itertools.chain.from_iterable(ids)), pa.string()))
     similarities[rows, ranks] = np.fromiter(itertools.chain.from_iterable(cosines), np.float32, len(rows))
+    neighbours, similarities = _copies_level(items.contents, neighbours, similarities)
     queries = items.positions(query_ids)
     # Last comes what is cut off: the query itself, or else the hit beyond the depth.
     order = np.argsort(neighbours == queries[:, None], axis=1, kind="stable")[:, :depth]
     return queries, np.take_along_axis(neighbours, order, axis=1), np.take_along_axis(similarities, order, axis=1)
+
+
+def _copies_level(
+    contents: Ints, neighbours: Ints, similarities: NDArray[np.float32]
+) -> tuple[Ints, NDArray[np.float32]]:
+    """(Q, hits) each, ordered again: copies of one photo have one vector, so that only rounding, which goes by where
+    each lies in Milvus's segments, tells their cosines apart. These get the highest; what is level goes by id."""
+    own = np.where(neighbours >= 0, contents[neighbours], -1)
+    grouped = np.lexsort((-similarities, own), axis=-1)
+    neighbours, similarities, own = (np.take_along_axis(a, grouped, axis=1) for a in (neighbours, similarities, own))
+    begins = (np.diff(own, axis=1, prepend=-2) != 0) | (np.diff(similarities, axis=1, prepend=np.inf) < -ROUNDING)
+    highest = np.maximum.accumulate(np.where(begins, np.arange(own.shape[1]), 0), axis=1)
+    similarities = np.take_along_axis(similarities, highest, axis=1)
+    order = np.lexsort((neighbours, -similarities), axis=-1)  # NaN, past the end of a short list, goes last
+    return np.take_along_axis(neighbours, order, axis=1), np.take_along_axis(similarities, order, axis=1)
 
 
 def shuffled(items: Items) -> Ints:
