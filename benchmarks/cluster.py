@@ -10,83 +10,23 @@ read from Spark's event log.
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import Pool
 from pathlib import Path
 from typing import Any
 
 import growth
-import psutil
-import pyspark
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.spark_cluster import Cluster, Worker, cluster
 
 LARGE = 4000  # pixels a side
-
-
-@dataclass
-class Cluster:
-    master: str
-    workers: list[subprocess.Popen[bytes]]
-
-
-@contextmanager
-def daemon(log: Path, core: int | None, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """One of Spark's daemons, its output in ``log``; with all below it, it ends with the block."""
-    command = [str(Path(pyspark.__file__).parent / "bin" / "spark-class"), *arguments]
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            command,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
-        )
-    try:
-        yield process
-    finally:
-        kill(process)
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """As a machine that is gone: the process and all below it."""
-    if process.poll() is None:
-        root = psutil.Process(process.pid)
-        for member in [*root.children(recursive=True), root]:
-            member.kill()
-        process.wait(30)
-
-
-def said(log: Path, pattern: str) -> str:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if found := re.search(pattern, log.read_text()):
-            return found[0]
-        time.sleep(0.1)
-    raise SystemExit(f"{pattern} not in {log}:\n{log.read_text()[-2000:]}")
-
-
-@contextmanager
-def cluster(folder: Path, workers: int) -> Iterator[Cluster]:
-    """A master, and ``workers`` of one core each."""
-    place = "org.apache.spark.deploy"
-    here = ("--host", "127.0.0.1", "--webui-port", "0")
-    with ExitStack() as stack:
-        log = folder / "master.log"
-        stack.enter_context(daemon(log, None, f"{place}.master.Master", *here, "--port", "0"))
-        master = said(log, r"spark://127\.0\.0\.1:[1-9]\d*")
-        started = []
-        for core in sorted(os.sched_getaffinity(0))[:workers]:
-            log = folder / f"worker{core}.log"
-            options = ("--cores", "1", "--memory", "2g", "--work-dir", str(folder / f"work{core}"), master)
-            started.append(stack.enter_context(daemon(log, core, f"{place}.worker.Worker", *here, *options)))
-            said(log, "Successfully registered with master")
-        yield Cluster(master, started)
 
 
 def vitrine(home: Path, master: str, *arguments: str) -> dict[str, Any]:
@@ -161,7 +101,7 @@ def embedded(
 ) -> tuple[float, Tasks]:
     """Seconds and tasks of embedding ``files`` on a fresh cluster; none of them may be missing at the end."""
     home = ingested(folder, name, files, encoder)
-    with cluster(home, workers) as started:
+    with cluster(home, [Worker("2g", core) for core in sorted(os.sched_getaffinity(0))[:workers]]) as started:
         threading.Thread(target=meanwhile, args=(home, started), daemon=True).start()
         done = vitrine(home, started.master, "embed", "--encoder", encoder, "--dataset", "shop")
     if done["embedded"] != len(files):
@@ -177,7 +117,7 @@ def lose_one(home: Path, started: Cluster) -> None:
     """Kill the last worker, once the first task has left its vectors."""
     while not any((home / ".vitrine" / "staging").glob("*/*/*.parquet")):
         time.sleep(0.05)
-    kill(started.workers[-1])
+    started.lose(-1)
 
 
 def main() -> None:

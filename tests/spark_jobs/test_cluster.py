@@ -2,20 +2,17 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-import pyspark
 import pytest
 
 from spark_jobs.ingest_catalog import ingest
+from tests import spark_cluster
+from tests.spark_cluster import Cluster, Worker
 from vitrine import lake
 from vitrine.settings import Settings
 from vitrine.spark_conf import class_archive
@@ -29,64 +26,19 @@ input_size = 64
 """
 
 
-@contextmanager
-def spark_class(
-    folder: Path, name: str, *arguments: str, **env: str
-) -> Iterator[tuple[Path, "subprocess.Popen[bytes]"]]:
-    """One of Spark's daemons, in a process of its own, and its log."""
-    log = folder / f"{name.rsplit('.', 1)[-1]}-{len(list(folder.iterdir()))}.log"
-    command = [str(Path(pyspark.__file__).parent / "bin" / "spark-class"), name, "--host", "127.0.0.1", *arguments]
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            command, env=os.environ | env, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        yield log, process
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def said(log: Path, pattern: str) -> str:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if found := re.search(pattern, log.read_text()):
-            return found[0]
-        time.sleep(0.1)
-    raise AssertionError(f"{pattern} not in {log.read_text()[-2000:]}")
-
-
-@dataclass
-class Cluster:
-    master: str
-    workers: "list[subprocess.Popen[bytes]]"
-
-
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """A master with two workers of one core; each has a "GPU", addresses 0 and 1."""
-    folder = tmp_path / "cluster"
+    folder, workers = tmp_path / "cluster", []
     folder.mkdir()
-    with ExitStack() as stack:
-        ports = ("--port", "0", "--webui-port", "0")
-        log, _ = stack.enter_context(spark_class(folder, "org.apache.spark.deploy.master.Master", *ports))
-        uri, workers = said(log, r"spark://127\.0\.0\.1:[1-9]\d*"), []
-        for address in (0, 1):
-            script = folder / f"discover{address}.sh"
-            script.write_text(f'#!/bin/sh\necho \'{{"name": "gpu", "addresses": ["{address}"]}}\'\n')
-            script.chmod(0o755)
-            options = f"-Dspark.worker.resource.gpu.amount=1 -Dspark.worker.resource.gpu.discoveryScript={script}"
-            log, worker = stack.enter_context(
-                spark_class(
-                    folder,
-                    "org.apache.spark.deploy.worker.Worker",
-                    *("--webui-port", "0", "--cores", "1", "--memory", "1g", "--work-dir", str(folder / "work"), uri),
-                    SPARK_WORKER_OPTS=options,
-                )
-            )
-            said(log, "Successfully registered with master")
-            workers.append(worker)
-        yield Cluster(uri, workers)
+    for address in (0, 1):
+        script = folder / f"discover{address}.sh"
+        script.write_text(f'#!/bin/sh\necho \'{{"name": "gpu", "addresses": ["{address}"]}}\'\n')
+        script.chmod(0o755)
+        options = f"-Dspark.worker.resource.gpu.amount=1 -Dspark.worker.resource.gpu.discoveryScript={script}"
+        workers.append(Worker("1g", env={"SPARK_WORKER_OPTS": options}))
+    with spark_cluster.cluster(folder, workers) as started:
+        yield started
 
 
 def test_each_task_computes_on_the_address_that_spark_gave_it(
@@ -111,9 +63,7 @@ def test_a_worker_that_is_lost_in_the_middle_costs_no_photo(
     process = embedding(cluster, tmp_path, VITRINE_EMBED__TASK_PHOTOS="2")
     while process.poll() is None and not any((settings.home / "staging").glob("*/*/*.parquet")):
         time.sleep(0.01)
-    lost = psutil.Process(cluster.workers[1].pid)
-    for member in [*lost.children(recursive=True), lost]:  # its executor and Python too, as with its machine
-        member.kill()
+    cluster.lose(1)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err[-3000:]
     assert json.loads(out)["embedded"] == 40
