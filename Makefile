@@ -46,5 +46,6 @@ mlflow: setup ## MLflow's pages on what runs did and cost, until Ctrl-C
 	@.venv/bin/python -m vitrine.tracking
 
 audit: setup ## known faults of the locked packages, by pip-audit; asks PyPI
-	@uv export --frozen --no-emit-project --format requirements-txt | \
-		uvx pip-audit --disable-pip --require-hashes -r /dev/stdin
+	@PATH="$$PATH:$$PWD/.tools/uv/bin"; \
+		uv export --frozen --no-emit-project --format requirements-txt >.tools/requirements.txt && \
+		uvx pip-audit --strict --disable-pip --require-hashes -r .tools/requirements.txt
