@@ -40,11 +40,14 @@ class Layout:
     optimize: str = ""
     """What follows OPTIMIZE."""
     properties: dict[str, str] = field(default_factory=dict)
+    conf: dict[str, str] = field(default_factory=dict)
+    """Of the session that makes and compacts the table."""
     vector: str = "embedding"
     """The vector's expression, of array<float>."""
     dot: str = "dot"
 
 
+OPTIMIZE = "spark.databricks.delta.optimize"
 DELETION_VECTORS = {"delta.enableDeletionVectors": "true"}
 LAYOUTS = {
     "as_is": Layout("partitioned by encoder_version, as vitrine/tables.py has it"),
@@ -57,7 +60,9 @@ LAYOUTS = {
         clause="CLUSTER BY (encoder_version, image_id)",
         properties=DELETION_VECTORS,
     ),
-    "files_of_16_mib": Layout("as it is, files of 16 MiB", properties={"delta.targetFileSize": "16mb"}),
+    "files_of_16_mib": Layout(
+        "as it is, files of 16 MiB", conf={f"{OPTIMIZE}.{size}FileSize": "16777216" for size in ("min", "max")}
+    ),
     "fp32_bytes": Layout("as it is, a vector as bytes of fp32", vector="fp32_bytes(embedding)", dot="dot_fp32"),
     "fp16_bytes": Layout("as it is, a vector as bytes of fp16", vector="fp16_bytes(embedding)", dot="dot_fp16"),
 }
@@ -130,8 +135,12 @@ def measure(spark: SparkSession, layout: Layout, base: Path, path: Path, rows: i
     options = f"TBLPROPERTIES ({properties})" if properties else ""
     other = "image_id, encoder_version, product_id, category, content_sha256"
     select = f"SELECT {other}, {layout.vector} AS embedding FROM delta.`{base}`"
+    for name, value in layout.conf.items():
+        spark.conf.set(name, value)
     made = timed(lambda: spark.sql(f"CREATE TABLE {table} USING delta {layout.clause} {options} AS {select}"))
     optimized = timed(lambda: spark.sql(f"OPTIMIZE {table} {layout.optimize}"))
+    for name in layout.conf:
+        spark.conf.unset(name)
     spark.sql("SET spark.databricks.delta.retentionDurationCheck.enabled = false")
     spark.sql(f"VACUUM {table} RETAIN 0 HOURS")
     size = mib(path)
