@@ -146,7 +146,8 @@ def measure(spark: SparkSession, layout: Layout, base: Path, path: Path, rows: i
     size = mib(path)
     here = f"{table} WHERE encoder_version = '{VERSIONS[0]}'"
     nearest = (
-        f"SELECT e.image_id, {layout.dot}(e.embedding, q.embedding) AS similarity FROM (SELECT * FROM {here}) e, "
+        f"SELECT /*+ BROADCAST(q) */ e.image_id, {layout.dot}(e.embedding, q.embedding) AS similarity "
+        f"FROM (SELECT * FROM {here}) e, "
         f"(SELECT * FROM {here} AND image_id = '{one}') q ORDER BY similarity DESC LIMIT 10"
     )
     queries = (
@@ -200,7 +201,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vitrine-benchmark-") as made:
         folder = Path(made)
         fill(folder / "base", given.rows, given.dim)
-        spark = build_session(lake_settings(Settings(root=folder, home=folder / "home")), "table layout")
+        spark = build_session(lake_settings(Settings(root=folder, home=folder / "home")), "table layout", large=True)
         register(spark)
         print(f"{given.rows} rows x {given.dim}; seconds and MiB\n")
         print(f"| layout | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")

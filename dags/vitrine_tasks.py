@@ -112,7 +112,6 @@ class SparkVerb(SparkSubmitOperator):
             application=str(PROJECT / "vitrine" / "__main__.py"),
             application_args=None if callable(arguments) else list(arguments),
             name=f"vitrine {kwargs['task_id']}",
-            conf=spark_conf(SETTINGS),
             env_vars=ENVIRONMENT,
             **kwargs,
         )
@@ -121,6 +120,9 @@ class SparkVerb(SparkSubmitOperator):
     def execute(self, context: Context) -> None:
         if callable(self._arguments):
             self.application_args = list(self._arguments(context))
+        from vitrine import lake
+
+        self.conf = spark_conf(SETTINGS, large=lake.is_large(SETTINGS))
         try:
             super().execute(context)
         except AirflowException as error:

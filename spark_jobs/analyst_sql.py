@@ -132,7 +132,7 @@ TABLE_FUNCTIONS: dict[str, Defined] = {
           FROM (
             SELECT *, row_number() OVER (PARTITION BY encoder_version ORDER BY similarity DESC, image_id) AS rank
             FROM (
-              SELECT e.encoder, e.encoder_version, e.image_id, e.product_id, e.category,
+              SELECT /*+ BROADCAST(q) */ e.encoder, e.encoder_version, e.image_id, e.product_id, e.category,
                      dot(e.embedding, q.embedding) AS similarity
               FROM embeddings q
               JOIN embeddings e

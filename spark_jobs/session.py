@@ -38,9 +38,9 @@ _AWS_PARTS = ("s3", "s3-transfer-manager", "sts")
 _ATTEMPTS = 6
 
 
-def build_session(settings: Settings, name: str, *sources: str) -> SparkSession:
+def build_session(settings: Settings, name: str, *sources: str, large: bool | None = None) -> SparkSession:
     """The session of this process, made when there is none, to read ``sources``; spark-submit's master and properties
-    hold."""
+    hold. For ``large`` tables its plans are compiled; left out: where the lake's are."""
     ensure_jars()
     if reads_s3(settings, *sources):
         ensure_s3_jars()
@@ -55,7 +55,8 @@ def build_session(settings: Settings, name: str, *sources: str) -> SparkSession:
     else:
         master = "local[*,4]"  # a worker that dies costs its task, not the night
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    conf = spark_conf(settings, *sources, master=master)
+    compiled = lake.is_large(settings) if large is None else large
+    conf = spark_conf(settings, *sources, master=master, large=compiled)
     os.environ.setdefault("PYSPARK_PYTHON", conf["spark.pyspark.python"])  # else workers run the first python3 of PATH
     builder = builder.master(master)
     for key, value in conf.items():

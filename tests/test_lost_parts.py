@@ -37,3 +37,6 @@ def test_an_online_store_that_is_away(settings, tmp_path: Path):
     away = vitrine(tmp_path, "features", VITRINE_FEAST__ONLINE_STORE=json.dumps(store))
     assert is_one_line(away), away.stderr
     assert vitrine(tmp_path, "features").returncode == 0
+    checked = vitrine(tmp_path, "check", "--dataset", "shop", "--json")
+    found = [each for each in json.loads(checked.stdout)["differences"] if each["name"].startswith("online.")]
+    assert found == [], checked.stderr

@@ -16,6 +16,8 @@ from vitrine.errors import VitrineError, unknown
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PROMOTIONS, RUNS, TABLES, Table
 
+_LARGE = 128 << 20
+"""Bytes: at 100,000 rows x 512 a MERGE of 1 % took 8.7 s against 17.0, a search for neighbours 4.0 against 7.4."""
 FEED_COLUMNS = ("_change_type", "_commit_version", "_commit_timestamp")
 
 
@@ -86,6 +88,11 @@ def size(settings: Settings, table: Table) -> tuple[int, dict[str, str]]:
     found = delta(settings, table)
     added = pa.table(found.get_add_actions()).column("size_bytes")
     return sum(added.to_pylist()), dict(found.metadata().configuration)
+
+
+def is_large(settings: Settings) -> bool:
+    """Are the vectors so many that compiling Spark's plans pays? It takes two seconds more to start."""
+    return size(settings, EMBEDDINGS)[0] >= _LARGE
 
 
 def quote(value: str) -> str:

@@ -9,9 +9,12 @@ from vitrine import s3
 from vitrine.settings import Settings
 
 _QUIET = Path(__file__).with_name("log4j2.properties")
-# On one machine the photos are the work and the plans are small: compiling them costs more than running them.
+_JVM = "-XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
+# On one machine the photos are the work and the plans are small: compiling them costs more than running them, until
+# the tables are large (``lake.is_large``).
 # Of C1 alone the JVM expects 48 MB of code; Spark makes more, and without room it would compile nothing any more.
-_COMPILE_LESS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
+_COMPILE_LESS = "-XX:TieredStopAtLevel=1"
+_GENERATE_NOTHING = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
 
@@ -44,19 +47,18 @@ def s3_conf(settings: Settings, *sources: str) -> dict[str, str]:
     return s3.spark_properties(sorted(s3_jars().glob("*.jar"))) if reads_s3(settings, *sources) else {}
 
 
-def _one_machine() -> dict[str, str]:
+def _one_machine(large: bool) -> dict[str, str]:
     archive = class_archive()
-    shared = f" -XX:SharedArchiveFile={archive}" if archive.is_file() else ""
-    return {
-        "spark.sql.codegen.wholeStage": "false",
-        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-        JAVA_OPTIONS: f"-Dlog4j2.configurationFile={_QUIET.as_uri()} {_COMPILE_LESS}{shared}",
-    }
+    options = [f"-Dlog4j2.configurationFile={_QUIET.as_uri()}", _JVM]
+    options += [] if large else [_COMPILE_LESS]
+    options += [f"-XX:SharedArchiveFile={archive}"] if archive.is_file() else []
+    return {JAVA_OPTIONS: " ".join(options)} | ({} if large else _GENERATE_NOTHING)
 
 
-def spark_conf(settings: Settings, *sources: str, master: str | None = None) -> dict[str, str]:
+def spark_conf(settings: Settings, *sources: str, master: str | None = None, large: bool = False) -> dict[str, str]:
     """Spark properties, for a job that reads ``sources`` on ``master`` (left out: what the settings say, else this
-    machine); ``[spark.conf]`` of vitrine.toml goes last and wins."""
+    machine), and on one machine for tables that are ``large`` or not; ``[spark.conf]`` of vitrine.toml goes last and
+    wins."""
     return {
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
@@ -80,7 +82,7 @@ def spark_conf(settings: Settings, *sources: str, master: str | None = None) -> 
         "spark.log.level": "ERROR",
         JAVA_OPTIONS: f"-Dlog4j2.configurationFile={_QUIET.as_uri()}",
         "spark.sql.warehouse.dir": str(settings.home / "warehouse"),
-        **(_one_machine() if (master or settings.spark.master or "local").startswith("local") else {}),
+        **(_one_machine(large) if (master or settings.spark.master or "local").startswith("local") else {}),
         **s3_conf(settings, *sources),
         **settings.spark.conf,
     }

@@ -14,6 +14,7 @@ from spark_jobs.ingest_catalog import ingest
 from tests import spark_cluster
 from tests.spark_cluster import Cluster, Worker
 from vitrine import lake
+from vitrine.check_cli import state
 from vitrine.settings import Settings
 from vitrine.spark_conf import class_archive
 
@@ -70,6 +71,7 @@ def test_a_worker_that_is_lost_in_the_middle_costs_no_photo(
     rows = lake.rows(settings, "SELECT image_id FROM embeddings")
     assert len(rows) == len({row["image_id"] for row in rows}) == 40
     assert len(lake.rows(settings, "SELECT * FROM product_embeddings")) == 8
+    assert state(settings, "shop")["differences"] == []
 
 
 def embedding(cluster: Cluster, project: Path, **env: str) -> "subprocess.Popen[str]":

@@ -7,6 +7,7 @@ import pytest
 
 from spark_jobs.ingest_catalog import ingest
 from vitrine import lake
+from vitrine.check_cli import state
 from vitrine.errors import GateRefused, UserError
 from vitrine.settings import Settings
 from vitrine.tables import TABLES
@@ -36,6 +37,7 @@ def test_a_source_that_is_half_away_deletes_nothing(settings: Settings, draw: Ca
     with pytest.raises(UserError, match="no photos in"):
         ingest(asked, str(root), "d", allow_removals=True)
     assert versions(settings) == before
+    assert state(settings, "d")["differences"] == []
     root.rmdir()
     (root.parent / "elsewhere").rename(root)
     photos[2].write_bytes(kept[photos[2]])

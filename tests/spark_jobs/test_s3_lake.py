@@ -193,7 +193,7 @@ def test_two_nights_on_s3(on_s3: Settings, draw: Callable[..., Path], tmp_path: 
     source = f"s3a://shop/{prefix}"
     ingest = ["ingest", source, "--dataset", "shop", "--test-share", "0.4", "--json"]
     embed = ["embed", "--encoder", "small", "--dataset", "shop", "--json"]
-    first, second, table, evaluated, changed, again, counted, maintained = vitrine(
+    first, second, table, evaluated, changed, again, counted, maintained, checked = vitrine(
         ingest,
         embed,
         ["ingest", f"{source}/list.csv", "--dataset", "listed", "--layout", "table", "--json"],
@@ -203,11 +203,13 @@ def test_two_nights_on_s3(on_s3: Settings, draw: Callable[..., Path], tmp_path: 
         embed,
         ["sql", "SELECT count(*) AS n FROM embeddings", "--format", "json"],
         ["maintain", "--json"],
+        ["check", "--dataset", "shop", "--json"],
     )
     assert [first["images"], second["embedded"], table["images"], table["quarantined"]] == [24, 24, 8, 0]
     assert evaluated["queries"] > 0
     assert [changed["changed"], again["embedded"], again["computed"]] == [1, 1, 0], "its content was known"
     assert counted == {"rows": [{"n": 24}]} and maintained["tables"]["catalog"].endswith("-> 2 files")
+    assert checked["differences"] == []
     assert len(lake.rows(on_s3, "SELECT * FROM embeddings")) == 24
     assert len(lake.rows(on_s3, "SELECT * FROM product_embeddings")) == 6
     uris = [row["uri"] for row in lake.rows(on_s3, "SELECT uri FROM catalog")]

@@ -1,4 +1,4 @@
-"""Two of one job at once on one home: one waits, or Delta's conflict is tried again; the state is that of one."""
+"""Two jobs at once on one home: one waits, or Delta's conflict is tried again; the state is that of one."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,11 +9,13 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from spark_jobs.embed_catalog import embed_together
+from spark_jobs.embed_catalog import embed, embed_together
+from spark_jobs.first_photos import First
 from spark_jobs.ingest_catalog import ingest
 from spark_jobs.maintain_tables import maintain
 from spark_jobs.session import merge_table, read_table
 from vitrine import encoders, lake
+from vitrine.check_cli import state
 from vitrine.settings import EncoderSettings, Settings
 from vitrine.tables import CATALOG
 
@@ -55,6 +57,37 @@ def test_two_nights_and_a_maintenance_end_as_one_night(settings: Settings, draw:
     assert len(rows) == len({tuple(row.values()) for row in rows}) == 14
     assert len(lake.rows(settings, "SELECT * FROM product_embeddings")) == 6
     assert not list((settings.home / "staging").iterdir())
+    assert state(settings, "d")["differences"] == []
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("spark")
+def test_a_night_and_a_backfill_of_another_backbone_end_as_one_after_the_other(
+    settings: Settings, draw: Callable[..., Path]
+):
+    settings = settings.model_copy(update={"encoders": {"small": encoder(1), "other": encoder(2)}})
+    for name in ("small", "other"):
+        encoders.version(settings, name)
+    root = draw(4, 3)
+    ingest(settings, str(root), "d")
+    draw(5, 3)  # a product more comes in between
+    sorted(root.rglob("*.jpg"))[0].unlink()
+
+    def night() -> None:
+        ingest(settings, str(root), "d")
+        embed(settings, "small", "d")
+
+    def backfill() -> None:
+        for _ in range(3):
+            embed(settings, "other", "d", first=First(4))
+
+    together(night, backfill, night)
+    assert embed(settings, "small", "d")["embedded"] == 0, "the nights embedded all"
+    embed(settings, "other", "d")  # the backfill's last step
+    rows = lake.rows(settings, "SELECT image_id, encoder_version FROM embeddings")
+    assert len(rows) == len({tuple(row.values()) for row in rows}) == 28
+    assert len(lake.rows(settings, "SELECT * FROM product_embeddings")) == 10
+    assert state(settings, "d")["differences"] == []
 
 
 def test_a_merge_that_loses_the_race_is_done_again(
