@@ -1,8 +1,9 @@
 """A standalone Spark cluster on this machine: what a second worker brings, what large photos and a lost worker cost.
 
 Workers of one core, each held to a core of its own; the driver takes what they leave. Drawn photos, each file another
-content. Seconds are of embedding and commits, without Spark's start: ``vitrine embed --json``'s own. What tasks did is
-read from Spark's event log.
+content. Seconds are of embedding and commits, without Spark's start (``vitrine embed --json``'s own), and of the stage
+that embeds alone: on a small catalog, most of the rest is the start of the executors and Delta's many short stages.
+What tasks did is read from Spark's event log.
 
     python benchmarks/cluster.py --photos 2000 --large 40
 """
@@ -58,6 +59,11 @@ class Tasks:
     """By executor: when it had nothing more to do, in seconds after the stage's first task began."""
     again: int
     """That did not end well, and ran again."""
+
+    @property
+    def seconds(self) -> float:
+        """From its first task's begin to its last one's end."""
+        return max(self.ends.values())
 
     @property
     def waited(self) -> float:
@@ -135,13 +141,15 @@ def main() -> None:
         files = [folder / f"{number}.jpg" for number in range(given.photos)]
         print(f"{given.photos} photos, {given.encoder}\n")
         print(
-            "| | workers | seconds | photos/s | the last task alone, s | tasks run again |\n|---|---|---|---|---|---|"
+            "| | workers | seconds | of them embedding | photos/s there | the last task alone, s | tasks run again |\n"
+            "|---|---|---|---|---|---|---|"
         )
 
         def row(what: str, name: str, workers: int, meanwhile: Callable[[Path, Cluster], None] = nothing) -> None:
             seconds, found = embedded(folder, name, files, given.encoder, workers, meanwhile)
             alone = f"{found.waited:.1f}" if workers > 1 and meanwhile is nothing else ""
-            figures = f"{workers} | {seconds:.1f} | {given.photos / seconds:.1f} | {alone} | {found.again}"
+            rate = given.photos / found.seconds
+            figures = f"{workers} | {seconds:.1f} | {found.seconds:.1f} | {rate:.1f} | {alone} | {found.again}"
             print(f"| {what} | {figures} |", flush=True)
 
         row("one size", "one", 1)

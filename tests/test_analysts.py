@@ -68,6 +68,9 @@ def test_neighbours_are_those_that_numpy_finds(shop: tuple[Settings, Asker]) -> 
     some = "(SELECT image_id FROM catalog ORDER BY image_id LIMIT 3) c"
     found = rows(shop, f"SELECT c.image_id, n.image_id FROM {some}, LATERAL neighbours(c.image_id, 2) n")
     assert len(found) == 3 * 2 * 3 and all(one != other for one, other in found)
+    # Spark takes the one photo for as many as the table has, and would move all vectors to where it is.
+    plan = rows(shop, f"EXPLAIN SELECT * FROM neighbours('{ids[7]}', 5)")[0][0]
+    assert "BroadcastHashJoin" in plan and "SortMergeJoin" not in plan
 
 
 def test_current_embeddings_are_what_serves(shop: tuple[Settings, Asker]) -> None:

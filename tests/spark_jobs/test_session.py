@@ -1,4 +1,4 @@
-"""A merge into a table that has grown large."""
+"""What a session does otherwise where the tables have grown large."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +8,8 @@ import pytest
 
 from spark_jobs import session
 from vitrine import lake
-from vitrine.settings import Settings
+from vitrine.settings import Settings, SparkSettings
+from vitrine.spark_conf import JAVA_OPTIONS, spark_conf
 from vitrine.tables import EMBEDDINGS
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -49,3 +50,17 @@ def test_a_change_of_a_large_table_marks_rows_and_copies_no_file(
     ]
     sizes = sorted(each.stat().st_size for each in path.glob("*/*.parquet"))
     assert sizes[-1] == file.stat().st_size and sizes[-2] < sizes[-1], "the file with the other rows was not copied"
+
+
+def test_plans_are_compiled_for_a_large_lake_and_on_a_cluster(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake.write(settings, EMBEDDINGS, pa.Table.from_pylist([_row(0, 0.0)], EMBEDDINGS.schema))
+    assert not lake.is_large(settings)
+    monkeypatch.setattr(lake, "_LARGE", lake.size(settings, EMBEDDINGS)[0])
+    assert lake.is_large(settings)
+    small, large = spark_conf(settings), spark_conf(settings, large=True)
+    assert "TieredStopAtLevel" in small[JAVA_OPTIONS] and "TieredStopAtLevel" not in large[JAVA_OPTIONS]
+    assert {key for key in small if "codegen" in key} and not any("codegen" in key for key in large)
+    cluster = settings.model_copy(update={"spark": SparkSettings(master="spark://head:7077")})
+    assert not any("codegen" in key for key in spark_conf(cluster))
