@@ -112,6 +112,7 @@ def test_a_scheduler_that_is_killed_three_times_in_a_night(settings: Settings, t
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "2",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "40",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
         "VITRINE_AIRFLOW__RETRIES": "5",  # a machine under other load may miss a heartbeat too
     }
     run_id = ""
