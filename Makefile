@@ -27,11 +27,13 @@ test: lint servers ## lint, then the tests; make test ARGS="-k gate" hands pytes
 test-all: lint servers ## the tests, and those that take minutes and gigabytes each
 	@$(JAVA) .venv/bin/python -m pytest -n 2 --dist worksteal -m "" $(ARGS)
 
-lint: setup ## format, rules, types, and which package may import which
+lint: setup ## format, rules, types, which package may import which, shell scripts and the Dockerfile
 	@.venv/bin/ruff format --check
 	@.venv/bin/ruff check
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
+	@.venv/bin/shellcheck scripts/*.sh deploy/*.sh examples/*.sh
+	@.venv/bin/hadolint deploy/Dockerfile
 
 airflow: setup ## Airflow's server and UI with the DAGs, until Ctrl-C
 	@$(JAVA) .venv/bin/python -m vitrine.airflow_home

@@ -2,7 +2,7 @@
 # What tests start beside the product, where apt-get may install it: Redis, PostgreSQL, Chromium. Never fails: a test
 # whose server is not here skips and says so.
 set -u
-cd -- "$(dirname -- "$0")/.."
+cd -- "$(dirname -- "$0")/.." || exit
 
 missing=
 command -v redis-server >/dev/null || missing="$missing redis-server"

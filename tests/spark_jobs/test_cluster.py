@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from spark_jobs.ingest_catalog import ingest
@@ -19,6 +21,7 @@ from vitrine.settings import Settings
 from vitrine.spark_conf import class_archive
 
 pytestmark = pytest.mark.slow
+ARCHIVED = Path(__file__).resolve().parents[2] / "deploy/environment_archive.sh"
 CONFIG = """
 [encoders.small]
 backbone = "torchvision/squeezenet1_0"
@@ -37,7 +40,8 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         script.write_text(f'#!/bin/sh\necho \'{{"name": "gpu", "addresses": ["{address}"]}}\'\n')
         script.chmod(0o755)
         options = f"-Dspark.worker.resource.gpu.amount=1 -Dspark.worker.resource.gpu.discoveryScript={script}"
-        workers.append(Worker("1g", env={"SPARK_WORKER_OPTS": options}))
+        env = {"SPARK_WORKER_OPTS": options, "SPARK_LOCAL_DIRS": str(folder / f"work{address}")}
+        workers.append(Worker("1g", env=env))
     with spark_cluster.cluster(folder, workers) as started:
         yield started
 
@@ -74,7 +78,34 @@ def test_a_worker_that_is_lost_in_the_middle_costs_no_photo(
     assert state(settings, "shop")["differences"] == []
 
 
-def embedding(cluster: Cluster, project: Path, **env: str) -> "subprocess.Popen[str]":
+@pytest.mark.large
+def test_executors_unpack_their_environment(
+    spark: object, cluster: Cluster, settings: Settings, draw: Callable[..., Path], tmp_path: Path
+):
+    """Of 4 GB, which takes 40 GB for a while: the driver and each executor keep copies and unpack them."""
+    ingest(settings, str(draw(4, 3)), "shop")
+    archive, daemons = tmp_path / "environment.tar.gz", set()
+    try:
+        subprocess.run(["sh", str(ARCHIVED), str(archive), sys.executable], check=True)
+        conf = {"spark.archives": f"{archive}#environment", "spark.pyspark.python": "./environment/bin/python"}
+        process = embedding(cluster, tmp_path, conf)
+        while process.poll() is None:
+            said = (member.info["cmdline"] or [] for member in psutil.process_iter(["cmdline"]))
+            daemons |= {line[0] for line in said if "spark_jobs.worker_daemon" in line}
+            time.sleep(0.2)
+        out, err = process.communicate(timeout=60)
+    finally:
+        archive.unlink(missing_ok=True)
+        for unpacked in (tmp_path / "cluster").glob("work[01]"):
+            shutil.rmtree(unpacked, ignore_errors=True)
+    assert process.returncode == 0, err[-3000:]
+    assert json.loads(out)["embedded"] == 12
+    assert "./environment/bin/python" in daemons
+
+
+def embedding(
+    cluster: Cluster, project: Path, more: dict[str, str] | None = None, **env: str
+) -> "subprocess.Popen[str]":
     """``vitrine embed`` on the cluster, under way."""
     (project / "vitrine.toml").write_text(CONFIG)
     java = f"-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:SharedArchiveFile={class_archive()}"
@@ -86,6 +117,7 @@ def embedding(cluster: Cluster, project: Path, **env: str) -> "subprocess.Popen[
         "spark.driver.host": "127.0.0.1",
         "spark.scheduler.minRegisteredResourcesRatio": "1.0",
         "spark.scheduler.maxRegisteredResourcesWaitingTime": "60s",
+        **(more or {}),
     }
     said = {"VITRINE_SPARK__MASTER": cluster.master, "VITRINE_SPARK__CONF": json.dumps(conf)}
     command = [sys.executable, "-m", "vitrine", "embed", "--encoder", "small", "--dataset", "shop", "--json"]
