@@ -57,7 +57,11 @@ def build_session(settings: Settings, name: str, *sources: str, large: bool | No
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     compiled = lake.is_large(settings) if large is None else large
     conf = spark_conf(settings, *sources, master=master, large=compiled)
-    os.environ.setdefault("PYSPARK_PYTHON", conf["spark.pyspark.python"])  # else workers run the first python3 of PATH
+    # As a property it comes too late for a session built here: workers would run the first python3 of PATH.
+    if "spark.pyspark.python" in settings.spark.conf or master.startswith("local"):
+        os.environ["PYSPARK_PYTHON"] = conf["spark.pyspark.python"]
+    else:
+        os.environ.setdefault("PYSPARK_PYTHON", conf["spark.pyspark.python"])
     builder = builder.master(master)
     for key, value in conf.items():
         builder = builder.config(key, value)

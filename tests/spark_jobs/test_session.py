@@ -1,6 +1,10 @@
-"""What a session does otherwise where the tables have grown large."""
+"""What a session does otherwise where the tables have grown large; which Python its workers run."""
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -64,3 +68,18 @@ def test_plans_are_compiled_for_a_large_lake_and_on_a_cluster(
     assert {key for key in small if "codegen" in key} and not any("codegen" in key for key in large)
     cluster = settings.model_copy(update={"spark": SparkSettings(master="spark://head:7077")})
     assert not any("codegen" in key for key in spark_conf(cluster))
+
+
+WORKS = """
+from spark_jobs.session import build_session
+from vitrine.settings import load_settings
+print(build_session(load_settings(), "python").range(3).mapInArrow(lambda batches: batches, "id long").count())
+"""
+
+
+@pytest.mark.slow
+def test_workers_run_this_python_whatever_the_shell_has_for_others(tmp_path: Path) -> None:
+    (tmp_path / "vitrine.toml").touch()
+    env = os.environ | {"PYSPARK_PYTHON": "/bin/false"}
+    done = subprocess.run([sys.executable, "-c", WORKS], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.stdout == "3\n", done.stderr[-3000:]
