@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyspark
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
@@ -172,15 +173,27 @@ def spark_schema(schema: pa.Schema) -> Any:
     return from_arrow_schema(schema)
 
 
+def _check_spark(jars: Path) -> None:
+    """SPARK_HOME is often there for others: their Spark gets no jar of ours."""
+    version = pyspark.__version__.rsplit(".", 1)[0]
+    cores = [core.name for core in jars.glob("spark-core_*.jar")]  # none where a vendor names its jars otherwise
+    if not jars.is_dir() or (cores and not any(f"-{version}." in name for name in cores)):
+        found = cores[0].removesuffix(".jar") if cores else "no Spark"
+        raise VitrineError(
+            f"SPARK_HOME is {jars.parent}, where {found} lies: it has to be Spark {version}; left out: pyspark's own"
+        )
+
+
 def ensure_jars() -> None:
     """Delta's jars beside Spark's own, fetched from Maven once: later starts ask nobody.
 
     Raises:
-        VitrineError: they are not there and cannot be fetched.
+        VitrineError: they are not there and cannot be fetched; or SPARK_HOME names another Spark than pyspark's.
     """
     import delta
 
     jars = spark_jars()
+    _check_spark(jars)
     if next(jars.glob(f"delta-spark_*-{importlib.metadata.version('delta-spark')}.jar"), None):
         return
     print("fetching Delta's jars (once)", file=sys.stderr)

@@ -12,6 +12,7 @@ import pytest
 
 from spark_jobs import session
 from vitrine import lake
+from vitrine.errors import VitrineError
 from vitrine.settings import Settings, SparkSettings
 from vitrine.spark_conf import JAVA_OPTIONS, spark_conf
 from vitrine.tables import EMBEDDINGS
@@ -83,3 +84,14 @@ def test_workers_run_this_python_whatever_the_shell_has_for_others(tmp_path: Pat
     env = os.environ | {"PYSPARK_PYTHON": "/bin/false"}
     done = subprocess.run([sys.executable, "-c", WORKS], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.stdout == "3\n", done.stderr[-3000:]
+
+
+def test_another_spark_gets_no_jar_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARK_HOME", str(tmp_path))
+    with pytest.raises(VitrineError, match=f"SPARK_HOME is {tmp_path}, where no Spark lies: it has to be Spark 4"):
+        session.ensure_jars()
+    (tmp_path / "jars").mkdir()
+    (tmp_path / "jars/spark-core_2.12-3.5.1.jar").touch()
+    with pytest.raises(VitrineError, match=r"where spark-core_2\.12-3\.5\.1 lies"):
+        session.ensure_jars()
+    assert len(list((tmp_path / "jars").iterdir())) == 1
