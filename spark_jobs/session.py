@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyspark
 from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import DataFrame, SparkSession
 
 from vitrine import lake
@@ -41,7 +42,11 @@ _ATTEMPTS = 6
 
 def build_session(settings: Settings, name: str, *sources: str, large: bool | None = None) -> SparkSession:
     """The session of this process, made when there is none, to read ``sources``; spark-submit's master and properties
-    hold. For ``large`` tables its plans are compiled; left out: where the lake's are."""
+    hold. For ``large`` tables its plans are compiled; left out: where the lake's are.
+
+    Raises:
+        VitrineError: Spark's jars or Java are not what it needs.
+    """
     ensure_jars()
     if reads_s3(settings, *sources):
         ensure_s3_jars()
@@ -66,7 +71,14 @@ def build_session(settings: Settings, name: str, *sources: str, large: bool | No
     builder = builder.master(master)
     for key, value in conf.items():
         builder = builder.config(key, value)
-    spark = builder.getOrCreate()
+    try:
+        spark = builder.getOrCreate()
+    except PySparkRuntimeError as error:
+        if error.getCondition() != "JAVA_GATEWAY_EXITED":
+            raise
+        java = os.environ.get("JAVA_HOME")
+        where = f"that of JAVA_HOME, {java}" if java else "the first on PATH"
+        raise VitrineError(f"Java did not start (lines above): Spark wants Java 17 to 22, and took {where}") from None
     spark.sparkContext.setLogLevel("ERROR")
     return spark
 

@@ -95,3 +95,13 @@ def test_another_spark_gets_no_jar_of_ours(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(VitrineError, match=r"where spark-core_2\.12-3\.5\.1 lies"):
         session.ensure_jars()
     assert len(list((tmp_path / "jars").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_a_java_that_does_not_start_is_named(tmp_path: Path) -> None:
+    (tmp_path / "vitrine.toml").touch()
+    command = [sys.executable, "-m", "vitrine", "ingest", "2x2", "--layout", "generated", "--dataset", "shop"]
+    env = os.environ | {"JAVA_HOME": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.endswith(f"Spark wants Java 17 to 22, and took that of JAVA_HOME, {tmp_path}\n")
