@@ -3,12 +3,15 @@
 import csv
 import io
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any, TextIO
 
 _stdout: TextIO = sys.stdout
+_DECIMALS = ((10_000.0, 0), (1_000.0, 1), (100.0, 2), (0.01, 4))
+"""The most decimals of a column whose largest number is at least so much."""
 
 
 def claim_stdout() -> None:
@@ -84,17 +87,35 @@ def drawn(columns: Sequence[str], rows: Sequence[Sequence[Any]], width: int | No
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*(Text(_shown(value)) for value in row))  # Text: a name with [brackets] is no markup
+    table = Table()
+    cells = []
+    for at, name in enumerate(columns):
+        values = [row[at] for row in rows]
+        kinds = {type(value) for value in values} - {type(None)}
+        table.add_column(Text(name), justify="right" if kinds and kinds <= {int, float} else "left")
+        places = _places([value for value in values if isinstance(value, float)])
+        cells.append([_shown(value, places) for value in values])
+    for row in zip(*cells, strict=True):
+        table.add_row(*map(Text, row))  # Text: a name with [brackets] is no markup
     console = Console(file=_stdout, width=width)
     with console.capture() as captured:
         console.print(table)
     return captured.get().rstrip("\n")
 
 
-def _shown(value: Any) -> str:
+def _places(column: Sequence[float]) -> int:
+    """Decimals for all of a column: no more than its values have, nor than they are worth at their size."""
+    finite = [value for value in column if math.isfinite(value)]
+    largest = max(map(abs, finite), default=0.0)
+    most = next((places for least, places in _DECIMALS if largest >= least), 7)
+    rounded = [round(value, most) for value in finite]
+    return next(places for places in range(most + 1) if all(round(value, places) == value for value in rounded))
+
+
+def _shown(value: Any, places: int | None = None) -> str:
     if isinstance(value, float):
+        if places is not None:
+            return f"{value:z,.{places}f}"
         return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}"
     if value is None:
         return "-"
