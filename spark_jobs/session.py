@@ -45,7 +45,7 @@ def build_session(settings: Settings, name: str, *sources: str, large: bool | No
     hold. For ``large`` tables its plans are compiled; left out: where the lake's are.
 
     Raises:
-        VitrineError: Spark's jars or Java are not what it needs.
+        VitrineError: Spark's jars are not what it needs, or its JVM did not start.
     """
     ensure_jars()
     if reads_s3(settings, *sources):
@@ -78,7 +78,9 @@ def build_session(settings: Settings, name: str, *sources: str, large: bool | No
             raise
         java = os.environ.get("JAVA_HOME")
         where = f"that of JAVA_HOME, {java}" if java else "the first on PATH"
-        raise VitrineError(f"Java did not start (lines above): Spark wants Java 17 to 22, and took {where}") from None
+        raise VitrineError(  # the JVM may also have refused what [spark.conf] asks for
+            f"Spark's JVM ended as it started; the lines above say why. Spark wants Java 17 to 22, and took {where}"
+        ) from None
     spark.sparkContext.setLogLevel("ERROR")
     return spark
 
