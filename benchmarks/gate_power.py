@@ -42,7 +42,7 @@ from spark_jobs.forward import resolve_precision
 from spark_jobs.plan import EncoderPlan
 from vitrine import backbones, images
 from vitrine.datasets import generated
-from vitrine.datasets.layouts import Photo
+from vitrine.datasets.registry import Photo
 from vitrine.networks import Built, build
 from vitrine.settings import Settings, load_settings
 

@@ -47,7 +47,7 @@ def vitrine(home: Path, cores: int, *arguments: str) -> tuple[float, dict[str, A
 
 
 def draw(number: int, size: int = 256) -> bytes:
-    from vitrine.datasets.drawn_photos import draw_photo, product
+    from vitrine.datasets.drawn.photos import draw_photo, product
 
     return draw_photo(product(number // PHOTOS_A_PRODUCT), number % PHOTOS_A_PRODUCT, size=size)
 

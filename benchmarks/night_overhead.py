@@ -32,7 +32,7 @@ def configure(folder: Path, source: str, encoder: str) -> None:
 
 def draw(photos: str, root: Path) -> None:
     """PRODUCTSxPHOTOS drawn photos as files: both homes read the same."""
-    from vitrine.datasets.drawn_photos import draw_photo, product
+    from vitrine.datasets.drawn.photos import draw_photo, product
 
     products, each = map(int, photos.split("x"))
     for number in range(products):

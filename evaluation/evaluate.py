@@ -33,7 +33,7 @@ from evaluation.search_latency import search_latency
 from evaluation.slices import MACRO_CATEGORY, MACRO_PRODUCT, SHUFFLED, WITHOUT_DUPLICATES, slice_scores
 from evaluation.vector_index import VectorIndex
 from vitrine import lake
-from vitrine.datasets import layouts
+from vitrine.datasets import registry
 from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, QUERY_RESULTS
@@ -152,7 +152,7 @@ def _plan(
         raise UserError(f"no image of data set {dataset!r} has a {relevant}: choose one of {', '.join(RELEVANT)}")
     splits = {row["split"] for row in found} - {None}
     if queries is None or index is None:
-        own = layouts.protocol(lake.layout(settings, dataset))
+        own = registry.protocol(lake.layout(settings, dataset))
         protocols = (own, *PROTOCOLS) if own else PROTOCOLS
         queries, index = next((pair for pair in protocols if splits.issuperset(pair)), (ALL, ALL))
     else:

@@ -24,7 +24,7 @@ from evaluation.retrieval_metrics import per_query
 from evaluation.scores import write_scores
 from evaluation.slices import slice_scores
 from vitrine import lake
-from vitrine.datasets.drawn_photos import product
+from vitrine.datasets.drawn.photos import product
 from vitrine.settings import Settings
 from vitrine.tables import (
     CATALOG,

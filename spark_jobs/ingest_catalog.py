@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import build_session, merge_table, progress, read_table, spark_schema
 from vitrine import images, lake, locks, s3
-from vitrine.datasets import layouts
+from vitrine.datasets import registry as layouts
 from vitrine.errors import GateRefused, UserError
 from vitrine.images import ImageError
 from vitrine.settings import NAME_RULE, Settings, check_name

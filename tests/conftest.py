@@ -65,7 +65,7 @@ def postgres_port() -> Iterator[int]:
 @pytest.fixture
 def draw(tmp_path: Path) -> Callable[..., Path]:
     """Draw a folder catalog: ``draw(products, photos, name="photos")`` -> its root."""
-    from vitrine.datasets.drawn_photos import draw_photo, product
+    from vitrine.datasets.drawn.photos import draw_photo, product
 
     def make(products: int, photos: int, name: str = "photos") -> Path:
         for number in range(products):

@@ -116,7 +116,7 @@ def arguments(verb: str, night: int) -> tuple[str, ...]:
 
 def photos(night: int) -> dict[str, bytes]:
     """By path, what the shop has after ``night``: each night some changed, new, deleted, moved, damaged and mended."""
-    from vitrine.datasets.drawn_photos import draw_photo, product
+    from vitrine.datasets.drawn.photos import draw_photo, product
 
     found: dict[str, bytes] = {}
 

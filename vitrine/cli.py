@@ -11,7 +11,7 @@ import typer
 from vitrine import console, lake, tracking, verbs
 from vitrine.browse_cli import browse
 from vitrine.check_cli import check
-from vitrine.datasets import layouts
+from vitrine.datasets import registry
 from vitrine.errors import UserError, VitrineError
 from vitrine.nights_cli import app as nights_app
 from vitrine.serve_cli import lookup, serve
@@ -73,7 +73,7 @@ class Gate(StrEnum):
     index_ = "index"  # str has a method of that name
 
 
-@app.command(epilog=f"Layouts:\n\n{layouts.describe()}")
+@app.command(epilog=f"Layouts:\n\n{registry.describe()}")
 def ingest(
     source: Annotated[str, typer.Argument(help="A folder, a table's path or URI, or for generated e.g. 40x12.")],
     dataset: Dataset,

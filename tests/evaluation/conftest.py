@@ -24,7 +24,7 @@ from evaluation.retrieval_metrics import per_query
 from evaluation.scores import Scores, named, write_scores
 from evaluation.slices import SHUFFLED, WITHOUT_DUPLICATES, slice_scores
 from vitrine import lake, tables
-from vitrine.datasets.drawn_photos import draw_photo, product
+from vitrine.datasets.drawn.photos import draw_photo, product
 from vitrine.settings import Settings, load_settings
 
 NIGHT = datetime(2026, 3, 1, 2, tzinfo=UTC)

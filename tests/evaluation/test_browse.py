@@ -65,7 +65,7 @@ def shop(root: Path) -> Settings:
 
 
 def catalog_rows(folder: Path) -> list[dict[str, Any]]:
-    from vitrine.datasets.drawn_photos import draw_photo, product
+    from vitrine.datasets.drawn.photos import draw_photo, product
 
     folder.mkdir()
     rows = []

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 
 from training.tune import _distribute
 from vitrine.backbones import Backbone
-from vitrine.datasets.drawn_photos import draw_photo, product
+from vitrine.datasets.drawn.photos import draw_photo, product
 from vitrine.settings import FullSettings
 
 SMALL = Backbone("small", "timm", "convnext_atto", "supervised", weights="random:1", input_size=32)

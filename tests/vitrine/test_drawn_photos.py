@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitrine.datasets.drawn_kinds import draw_product
-from vitrine.datasets.drawn_photos import KINDS, draw_photo, product
+from vitrine.datasets.drawn.kinds import draw_product
+from vitrine.datasets.drawn.photos import KINDS, draw_photo, product
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,7 +74,7 @@ def test_same_arguments_same_bytes_whatever_was_drawn_before() -> None:
 
 def test_same_bytes_in_another_process() -> None:
     code = (
-        "import hashlib; from vitrine.datasets.drawn_photos import draw_photo, product;"
+        "import hashlib; from vitrine.datasets.drawn.photos import draw_photo, product;"
         "print(hashlib.sha256(b''.join(draw_photo(product(n, 4), n, 4) for n in range(16))).hexdigest())"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

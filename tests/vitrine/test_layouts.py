@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from vitrine.datasets import folder, generated
-from vitrine.datasets.layouts import Photo, describe, registry
+from vitrine.datasets.registry import Photo, describe, registry
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 

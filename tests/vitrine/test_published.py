@@ -11,8 +11,9 @@ from scipy.io import savemat
 
 from evaluation.evaluate import _plan
 from vitrine import lake
-from vitrine.datasets import layouts, published
-from vitrine.datasets.layouts import Photo
+from vitrine.datasets import registry as layouts
+from vitrine.datasets.published.adapter import adapter as published
+from vitrine.datasets.registry import Photo
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, RUNS

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from vitrine import s3
-from vitrine.datasets.layouts import Photo
+from vitrine.datasets.registry import Photo
 from vitrine.errors import UserError
 from vitrine.settings import SPLITS, Settings
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vitrine import files
-from vitrine.datasets.drawn_photos import LOOKS, draw_photo, product
-from vitrine.datasets.layouts import Photo
+from vitrine.datasets.drawn.photos import LOOKS, draw_photo, product
+from vitrine.datasets.registry import Photo
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 

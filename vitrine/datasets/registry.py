@@ -8,7 +8,7 @@ from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings
 
 if TYPE_CHECKING:
-    from vitrine.datasets.published import Adapter
+    from vitrine.datasets.published.adapter import Adapter
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ _ABOUT_TABLE = "CSV, Parquet or Delta with uri and product_id; where there are, 
 def registry() -> dict[str, Layout | None]:
     """Layouts by name; ``table`` has no adapter: Spark itself reads it."""
     from vitrine.datasets import folder, generated
-    from vitrine.datasets.published import Published
+    from vitrine.datasets.published.adapter import Published
 
     published = {name: Published(adapter) for name, adapter in adapters().items()}
     return {"folder": folder, TABLE: None, "generated": generated, **published}
@@ -51,7 +51,7 @@ def registry() -> dict[str, Layout | None]:
 
 def adapters() -> "dict[str, Adapter]":
     """The published data sets by the name of their layout."""
-    from vitrine.datasets import (
+    from vitrine.datasets.published.adapter import (
         cars196,
         deepfashion_inshop,
         food2k,
@@ -78,7 +78,7 @@ def find(name: str, allow_partial: bool = False) -> Layout | None:
     Raises:
         UserError: there is no such layout, or it has no counts to lift.
     """
-    from vitrine.datasets.published import Published
+    from vitrine.datasets.published.adapter import Published
 
     if name not in registry():
         raise unknown("layout", name, registry())

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vitrine.datasets.layouts import Photo
-from vitrine.datasets.published import Count, Counts
+from vitrine.datasets.published.adapter import Count, Counts
+from vitrine.datasets.registry import Photo
 from vitrine.errors import UserError
 
 TITLE = "Cars196"

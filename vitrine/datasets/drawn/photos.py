@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from vitrine.datasets.drawn_kinds import DRAWERS, draw_product
-from vitrine.datasets.drawn_paint import EMBLEMS, INK, PATTERNS, WHITE, Colour, Field, Product, mix
+from vitrine.datasets.drawn.kinds import DRAWERS, draw_product
+from vitrine.datasets.drawn.paint import EMBLEMS, INK, PATTERNS, WHITE, Colour, Field, Product, mix
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol, TextIO
 
-from vitrine.datasets.layouts import Photo
+from vitrine.datasets.registry import Photo
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from vitrine.datasets.drawn_paint import (
+from vitrine.datasets.drawn.paint import (
     INK,
     STEEL,
     WHITE,
