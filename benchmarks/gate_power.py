@@ -40,10 +40,11 @@ from evaluation.retrieval_metrics import per_query
 from spark_jobs.encoder import Encoder
 from spark_jobs.forward import resolve_precision
 from spark_jobs.plan import EncoderPlan
-from vitrine import backbones, images
+from vitrine import images
 from vitrine.datasets import generated
 from vitrine.datasets.registry import Photo
-from vitrine.networks import Built, build
+from vitrine.encoders.by_name import backbones
+from vitrine.encoders.networks import Built, build
 from vitrine.settings import Settings, load_settings
 
 HARMLESS = "harmless"

@@ -88,7 +88,8 @@ def fill_lake(home: Path, count: int, dim: int, encoder: str) -> None:
     import numpy as np
     import pyarrow as pa
 
-    from vitrine import backbones, lake, networks
+    from vitrine import lake
+    from vitrine.encoders.by_name import backbones, networks
     from vitrine.settings import load_settings
     from vitrine.tables import CATALOG, EMBEDDINGS
 

@@ -30,7 +30,7 @@ Rates = dict[str, float]
 def plan(network: str, precision: str, threads: int) -> Any:
     from spark_jobs.plan import EncoderPlan
     from vitrine import images
-    from vitrine.backbones import Backbone
+    from vitrine.encoders.backbones import Backbone
 
     source = "open_clip" if network.startswith("ViT-") else "timm"
     backbone = Backbone(network, source, network, "supervised", weights="random:0")
@@ -88,7 +88,7 @@ def dataloader(network: str, files: list[str], seconds: float, out: Any) -> None
     import torch
     from PIL import Image
 
-    from vitrine.networks import build
+    from vitrine.encoders.networks import build
 
     built = build(plan(network, "fp32", 1).backbone)
 

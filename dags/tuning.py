@@ -33,7 +33,7 @@ def arguments(context: Context) -> list[str]:
 
 
 def made(context: Context) -> dict[str, Any]:
-    from vitrine.tuned import default_name
+    from vitrine.encoders.tuned import default_name
 
     params = context["params"]
     tuned = [default_name(base, params["strategy"], on) for on in params["datasets"] for base in params["encoders"]]

@@ -17,7 +17,8 @@ from evaluation.regression import Against, PairedQueries, held_against
 from evaluation.retrieval_metrics import metric_names, per_query
 from evaluation.scores import ALL_QUERIES
 from evaluation.slices import SHUFFLED
-from vitrine import lake, tuned
+from vitrine import lake
+from vitrine.encoders.by_name import tuned
 from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, ENCODERS, METRICS, QUERY_RESULTS

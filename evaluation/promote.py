@@ -10,7 +10,7 @@ from typing import Any
 from evaluation.data_docs import COMPARING
 from evaluation.expectations import gates
 from vitrine import lake, locks
-from vitrine.backbones import forbids_commerce
+from vitrine.encoders.backbones import forbids_commerce
 from vitrine.errors import GateRefused, UserError
 from vitrine.lake import quote
 from vitrine.settings import Settings

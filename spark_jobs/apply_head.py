@@ -22,10 +22,11 @@ from spark_jobs.embed_products import embed_products
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import append_table, build_session, merge_table, progress, read_table, spark_schema
 from spark_jobs.version_rows import LABELS, Version, leaving, nothing, register, settled
-from vitrine import heads, lake, locks, tracking
+from vitrine import lake, locks, tracking
+from vitrine.encoders.by_name import heads
+from vitrine.encoders.tuned import Tuned
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS
-from vitrine.tuned import Tuned
 
 _SOURCE = EMBEDDINGS.schema.append(pa.field("gone", pa.bool_()))
 _BROADCAST = 200_000  # ids that are sent to the rows, instead of shuffling the rows to them

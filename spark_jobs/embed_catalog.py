@@ -25,10 +25,11 @@ from spark_jobs.plan import EncoderPlan, count_tasks, plan
 from spark_jobs.session import build_session, progress, spark_schema
 from spark_jobs.version_rows import STAGED, Version, VersionRows, nothing, settled, stage
 from spark_jobs.worker_daemon import PRELOAD, preload_value
-from vitrine import backbones, lake, locks, networks, tracking, tuned
-from vitrine.backbones import Backbone
+from vitrine import lake, locks, tracking
+from vitrine.encoders.backbones import Backbone
+from vitrine.encoders.by_name import backbones, networks, tuned
+from vitrine.encoders.networks import Identity
 from vitrine.errors import UserError, VitrineError
-from vitrine.networks import Identity
 from vitrine.settings import Settings
 
 

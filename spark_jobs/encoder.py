@@ -17,9 +17,9 @@ from spark_jobs.cost import Cost
 from spark_jobs.plan import EncoderPlan
 from spark_jobs.worker_daemon import preloaded
 from vitrine import images
-from vitrine.allocator import keep_freed_memory
+from vitrine.encoders.allocator import keep_freed_memory
+from vitrine.encoders.networks import Built, build
 from vitrine.images import ImageError
-from vitrine.networks import Built, build
 
 T = TypeVar("T")
 Photo = tuple[str, list[str], Sequence[int]]

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from spark_jobs.plan import EncoderPlan
-from vitrine import files, processor
-from vitrine.networks import Built
+from vitrine import files
+from vitrine.encoders.by_name import processor
+from vitrine.encoders.networks import Built
 
 _SIZES = {"cpu": (1, 2, 4, 8, 16, 32), "cuda": (16, 32, 64, 128, 256, 512)}
 _TRIES = 3  # the first of a size is slower

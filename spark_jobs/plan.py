@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
 
-from vitrine.backbones import Backbone
+from vitrine.encoders.backbones import Backbone
 from vitrine.settings import Settings
 
 _TASKS_A_SLOT, _PHOTOS_A_TASK = 16, (64, 2048)

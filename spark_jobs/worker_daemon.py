@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from vitrine.backbones import Backbone, Facts
-from vitrine.networks import Built, build
+from vitrine.encoders.backbones import Backbone, Facts
+from vitrine.encoders.networks import Built, build
 
 PRELOAD = "VITRINE_PRELOAD"
 _built: dict[Backbone, Built] = {}

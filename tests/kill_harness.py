@@ -20,7 +20,8 @@ import numpy as np
 import psutil
 
 from tests.verbs_here import vitrine
-from vitrine import heads, lake, tuned
+from vitrine import lake
+from vitrine.encoders.by_name import heads, tuned
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import TABLES
 
@@ -169,7 +170,7 @@ def make_project(root: Path) -> Path:
 
 
 def _make_head(settings: Settings) -> None:
-    from vitrine import encoders
+    from vitrine.encoders.by_name import by_name
 
     random_ = np.random.default_rng(0)
     widths = ((512, 32), (32, 16), (16, 4))
@@ -179,7 +180,7 @@ def _make_head(settings: Settings) -> None:
     folder.mkdir(parents=True)
     heads.save(head, folder)
     (folder / "result.json").write_text("{}")
-    base = encoders.version(settings, "small")
+    base = by_name.version(settings, "small")
     made = tuned.Tuned(
         **{"name": HEAD, "strategy": "top", "base": "small", "base_version": base, "source_dataset": "shop"},
         **{"encoder_version": heads.version(base, head), "label": "product_id", "training_set": "x", "seed": 0},

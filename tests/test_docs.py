@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.verbs_here import vitrine
-from vitrine.backbones import CONTRASTIVE, REGISTRY, SELF_SUPERVISED, SUPERVISED
+from vitrine.encoders.backbones import CONTRASTIVE, REGISTRY, SELF_SUPERVISED, SUPERVISED
 from vitrine.tables import TABLES
 
 PROJECT = Path(__file__).resolve().parents[1]

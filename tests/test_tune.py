@@ -9,7 +9,8 @@ import pytest
 
 from tests.verbs_here import vitrine
 from training.tune import check_base
-from vitrine import encoders, lake, tuned
+from vitrine import lake
+from vitrine.encoders.by_name import by_name, tuned
 from vitrine.errors import UserError
 from vitrine.settings import load_settings
 
@@ -71,7 +72,7 @@ def test_top_tuning_from_photos_to_predictions(
         update={"encoders": {"small": settings.encoders["small"].model_copy(update={"weights": "random:2"})}}
     )
     with pytest.raises(UserError, match=f"tuned on version {made['base_version']} of 'small', which is"):
-        encoders.version(changed, name)
+        by_name.version(changed, name)
 
     from mlflow import MlflowClient
 

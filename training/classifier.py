@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from training.training_set import TRAIN, VALIDATION, TrainingSet
 from vitrine import lake
+from vitrine.encoders.heads import Head
 from vitrine.errors import UserError
-from vitrine.heads import Head
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, PREDICTIONS
 

@@ -30,10 +30,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from training.photos import Photos, RepeatedShuffle, augmented, loader
 from training.process import run
-from vitrine import files, processor, tuned
-from vitrine.allocator import keep_freed_memory
-from vitrine.backbones import Backbone
-from vitrine.networks import Built, build
+from vitrine import files
+from vitrine.encoders.allocator import keep_freed_memory
+from vitrine.encoders.backbones import Backbone
+from vitrine.encoders.by_name import processor, tuned
+from vitrine.encoders.networks import Built, build
 from vitrine.settings import FullSettings
 
 

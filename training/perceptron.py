@@ -15,7 +15,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from training import fused_optimizers
-from vitrine import files, processor
+from vitrine import files
+from vitrine.encoders.by_name import processor
 
 CHUNK_MIB = 1024
 _BLOCK = 8192  # rows scored at once

@@ -11,8 +11,8 @@ from timm.data import create_transform
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vitrine import images
+from vitrine.encoders.networks import Built
 from vitrine.images import ImageError
-from vitrine.networks import Built
 
 
 class Photos(Dataset[tuple[torch.Tensor, int]]):

@@ -1,7 +1,7 @@
 """Top-tuning, by the study's protocol: a search for a perceptron on frozen embeddings, then its long training.
 
 Runs in a process of its own (``python -m training.top_tuning FOLDER``): TensorFlow and torch never share one.
-``FOLDER`` holds ``request.json``; what comes of it is a head (``vitrine.heads``) and ``result.json``. Killed anywhere,
+``FOLDER`` holds ``request.json``; what comes of it is a head (``vitrine.encoders.heads``) and ``result.json``. Killed anywhere,
 the same command goes on where it was and comes to the same head.
 """
 
@@ -22,7 +22,8 @@ import pyarrow.dataset
 
 from training.process import run
 from training.side_by_side import SideBySide, load_tensorflow_beside
-from vitrine import files, heads
+from vitrine import files
+from vitrine.encoders.by_name import heads
 from vitrine.settings import TopSettings
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to load, and workers import this module too

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from training.training_set import TrainingSet
-from vitrine import backbones, encoders, files, heads, lake, networks, tuned
+from vitrine import files, lake
+from vitrine.encoders.by_name import backbones, by_name, heads, networks, tuned
+from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import FullSettings, Settings, TopSettings
-from vitrine.tuned import Tuned
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -86,7 +87,7 @@ def tune_full(
         **_common(settings, rows, name, seed, job.folder, result),
         strategy="full",
         base=encoder,
-        base_version=encoders.version(settings, encoder),
+        base_version=by_name.version(settings, encoder),
         encoder_version=networks.identify(settings, weights).encoder_version,
         dim=result["dim"],
         backbone=backbone.spelled,
@@ -169,7 +170,7 @@ def _full_job(
 ) -> _Job:
     backbone = asdict(backbones.resolve(settings, encoder))
     request = {**_request(rows, protocol, seed), "backbone": backbone, "max_pixels": settings.max_pixels}
-    folder = _folder(settings, "full", rows, protocol, seed, encoders.version(settings, encoder), processes)
+    folder = _folder(settings, "full", rows, protocol, seed, by_name.version(settings, encoder), processes)
     return _Job(folder, "training.full_tuning", request, processes)
 
 
@@ -220,7 +221,7 @@ def _on_worker(folder: str) -> None:
 
 def check_base(settings: Settings, encoder: str) -> None:
     """Raises UserError where ``encoder`` is a head: there are no heads on heads."""
-    if head := encoders.find_head(settings, encoder):
+    if head := by_name.find_head(settings, encoder):
         raise UserError(f"encoder {encoder!r} is a head on {head.base!r} already: tune {head.base!r} itself")
 
 

@@ -300,7 +300,7 @@ def encoders(
 ) -> None:
     """The encoder versions in the lake; with --available, every encoder that can be named."""
     settings = load_settings()
-    from vitrine import backbones, tuned
+    from vitrine.encoders.by_name import backbones, tuned
 
     if available:
         facts = ["pixels", "dim", "parameters", "gflops"]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitrine import console, encoders, lake, nights, tracking
+from vitrine import console, lake, nights, tracking
+from vitrine.encoders.by_name import by_name
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
 from vitrine.verbs import Dataset, Json, chosen_datasets, show, show_each
@@ -48,7 +49,7 @@ def pending(dataset: Dataset, as_json: Json = False) -> None:
 
 def _retired(settings: Settings, name: str) -> bool:
     try:
-        version = encoders.version(settings, name)
+        version = by_name.version(settings, name)
     except UserError:
         return False
     return lake.state(settings, version) == "retired"
@@ -61,7 +62,7 @@ def _why_pending(settings: Settings, milvus: "VectorIndex", dataset: str, name: 
     from spark_jobs.version_rows import settled
 
     try:
-        version = encoders.version(settings, name)
+        version = by_name.version(settings, name)
     except UserError as error:  # the task of this encoder says so, and fails alone
         return str(error)
     if settled(settings, name, version, dataset) is None:
@@ -151,7 +152,7 @@ def backfill(
 
     if rows is not None and share is not None:
         raise UserError("--rows and --share are two ways to say one thing: give one of them")
-    head = encoders.find_head(settings, encoder)
+    head = by_name.find_head(settings, encoder)
     asked = head.base if head else encoder
     budget = Budget(budget_seconds, budget_money)
     names = chosen_datasets(settings, dataset)
@@ -167,7 +168,7 @@ def _plan_backfill(
 ) -> dict[str, Any]:
     from spark_jobs import backfill as job
 
-    version = encoders.version(settings, encoder)
+    version = by_name.version(settings, encoder)
     left = {chosen: job.missing(settings, chosen, encoder, version) for chosen in names}
     done = job.spent(settings, version, name)
     rest = job.estimate(done, sum(left.values()), chunk_rows)
@@ -196,7 +197,7 @@ def _backfill_one(
     from spark_jobs.embed_catalog import embed
     from spark_jobs.first_photos import First
 
-    version = encoders.version(settings, encoder)
+    version = by_name.version(settings, encoder)
     done, left = job.spent(settings, version, name), job.missing(settings, dataset, encoder, version)
     budget.check(settings, done["seconds"], done["money"], "this backfill has taken")
     wished = math.ceil(left * share) if share is not None else rows

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitrine import backbones, lake, tracking, tuned
+from vitrine import lake, tracking
+from vitrine.encoders.by_name import backbones, tuned
 from vitrine.errors import UserError
 from vitrine.settings import Settings, check_name, load_settings
 from vitrine.verbs import Json, Label, embed_named, evaluate_one, gate_training_set, show_each
@@ -135,9 +136,9 @@ def _cross(
 ) -> dict[str, Any]:
     from training.cross_tuning import cross as put_together
     from training.cross_tuning import draw
-    from vitrine import encoders
+    from vitrine.encoders.by_name import by_name
 
-    metric, version = settings.gates.metric, encoders.version(settings, base)
+    metric, version = settings.gates.metric, by_name.version(settings, base)
     names = _tuned_on_each(settings, asked, base, strategy, label, quick)
     for on in asked.datasets:
         embed_named(settings, [base, *names], on)
@@ -145,7 +146,7 @@ def _cross(
     before = {on: evaluate_one(settings, base, version, on, how) for on in asked.datasets}
     after = []
     for name in names:
-        on_each = [evaluate_one(settings, name, encoders.version(settings, name), on, how) for on in asked.datasets]
+        on_each = [evaluate_one(settings, name, by_name.version(settings, name), on, how) for on in asked.datasets]
         after.append([figures["metrics"][metric] for figures in on_each])
     pretrained = [before[on]["metrics"][metric] for on in asked.datasets]
     found = put_together(settings, base, version, strategy.value, metric, asked.datasets, pretrained, after)
@@ -219,7 +220,8 @@ def _training_sets(
     from feature_repo import definitions
     from spark_jobs.session import build_session, end_session, progress
     from training.training_set import build_training_set
-    from vitrine import encoders, feature_store
+    from vitrine import feature_store
+    from vitrine.encoders.by_name import by_name
 
     spark = build_session(settings, "training set")
     for chosen, base in pairs:
@@ -229,7 +231,7 @@ def _training_sets(
     moment = as_of.replace(tzinfo=UTC) if as_of else None
     found = []
     for chosen, base in pairs:
-        version = encoders.version(settings, base) if base else None
+        version = by_name.version(settings, base) if base else None
         # Views go by the name that the version was registered under.
         encoder = (lake.encoder_row(settings, version)["encoder"], version) if version else None
         share = settings.tune.validation_share
@@ -315,7 +317,7 @@ def _figures(rows: "TrainingSet", made: tuned.Tuned, result: dict[str, Any]) -> 
 def _top(settings: Settings, rows: "TrainingSet", name: str, seed: int, quick: bool) -> dict[str, Any]:
     from training.classifier import PERCEPTRON, perceptron, reported_split, write_predictions
     from training.tune import tune_top
-    from vitrine import heads
+    from vitrine.encoders.by_name import heads
 
     protocol = settings.tune.top.quick() if quick else settings.tune.top
     with tracking.record(settings, "tune top", rows.dataset, name) as run:

@@ -12,8 +12,8 @@ from vitrine.settings import Settings, check_name
 
 if TYPE_CHECKING:
     from evaluation.training_set_gate import Rows
+    from vitrine.encoders.tuned import Tuned
     from vitrine.online_sync import Fill
-    from vitrine.tuned import Tuned
 
 
 class Label(StrEnum):
@@ -59,12 +59,12 @@ def chosen_datasets(settings: Settings, names: list[str] | None) -> list[str]:
 
 def version_of(settings: Settings, encoder: str) -> tuple[str, str]:
     """(name, version) of an encoder's name, as it is configured now, or of a version itself."""
-    from vitrine import encoders
+    from vitrine.encoders.by_name import by_name
 
     by_version = lake.rows(settings, f"SELECT encoder FROM encoders WHERE encoder_version = {lake.quote(encoder)}")
     if by_version:
         return by_version[0]["encoder"], encoder
-    return encoder, encoders.version(settings, encoder)
+    return encoder, by_name.version(settings, encoder)
 
 
 def gate(settings: Settings, which: str, dataset: str, encoder: str | None = None, version: str | None = None) -> Any:
@@ -100,7 +100,7 @@ def gate_training_set(settings: Settings, rows: "Rows", version: str | None) -> 
 
 def embed_named(settings: Settings, names: list[str], dataset: str, dry_run: bool = False) -> list[dict[str, Any]]:
     """One object a name: networks share a pass over the photos, heads follow from their bases'."""
-    from vitrine.encoders import find_head
+    from vitrine.encoders.by_name import find_head
 
     names = list(dict.fromkeys(names))
     heads = {name: head for name in names if (head := find_head(settings, name))}

@@ -10,9 +10,10 @@ import numpy as np
 from evaluation import thumbnails
 from evaluation.browse.catalog import Candidate
 from evaluation.browse.search import Floats
-from vitrine import backbones, encoders, heads, images, networks
+from vitrine import images
+from vitrine.encoders.by_name import backbones, by_name, heads, networks
+from vitrine.encoders.networks import Built
 from vitrine.errors import UserError
-from vitrine.networks import Built
 from vitrine.settings import Settings
 
 MOST_BYTES = 20 * 1024 * 1024
@@ -78,8 +79,8 @@ class Uploads:
             return upload.vectors[by.encoder_version]
 
     def _embed(self, data: bytes, by: Candidate) -> Floats:
-        head = encoders.find_head(self._settings, by.encoder)
-        now = encoders.version(self._settings, by.encoder)
+        head = by_name.find_head(self._settings, by.encoder)
+        now = by_name.version(self._settings, by.encoder)
         if now != by.encoder_version:
             raise UserError(
                 f"encoder {by.encoder!r} is version {now} by now, and what is searched are vectors of "

@@ -48,18 +48,18 @@ input_size = 64
 
 
 def shop(root: Path) -> Settings:
-    from vitrine import encoders
+    from vitrine.encoders.by_name import by_name
 
     (root / "vitrine.toml").write_text(TOML)
     settings = load_settings(root)
     rows = catalog_rows(root / "photos")
     lake.append(settings, tables.CATALOG, rows)
     for name in ("bold", "plain"):
-        version = encoders.version(settings, name)
+        version = by_name.version(settings, name)
         vectors = embed(settings, name, version, rows)
         evaluated(settings, name, version, rows, vectors)
     serving = {"dataset": "shop", "promoted_at": lake.now(), "encoder": "bold", "catalog_version": "c", "gates": "{}"}
-    version = encoders.version(settings, "bold")
+    version = by_name.version(settings, "bold")
     lake.append(settings, tables.PROMOTIONS, [serving | {"encoder_version": version, "forced": False}])
     return settings
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from spark_jobs.apply_head import apply_head
-from vitrine import heads, lake, tuned
+from vitrine import lake
+from vitrine.encoders.by_name import heads, tuned
+from vitrine.encoders.heads import Head
+from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError
-from vitrine.heads import Head
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS
-from vitrine.tuned import Tuned
 
 BASE, DIM, WIDTH = "00000000000000aa", 6, 4
 MOMENT = lake.now()

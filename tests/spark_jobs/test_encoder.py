@@ -20,8 +20,8 @@ from spark_jobs.encoder import Encoder, encode, kept
 from spark_jobs.forward import resolve_precision
 from spark_jobs.plan import EncoderPlan
 from vitrine import images
-from vitrine.backbones import Backbone
 from vitrine.datasets.drawn.photos import draw_photo, product
+from vitrine.encoders.backbones import Backbone
 
 SMALL = Backbone("small", "torchvision", "squeezenet1_0", "supervised", weights="random:1", input_size=64)
 PLAN = EncoderPlan(SMALL, batch_size=4, precision="fp32", max_pixels=1_000_000, threads=1)

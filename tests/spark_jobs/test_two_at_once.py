@@ -14,8 +14,9 @@ from spark_jobs.first_photos import First
 from spark_jobs.ingest_catalog import ingest
 from spark_jobs.maintain_tables import maintain
 from spark_jobs.session import merge_table, read_table
-from vitrine import encoders, lake
+from vitrine import lake
 from vitrine.check_cli import state
+from vitrine.encoders.by_name import by_name
 from vitrine.settings import EncoderSettings, Settings
 from vitrine.tables import CATALOG
 
@@ -35,7 +36,7 @@ def encoder(seed: int) -> EncoderSettings:
 def test_two_nights_and_a_maintenance_end_as_one_night(settings: Settings, draw: Callable[..., Path]):
     settings = settings.model_copy(update={"encoders": {"small": encoder(1), "other": encoder(2)}})
     for name in ("small", "other"):
-        encoders.version(settings, name)  # drawn weights are of the process's one random state: not two at once
+        by_name.version(settings, name)  # drawn weights are of the process's one random state: not two at once
     root = str(draw(3, 3))
     first, second = together(lambda: ingest(settings, root, "d"), lambda: ingest(settings, root, "d"))
     assert sorted((first["added"], second["added"])) == [0, 9]
@@ -67,7 +68,7 @@ def test_a_night_and_a_backfill_of_another_backbone_end_as_one_after_the_other(
 ):
     settings = settings.model_copy(update={"encoders": {"small": encoder(1), "other": encoder(2)}})
     for name in ("small", "other"):
-        encoders.version(settings, name)
+        by_name.version(settings, name)
     root = draw(4, 3)
     ingest(settings, str(root), "d")
     draw(5, 3)  # a product more comes in between

@@ -11,8 +11,8 @@ import pytest
 from training.classifier import linear_probe, neighbours, perceptron, write_predictions
 from training.training_set import TrainingSet
 from vitrine import lake
+from vitrine.encoders.heads import Head
 from vitrine.errors import UserError
-from vitrine.heads import Head
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
 

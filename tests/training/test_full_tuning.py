@@ -18,8 +18,8 @@ from pyspark.sql import SparkSession
 from safetensors.numpy import load_file
 
 from training.tune import _distribute
-from vitrine.backbones import Backbone
 from vitrine.datasets.drawn.photos import draw_photo, product
+from vitrine.encoders.backbones import Backbone
 from vitrine.settings import FullSettings
 
 SMALL = Backbone("small", "timm", "convnext_atto", "supervised", weights="random:1", input_size=32)
@@ -79,7 +79,7 @@ def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray], tolerance: fl
 
 
 def test_the_a2_recipe_learns_and_its_weights_load(tmp_path: Path, rows: Path):
-    from vitrine import networks
+    from vitrine.encoders.by_name import networks
 
     folder = request(tmp_path / "run", rows, epochs=4, learning_rate=0.05, ema=0.5, layer_decay=0.9, micro_batch=4)
     result = run(folder)

@@ -9,7 +9,7 @@ import pytest
 PAGES = """
 import resource, sys
 import torch
-from vitrine.allocator import keep_freed_memory
+from vitrine.encoders.allocator import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 for _ in range(30):  # the heap settles

@@ -1,4 +1,4 @@
-"""vitrine.backbones: every source builds, local weights fit or are refused, and a version is what makes a vector."""
+"""vitrine.encoders.backbones: every source builds, local weights fit or are refused, and a version is what makes a vector."""
 
 import importlib.metadata
 import json
@@ -15,10 +15,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitrine import networks
-from vitrine.backbones import REGISTRY, Backbone, Facts, forbids_commerce, resolve
+from vitrine.encoders.backbones import REGISTRY, Backbone, Facts, forbids_commerce, resolve
+from vitrine.encoders.by_name import networks
+from vitrine.encoders.networks import Built, build, fingerprint, identify
 from vitrine.errors import UserError
-from vitrine.networks import Built, build, fingerprint, identify
 from vitrine.settings import EncoderSettings, Settings
 
 RESNET = "torchvision/resnet18"

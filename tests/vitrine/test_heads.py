@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitrine import heads
+from vitrine.encoders.by_name import heads
+from vitrine.encoders.heads import Head
 from vitrine.errors import UserError
-from vitrine.heads import Head
 
 
 def head(inputs: int = 6, units: tuple[int, ...] = (5, 4), classes: int = 3, seed: int = 0) -> Head:

@@ -126,7 +126,7 @@ def test_settings_are_frozen(tmp_path: Path):
 def test_importing_does_nothing(tmp_path: Path):
     write(tmp_path, "home = [\n")  # would fail when read
     code = (
-        "import sys, vitrine.settings, vitrine.tables, vitrine.errors, vitrine.backbones, vitrine.datasets.registry\n"
+        "import sys, vitrine.settings, vitrine.tables, vitrine.errors, vitrine.encoders.backbones, vitrine.datasets.registry\n"
         "heavy = {'torch', 'pyspark', 'feast', 'pymilvus', 'keras', 'pandas'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vitrine import files, images
-from vitrine.backbones import Backbone
+from vitrine.encoders.backbones import Backbone
 from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings
 

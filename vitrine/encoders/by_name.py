@@ -1,9 +1,9 @@
 """Encoders by name: a network (a backbone as it is, or tuned as a whole), or a head on one; and its version of now."""
 
-from vitrine import backbones, networks, tuned
+from vitrine.encoders.by_name import backbones, networks, tuned
+from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings
-from vitrine.tuned import Tuned
 
 
 def names(settings: Settings) -> list[str]:

@@ -34,7 +34,7 @@ class Tuned:
     """The training set's fingerprint."""
     seed: int
     folder: str
-    """Relative to the home: what ``vitrine.heads`` writes, or ``WEIGHTS``."""
+    """Relative to the home: what ``vitrine.encoders.heads`` writes, or ``WEIGHTS``."""
     dim: int
     backbone: str
     """As in vitrine.toml; a head's is its base's."""
