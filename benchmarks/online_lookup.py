@@ -100,7 +100,8 @@ def server(store: str) -> Iterator[dict[str, str]]:
 def bring_online(count: int, spark: bool) -> dict[str, float]:
     """Rows a second of each way; the store holds the rows of the last, the change feed's."""
     from feature_repo import definitions
-    from vitrine import feature_store, online_sync
+    from vitrine import feature_store
+    from vitrine.online import sync as online_sync
     from vitrine.settings import load_settings
 
     settings = load_settings()
@@ -138,7 +139,7 @@ def raw_reader(count: int) -> Lookup:
 
     from vitrine.feature_store import PRODUCTS as KIND
     from vitrine.feature_store import open_store
-    from vitrine.online_values import entity_keys, plain_of, vector_of
+    from vitrine.online.values import entity_keys, plain_of, vector_of
     from vitrine.settings import load_settings
 
     settings = load_settings()
@@ -192,7 +193,7 @@ def raw_reader(count: int) -> Lookup:
 def readers(count: int, port: int) -> dict[str, Lookup]:
     from vitrine.feature_store import PRODUCTS as KIND
     from vitrine.feature_store import open_store
-    from vitrine.online_lookup import OnlineFeatures
+    from vitrine.online.lookup import OnlineFeatures
     from vitrine.settings import load_settings
 
     settings = load_settings()

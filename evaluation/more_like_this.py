@@ -9,7 +9,7 @@ from evaluation.milvus_collection import Collection
 from evaluation.vector_index import VectorIndex
 from vitrine.errors import UserError, VitrineError
 from vitrine.feature_store import PRODUCTS
-from vitrine.online_lookup import OnlineFeatures
+from vitrine.online.lookup import OnlineFeatures
 from vitrine.settings import Settings, check_name
 
 WAIT_SECONDS = 5.0

@@ -17,7 +17,7 @@ import argparse
 import pandas as pd
 
 from vitrine.feature_store import PRODUCTS, open_store
-from vitrine.online_lookup import OnlineFeatures
+from vitrine.online.lookup import OnlineFeatures
 from vitrine.settings import load_settings
 
 

@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from vitrine.feature_store import open_store, repo_config
-from vitrine.online_sync import BATCH, Source, feast_rows
+from vitrine.online.sync import BATCH, Source, feast_rows
 
 
 def fill_online(spark: SparkSession, source: Source, until: int) -> int:

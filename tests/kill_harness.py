@@ -318,7 +318,7 @@ def _milvus(settings: Settings) -> dict[str, list[dict[str, Any]]]:
 
 
 def _feast(settings: Settings) -> list[dict[str, Any]]:
-    from vitrine.online_lookup import OnlineFeatures
+    from vitrine.online.lookup import OnlineFeatures
 
     ids = [row["image_id"] for row in lake.rows(settings, "SELECT DISTINCT image_id FROM labels ORDER BY image_id")]
     return OnlineFeatures(settings).lookup("shop", ids)

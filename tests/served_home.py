@@ -8,7 +8,8 @@ from deltalake import DeltaTable
 from feast import FeatureStore
 
 from feature_repo import definitions
-from vitrine import feature_store, lake, online_sync
+from vitrine import feature_store, lake
+from vitrine.online import sync
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, ENCODERS, PRODUCT_EMBEDDINGS, PROMOTIONS, Table
 
@@ -59,6 +60,6 @@ def promote(settings: Settings, version: str) -> None:
 def follow(settings: Settings, store: FeatureStore) -> tuple[int, int]:
     """As ``vitrine features``: how many rows were written and overwritten."""
     feature_store.apply(store, definitions.objects(settings))
-    found = online_sync.sync_all(settings, store, "d")
+    found = sync.sync_all(settings, store, "d")
     feature_store.apply(store, definitions.serving_services(settings))
     return found["upserted"], found["deleted"]

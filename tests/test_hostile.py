@@ -12,7 +12,7 @@ from tests.small_shop import CONFIG
 from tests.verbs_here import vitrine
 from vitrine import lake
 from vitrine.check_cli import state
-from vitrine.online_lookup import OnlineFeatures
+from vitrine.online.lookup import OnlineFeatures
 from vitrine.settings import load_settings
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -34,7 +34,7 @@ from vitrine.verbs import (
 )
 
 if TYPE_CHECKING:
-    from vitrine.online_sync import Fill
+    from vitrine.online.sync import Fill
 
 app = typer.Typer(
     name="vitrine",

@@ -85,7 +85,7 @@ def _check_night(settings: Settings, log: Path, began: datetime) -> None:
 
 
 def _outcome(settings: Settings) -> dict[str, Any]:
-    from vitrine.online_lookup import OnlineFeatures
+    from vitrine.online.lookup import OnlineFeatures
 
     serves = lake.serving(settings, DATASET)
     assert serves is not None

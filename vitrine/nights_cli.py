@@ -31,7 +31,7 @@ def pending(dataset: Dataset, as_json: Json = False) -> None:
     settings = load_settings()
     chosen_datasets(settings, [dataset])
     from evaluation.vector_index import VectorIndex
-    from vitrine import online_sync
+    from vitrine.online import sync
 
     retired = [name for name in settings.nightly.encoders if _retired(settings, name)]
     found = []
@@ -41,7 +41,7 @@ def pending(dataset: Dataset, as_json: Json = False) -> None:
             if name not in retired and (why := _why_pending(settings, milvus, dataset, name, first)):
                 found.append({"encoder": name, "first": first, "why": why})
     fresh = [name for name in settings.nightly.encoders if name not in retired]
-    if fresh and not found and (why := online_sync.lag(settings, dataset)):
+    if fresh and not found and (why := sync.lag(settings, dataset)):
         found = [{"encoder": fresh[0], "first": fresh[0] == settings.nightly.encoders[0], "why": why}]
     figures: dict[str, Any] = {"dataset": dataset, "pending": found, "retired": retired}
     show(f"pending {dataset}", figures, as_json)

@@ -29,7 +29,7 @@ def lookup(
     settings = load_settings()
     chosen_datasets(settings, [dataset])
     from vitrine.feature_store import IMAGES, PRODUCTS
-    from vitrine.online_lookup import OnlineFeatures
+    from vitrine.online.lookup import OnlineFeatures
 
     kind = IMAGES if of is Of.images else PRODUCTS
     found = OnlineFeatures(settings).lookup(dataset, key, kind)
@@ -57,7 +57,7 @@ def serve(
     settings = load_settings()
     import uvicorn
 
-    from vitrine.feature_server import check_reach
+    from vitrine.online.feature_server import check_reach
 
     host, port = host or settings.feast.host, port or settings.feast.port
     check_reach(settings.feast, host)
@@ -67,6 +67,6 @@ def serve(
 def server_app() -> "FastAPI":
     """What each process of ``vitrine serve`` answers with."""
     from evaluation.more_like_this import more_like_this
-    from vitrine.feature_server import make_app
+    from vitrine.online.feature_server import make_app
 
     return make_app(load_settings(), more_like_this)

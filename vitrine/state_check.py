@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from vitrine import feature_store, lake
 from vitrine.differences import SHOWN, Differences
 from vitrine.feature_store import IMAGES, KINDS, PRODUCTS, Kind
-from vitrine.online_lookup import OnlineFeatures
+from vitrine.online.lookup import OnlineFeatures
 from vitrine.settings import Settings
 
 BATCH = 500

@@ -13,7 +13,7 @@ from vitrine.settings import Settings, check_name
 if TYPE_CHECKING:
     from evaluation.training_set_gate import Rows
     from vitrine.encoders.tuned import Tuned
-    from vitrine.online_sync import Fill
+    from vitrine.online.sync import Fill
 
 
 class Label(StrEnum):
@@ -177,7 +177,8 @@ def features(
 ) -> dict[str, Any]:
     """Feast: definitions, online rows, serving services; ``fresh`` and ``fill`` as ``online_sync.sync`` has them."""
     from feature_repo import definitions
-    from vitrine import feature_store, online_sync
+    from vitrine import feature_store
+    from vitrine.online import sync
 
     one = datasets[0] if len(datasets) == 1 else None
     with locks.held(settings, "features"), tracking.record(settings, "features", one) as run:
@@ -185,7 +186,7 @@ def features(
         feature_store.apply(store, definitions.objects(settings))
         run.figures |= {"upserted": 0, "deleted": 0, "views": []}
         for dataset in datasets:
-            for name, figure in online_sync.sync_all(settings, store, dataset, fresh, fill).items():
+            for name, figure in sync.sync_all(settings, store, dataset, fresh, fill).items():
                 run.figures[name] += figure
         # Last: a service points to a version only when its rows are there.
         feature_store.apply(store, definitions.serving_services(settings))

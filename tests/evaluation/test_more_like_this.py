@@ -12,7 +12,7 @@ from evaluation.vector_index import VectorIndex
 from tests.served_home import V1, V2, add, blank, follow, promote, register, remove, vector
 from vitrine import feature_store, lake
 from vitrine.errors import UserError
-from vitrine.online_lookup import OnlineFeatures
+from vitrine.online.lookup import OnlineFeatures
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import EMBEDDINGS
 

@@ -11,7 +11,7 @@ from evaluation.vector_index import VectorIndex
 from feature_repo import definitions
 from vitrine import feature_store, lake
 from vitrine.errors import UserError
-from vitrine.online_sync import sync_all
+from vitrine.online.sync import sync_all
 from vitrine.settings import NightlyDataset, NightlySettings, Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PRODUCT_EMBEDDINGS, PROMOTIONS
 

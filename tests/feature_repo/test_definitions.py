@@ -14,8 +14,8 @@ import yaml
 
 from feature_repo import definitions
 from vitrine import feature_store, lake
-from vitrine.online_lookup import OnlineFeatures
-from vitrine.online_sync import sync_all
+from vitrine.online.lookup import OnlineFeatures
+from vitrine.online.sync import sync_all
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, PROMOTIONS
 

@@ -14,9 +14,10 @@ from feast import FeatureStore, FeatureView
 from feature_repo import definitions
 from spark_jobs import ingest_catalog
 from tests.store_servers import PASSWORD
-from vitrine import feature_store, lake, online_sync
+from vitrine import feature_store, lake
 from vitrine.feature_store import IMAGES, image_view, open_store
-from vitrine.online_sync import Source, sync
+from vitrine.online import sync as online_sync
+from vitrine.online.sync import Source, sync
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import EMBEDDINGS, ENCODERS
 

@@ -1,4 +1,4 @@
-"""vitrine.online_sync, vitrine.online_lookup: the online store follows the lake, and sends what changed alone."""
+"""vitrine.online.sync, vitrine.online.lookup: the online store follows the lake, and sends what changed alone."""
 
 import shutil
 from typing import Any
@@ -9,11 +9,12 @@ from deltalake import DeltaTable
 from feast import FeatureStore
 
 from feature_repo import definitions
-from vitrine import feature_store, lake, online_sync
+from vitrine import feature_store, lake
 from vitrine.errors import UserError, VitrineError
 from vitrine.feature_store import IMAGES, image_view, open_store
-from vitrine.online_lookup import OnlineFeatures
-from vitrine.online_sync import Source, Synced, sync
+from vitrine.online import sync as online_sync
+from vitrine.online.lookup import OnlineFeatures
+from vitrine.online.sync import Source, Synced, sync
 from vitrine.settings import NightlyDataset, NightlySettings, Settings
 from vitrine.tables import EMBEDDINGS, ENCODERS, LABELS, PROMOTIONS
 

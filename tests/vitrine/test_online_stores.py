@@ -15,10 +15,11 @@ from feature_repo import definitions
 from spark_jobs.fill_online import fill_online
 from tests.served_home import V1, V2, add, follow, promote, register, remove, vector
 from tests.store_servers import PASSWORD
-from vitrine import feature_store, online_sync
+from vitrine import feature_store
 from vitrine.feature_store import PRODUCTS
-from vitrine.online_lookup import OnlineFeatures
-from vitrine.online_sync import Source
+from vitrine.online import sync as online_sync
+from vitrine.online.lookup import OnlineFeatures
+from vitrine.online.sync import Source
 from vitrine.settings import Settings, load_settings
 
 STORES = ("sqlite", "redis", "postgres")

@@ -14,7 +14,7 @@ from feast.utils import make_tzaware
 from vitrine import feature_store, lake
 from vitrine.errors import UserError
 from vitrine.feature_store import IMAGES, PRODUCTS, Kind
-from vitrine.online_values import entity_keys, plain_of, vector_of
+from vitrine.online.values import entity_keys, plain_of, vector_of
 from vitrine.settings import Settings
 
 _LONGEST_GAP_S = 5.0

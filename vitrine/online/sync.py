@@ -23,7 +23,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 
 from vitrine import feature_store, lake
 from vitrine.feature_store import KINDS, Kind
-from vitrine.online_values import entity_keys, plain_values, vector_values
+from vitrine.online.values import entity_keys, plain_values, vector_values
 from vitrine.settings import Settings
 from vitrine.tables import LABELS
 

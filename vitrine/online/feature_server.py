@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from vitrine import feature_store
 from vitrine.errors import UserError, VitrineError
 from vitrine.feature_store import IMAGES, PRODUCTS, Kind
-from vitrine.online_lookup import OnlineFeatures
+from vitrine.online.lookup import OnlineFeatures
 from vitrine.settings import FeastSettings, Settings, check_name
 
 FEASTS_OWN = "/get-online-features"
