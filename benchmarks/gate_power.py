@@ -37,9 +37,9 @@ from evaluation.drift import Probe, drift_checks
 from evaluation.gate import Check, Figures, decide
 from evaluation.regression import Against, PairedQueries, held_against
 from evaluation.retrieval_metrics import per_query
-from spark_jobs.encoder import Encoder
-from spark_jobs.forward import resolve_precision
-from spark_jobs.plan import EncoderPlan
+from spark_jobs.worker.encoder import Encoder
+from spark_jobs.worker.encoder_plan import EncoderPlan
+from spark_jobs.worker.forward import resolve_precision
 from vitrine import images
 from vitrine.datasets import generated
 from vitrine.datasets.registry import Photo

@@ -28,7 +28,7 @@ Rates = dict[str, float]
 
 
 def plan(network: str, precision: str, threads: int) -> Any:
-    from spark_jobs.plan import EncoderPlan
+    from spark_jobs.worker.encoder_plan import EncoderPlan
     from vitrine import images
     from vitrine.encoders.backbones import Backbone
 
@@ -49,8 +49,8 @@ def engine(network: str, precision: str, device: str, files: list[str], seconds:
     """One process's rates; all processes go through each gate together."""
     import torch
 
-    from spark_jobs import forward
-    from spark_jobs.encoder import Encoder
+    from spark_jobs.worker import forward
+    from spark_jobs.worker.encoder import Encoder
     from vitrine import images
 
     threads = 1 if device == "cpu" else os.cpu_count() or 1
@@ -132,7 +132,7 @@ def profile(network: str, precision: str, device: str, files: list[str]) -> None
     import torch
     from torch.profiler import ProfilerActivity
 
-    from spark_jobs.encoder import Encoder
+    from spark_jobs.worker.encoder import Encoder
 
     encoder = Encoder(plan(network, precision, os.cpu_count() or 1), device)
     found = encoder.encode((path, [path]) for path in itertools.cycle(files))

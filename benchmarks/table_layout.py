@@ -23,9 +23,9 @@ from deltalake import DeltaTable, QueryBuilder, write_deltalake
 from pyspark.sql import SparkSession
 from pyspark.sql.functions import arrow_udf
 
-from spark_jobs import vector_functions
-from spark_jobs.ask import lake_settings
 from spark_jobs.session import build_session, end_session
+from spark_jobs.sql import vector_functions
+from spark_jobs.sql.queries import lake_settings
 from vitrine.settings import Settings
 
 VERSIONS = ("0123456789abcdef", "fedcba9876543210")  # what a night writes, and another encoder's beside it

@@ -17,11 +17,11 @@ from pyspark.accumulators import Accumulator
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from spark_jobs import cost
 from spark_jobs.embed_products import embed_products
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import append_table, build_session, merge_table, progress, read_table, spark_schema
 from spark_jobs.version_rows import LABELS, Version, leaving, nothing, register, settled
+from spark_jobs.worker import cost
 from vitrine import lake, locks, tracking
 from vitrine.encoders.by_name import heads
 from vitrine.encoders.tuned import Tuned

@@ -19,12 +19,12 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from spark_jobs import cost
-from spark_jobs.first_photos import First
-from spark_jobs.plan import EncoderPlan, count_tasks, plan
+from spark_jobs.backfill_order import First
 from spark_jobs.session import build_session, progress, spark_schema
 from spark_jobs.version_rows import STAGED, Version, VersionRows, nothing, settled, stage
-from spark_jobs.worker_daemon import PRELOAD, preload_value
+from spark_jobs.worker import cost
+from spark_jobs.worker.encoder_plan import EncoderPlan, count_tasks, plan
+from spark_jobs.worker.worker_daemon import PRELOAD, preload_value
 from vitrine import lake, locks, tracking
 from vitrine.encoders.backbones import Backbone
 from vitrine.encoders.by_name import backbones, networks, tuned
@@ -208,8 +208,8 @@ def _worker(
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         # Here, so that only workers load torch.
-        from spark_jobs.encoder import encode, kept
-        from spark_jobs.resources import task_device, task_place
+        from spark_jobs.worker.encoder import encode, kept
+        from spark_jobs.worker.task_device import task_device, task_place
 
         device = task_device(asked)
         encoders = kept([plan for plan, _ in plans], device)

@@ -15,8 +15,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs import staging
+from spark_jobs.backfill_order import First
 from spark_jobs.embed_products import embed_products, products_settled
-from spark_jobs.first_photos import First
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import append_table, merge_table, read_table, spark_schema
 from vitrine import lake

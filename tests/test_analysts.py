@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spark_jobs.analyst_sql import TABLE_FUNCTIONS, VECTOR_FUNCTIONS, VIEWS, named_in
-from spark_jobs.ask import Asker, ask
+from spark_jobs.sql.queries import Asker, ask
+from spark_jobs.sql.views import TABLE_FUNCTIONS, VECTOR_FUNCTIONS, VIEWS, named_in
 from vitrine import lake
 from vitrine.console import drawn
 from vitrine.errors import UserError

@@ -65,7 +65,7 @@ class Refuse:
         if name.split(".")[0] in blocked:
             raise ModuleNotFoundError(f"{name} is not on the executors")
 sys.meta_path.insert(0, Refuse())
-import spark_jobs.worker_daemon, spark_jobs.encoder, spark_jobs.embed_catalog, spark_jobs.apply_head
+import spark_jobs.worker.worker_daemon, spark_jobs.worker.encoder, spark_jobs.embed_catalog, spark_jobs.apply_head
 import spark_jobs.ingest_catalog
 from vitrine.datasets import layouts
 layouts.registry()

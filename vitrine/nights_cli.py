@@ -194,8 +194,8 @@ def _backfill_one(
     budget: "Budget",
 ) -> dict[str, Any]:
     from spark_jobs import backfill as job
+    from spark_jobs.backfill_order import First
     from spark_jobs.embed_catalog import embed
-    from spark_jobs.first_photos import First
 
     version = by_name.version(settings, encoder)
     done, left = job.spent(settings, version, name), job.missing(settings, dataset, encoder, version)

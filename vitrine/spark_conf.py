@@ -74,7 +74,7 @@ def spark_conf(settings: Settings, *sources: str, master: str | None = None, lar
         "spark.sql.execution.arrow.maxRecordsPerBatch": "256",
         "spark.pyspark.python": sys.executable,
         "spark.pyspark.driver.python": sys.executable,
-        "spark.python.daemon.module": "spark_jobs.worker_daemon",
+        "spark.python.daemon.module": "spark_jobs.worker.worker_daemon",
         # OpenMP threads that spin make two busy workers several times slower.
         "spark.executorEnv.OMP_WAIT_POLICY": "PASSIVE",
         "spark.ui.enabled": "false",

@@ -45,7 +45,7 @@ def sql(
     if shell:
         _shell(settings, form, limit, held)
     else:
-        from spark_jobs.ask import ask
+        from spark_jobs.sql.queries import ask
 
         assert query is not None
         columns, rows = ask(settings, query, limit, held=held)
@@ -74,8 +74,8 @@ def _hold(settings: Settings, *, needed: bool) -> bool:
 
 
 def _shell(settings: Settings, form: Form, limit: int, held: bool) -> None:
-    from spark_jobs.analyst_sql import known
-    from spark_jobs.ask import Asker
+    from spark_jobs.sql.queries import Asker
+    from spark_jobs.sql.views import known
     from vitrine.sql_shell import Shell
 
     print(f"opening {settings.lake}", file=sys.stderr, flush=True)
@@ -95,7 +95,7 @@ def sql_server(
 ) -> None:
     """Spark Connect over the lake, read-only, for pyspark and what else speaks it: until Ctrl-C."""
     settings = load_settings()
-    from spark_jobs.sql_server import make_token, serve
+    from spark_jobs.sql.sql_server import make_token, serve
 
     _have_tables(settings)
     make_token(settings)

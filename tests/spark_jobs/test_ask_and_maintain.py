@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from spark_jobs.ask import ask
 from spark_jobs.maintain_tables import _remove_old_runs, maintain
+from spark_jobs.sql.queries import ask
 from vitrine import lake
 from vitrine.errors import UserError
 from vitrine.settings import Settings

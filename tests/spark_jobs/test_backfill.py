@@ -11,8 +11,8 @@ from pyspark.sql import SparkSession
 
 from spark_jobs import backfill
 from spark_jobs.backfill import Budget
+from spark_jobs.backfill_order import First
 from spark_jobs.embed_catalog import embed
-from spark_jobs.first_photos import First
 from spark_jobs.ingest_catalog import ingest
 from vitrine import lake
 from vitrine.errors import GateRefused, UserError

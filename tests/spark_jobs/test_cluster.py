@@ -91,7 +91,7 @@ def test_executors_unpack_their_environment(
         process = embedding(cluster, tmp_path, conf)
         while process.poll() is None:
             said = (member.info["cmdline"] or [] for member in psutil.process_iter(["cmdline"]))
-            daemons |= {line[0] for line in said if "spark_jobs.worker_daemon" in line}
+            daemons |= {line[0] for line in said if "spark_jobs.worker.worker_daemon" in line}
             time.sleep(0.2)
         out, err = process.communicate(timeout=60)
     finally:

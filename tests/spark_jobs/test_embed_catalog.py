@@ -248,7 +248,11 @@ def killed_workers(settings: Settings, when: str, most: int) -> Iterator[set[int
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     forked = process.parent()
-                    if forked and "-m spark_jobs.worker_daemon" in " ".join(forked.cmdline()) and len(killed) < most:
+                    if (
+                        forked
+                        and "-m spark_jobs.worker.worker_daemon" in " ".join(forked.cmdline())
+                        and len(killed) < most
+                    ):
                         process.kill()
                         killed.add(process.pid)
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from spark_jobs import encoder as encoder_module
-from spark_jobs import forward
-from spark_jobs.cost import Cost
-from spark_jobs.encoder import Encoder, encode, kept
-from spark_jobs.forward import resolve_precision
-from spark_jobs.plan import EncoderPlan
+from spark_jobs.worker import encoder as encoder_module
+from spark_jobs.worker import forward
+from spark_jobs.worker.cost import Cost
+from spark_jobs.worker.encoder import Encoder, encode, kept
+from spark_jobs.worker.encoder_plan import EncoderPlan
+from spark_jobs.worker.forward import resolve_precision
 from vitrine import images
 from vitrine.datasets.drawn.photos import draw_photo, product
 from vitrine.encoders.backbones import Backbone

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spark_jobs.plan import count_tasks
+from spark_jobs.worker.encoder_plan import count_tasks
 
 
 @pytest.mark.parametrize(

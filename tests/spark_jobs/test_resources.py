@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from spark_jobs import resources
-from spark_jobs.resources import task_device
+from spark_jobs.worker import task_device as resources
+from spark_jobs.worker.task_device import task_device
 from vitrine.errors import VitrineError
 
 

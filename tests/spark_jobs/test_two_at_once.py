@@ -9,8 +9,8 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from spark_jobs.backfill_order import First
 from spark_jobs.embed_catalog import embed, embed_together
-from spark_jobs.first_photos import First
 from spark_jobs.ingest_catalog import ingest
 from spark_jobs.maintain_tables import maintain
 from spark_jobs.session import merge_table, read_table

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from spark_jobs.vector_functions import cosine, dot
+from spark_jobs.sql.vector_functions import cosine, dot
 
 LISTS = pa.list_(pa.float32())
 

@@ -43,7 +43,7 @@ def _preload() -> None:
 if __name__ == "__main__":
     from pyspark.daemon import manager
 
-    sys.modules["spark_jobs.worker_daemon"] = sys.modules["__main__"]  # what workers import is what was run
+    sys.modules["spark_jobs.worker.worker_daemon"] = sys.modules["__main__"]  # what workers import is what was run
     if os.environ.get(PRELOAD):
         out = os.dup(1)  # where Spark waits for the daemon's port, and for nothing else
         os.dup2(2, 1)

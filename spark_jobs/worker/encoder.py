@@ -12,10 +12,10 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from spark_jobs import forward
-from spark_jobs.cost import Cost
-from spark_jobs.plan import EncoderPlan
-from spark_jobs.worker_daemon import preloaded
+from spark_jobs.worker import forward
+from spark_jobs.worker.cost import Cost
+from spark_jobs.worker.encoder_plan import EncoderPlan
+from spark_jobs.worker.worker_daemon import preloaded
 from vitrine import images
 from vitrine.encoders.allocator import keep_freed_memory
 from vitrine.encoders.networks import Built, build

@@ -8,10 +8,10 @@ import socket
 import sys
 from pathlib import Path
 
-from spark_jobs import thrift_server
-from spark_jobs.analyst_sql import EVERYTHING
-from spark_jobs.ask import lake_settings, open_lake
 from spark_jobs.session import build_session, end_session
+from spark_jobs.sql import thrift_server
+from spark_jobs.sql.queries import lake_settings, open_lake
+from spark_jobs.sql.views import EVERYTHING
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from spark_jobs import vector_functions
-from spark_jobs.analyst_sql import EVERYTHING, TABLE_FUNCTIONS, VECTOR_FUNCTIONS, VIEWS, named_in
 from spark_jobs.session import build_session
+from spark_jobs.sql import vector_functions
+from spark_jobs.sql.views import EVERYTHING, TABLE_FUNCTIONS, VECTOR_FUNCTIONS, VIEWS, named_in
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 from vitrine.tables import TABLES

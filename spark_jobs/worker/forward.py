@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spark_jobs.plan import EncoderPlan
+from spark_jobs.worker.encoder_plan import EncoderPlan
 from vitrine import files
 from vitrine.encoders.by_name import processor
 from vitrine.encoders.networks import Built
