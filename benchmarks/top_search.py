@@ -44,7 +44,7 @@ def protocol(trials: int, batch_size: int, precision: str = "fp32") -> Any:
 
 
 def ours(data: Path, folder: Path, trials: int, batch_size: int, precision: str) -> list[float]:
-    from training.side_by_side import SideBySide, load_tensorflow_beside
+    from training.trial_workers import SideBySide, load_tensorflow_beside
 
     load_tensorflow_beside()
     from training.perceptron import Rows

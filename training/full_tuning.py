@@ -28,8 +28,8 @@ from timm.utils import ModelEmaV3
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from training.photos import Photos, RepeatedShuffle, augmented, loader
-from training.process import run
+from training.photo_loader import Photos, RepeatedShuffle, augmented, loader
+from training.tuning_process import run
 from vitrine import files
 from vitrine.encoders.allocator import keep_freed_memory
 from vitrine.encoders.backbones import Backbone

@@ -20,8 +20,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pyarrow.dataset
 
-from training.process import run
-from training.side_by_side import SideBySide, load_tensorflow_beside
+from training.trial_workers import SideBySide, load_tensorflow_beside
+from training.tuning_process import run
 from vitrine import files
 from vitrine.encoders.by_name import heads
 from vitrine.settings import TopSettings
