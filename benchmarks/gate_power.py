@@ -33,10 +33,10 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.drift import Probe, drift_checks
-from evaluation.gate import Check, Figures, decide
-from evaluation.regression import Against, PairedQueries, held_against
-from evaluation.retrieval_metrics import per_query
+from evaluation.gates.drift import Probe, drift_checks
+from evaluation.gates.gate import Check, Figures, decide
+from evaluation.gates.regression import Against, PairedQueries, held_against
+from evaluation.retrieval.retrieval_metrics import per_query
 from spark_jobs.worker.encoder import Encoder
 from spark_jobs.worker.encoder_plan import EncoderPlan
 from spark_jobs.worker.forward import resolve_precision

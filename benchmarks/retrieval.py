@@ -29,13 +29,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from evaluation import neighbours
 from evaluation.evaluate import write_results
-from evaluation.neighbours import ALL, Items, Task, read_items, relevance_of, shuffled
-from evaluation.retrieval_metrics import per_query, retrieval_metrics
-from evaluation.scores import write_scores
-from evaluation.slices import SHUFFLED, slice_scores
-from evaluation.vector_index import VectorIndex
+from evaluation.metrics_table import write_scores
+from evaluation.milvus.vector_index import VectorIndex
+from evaluation.retrieval import neighbours
+from evaluation.retrieval.neighbours import ALL, Items, Task, read_items, relevance_of, shuffled
+from evaluation.retrieval.retrieval_metrics import per_query, retrieval_metrics
+from evaluation.retrieval.slices import SHUFFLED, slice_scores
 from vitrine import lake
 from vitrine.settings import EvaluateSettings, Settings
 from vitrine.tables import EMBEDDINGS

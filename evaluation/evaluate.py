@@ -10,8 +10,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from evaluation.full_ranking import MAP, average_precisions, staged_vectors
-from evaluation.neighbours import (
+from evaluation.classification.predictions import score_predictions
+from evaluation.metrics_table import ALL_QUERIES, Scores, read_scores, write_scores
+from evaluation.milvus.vector_index import VectorIndex
+from evaluation.retrieval.full_ranking import MAP, average_precisions, staged_vectors
+from evaluation.retrieval.neighbours import (
     ALL,
     SEED,
     Found,
@@ -26,12 +29,9 @@ from evaluation.neighbours import (
     shuffled,
     without_duplicates,
 )
-from evaluation.predictions import score_predictions
-from evaluation.retrieval_metrics import metric_names, per_query
-from evaluation.scores import ALL_QUERIES, Scores, read_scores, write_scores
-from evaluation.search_latency import search_latency
-from evaluation.slices import MACRO_CATEGORY, MACRO_PRODUCT, SHUFFLED, WITHOUT_DUPLICATES, slice_scores
-from evaluation.vector_index import VectorIndex
+from evaluation.retrieval.retrieval_metrics import metric_names, per_query
+from evaluation.retrieval.search_latency import search_latency
+from evaluation.retrieval.slices import MACRO_CATEGORY, MACRO_PRODUCT, SHUFFLED, WITHOUT_DUPLICATES, slice_scores
 from vitrine import lake
 from vitrine.datasets import registry
 from vitrine.errors import UserError, unknown

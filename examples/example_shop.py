@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.retrieval_metrics import per_query
-from evaluation.scores import write_scores
-from evaluation.slices import slice_scores
+from evaluation.metrics_table import write_scores
+from evaluation.retrieval.retrieval_metrics import per_query
+from evaluation.retrieval.slices import slice_scores
 from vitrine import lake
 from vitrine.datasets.drawn.photos import product
 from vitrine.settings import Settings

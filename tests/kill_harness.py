@@ -303,8 +303,8 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _milvus(settings: Settings) -> dict[str, list[dict[str, Any]]]:
-    from evaluation.milvus_collection import collection_name
-    from evaluation.vector_index import VectorIndex
+    from evaluation.milvus.collection import collection_name
+    from evaluation.milvus.vector_index import VectorIndex
 
     with VectorIndex(settings) as index:
         found: dict[str, list[dict[str, Any]]] = {"alias": [{"version": index.alias_target("shop")}]}
@@ -348,8 +348,8 @@ def _alike(x: Any, y: Any) -> bool:
 
 def agrees(project: Path) -> list[str]:
     """What ``vitrine check`` finds, and checkpoints that were left."""
+    from evaluation.consistency.differences import sentence
     from vitrine.check_cli import state as check
-    from vitrine.differences import sentence
 
     settings = load_settings(project)
     left = [f"left: {path}" for path in (settings.home / "staging").glob("*")]

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from evaluation.milvus_collection import row_key
-from evaluation.vector_index import VectorIndex
+from evaluation.consistency.differences import KINDS
+from evaluation.milvus.collection import row_key
+from evaluation.milvus.vector_index import VectorIndex
 from tests.small_shop import CONFIG
 from vitrine import feature_store, lake
 from vitrine.check_cli import state
-from vitrine.differences import KINDS
 from vitrine.errors import VitrineError
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, PRODUCT_EMBEDDINGS, PROMOTIONS, QUARANTINE, Table

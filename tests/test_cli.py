@@ -392,9 +392,9 @@ def test_an_empty_home(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_serves_is_told_and_kept(settings: Settings, call: Call, monkeypatch: pytest.MonkeyPatch):
-    from evaluation import consistency
+    from evaluation.consistency.milvus import milvus
 
-    monkeypatch.setattr(consistency, "PART", 3)  # ids are compared in parts
+    monkeypatch.setattr(milvus, "PART", 3)  # ids are compared in parts
     seed(settings)
     call("promote", SMALL, "--dataset", "shop").refused(
         3, "has not been asked", "vitrine gate catalog", "What serves goes on"

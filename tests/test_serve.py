@@ -16,8 +16,8 @@ from urllib.request import Request, urlopen
 import pyarrow as pa
 import pytest
 
-from evaluation.serving import follow as point
-from evaluation.vector_index import VectorIndex
+from evaluation.milvus.vector_index import VectorIndex
+from evaluation.promotion.milvus_alias import follow as point
 from tests.served_home import V1, V2, add, follow, promote, register, vector
 from tests.store_servers import free_port
 from vitrine import feature_store

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from evaluation.consistency.differences import Differences, sentence
 from vitrine import console, lake, tracking, verbs
-from vitrine.differences import Differences, sentence
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, PRODUCT_EMBEDDINGS
@@ -51,9 +51,9 @@ def check(
 
 def state(settings: Settings, dataset: str) -> Found:
     """Counts by store and the list of differences, as ``Differences.told`` gives it; empty where all agree."""
-    from evaluation import consistency
-    from evaluation.vector_index import VectorIndex
-    from vitrine import state_check
+    from evaluation.consistency.milvus import milvus as consistency
+    from evaluation.consistency.milvus import tables as state_check
+    from evaluation.milvus.vector_index import VectorIndex
 
     found = Differences()
     report: Found = {"dataset": dataset, "catalog": state_check.count(settings, "catalog", state_check.of(dataset))}
@@ -81,7 +81,7 @@ def state(settings: Settings, dataset: str) -> Found:
 
 def mend(settings: Settings, dataset: str, differences: list[Found]) -> list[str]:
     """Derive again what ``differences`` say, first what others are derived from; the steps that were taken."""
-    from vitrine import state_check
+    from evaluation.consistency.milvus import tables as state_check
 
     asked = {difference["repair"] for difference in differences} - {None}
     if asked & set(TABLE_STEPS):
@@ -95,10 +95,10 @@ def mend(settings: Settings, dataset: str, differences: list[Found]) -> list[str
 
 
 def _mend_tables(settings: Settings, dataset: str, differences: list[Found], asked: set[str]) -> None:
+    from evaluation.consistency.milvus import tables as state_check
     from spark_jobs import repair
     from spark_jobs.ingest_catalog import append_labels
     from spark_jobs.session import build_session
-    from vitrine import state_check
 
     spark = build_session(settings, f"repair {dataset}")
     for table in (CATALOG, EMBEDDINGS, PRODUCT_EMBEDDINGS) if "dedupe" in asked else ():
@@ -140,8 +140,8 @@ def _embed_again(settings: Settings, dataset: str, version: Any) -> None:
 
 
 def _mend_milvus(settings: Settings, dataset: str, versions: list[Any], fresh: bool) -> None:
-    from evaluation.serving import follow
-    from evaluation.vector_index import VectorIndex
+    from evaluation.milvus.vector_index import VectorIndex
+    from evaluation.promotion.milvus_alias import follow
 
     with VectorIndex(settings) as milvus:
         for version in versions:

@@ -220,8 +220,8 @@ def index(
     settings = load_settings()
     from dataclasses import asdict
 
-    from evaluation.serving import follow
-    from evaluation.vector_index import VectorIndex
+    from evaluation.milvus.vector_index import VectorIndex
+    from evaluation.promotion.milvus_alias import follow
 
     results = []
     with VectorIndex(settings) as vectors:
@@ -269,7 +269,7 @@ def promote(
     """Let an encoder version serve a data set, if its gates passed; what already serves goes on."""
     settings = load_settings()
     chosen_datasets(settings, [dataset])
-    from evaluation.promote import promote as job
+    from evaluation.promotion.promote import promote as job
 
     name, version = version_of(settings, encoder)
     with tracking.record(settings, "promote", dataset, name) as run:
@@ -284,8 +284,8 @@ def rollback(dataset: Dataset, as_json: Json = False) -> None:
     """Let the version that served before serve again, without embedding anything; one cut short is finished."""
     settings = load_settings()
     chosen_datasets(settings, [dataset])
-    from evaluation.promote import rollback as job
-    from evaluation.promote import unfinished_rollback
+    from evaluation.promotion.promote import rollback as job
+    from evaluation.promotion.promote import unfinished_rollback
 
     with tracking.record(settings, "rollback", dataset) as run:
         run.figures |= unfinished_rollback(settings, dataset) or job(settings, dataset)
@@ -353,7 +353,7 @@ def status(as_json: Json = False) -> None:
 def report(dataset: Datasets = None, as_json: Json = False) -> None:
     """Write the report: one self-contained HTML page."""
     settings = load_settings()
-    from evaluation.report import write_report
+    from evaluation.report.report import write_report
 
     with tracking.record(settings, "report") as run:
         run.figures["report"] = str(write_report(settings, dataset or None))
@@ -371,7 +371,7 @@ def maintain(
     """Compact the tables, remove files that no version of the last days needs, and drop Milvus's old collections."""
     settings = load_settings()
     with tracking.record(settings, "maintain") as run:
-        from evaluation.old_collections import drop_old
+        from evaluation.promotion.old_collections import drop_old
         from spark_jobs.maintain_tables import maintain as job
 
         run.figures |= job(settings, keep_days, keep_runs_days)

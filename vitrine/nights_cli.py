@@ -14,7 +14,7 @@ from vitrine.settings import Settings, load_settings
 from vitrine.verbs import Dataset, Json, chosen_datasets, show, show_each
 
 if TYPE_CHECKING:
-    from evaluation.vector_index import VectorIndex
+    from evaluation.milvus.vector_index import VectorIndex
     from spark_jobs.backfill import Budget
 
 app = typer.Typer()
@@ -30,7 +30,7 @@ def pending(dataset: Dataset, as_json: Json = False) -> None:
     """
     settings = load_settings()
     chosen_datasets(settings, [dataset])
-    from evaluation.vector_index import VectorIndex
+    from evaluation.milvus.vector_index import VectorIndex
     from vitrine.online import sync
 
     retired = [name for name in settings.nightly.encoders if _retired(settings, name)]
@@ -57,8 +57,8 @@ def _retired(settings: Settings, name: str) -> bool:
 
 def _why_pending(settings: Settings, milvus: "VectorIndex", dataset: str, name: str, first: bool) -> str | None:
     """The first thing found that is not as it should be; what only a later step would find is found by that step."""
-    from evaluation.promote import served_before, unpassed_gates
-    from evaluation.serving import lag
+    from evaluation.promotion.milvus_alias import lag
+    from evaluation.promotion.promote import served_before, unpassed_gates
     from spark_jobs.version_rows import settled
 
     try:
@@ -87,7 +87,7 @@ def night(
     figures = nights.summary(settings, began)
     path = settings.reports / "report.html"
     if figures["changed"] or not path.is_file():
-        from evaluation.report import write_report
+        from evaluation.report.report import write_report
 
         with tracking.record(settings, "report") as run:
             path = write_report(settings, None)
@@ -111,7 +111,7 @@ def retire(
     Its vectors stay in the tables unless --delete-rows. Killed, the same command goes on where it was.
     """
     settings = load_settings()
-    from evaluation import retire as job
+    from evaluation.promotion import retire as job
 
     if undo and delete_rows:
         raise UserError("--undo brings an encoder back: --delete-rows does not go with it")

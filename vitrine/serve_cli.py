@@ -66,7 +66,7 @@ def serve(
 
 def server_app() -> "FastAPI":
     """What each process of ``vitrine serve`` answers with."""
-    from evaluation.more_like_this import more_like_this
+    from evaluation.milvus.more_like_this import more_like_this
     from vitrine.online.feature_server import make_app
 
     return make_app(load_settings(), more_like_this)

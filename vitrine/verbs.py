@@ -11,7 +11,7 @@ from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings, check_name
 
 if TYPE_CHECKING:
-    from evaluation.training_set_gate import Rows
+    from evaluation.gates.training_set import Rows
     from vitrine.encoders.tuned import Tuned
     from vitrine.online.sync import Fill
 
@@ -71,17 +71,17 @@ def gate(settings: Settings, which: str, dataset: str, encoder: str | None = Non
     """Ask one gate, in the Spark session of this process where it needs one.
 
     Returns:
-        ``evaluation.data_docs.GateResult``.
+        ``evaluation.gates.data_docs.GateResult``.
 
     Raises:
         GateRefused: with the expectations that failed.
     """
-    from evaluation.expectations import run_gate
+    from evaluation.gates.run import run_gate
 
     with ExitStack() as stack:
         spark = milvus = None
         if which in ("sync", "index"):
-            from evaluation.vector_index import VectorIndex
+            from evaluation.milvus.vector_index import VectorIndex
 
             milvus = stack.enter_context(VectorIndex(settings))
         elif which != "metrics":
@@ -93,7 +93,7 @@ def gate(settings: Settings, which: str, dataset: str, encoder: str | None = Non
 
 def gate_training_set(settings: Settings, rows: "Rows", version: str | None) -> None:
     """Raises GateRefused where nothing may learn from ``rows``."""
-    from evaluation.expectations import run_training_set_gate
+    from evaluation.gates.run import run_training_set_gate
 
     run_training_set_gate(settings, rows, version)
 
@@ -195,8 +195,8 @@ def features(
 
 def follow(settings: Settings, dataset: str) -> dict[str, Any]:
     """Milvus's alias and Feast's services follow the newest row of ``promotions``."""
-    from evaluation.serving import follow as point
-    from evaluation.vector_index import VectorIndex
+    from evaluation.milvus.vector_index import VectorIndex
+    from evaluation.promotion.milvus_alias import follow as point
 
     with VectorIndex(settings) as vectors:
         alias = point(settings, vectors, dataset)["serving"]

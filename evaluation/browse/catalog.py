@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.browse.following import Versions
+from evaluation.browse.table_cache import Versions
 from vitrine import lake
 from vitrine.errors import unknown
 from vitrine.lake import quote

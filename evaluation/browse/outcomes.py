@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from evaluation.browse.following import Versions
-from evaluation.neighbours import ALL
+from evaluation.browse.table_cache import Versions
+from evaluation.retrieval.neighbours import ALL
 from vitrine import lake
 from vitrine.lake import quote
 from vitrine.settings import Settings

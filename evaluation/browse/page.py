@@ -16,7 +16,7 @@ from evaluation.browse.shared import Missing, Query, Scene, Shared
 from evaluation.browse.state import EVERYWHERE, State, thumbnail
 from evaluation.browse.tiles import count, label, tile
 from evaluation.browse.upload_button import upload_button
-from evaluation.report_text import shown
+from evaluation.pages.text import shown
 
 OFFERED = 24  # random photos to pick from
 FOUND = 50  # photos that a search by name lists

@@ -4,9 +4,8 @@ import hashlib
 import threading
 from pathlib import Path
 
-from evaluation import thumbnails
 from evaluation.browse.catalog import Photo
-from vitrine import files, images
+from vitrine import files, images, thumbnails
 from vitrine.settings import Settings
 
 SIDES = {"small": 256, "large": 640}

@@ -9,7 +9,7 @@ from evaluation.browse.search import Near
 from evaluation.browse.shared import NEIGHBOURS, Query, Scene, Shared
 from evaluation.browse.state import State
 from evaluation.browse.tiles import count, tile
-from evaluation.report_text import shown
+from evaluation.pages.text import shown
 
 FAMILIES = {"self_supervised": "self-supervised"}
 STRATEGIES = {"top": "top-tuned", "full": "tuned as a whole"}

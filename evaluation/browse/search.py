@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.browse.catalog import Catalog, Ints, Mask
-from evaluation.browse.following import Versions
-from evaluation.milvus_collection import as_matrix
+from evaluation.browse.table_cache import Versions
+from evaluation.milvus.collection import as_matrix
 from vitrine import lake
 from vitrine.lake import quote
 from vitrine.settings import Settings

@@ -12,11 +12,11 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from evaluation import look
 from evaluation.browse.page import show
 from evaluation.browse.shared import Shared
 from evaluation.browse.uploads import MOST_BYTES
-from evaluation.report_text import shown
+from evaluation.pages import style as look
+from evaluation.pages.text import shown
 from vitrine.errors import UserError
 from vitrine.images import ImageError
 

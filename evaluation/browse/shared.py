@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from evaluation.browse.catalog import Candidate, Candidates, Catalog, read_candidates, read_catalog
-from evaluation.browse.following import Following, Versions
 from evaluation.browse.outcomes import Outcomes, read_outcomes
 from evaluation.browse.photo_cache import PhotoCache
 from evaluation.browse.search import Floats, Near, Vectors, nearest, read_vectors
+from evaluation.browse.table_cache import Following, Versions
 from evaluation.browse.uploads import Upload, Uploads
 from vitrine import lake
 from vitrine.errors import VitrineError

@@ -5,7 +5,7 @@ from nicegui.element import Element
 
 from evaluation.browse.catalog import Photo
 from evaluation.browse.state import State, thumbnail
-from evaluation.report_text import shown
+from evaluation.pages.text import shown
 
 
 def label(name: str, dataset: str) -> str:

@@ -4,7 +4,7 @@ from nicegui import events, html, run, ui
 
 from evaluation.browse.state import State
 from evaluation.browse.uploads import MOST_BYTES, Uploads
-from evaluation.report_text import shown
+from evaluation.pages.text import shown
 from vitrine.images import ImageError
 
 _HEADER = """

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from evaluation.classification_metrics import (
+from evaluation.classification.classification_metrics import (
     NAMES,
     Said,
     calibration,
@@ -20,9 +20,9 @@ from evaluation.classification_metrics import (
     classification_metrics,
     confusion,
 )
-from evaluation.retrieval_metrics import per_query
-from evaluation.scores import Scores, named, write_scores
-from evaluation.slices import SHUFFLED, WITHOUT_DUPLICATES, slice_scores
+from evaluation.metrics_table import Scores, named, write_scores
+from evaluation.retrieval.retrieval_metrics import per_query
+from evaluation.retrieval.slices import SHUFFLED, WITHOUT_DUPLICATES, slice_scores
 from vitrine import lake, tables
 from vitrine.datasets.drawn.photos import draw_photo, product
 from vitrine.settings import Settings, load_settings

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from evaluation import bootstrap
-from evaluation.bootstrap import compare, interval, mean_intervals, paired_difference, resample
+from evaluation.statistics import bootstrap
+from evaluation.statistics.bootstrap import compare, interval, mean_intervals, paired_difference, resample
 
 
 def clustered(seed: int, clusters: int = 60) -> tuple[np.ndarray, np.ndarray]:

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from evaluation import bootstrap
-from evaluation.classification_metrics import (
+from evaluation.classification.classification_metrics import (
     NAMES,
     Said,
     _statistic,
@@ -16,6 +15,7 @@ from evaluation.classification_metrics import (
     expected_calibration_error,
     paired_classification,
 )
+from evaluation.statistics import bootstrap
 
 
 def said(seed: int = 0, photos: int = 300, classes: int = 6, right: float = 0.7) -> tuple[Said, np.ndarray]:

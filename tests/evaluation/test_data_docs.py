@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pandas as pd
 import pytest
 
-from evaluation.data_docs import ask, index_page, rule
+from evaluation.gates.data_docs import ask, index_page, rule
 from vitrine.settings import Settings
 
 EVIL = "<script>alert(1)</script>"

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from evaluation.drift import Probe, cosines, drift_checks, effective_rank, near_duplicates, overlap, read_probe
+from evaluation.gates.drift import Probe, cosines, drift_checks, effective_rank, near_duplicates, overlap, read_probe
 from vitrine import lake
 from vitrine.settings import GateSettings, Settings
 from vitrine.tables import EMBEDDINGS

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from evaluation.expectations import GateResult, run_gate
+from evaluation.gates.run import GateResult, run_gate
 from spark_jobs.session import build_session
 from vitrine import lake
 from vitrine.errors import GateRefused, UserError

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from evaluation import full_ranking
-from evaluation.full_ranking import average_precisions
+from evaluation.retrieval import full_ranking
+from evaluation.retrieval.full_ranking import average_precisions
 
 
 @pytest.mark.parametrize("block_bytes", [256_000_000, 4 * 200 * 3])

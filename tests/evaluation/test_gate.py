@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from evaluation.gate import Figures, decide
+from evaluation.gates.gate import Figures, decide
 from vitrine.settings import GateSettings
 
 THRESHOLDS = GateSettings(min_value=0.5, min_above_chance=0.1)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.index_gate import recall
-from evaluation.vector_index import VectorIndex
+from evaluation.gates.index import recall
+from evaluation.milvus.vector_index import VectorIndex
 from vitrine import lake
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings

@@ -26,9 +26,9 @@ from filelock import FileLock
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
-from evaluation.promote import promote, rollback
-from evaluation.serving import follow
-from evaluation.vector_index import VectorIndex
+from evaluation.milvus.vector_index import VectorIndex
+from evaluation.promotion.milvus_alias import follow
+from evaluation.promotion.promote import promote, rollback
 from vitrine import check_cli, cli, lake
 from vitrine.errors import GateRefused, UserError, VitrineError
 from vitrine.settings import Settings, load_settings

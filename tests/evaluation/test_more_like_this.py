@@ -1,4 +1,4 @@
-"""evaluation.more_like_this: the right products, and never a mixture of two versions."""
+"""evaluation.milvus.more_like_this: the right products, and never a mixture of two versions."""
 
 import threading
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.more_like_this import more_like_this
-from evaluation.serving import follow as point
-from evaluation.vector_index import VectorIndex
+from evaluation.milvus.more_like_this import more_like_this
+from evaluation.milvus.vector_index import VectorIndex
+from evaluation.promotion.milvus_alias import follow as point
 from tests.served_home import V1, V2, add, blank, follow, promote, register, remove, vector
 from vitrine import feature_store, lake
 from vitrine.errors import UserError

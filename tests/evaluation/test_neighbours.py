@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from evaluation.neighbours import Items, ranked
+from evaluation.retrieval.neighbours import Items, ranked
 
 ROUNDING = 2e-7
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from evaluation.old_collections import drop_old
-from evaluation.vector_index import VectorIndex
+from evaluation.milvus.vector_index import VectorIndex
+from evaluation.promotion.old_collections import drop_old
 from vitrine import lake
 from vitrine.settings import MilvusSettings, NightlyDataset, NightlySettings, Settings
 from vitrine.tables import EMBEDDINGS, ENCODERS, PROMOTIONS, RUNS

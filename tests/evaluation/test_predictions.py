@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from deltalake import DeltaTable
 
-from evaluation.neighbours import Task
-from evaluation.predictions import paired_predictions, score_predictions
+from evaluation.classification.predictions import paired_predictions, score_predictions
+from evaluation.retrieval.neighbours import Task
 from vitrine import lake
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, METRICS, PREDICTIONS

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from evaluation import promote as module
-from evaluation.promote import promote, rollback, unfinished_rollback
+from evaluation.promotion import promote as module
+from evaluation.promotion.promote import promote, rollback, unfinished_rollback
 from vitrine import lake
 from vitrine.errors import GateRefused, UserError
 from vitrine.settings import LicenceSettings, MilvusSettings, Settings, load_settings

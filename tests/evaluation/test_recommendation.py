@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from evaluation.bootstrap import PairedDifference, paired_difference
-from evaluation.recommendation import Option, pareto_front, recommend
+from evaluation.statistics.bootstrap import PairedDifference, paired_difference
+from evaluation.statistics.recommendation import Option, pareto_front, recommend
 
 # Ten queries of ten products: a is right for nine, b for eight of the same, c for one.
 RESULTS = {

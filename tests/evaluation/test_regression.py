@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.bootstrap import PairedDifference
-from evaluation.classification_metrics import Said
-from evaluation.gate import Check
-from evaluation.regression import Against, PairedClassifier, PairedQueries, held_against, p_value, worse_ones
+from evaluation.classification.classification_metrics import Said
+from evaluation.gates.gate import Check
+from evaluation.gates.regression import Against, PairedClassifier, PairedQueries, held_against, p_value, worse_ones
+from evaluation.statistics.bootstrap import PairedDifference
 from vitrine.settings import GateSettings
 
 SERVING = Against("serving", "old", "f" * 16)

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.report_advice import advice
-from evaluation.report_figures import HEADLINE
-from evaluation.report_paired import Paired
+from evaluation.report.advice import advice
+from evaluation.report.figures import HEADLINE
+from evaluation.report.paired import Paired
 
 QUERIES = 40
 RIGHT = {"good": 36, "near": 35, "poor": 4}  # of 40 queries, the same ones first

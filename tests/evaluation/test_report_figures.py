@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from evaluation import report_costs, report_figures, report_paired, report_runs
+from evaluation.report.report import costs as report_costs
+from evaluation.report.report import figures, paired, runs
 from vitrine import lake
 from vitrine.settings import Settings
 
@@ -15,13 +16,13 @@ HERE = "dataset = 'shop'"
 def main_group(settings: Settings) -> dict[str, Any]:
     serving = lake.serving(settings, "shop")
     assert serving
-    known = report_figures.registered(settings)
-    return report_figures.groups(settings, HERE, serving["encoder_version"], known)[0]
+    known = figures.registered(settings)
+    return figures.groups(settings, HERE, serving["encoder_version"], known)[0]
 
 
 def test_costs_are_of_real_runs_and_a_heads_include_its_backbones(full_shop: Settings) -> None:
     group = main_group(full_shop)
-    costs = report_costs.costs(full_shop, HERE, group, report_figures.registered(full_shop))
+    costs = report_costs.costs(full_shop, HERE, group, figures.registered(full_shop))
     by_name = {e["encoder"]: costs[e["encoder_version"]] for e in group["encoders"]}
     lite, head = by_name["efficientnet_lite0"], by_name["efficientnet_lite0__top__shop"]
     extra = 0.01 / 192 * 1000  # the fixture's start-up, per 1,000 of its 192 photos
@@ -34,11 +35,11 @@ def test_costs_are_of_real_runs_and_a_heads_include_its_backbones(full_shop: Set
 
 def test_paired_queries_agree_with_the_figures(full_shop: Settings) -> None:
     group = main_group(full_shop)
-    queries = report_paired.paired_queries(full_shop, HERE, group)
+    queries = paired.paired_queries(full_shop, HERE, group)
     for each in group["encoders"]:
         scores = queries.scores[queries.rows[each["encoder_version"]]]
         assert scores.mean() == pytest.approx(each["values"]["mMP@5"])
-    gains = {g["entry"]["encoder"]: g["found"].value for g in report_paired.gains(group, queries)}
+    gains = {g["entry"]["encoder"]: g["found"].value for g in paired.gains(group, queries)}
     values = {e["encoder"]: e["values"]["mMP@5"] for e in group["encoders"]}
     name = "mae_vitb16__top__shop"
     assert gains[name] == pytest.approx(values[name] - values["mae_vitb16"]) and len(gains) == 3
@@ -46,7 +47,7 @@ def test_paired_queries_agree_with_the_figures(full_shop: Settings) -> None:
 
 def test_categories_come_worst_first_beside_the_best_and_worst_encoder(full_shop: Settings) -> None:
     group = main_group(full_shop)
-    found = report_figures.by_category(full_shop, HERE, group, 3)
+    found = figures.by_category(full_shop, HERE, group, 3)
     assert found and found["encoder"]["serves"] and (found["total"], len(found["rows"])) == (8, 6)
     values = [row["own"]["value"] for row in found["rows"]]
     assert values == sorted(values)
@@ -62,17 +63,17 @@ def test_the_cross_matrix_holds_what_was_tuned_here_and_measured_there() -> None
         return {"entry": {"about": about}, "base": {"encoder": "lite"}, "found": found}
 
     measured = {"a": [gain("a", 0.2), gain("b", -0.1)], "b": [gain("b", 0.3), gain("b", 0.5)]}
-    (matrix,) = report_paired.cross_matrices(measured)
+    (matrix,) = paired.cross_matrices(measured)
     assert (matrix["backbone"], matrix["sources"], matrix["targets"]) == ("lite", ["a", "b"], ["a", "b"])
     (aa, ab), (ba, bb) = matrix["cells"]
     assert (aa["value"], aa["low"], ab, ba["value"]) == (0.2, 0.1, None, -0.1)
     assert bb["value"] == pytest.approx(0.4) and (bb["low"], bb["tuned"]) == (None, 2)
-    assert report_paired.cross_matrices({"a": measured["a"]}) == []
+    assert paired.cross_matrices({"a": measured["a"]}) == []
 
 
 def test_gates_keep_all_their_checks_and_a_forced_promotion_what_it_went_past(full_shop: Settings) -> None:
-    gates = {(g["figures"]["gate"], g["state"]): g["checks"] for g in report_runs.gates(full_shop, HERE)}
+    gates = {(g["figures"]["gate"], g["state"]): g["checks"] for g in runs.gates(full_shop, HERE)}
     assert [len(checks) for checks in gates.values()] == [1, 2, 1]
-    serving = report_runs.serving(full_shop, "shop", report_figures.registered(full_shop))
+    serving = runs.serving(full_shop, "shop", figures.registered(full_shop))
     assert serving and serving["reason"] == "the sale starts at noon"
     assert serving["forced_over"]["metrics"]["problem"] == "gate metrics refused: no worse than what serves"

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from evaluation import retire as module
-from evaluation.promote import promote
-from evaluation.retire import bring_back, retire
-from evaluation.vector_index import VectorIndex
+from evaluation.milvus.vector_index import VectorIndex
+from evaluation.promotion import retire as module
+from evaluation.promotion.promote import promote
+from evaluation.promotion.retire import bring_back, retire
 from feature_repo import definitions
 from vitrine import feature_store, lake
 from vitrine.errors import UserError

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from evaluation import slices
-from evaluation.bootstrap import mean_intervals
-from evaluation.slices import slice_scores
+from evaluation.retrieval import slices
+from evaluation.retrieval.slices import slice_scores
+from evaluation.statistics.bootstrap import mean_intervals
 
 # Products 7 (three queries), 2 (one), 5 (two), 9 (left out); of two categories and none.
 EACH = {

@@ -6,9 +6,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from evaluation.milvus_collection import row_key
-from evaluation.sync_gate import gate_sync
-from evaluation.vector_index import VectorIndex
+from evaluation.gates.sync import gate_sync
+from evaluation.milvus.collection import row_key
+from evaluation.milvus.vector_index import VectorIndex
 from tests.evaluation.test_vector_index import HOSTILE, V1, fill_lake, row, unit
 from vitrine import lake
 from vitrine.settings import Settings, load_settings

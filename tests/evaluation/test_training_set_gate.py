@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from evaluation.expectations import run_training_set_gate
-from evaluation.training_set_gate import gate_training_set
+from evaluation.gates.run import run_training_set_gate
+from evaluation.gates.training_set import gate_training_set
 from vitrine import lake
 from vitrine.errors import GateRefused
 from vitrine.settings import Settings, load_settings

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from deltalake import DeltaTable
 
-from evaluation import milvus_connection
-from evaluation.milvus_collection import row_key
-from evaluation.milvus_sync import SyncResult
-from evaluation.serving import follow
-from evaluation.vector_index import VectorIndex
+from evaluation.milvus import connection
+from evaluation.milvus.collection import row_key
+from evaluation.milvus.sync import SyncResult
+from evaluation.milvus.vector_index import VectorIndex
+from evaluation.promotion.milvus_alias import follow
 from vitrine import lake
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import Settings, load_settings
@@ -281,7 +281,7 @@ def test_an_image_without_a_vector_is_an_error_of_ours(settings: Settings) -> No
 
 def test_a_server_that_is_not_there(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VITRINE_MILVUS__URI", "http://127.0.0.1:9")
-    monkeypatch.setattr(milvus_connection, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 1)
     with pytest.raises(VitrineError, match="cannot open Milvus"), VectorIndex(load_settings(tmp_path)):
         pass
 

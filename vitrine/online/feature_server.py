@@ -27,7 +27,7 @@ FEASTS_OWN = "/get-online-features"
 ARROW = "application/vnd.apache.arrow.stream"
 LOOPBACK = ["localhost", "127.0.0.1"]
 Similar = Callable[[Settings, OnlineFeatures, str, str, int], dict[str, Any]]
-"""``evaluation.more_like_this.more_like_this``."""
+"""``evaluation.milvus.more_like_this.more_like_this``."""
 
 
 class Keys(BaseModel):

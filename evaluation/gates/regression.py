@@ -1,0 +1,213 @@
+"""Is a candidate worse than what it is held against? Paired differences on the same queries and photos, as checks.
+
+Pure: no table, no file. One rule for all: refused is what is worse beyond its margin with the confidence asked for.
+What could be either is unclear: it passes with a warning, or is refused, as ``[gates] unclear`` says.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtr
+
+from evaluation.classification.classification_metrics import Said, paired_classification
+from evaluation.gates.gate import Check
+from evaluation.statistics.bootstrap import Floats, PairedDifference, paired_difference
+from vitrine.settings import GateSettings
+
+FEWEST_PRODUCTS = 5
+"""A category of fewer is not judged: its spread is hardly known."""
+_SHOWN = 3
+_NOISE = 1e-12
+
+
+@dataclass(frozen=True)
+class Against:
+    """What a candidate is held against."""
+
+    kind: str
+    """``serving`` or ``base``: the names of its checks begin with it."""
+    encoder: str
+    encoder_version: str
+
+    @property
+    def called(self) -> str:
+        what = "the serving" if self.kind == "serving" else "its own backbone"
+        return f"{what} {self.encoder} ({self.encoder_version})"
+
+
+@dataclass(frozen=True)
+class PairedQueries:
+    """One metric of two encoder versions, (Q,) each, by query; NaN where a query has nothing relevant."""
+
+    metric: str
+    candidate: Floats
+    other: Floats
+    products: NDArray[np.generic]
+    """(Q,): what each query shows: what is drawn."""
+    categories: NDArray[np.object_]
+    """(Q,): names, None where there is none."""
+
+
+@dataclass(frozen=True)
+class PairedClassifier:
+    """One classifier (its name says label and seed too) on the vectors of two encoder versions, photos in one order."""
+
+    name: str
+    candidate: Said
+    other: Said
+    products: NDArray[np.generic]
+
+
+def held_against(
+    against: Against, queries: PairedQueries, classifiers: Sequence[PairedClassifier], thresholds: GateSettings
+) -> list[Check]:
+    """Three checks, named ``KIND``, ``KIND_categories`` and ``KIND_classifiers``.
+
+    - The mean over all queries, by the cluster bootstrap: worse where it is below ``-max_drop`` in a share
+      ``confidence`` of the resamples.
+    - Every category with ``min_category_queries`` queries of ``FEWEST_PRODUCTS`` products: one falls hard where it is
+      below ``-max_category_drop``. They share one chance of a false alarm, 1 - ``confidence``, by Holm's procedure.
+    - Every classifier's accuracy and macro F1, below ``-max_drop``, which share it likewise.
+
+    Raises:
+        ValueError: no query has a figure on both sides.
+    """
+    return [
+        _overall(against, queries, thresholds),
+        _categories(against, queries, thresholds),
+        _classifiers(against, classifiers, thresholds),
+    ]
+
+
+# ---- all queries ----
+
+
+def _overall(against: Against, queries: PairedQueries, thresholds: GateSettings) -> Check:
+    most, confidence = thresholds.max_drop, thresholds.confidence
+    found = paired_difference(queries.candidate, queries.other, queries.products, most, confidence)
+    both = ~np.isnan(queries.candidate - queries.other)
+    value, theirs = float(queries.candidate[both].mean()), float(queries.other[both].mean())
+    detail = (
+        f"{queries.metric} {value:.4f} against {theirs:.4f} of {against.called}: {_told(found)}, "
+        f"down to {-most:+.4f} allowed; {verdict(found)}; {found.queries:,} queries of {found.clusters:,} products"
+    )
+    figures: dict[str, float | str] = {"value": value, against.kind: theirs, "difference": found.value}
+    bounds = {"low": found.low, "high": found.high, "p_worse": found.p_worse}
+    figures |= {name: bound for name, bound in bounds.items() if not math.isnan(bound)}
+    figures |= {"max_drop": most, "confidence": confidence, "queries": found.queries, "products": found.clusters}
+    if found.more_queries:
+        figures["more_queries"] = found.more_queries
+    if not found.clear:
+        figures["warning"] = "unclear"
+    figures[f"{against.kind}_version"] = against.encoder_version
+    return Check(against.kind, not found.worse and (found.clear or thresholds.unclear == "pass"), detail, figures)
+
+
+def verdict(found: PairedDifference) -> str:
+    """What a difference says of its margin, in words."""
+    if found.worse:
+        return f"worse beyond that in {found.p_worse:.1%} of the resamples, {found.confidence:.1%} refuse"
+    if found.clear:
+        return "not worse"
+    if found.more_queries is None:
+        return "unclear, and more queries like these would not settle it"
+    return f"unclear: about {found.more_queries:,} more queries would settle it"
+
+
+def _told(found: PairedDifference) -> str:
+    if math.isnan(found.low):
+        return f"{found.value:+.4f}"
+    return f"{found.value:+.4f} (95 % interval {found.low:+.4f} to {found.high:+.4f})"
+
+
+# ---- many at once ----
+
+
+def worse_ones(differences: Mapping[str, PairedDifference], confidence: float) -> list[str]:
+    """Those that are worse beyond their margin, the surest first; none is falsely named with that confidence.
+
+    Holm's step-down procedure (Holm, A simple sequentially rejective multiple test procedure, 1979): with the p-values
+    in ascending order, p(1) .. p(m), the i-th is named where p(i) <= (1 - confidence) / (m - i + 1) and all before it
+    are. It holds however the differences depend on each other.
+    """
+    values = {name: p_value(found) for name, found in differences.items()}
+    ordered = sorted(values, key=lambda name: (values[name], differences[name].value, name))
+    named = []
+    for at, name in enumerate(ordered):
+        if values[name] > (1 - confidence) / (len(ordered) - at):
+            break
+        named.append(name)
+    return named
+
+
+def p_value(found: PairedDifference) -> float:
+    """One-sided, of "not worse by more than the margin".
+
+    Student's t of (value + margin) / s with C - 1 degrees of freedom, C clusters, s the bootstrap's standard error
+    times sqrt(C / (C - 1)), as resampling C of C gives C - 1 parts of their variance. A share of 1,000 resamples could
+    not tell 0.999 from 0.9999, which Holm's procedure needs; and t is less sure than the normal where clusters are few
+    (Cameron and Miller, A practitioner's guide to cluster-robust inference, 2015, find it still too sure where they
+    are very few: hence ``FEWEST_PRODUCTS``).
+    """
+    distance = found.value + found.margin
+    if found.clusters < 2:
+        return 1.0
+    error = found.standard_error * math.sqrt(found.clusters / (found.clusters - 1))
+    if error <= _NOISE:
+        return 0.0 if distance < -_NOISE else 1.0
+    return float(stdtr(found.clusters - 1, distance / error))
+
+
+def _categories(against: Against, queries: PairedQueries, thresholds: GateSettings) -> Check:
+    name, most, least = f"{against.kind}_categories", thresholds.max_category_drop, thresholds.min_category_queries
+    differences: dict[str, PairedDifference] = {}
+    means, small = {}, 0
+    asked = ~np.isnan(queries.candidate - queries.other)
+    for category in sorted({category for category in queries.categories[asked] if category is not None}):
+        own = asked & (queries.categories == category)
+        if own.sum() < least or len(np.unique(queries.products[own])) < FEWEST_PRODUCTS:
+            small += 1
+            continue
+        sides = queries.candidate[own], queries.other[own]
+        differences[category] = paired_difference(*sides, queries.products[own], most, thresholds.confidence)
+        means[category] = f"{sides[1].mean():.4f} to {sides[0].mean():.4f}"
+    if not differences:
+        why = f"no category has {least} queries of {FEWEST_PRODUCTS} products"
+        return Check(name, True, f"skipped: {why}", {"skipped": why})
+    fallen = worse_ones(differences, thresholds.confidence)
+    shown = (fallen or sorted(differences, key=lambda one: differences[one].value)[:1])[:_SHOWN]
+    named = "; ".join(f"{one!r} from {means[one]}, {_told(differences[one])}" for one in shown)
+    head = f"{len(fallen)} of {len(differences)} categories fell" if fallen else f"none of {len(differences)} fell"
+    detail = (
+        f"{head} by more than {most:.4f} in {queries.metric} against {against.called}, {small} too small to judge; "
+        f"{'they are' if fallen else 'the lowest is'} {named}"
+    )
+    figures: dict[str, float | str] = {"value": differences[shown[0]].value, "max_category_drop": most}
+    figures |= {"fallen": len(fallen), "categories": len(differences), "too_small": small, "worst": shown[0]}
+    return Check(name, not fallen, detail, figures)
+
+
+def _classifiers(against: Against, classifiers: Sequence[PairedClassifier], thresholds: GateSettings) -> Check:
+    name, most = f"{against.kind}_classifiers", thresholds.max_drop
+    if not classifiers:
+        why = "no classifier told the same photos by both versions' vectors"
+        return Check(name, True, f"skipped: {why}", {"skipped": why})
+    differences: dict[str, PairedDifference] = {}
+    for one in classifiers:
+        found = paired_classification(one.candidate, one.other, one.products, most, thresholds.confidence)
+        differences |= {f"{figure} of {one.name}": difference for figure, difference in found.items()}
+    worse = worse_ones(differences, thresholds.confidence)
+    lowest = min(differences, key=lambda each: differences[each].value)
+    shown = worse[:_SHOWN] or [lowest]
+    named = "; ".join(f"{each} {_told(differences[each])}" for each in shown)
+    head = f"{len(worse)} of {len(differences)} figures are" if worse else f"none of {len(differences)} figures is"
+    detail = (
+        f"{head} worse by more than {most:.4f} against {against.called}; "
+        f"{'they are' if worse else 'the lowest is'} {named}"
+    )
+    figures: dict[str, float | str] = {"value": differences[shown[0]].value, "max_drop": most, "worst": shown[0]}
+    figures |= {"worse": len(worse), "figures": len(differences)}
+    return Check(name, not worse, detail, figures)

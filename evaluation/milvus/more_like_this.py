@@ -1,0 +1,85 @@
+"""'More like this': the products nearest to one, each with its features. A recommender's first use."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.milvus.collection import Collection
+from evaluation.milvus.vector_index import VectorIndex
+from vitrine.errors import UserError, VitrineError
+from vitrine.feature_store import PRODUCTS
+from vitrine.online.lookup import OnlineFeatures
+from vitrine.settings import Settings, check_name
+
+WAIT_SECONDS = 5.0
+"""For Milvus Lite, which one process at a time can open."""
+_MOST_IMAGES = 16_384  # Milvus answers with no more
+
+
+def more_like_this(
+    settings: Settings, online: OnlineFeatures, dataset: str, product_id: str, k: int = 10
+) -> dict[str, Any]:
+    """The ``k`` products whose photos are nearest to the mean of ``product_id``'s, by what serves ``dataset``.
+
+    Everything comes from one encoder version, whatever is promoted meanwhile: the vector says which one it is of, that
+    version's own collection is searched (not the alias, which may have moved on), and the features come from its view.
+
+    Returns:
+        ``{"product_id", "encoder_version", "similar": [{"product_id", "similarity", "image_id", "category",
+        "n_images"}, ...]}``, nearest first: the cosine similarity of the product's nearest photo, and that photo. Fewer
+        than ``k`` where there are no more. The product itself is not among them, nor one that has left.
+
+    Raises:
+        UserError: nothing serves the data set, or it has no such product.
+        VitrineError: Milvus fails, or is in use by another process.
+    """
+    served = online.serving(check_name(dataset, "data set"), PRODUCTS)
+    (asked,) = online.rows(served.view, [product_id], PRODUCTS)
+    if asked["embedding"] is None:
+        raise UserError(f"data set {dataset!r} has no product {product_id!r} online")
+    with VectorIndex(settings, wait_seconds=WAIT_SECONDS) as milvus:
+        collection = _collection(milvus, dataset, served.encoder_version)
+        nearest = _other_products(collection, asked["embedding"], product_id, k)
+    rows = online.rows(served.view, list(nearest), PRODUCTS)
+    similar = [
+        {
+            "product_id": row["product_id"],
+            "similarity": round(nearest[row["product_id"]][1], 6),
+            "image_id": nearest[row["product_id"]][0],
+            "category": row["category"],
+            "n_images": row["n_images"],
+        }
+        for row in rows
+        if row["embedding"] is not None
+    ]
+    return {"product_id": product_id, "encoder_version": served.encoder_version, "similar": similar}
+
+
+def _collection(milvus: VectorIndex, dataset: str, version: str) -> Collection:
+    """The one with the index that serves; the exact one where the index was changed since."""
+    for served in (True, False):
+        collection = milvus.collection(dataset, version, served)
+        if collection.exists():
+            collection.load()
+            return collection
+    raise VitrineError(f"Milvus has no collection of {dataset!r} and version {version}: run `vitrine index` first")
+
+
+def _other_products(
+    collection: Collection, vector: NDArray[np.float32], product_id: str, k: int
+) -> dict[str, tuple[str, float]]:
+    """The nearest image of each of the ``k`` nearest products, and its similarity, nearest first.
+
+    Milvus finds images: more of them are asked for until they are of enough products.
+    """
+    limit = min(_MOST_IMAGES, 10 * (k + 1))
+    while True:
+        hits = collection.nearest(vector, limit)
+        nearest: dict[str, tuple[str, float]] = {}
+        for product, image, similarity in hits:
+            if product != product_id:
+                nearest.setdefault(product, (image, similarity))
+        if len(nearest) >= k or len(hits) < limit or limit == _MOST_IMAGES:
+            return dict(list(nearest.items())[:k])
+        limit = min(_MOST_IMAGES, 4 * limit)

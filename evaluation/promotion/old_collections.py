@@ -1,0 +1,48 @@
+"""Which collections of Milvus stay, and which `vitrine maintain` drops: docs/milvus.md states the rule."""
+
+from datetime import timedelta
+from typing import Any
+
+from evaluation.milvus.collection import collection_name, served_index
+from evaluation.milvus.vector_index import VectorIndex
+from evaluation.promotion.promote import standing
+from vitrine import feature_store, lake
+from vitrine.settings import Settings
+
+USES = ("index", "evaluate", "promote", "rollback")
+
+
+def drop_old(settings: Settings) -> dict[str, Any]:
+    """Drop what nothing names and nobody used for ``[milvus] keep_days``; collections of other lakes are left alone.
+
+    Returns:
+        ``{"collections_kept": how many, "collections_dropped": their names}``.
+    """
+    kept, dropped = 0, []
+    with VectorIndex(settings) as milvus, milvus.writing():
+        for name, dataset, version in milvus.collections():
+            if milvus.alias_collection(dataset) == name or _wanted(settings, name, dataset, version):
+                kept += 1
+            else:
+                milvus.drop(name)
+                dropped.append(name)
+    return {"collections_kept": kept, "collections_dropped": dropped}
+
+
+def _wanted(settings: Settings, name: str, dataset: str, version: str) -> bool:
+    """Is it of a version that serves, served before, is embedded every night or was used lately, and of an index that
+    is still asked for?"""
+    indexes = {collection_name(dataset, version), collection_name(dataset, version, served_index(settings.milvus))}
+    if name not in indexes:
+        return False
+    named = {row["encoder_version"] for row in standing(settings, dataset)[-2:]}
+    named |= {nightly for _, nightly in feature_store.online(settings, dataset)}
+    return version in named or version in _used(settings, dataset)
+
+
+def _used(settings: Settings, dataset: str) -> set[str]:
+    verbs = ", ".join(map(lake.quote, USES))
+    where = f"dataset = {lake.quote(dataset)} AND verb IN ({verbs}) AND encoder_version IS NOT NULL"
+    found = lake.rows(settings, f"SELECT encoder_version, max(started_at) AS at FROM runs WHERE {where} GROUP BY 1")
+    since = lake.now() - timedelta(days=settings.milvus.keep_days)
+    return {row["encoder_version"] for row in found if row["at"] >= since}

@@ -1,0 +1,144 @@
+"""Encoders held against each other on the same queries and photos: read once, compared in pairs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.report.figures import PROTOCOL
+from evaluation.statistics.bootstrap import Floats, PairedDifference, paired_difference
+from vitrine import lake
+from vitrine.lake import quote
+from vitrine.settings import Settings
+
+DEPTH = 5
+"""Of the figure that is compared: mMP@5."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Figures of the same items by several contestants."""
+
+    rows: dict[Any, int]
+    """Contestant to its row of ``scores``."""
+    scores: Floats
+    """(contestants, items); NaN where a contestant has none."""
+    products: NDArray[np.integer]
+    """(items,): what each shows: what is drawn."""
+
+    def difference(
+        self, one: Any, other: Any, margin: float = 0.0, confidence: float = 0.95
+    ) -> PairedDifference | None:
+        """``one`` minus ``other``; None where they have no item in common."""
+        if one not in self.rows or other not in self.rows:
+            return None
+        ours, theirs = self.scores[self.rows[one]], self.scores[self.rows[other]]
+        if np.isnan(ours - theirs).all():
+            return None
+        return paired_difference(ours, theirs, self.products, margin, confidence)
+
+
+def query_score() -> str:
+    """SQL of a query's share of relevant photos in its first min(5, n_relevant): what mMP@5 is the mean of."""
+    hit = "CASE WHEN n_relevant >= {0} AND coalesce(relevance[{0}], false) THEN 1.0 ELSE 0.0 END"
+    hits = " + ".join(hit.format(rank) for rank in range(1, DEPTH + 1))
+    return f"(({hits}) / least(n_relevant, {DEPTH}))"
+
+
+def results_of(here: str, group: Row, entry: Row) -> str:
+    """The SQL condition of the entry's rows of ``query_results``."""
+    keys = {name: group[name] for name in PROTOCOL}
+    keys |= {name: entry[name] for name in ("encoder_version", "catalog_version")}
+    return " AND ".join([here, "n_relevant > 0", *(f"{name} = {quote(value)}" for name, value in keys.items())])
+
+
+def paired_queries(settings: Settings, here: str, group: Row) -> Paired:
+    """mMP@5 of every query, by encoder version, of those on the newest catalog."""
+    current = [entry for entry in group["encoders"] if not entry["older_catalog"]]
+    where = " OR ".join(f"({results_of(here, group, entry)})" for entry in current)
+    return _paired(
+        settings,
+        f"SELECT q.encoder_version AS who, q.query_id AS item, q.score, c.product_id AS product FROM (SELECT query_id, "
+        f"encoder_version, {query_score()} AS score FROM query_results WHERE {where or 'false'}) AS q "
+        f"JOIN (SELECT image_id, product_id FROM catalog WHERE {here}) AS c ON c.image_id = q.query_id",
+    )
+
+
+def paired_photos(settings: Settings, here: str, label: str) -> Paired:
+    """How often each photo was told rightly, over the seeds, by (encoder version, classifier)."""
+    told = "avg(CASE WHEN predicted[1] = truth THEN 1.0 ELSE 0.0 END)"
+    found = _paired(
+        settings,
+        f"SELECT concat(p.encoder_version, '/', p.classifier) AS who, p.image_id AS item, p.score, "
+        f"c.product_id AS product FROM (SELECT encoder_version, classifier, image_id, {told} AS score FROM predictions "
+        f"WHERE {here} AND label = {quote(label)} GROUP BY encoder_version, classifier, image_id) AS p "
+        f"JOIN (SELECT image_id, product_id FROM catalog WHERE {here}) AS c ON c.image_id = p.image_id",
+    )
+    rows = {tuple(str(who).split("/", 1)): row for who, row in found.rows.items()}
+    return Paired(rows, found.scores, found.products)
+
+
+def _paired(settings: Settings, sql: str) -> Paired:
+    table = lake.query(settings, sql)
+    if not len(table):
+        return Paired({}, np.empty((0, 0)), np.empty(0, dtype=np.int64))
+    codes = {}
+    names = {}
+    for column in ("who", "item", "product"):
+        encoded = table.column(column).combine_chunks().dictionary_encode()
+        codes[column], names[column] = encoded.indices.to_numpy(), encoded.dictionary
+    scores = np.full((len(names["who"]), len(names["item"])), np.nan)
+    scores[codes["who"], codes["item"]] = table.column("score").to_numpy()
+    products = np.zeros(len(names["item"]), dtype=np.int64)
+    products[codes["item"]] = codes["product"]
+    return Paired({who: row for row, who in enumerate(names["who"].to_pylist())}, scores, products)
+
+
+# ---- what tuning changed ----
+
+
+def gains(group: Row, queries: Paired) -> list[Row]:
+    """Of each tuned encoder whose backbone is in ``group`` too: ``entry``, ``base`` and ``found``, tuned minus base."""
+    by_version = {entry["encoder_version"]: entry for entry in group["encoders"]}
+    result = []
+    for entry in group["encoders"]:
+        base = by_version.get(entry["about"]["base_version"])
+        if base:
+            found = queries.difference(entry["encoder_version"], base["encoder_version"])
+            if found:
+                result.append({"entry": entry, "base": base, "found": found})
+    return sorted(result, key=lambda gain: (-gain["found"].value, gain["entry"]["label"]))
+
+
+def cross_matrices(measured: dict[str, list[Row]]) -> list[Row]:
+    """What was tuned on one data set, measured on others: a matrix for each backbone and strategy.
+
+    ``measured``: data set to its ``gains``. Each matrix has ``backbone``, ``strategy``, ``sources`` (rows),
+    ``targets`` (columns) and ``cells[i][j]``: None or ``value``, ``low``, ``high`` (None of several), ``tuned``: how
+    many encoders it is the mean of. Only those that were measured on two data sets.
+    """
+    cells: dict[tuple[str, str], dict[tuple[str, str], list[PairedDifference]]] = {}
+    for target, each in measured.items():
+        for gain in each:
+            about = gain["entry"]["about"]
+            if about["source_dataset"]:
+                matrix = cells.setdefault((gain["base"]["encoder"], about["strategy"]), {})
+                matrix.setdefault((about["source_dataset"], target), []).append(gain["found"])
+    result = []
+    for (backbone, strategy), matrix in sorted(cells.items()):
+        sources, targets = (sorted({pair[side] for pair in matrix}) for side in (0, 1))
+        if len(targets) > 1:
+            rows = [[_cell(matrix.get((source, target), [])) for target in targets] for source in sources]
+            about = {"backbone": backbone, "strategy": strategy, "sources": sources, "targets": targets}
+            result.append(about | {"cells": rows})
+    return result
+
+
+def _cell(found: list[PairedDifference]) -> Row | None:
+    if not found:
+        return None
+    low, high = (found[0].low, found[0].high) if len(found) == 1 else (None, None)
+    return {"value": sum(one.value for one in found) / len(found), "low": low, "high": high, "tuned": len(found)}

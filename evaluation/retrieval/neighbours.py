@@ -1,0 +1,247 @@
+"""Each query's nearest items, and which of them are relevant: vectors from the lake, searched in Milvus.
+
+Vectors are searched in Milvus as it follows the lake; query vectors and labels are read from the lake, all at the one
+Delta version that Milvus was brought to.
+"""
+
+import itertools
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+
+from evaluation.milvus.collection import as_matrix
+from evaluation.milvus.vector_index import VectorIndex
+from vitrine import lake
+from vitrine.errors import VitrineError
+from vitrine.settings import Settings
+from vitrine.tables import EMBEDDINGS
+
+ALL = "all"
+SEED = 0
+BLOCK = 1_000  # queries searched at once
+ROUNDING = 1e-5  # of a cosine in float32
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is evaluated: the values that key its rows."""
+
+    encoder_version: str
+    dataset: str
+    catalog_version: str
+    query_split: str
+    index_split: str
+    relevant: str
+
+    @property
+    def where(self) -> str:
+        version, dataset = lake.quote(self.encoder_version), lake.quote(self.dataset)
+        return f"encoder_version = {version} AND dataset = {dataset}"
+
+    def within(self, split: str) -> str:
+        return self.where if split == ALL else f"{self.where} AND split = {lake.quote(split)}"
+
+
+@dataclass(frozen=True)
+class Items:
+    """The rows of the encoder version and data set, by image id; a position is a place in this order."""
+
+    ids: pa.Array
+    labels: Ints
+    """(N,): a number for what counts as relevant, -1 where there is none."""
+    products: Ints
+    """(N,): a number for each product."""
+    contents: Ints
+    """(N,): a number for each content: equal files have one."""
+    categories: NDArray[np.object_]
+    """(N,): names, None where there is none."""
+    in_index: NDArray[np.bool_]
+
+    def positions(self, image_ids: pa.Array) -> Ints:
+        """Of each id its position.
+
+        Raises:
+            VitrineError: an id is none of these items'.
+        """
+        found = pc.index_in(image_ids, value_set=self.ids)
+        if found.null_count:  # a server, and another process synced it meanwhile
+            strange = image_ids.filter(found.is_null())[0]
+            raise VitrineError(f"Milvus moved on during the evaluation (image {str(strange)!r}): run it again")
+        return found.to_numpy().astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Each query's neighbours in rank order, queries by position."""
+
+    queries: Ints
+    """(Q,): positions."""
+    neighbours: Ints
+    """(Q, depth): positions, -1 past the end of a short list; the query itself is never among them."""
+    similarities: NDArray[np.float32]
+    """(Q, depth): cosine; NaN past the end."""
+
+
+def read_items(settings: Settings, task: Task, at: dict[str, int]) -> Items:
+    columns = "image_id, product_id, category, split, content_sha256"
+    sql = f"SELECT {columns} FROM {EMBEDDINGS.name} WHERE {task.where} ORDER BY image_id"
+    rows = lake.query(settings, sql, at)
+    splits = np.array(rows.column("split").to_pylist(), dtype=object)
+    return Items(
+        rows.column("image_id").combine_chunks(),
+        _numbers(rows.column(task.relevant)),
+        _numbers(rows.column("product_id")),
+        _numbers(rows.column("content_sha256")),
+        np.array(rows.column("category").to_pylist(), dtype=object),
+        np.ones(len(rows), dtype=bool) if task.index_split == ALL else splits == task.index_split,
+    )
+
+
+def _numbers(labels: pa.ChunkedArray) -> Ints:
+    codes = labels.combine_chunks().dictionary_encode().indices.fill_null(-1)
+    return codes.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def count_queries(settings: Settings, task: Task, at: dict[str, int] | None = None) -> int:
+    """How many queries there are to take."""
+    sql = f"SELECT count(*) AS n FROM {EMBEDDINGS.name} WHERE {task.within(task.query_split)}"
+    return int(lake.query(settings, sql, at).column("n")[0].as_py())
+
+
+def is_sampled(settings: Settings, task: Task, total: int) -> bool:
+    return task.query_split == ALL and total > settings.evaluate.max_queries
+
+
+def search(settings: Settings, milvus: VectorIndex, task: Task, items: Items, at: dict[str, int]) -> Found:
+    """The nearest items of the index to each query, or to each of the sample."""
+    depth = settings.evaluate.depth
+    split = None if task.index_split == ALL else task.index_split
+    parts: list[tuple[Ints, Ints, NDArray[np.float32]]] = []
+    done = 0
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        bar = progress.add_task(f"searching {task.dataset}", total=None)
+        for query_ids, vectors in _query_vectors(settings, _chosen_queries(settings, task, at), at):
+            ids, cosines = milvus.search(task.dataset, task.encoder_version, vectors, depth + 1, split)
+            parts.append(ranked(items, query_ids, ids, cosines, depth))
+            done += len(query_ids)
+            progress.update(bar, completed=done)
+    if not parts:
+        raise VitrineError(f"data set {task.dataset!r} lost its queries ({task.query_split}): run it again")
+    queries, neighbours, similarities = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(queries)
+    return Found(queries[order], neighbours[order], similarities[order])
+
+
+def _chosen_queries(settings: Settings, task: Task, at: dict[str, int]) -> str:
+    """The SQL condition of the queries: all, or the first by SHA-256 of their ids where they are too many."""
+    within = task.within(task.query_split)
+    if not is_sampled(settings, task, count_queries(settings, task, at)):
+        return within
+    digest, last = "encode(sha256(image_id), 'hex')", settings.evaluate.max_queries - 1
+    sql = f"SELECT {digest} AS digest FROM {EMBEDDINGS.name} WHERE {within} ORDER BY digest LIMIT 1 OFFSET {last}"
+    return f"{within} AND {digest} <= {lake.quote(lake.query(settings, sql, at).column('digest')[0].as_py())}"
+
+
+def _query_vectors(
+    settings: Settings, where: str, at: dict[str, int]
+) -> Iterator[tuple[pa.Array, NDArray[np.float32]]]:
+    sql = f"SELECT image_id, embedding FROM {EMBEDDINGS.name} WHERE {where}"
+    for batch in lake.stream(settings, sql, at):
+        for start in range(0, batch.num_rows, BLOCK):
+            part = batch.slice(start, BLOCK)
+            yield part.column("image_id"), as_matrix(part.column("embedding"))
+
+
+def ranked(
+    items: Items, query_ids: pa.Array, ids: list[list[str]], cosines: list[list[float]], depth: int
+) -> tuple[Ints, Ints, NDArray[np.float32]]:
+    """Answers of up to ``depth + 1`` hits as arrays, each without the query itself, wherever it ranks; copies of one
+    photo in the order of their ids.
+
+    Returns:
+        As ``Found``: queries (Q,), neighbours and similarities (Q, depth).
+    """
+    lengths = np.array([len(hits) for hits in ids])
+    rows = np.repeat(np.arange(len(ids)), lengths)
+    ranks = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    neighbours = np.full((len(ids), depth + 1), -1, dtype=np.int64)
+    similarities = np.full(neighbours.shape, np.nan, dtype=np.float32)
+    neighbours[rows, ranks] = items.positions(pa.array(list(itertools.chain.from_iterable(ids)), pa.string()))
+    similarities[rows, ranks] = np.fromiter(itertools.chain.from_iterable(cosines), np.float32, len(rows))
+    neighbours, similarities = _copies_level(items.contents, neighbours, similarities)
+    queries = items.positions(query_ids)
+    # Last comes what is cut off: the query itself, or else the hit beyond the depth.
+    order = np.argsort(neighbours == queries[:, None], axis=1, kind="stable")[:, :depth]
+    return queries, np.take_along_axis(neighbours, order, axis=1), np.take_along_axis(similarities, order, axis=1)
+
+
+def _copies_level(
+    contents: Ints, neighbours: Ints, similarities: NDArray[np.float32]
+) -> tuple[Ints, NDArray[np.float32]]:
+    """(Q, hits) each, ordered again: copies of one photo have one vector, so that only rounding, which goes by where
+    each lies in Milvus's segments, tells their cosines apart. These get the highest; what is level goes by id."""
+    own = np.where(neighbours >= 0, contents[neighbours], -1)
+    grouped = np.lexsort((-similarities, own), axis=-1)
+    neighbours, similarities, own = (np.take_along_axis(a, grouped, axis=1) for a in (neighbours, similarities, own))
+    begins = (np.diff(own, axis=1, prepend=-2) != 0) | (np.diff(similarities, axis=1, prepend=np.inf) < -ROUNDING)
+    highest = np.maximum.accumulate(np.where(begins, np.arange(own.shape[1]), 0), axis=1)
+    similarities = np.take_along_axis(similarities, highest, axis=1)
+    order = np.lexsort((neighbours, -similarities), axis=-1)  # NaN, past the end of a short list, goes last
+    return np.take_along_axis(neighbours, order, axis=1), np.take_along_axis(similarities, order, axis=1)
+
+
+def shuffled(items: Items) -> Ints:
+    """The labels with those of the index permuted, always in the same way."""
+    labels = items.labels.copy()
+    labels[items.in_index] = np.random.default_rng(SEED).permutation(labels[items.in_index])
+    return labels
+
+
+def relevance_of(found: Found, items: Items, index_labels: Ints) -> tuple[NDArray[np.bool_], Ints]:
+    """Which neighbours have the query's own label: bool (Q, depth), and int (Q,) how many of the index do.
+
+    ``index_labels``: (N,), the labels that the index is taken to have; queries keep theirs. An item without a label
+    is relevant to nothing and has nothing relevant.
+    """
+    own = items.labels[found.queries]
+    theirs = np.where(found.neighbours >= 0, index_labels[found.neighbours], -1)
+    relevance = (theirs == own[:, None]) & (theirs >= 0)
+    counted = index_labels[items.in_index & (index_labels >= 0)]
+    counts = np.bincount(counted, minlength=int(np.max(items.labels, initial=0)) + 1)
+    itself = items.in_index[found.queries] & (index_labels[found.queries] == own)
+    return relevance, np.where(own >= 0, counts[own] - itself, 0)
+
+
+def without_duplicates(
+    found: Found, items: Items, relevance: NDArray[np.bool_], n_relevant: Ints
+) -> tuple[NDArray[np.bool_], Ints] | None:
+    """The same as if no item with the query's own content were in the index; None where none is.
+
+    ``relevance`` and ``n_relevant`` are those of ``relevance_of`` on the items' own labels. What is left of a list
+    moves up, and the list ends earlier.
+    """
+    labelled = np.column_stack([items.contents, items.labels])
+    _, both = np.unique(labelled, axis=0, return_inverse=True)  # same content and same label
+    equal = _others(items.contents, items, found.queries)
+    equal_and_relevant = np.where(items.labels[found.queries] >= 0, _others(both.ravel(), items, found.queries), 0)
+    if not equal.any():
+        return None
+    theirs = np.where(found.neighbours >= 0, items.contents[found.neighbours], -1)
+    order = np.argsort(theirs == items.contents[found.queries][:, None], axis=1, kind="stable")
+    kept = np.take_along_axis(theirs, order, axis=1) != items.contents[found.queries][:, None]
+    return np.take_along_axis(relevance, order, axis=1) & kept, n_relevant - equal_and_relevant
+
+
+def _others(codes: Ints, items: Items, queries: Ints) -> Ints:
+    """Of each query, how many items of the index have its code, itself not counted."""
+    counts = np.bincount(codes[items.in_index], minlength=int(codes.max()) + 1)
+    return np.asarray(counts[codes[queries]] - items.in_index[queries])
