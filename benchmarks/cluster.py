@@ -25,7 +25,7 @@ from typing import Any
 import growth
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.spark_cluster import Cluster, Worker, cluster
+from tests.support.spark_cluster import Cluster, Worker, cluster
 
 LARGE = 4000  # pixels a side
 

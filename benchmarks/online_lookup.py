@@ -77,7 +77,7 @@ def fill_lake(count: int, dim: int) -> None:
 def _store_servers() -> Any:
     """The tests' own: they are no part of the package."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from tests import store_servers
+    from tests.support import store_servers
 
     return store_servers
 

@@ -44,7 +44,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
 
 @pytest.fixture(scope="session")
 def redis_port() -> Iterator[int]:
-    from tests import store_servers
+    from tests.support import store_servers
 
     if not store_servers.redis_program():
         pytest.skip("redis-server is not installed: scripts/test_servers.sh installs it")
@@ -54,7 +54,7 @@ def redis_port() -> Iterator[int]:
 
 @pytest.fixture(scope="session")
 def postgres_port() -> Iterator[int]:
-    from tests import store_servers
+    from tests.support import store_servers
 
     if not store_servers.postgres_programs():
         pytest.skip("PostgreSQL is not installed: scripts/test_servers.sh installs it")

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 from evaluation.consistency.differences import KINDS
 from evaluation.milvus.collection import row_key
 from evaluation.milvus.vector_index import VectorIndex
-from tests.small_shop import CONFIG
+from tests.support.small_shop import CONFIG
 from vitrine import feature_store, lake
 from vitrine.check_cli import state
 from vitrine.errors import VitrineError

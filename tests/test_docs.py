@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.verbs_here import vitrine
+from tests.support.verbs_here import vitrine
 from vitrine.encoders.backbones import CONTRASTIVE, REGISTRY, SELF_SUPERVISED, SUPERVISED
 from vitrine.tables import TABLES
 

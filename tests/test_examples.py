@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.served_home import V1, add, blank, follow, promote, register, vector
+from tests.support.served_home import V1, add, blank, follow, promote, register, vector
 from vitrine import feature_store, lake
 from vitrine.settings import Settings
 from vitrine.tables import PRODUCT_EMBEDDINGS

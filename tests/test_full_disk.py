@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kill_harness import NIGHT, agrees, differences, lay, make_project, run, state
+from tests.support.kill_harness import NIGHT, agrees, differences, lay, make_project, run, state
 
 pytestmark = pytest.mark.long
 MIB = 2**20

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.small_shop import CONFIG
-from tests.verbs_here import vitrine
+from tests.support.small_shop import CONFIG
+from tests.support.verbs_here import vitrine
 from vitrine import lake
 from vitrine.check_cli import state
 from vitrine.online.lookup import OnlineFeatures

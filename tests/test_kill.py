@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kill_harness import (
+from tests.support.kill_harness import (
     NIGHT,
     agrees,
     arguments,

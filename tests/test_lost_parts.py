@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.small_shop import CONFIG
+from tests.support.small_shop import CONFIG
 
 
 def vitrine(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:

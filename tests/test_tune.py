@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.verbs_here import vitrine
+from tests.support.verbs_here import vitrine
 from training.tune import check_base
 from vitrine import lake
 from vitrine.encoders.by_name import by_name, tuned

@@ -9,7 +9,7 @@ import pytest
 from evaluation.milvus.more_like_this import more_like_this
 from evaluation.milvus.vector_index import VectorIndex
 from evaluation.promotion.milvus_alias import follow as point
-from tests.served_home import V1, V2, add, blank, follow, promote, register, remove, vector
+from tests.support.served_home import V1, V2, add, blank, follow, promote, register, remove, vector
 from vitrine import feature_store, lake
 from vitrine.errors import UserError
 from vitrine.online.lookup import OnlineFeatures

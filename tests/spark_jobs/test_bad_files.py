@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from spark_jobs.ingest_catalog import ingest
-from tests import bad_files
-from tests.bad_files import Bad
+from tests.support import bad_files
+from tests.support.bad_files import Bad
 from vitrine import lake
 from vitrine.settings import Settings
 

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from spark_jobs.ingest_catalog import ingest
-from tests import spark_cluster
-from tests.spark_cluster import Cluster, Worker
+from tests.support import spark_cluster
+from tests.support.spark_cluster import Cluster, Worker
 from vitrine import lake
 from vitrine.check_cli import state
 from vitrine.settings import Settings

@@ -13,7 +13,7 @@ from feast import FeatureStore, FeatureView
 
 from feature_repo import definitions
 from spark_jobs import ingest_catalog
-from tests.store_servers import PASSWORD
+from tests.support.store_servers import PASSWORD
 from vitrine import feature_store, lake
 from vitrine.feature_store import IMAGES, image_view, open_store
 from vitrine.online import sync as online_sync

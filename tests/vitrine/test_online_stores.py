@@ -13,8 +13,8 @@ from pyspark.sql import SparkSession
 
 from feature_repo import definitions
 from spark_jobs.fill_online import fill_online
-from tests.served_home import V1, V2, add, follow, promote, register, remove, vector
-from tests.store_servers import PASSWORD
+from tests.support.served_home import V1, V2, add, follow, promote, register, remove, vector
+from tests.support.store_servers import PASSWORD
 from vitrine import feature_store
 from vitrine.feature_store import PRODUCTS
 from vitrine.online import sync as online_sync

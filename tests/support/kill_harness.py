@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from tests.verbs_here import vitrine
+from tests.support.verbs_here import vitrine
 from vitrine import lake
 from vitrine.encoders.by_name import heads, tuned
 from vitrine.settings import Settings, load_settings
