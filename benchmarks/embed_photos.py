@@ -134,7 +134,7 @@ def by_dataloader(how: Settings) -> None:
 
 
 def by_vitrine(how: Settings) -> None:
-    from vitrine.cli import main
+    from vitrine.cli.main import main
 
     os.chdir(how["project"])
     os.environ["VITRINE_EMBED__PRECISION"] = how["precision"]

@@ -11,7 +11,7 @@ import pytest
 from spark_jobs.sql.queries import Asker, ask
 from spark_jobs.sql.views import TABLE_FUNCTIONS, VECTOR_FUNCTIONS, VIEWS, named_in
 from vitrine import lake
-from vitrine.console import drawn
+from vitrine.cli.output import drawn
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 from vitrine.tables import TABLES

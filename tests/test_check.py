@@ -13,7 +13,7 @@ from evaluation.milvus.collection import row_key
 from evaluation.milvus.vector_index import VectorIndex
 from tests.support.small_shop import CONFIG
 from vitrine import feature_store, lake
-from vitrine.check_cli import state
+from vitrine.cli.verbs.check import state
 from vitrine.errors import VitrineError
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, PRODUCT_EMBEDDINGS, PROMOTIONS, QUARANTINE, Table
@@ -23,7 +23,7 @@ LATER = {"milvus.alias", "online.service", "quarantine.in_catalog", "promotions.
 
 
 def run(*arguments: str) -> None:
-    from vitrine.cli import app
+    from vitrine.cli.main import app
 
     app(list(arguments), standalone_mode=False)
 

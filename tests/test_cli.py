@@ -17,7 +17,7 @@ import typer
 from deltalake import DeltaTable
 
 from vitrine import lake
-from vitrine.cli import app
+from vitrine.cli.main import app
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, PRODUCT_EMBEDDINGS, RUNS, TABLES
 
@@ -98,7 +98,7 @@ Call = Callable[..., Ran]
 @pytest.fixture
 def call(capfd: pytest.CaptureFixture[str]) -> Call:
     """The command line inside this process, whose libraries and Spark session are there: ``call("ingest", ...)``."""
-    from vitrine.cli import main
+    from vitrine.cli.main import main
 
     def run(*arguments: str) -> Ran:
         capfd.readouterr()
@@ -313,7 +313,7 @@ def test_an_interrupt_says_how_to_go_on(call: Call, settings: Settings, monkeypa
     def interrupted(settings: Settings) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vitrine.status.status", interrupted)
+    monkeypatch.setattr("vitrine.cli.verbs.status.status", interrupted)
     call("status").refused(130, "the same command goes on")
 
 
@@ -321,7 +321,7 @@ def test_an_unforeseen_failure_is_one_line(call: Call, settings: Settings, monke
     def broken(settings: Settings) -> None:
         raise RuntimeError("first line\nsecond line")
 
-    monkeypatch.setattr("vitrine.status.status", broken)
+    monkeypatch.setattr("vitrine.cli.verbs.status.status", broken)
     call("status").refused(1, "RuntimeError: first line (VITRINE_DEBUG=1 shows where)")
 
 
@@ -332,7 +332,7 @@ def test_help_goes_to_stdout(tmp_path: Path):
     assert (bare.code, bare.out, bare.err) == (0, whole.out, "")
     script = f"""
 import contextlib, io
-from vitrine.cli import main
+from vitrine.cli.main import main
 for verb in {VERBS!r}:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

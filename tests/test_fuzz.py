@@ -53,7 +53,7 @@ def guess(chance: random.Random) -> list[str]:
 def test_any_arguments_end_with_a_documented_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
-    from vitrine.cli import main
+    from vitrine.cli.main import main
 
     monkeypatch.chdir(tmp_path)
     chance = random.Random(20261122)

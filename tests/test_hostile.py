@@ -11,7 +11,7 @@ import pytest
 from tests.support.small_shop import CONFIG
 from tests.support.verbs_here import vitrine
 from vitrine import lake
-from vitrine.check_cli import state
+from vitrine.cli.verbs.check import state
 from vitrine.online.lookup import OnlineFeatures
 from vitrine.settings import load_settings
 

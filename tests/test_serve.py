@@ -21,7 +21,7 @@ from evaluation.promotion.milvus_alias import follow as point
 from tests.support.served_home import V1, V2, add, follow, promote, register, vector
 from tests.support.store_servers import free_port
 from vitrine import feature_store
-from vitrine.cli import main
+from vitrine.cli.main import main
 from vitrine.settings import Settings, load_settings
 
 pytestmark = pytest.mark.slow

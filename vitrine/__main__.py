@@ -1,6 +1,6 @@
 """``python -m vitrine``, and the application that spark-submit starts."""
 
-from vitrine.cli import main
+from vitrine.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from vitrine import lake
-from vitrine.airflow_server import AirflowServer
-from vitrine.check_cli import state
+from vitrine.cli.airflow_server import AirflowServer
+from vitrine.cli.verbs.check import state
 from vitrine.settings import Settings, load_settings
 
 NIGHT, BACKFILL = "nightly_reembedding", "backfill_backbone"

@@ -25,11 +25,13 @@ from deltalake import DeltaTable
 from filelock import FileLock
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
+from vitrine.cli.main.verbs import check
 
 from evaluation.milvus.vector_index import VectorIndex
 from evaluation.promotion.milvus_alias import follow
 from evaluation.promotion.promote import promote, rollback
-from vitrine import check_cli, cli, lake
+from vitrine import lake
+from vitrine.cli.main import main
 from vitrine.errors import GateRefused, UserError, VitrineError
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS
@@ -187,7 +189,7 @@ def embed(settings: Settings, version: str, count: int) -> tuple[list[str], np.n
 
 
 def milvus_differences(settings: Settings) -> dict[str, int]:
-    found = check_cli.state(settings, "d")["differences"]
+    found = check.state(settings, "d")["differences"]
     return {each["name"]: each["count"] for each in found if each["name"].startswith("milvus.")}
 
 
@@ -291,8 +293,8 @@ def test_what_does_not_connect_says_why_and_no_secret(
 def test_a_server_killed_in_the_middle_of_a_sync(home: Home, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = home()
     ids, vectors = embed(settings, ONE, 3_000)
-    cli.index([ONE], ["d"])
-    cli.promote(ONE, "d", force=True, reason="test")
+    main.index([ONE], ["d"])
+    main.promote(ONE, "d", force=True, reason="test")
     moved = unit(2_500, 11)
     embeddings = DeltaTable(str(EMBEDDINGS.path(settings)))
     new = pa.Table.from_pylist(rows(ONE, ids[:2_500], moved), schema=EMBEDDINGS.schema)
@@ -310,13 +312,13 @@ def test_a_server_killed_in_the_middle_of_a_sync(home: Home, server: Server, mon
     with monkeypatch.context() as patch:
         patch.setattr(MilvusClient, "upsert", dies_after_the_first)
         with pytest.raises(VitrineError, match=server.uri) as caught:
-            cli.index([ONE], ["d"])
+            main.index([ONE], ["d"])
     assert TOKEN not in str(caught.value)
 
     server.mutual = True
     server.start()
     settings = home()
-    cli.features(["d"])
+    main.features(["d"])
     assert milvus_differences(settings) == {"milvus.behind": 2_500, "milvus.other": 499, "milvus.too_many": 1}
     with VectorIndex(settings) as milvus:
         result = milvus.sync("d", ONE)

@@ -16,7 +16,7 @@ from spark_jobs.ingest_catalog import ingest
 from tests.support import spark_cluster
 from tests.support.spark_cluster import Cluster, Worker
 from vitrine import lake
-from vitrine.check_cli import state
+from vitrine.cli.verbs.check import state
 from vitrine.settings import Settings
 from vitrine.spark_conf import class_archive
 

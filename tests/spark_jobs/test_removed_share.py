@@ -7,7 +7,7 @@ import pytest
 
 from spark_jobs.ingest_catalog import ingest
 from vitrine import lake
-from vitrine.check_cli import state
+from vitrine.cli.verbs.check import state
 from vitrine.errors import GateRefused, UserError
 from vitrine.settings import Settings
 from vitrine.tables import TABLES

@@ -41,7 +41,7 @@ input_size = 64
 VERBS = """
 import json, os, sys
 import boto3
-from vitrine.cli import app
+from vitrine.cli.main import app
 
 for line in sys.stdin:
     arguments = json.loads(line)

@@ -15,7 +15,7 @@ from spark_jobs.ingest_catalog import ingest
 from spark_jobs.maintain_tables import maintain
 from spark_jobs.session import merge_table, read_table
 from vitrine import lake
-from vitrine.check_cli import state
+from vitrine.cli.verbs.check import state
 from vitrine.encoders.by_name import by_name
 from vitrine.settings import EncoderSettings, Settings
 from vitrine.tables import CATALOG

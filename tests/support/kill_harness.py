@@ -349,7 +349,7 @@ def _alike(x: Any, y: Any) -> bool:
 def agrees(project: Path) -> list[str]:
     """What ``vitrine check`` finds, and checkpoints that were left."""
     from evaluation.consistency.differences import sentence
-    from vitrine.check_cli import state as check
+    from vitrine.cli.verbs.check import state as check
 
     settings = load_settings(project)
     left = [f"left: {path}" for path in (settings.home / "staging").glob("*")]

@@ -3,14 +3,14 @@
 import io
 from unittest import mock
 
-from vitrine import console
+from vitrine.cli.main import output
 
 
 def vitrine(*arguments: str) -> str:
     """What the verb prints as its result; raises what it raises."""
-    from vitrine.cli import app
+    from vitrine.cli.main import app
 
     shown = io.StringIO()
-    with mock.patch.object(console, "_stdout", shown):
+    with mock.patch.object(output, "_stdout", shown):
         app(list(arguments), standalone_mode=False)
     return shown.getvalue()

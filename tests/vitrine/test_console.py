@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from vitrine.console import drawn
+from vitrine.cli.output import drawn
 
 
 @pytest.mark.parametrize(

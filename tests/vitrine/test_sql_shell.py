@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from vitrine import lake, read_only
+from vitrine import lake
+from vitrine.cli.main import read_only
+from vitrine.cli.sql_shell import statements
 from vitrine.errors import UserError
 from vitrine.settings import Settings
-from vitrine.sql_shell import statements
 from vitrine.tables import RUNS
 from vitrine.tracking import record
 

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from deltalake.exceptions import DeltaError
 
-from vitrine import console, lake, read_only
+from vitrine import lake
+from vitrine.cli.main import output, read_only
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
 
@@ -49,7 +50,7 @@ def sql(
 
         assert query is not None
         columns, rows = ask(settings, query, limit, held=held)
-        console.emit_rows(columns, rows, form.value)
+        output.emit_rows(columns, rows, form.value)
 
 
 def _have_tables(settings: Settings) -> None:
@@ -76,7 +77,7 @@ def _hold(settings: Settings, *, needed: bool) -> bool:
 def _shell(settings: Settings, form: Form, limit: int, held: bool) -> None:
     from spark_jobs.sql.queries import Asker
     from spark_jobs.sql.views import known
-    from vitrine.sql_shell import Shell
+    from vitrine.cli.sql_shell import Shell
 
     print(f"opening {settings.lake}", file=sys.stderr, flush=True)
     asker = Asker(settings, held=held)

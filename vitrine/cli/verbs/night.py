@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitrine import console, lake, nights, tracking
+from vitrine import lake, nights, tracking
+from vitrine.cli.main import output
+from vitrine.cli.options import Dataset, Json, chosen_datasets, show, show_each
 from vitrine.encoders.by_name import by_name
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
-from vitrine.verbs import Dataset, Json, chosen_datasets, show, show_each
 
 if TYPE_CHECKING:
     from evaluation.milvus.vector_index import VectorIndex
@@ -96,7 +97,7 @@ def night(
     if as_json:
         show("night", figures, as_json)
     else:
-        console.emit(figures["text"])
+        output.emit(figures["text"])
 
 
 @app.command()

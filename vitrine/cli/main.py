@@ -8,18 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitrine import console, lake, tracking, verbs
-from vitrine.browse_cli import browse
-from vitrine.check_cli import check
-from vitrine.datasets import registry
-from vitrine.errors import UserError, VitrineError
-from vitrine.nights_cli import app as nights_app
-from vitrine.serve_cli import lookup, serve
-from vitrine.settings import Settings, check_name, load_settings
-from vitrine.sql_cli import sql, sql_server
-from vitrine.tune_cli import app as tune_app
-from vitrine.tune_cli import classify
-from vitrine.verbs import (
+from vitrine import lake, tracking
+from vitrine.cli.main import options, output
+from vitrine.cli.options import (
     Dataset,
     Datasets,
     Encoders,
@@ -32,6 +23,16 @@ from vitrine.verbs import (
     show_each,
     version_of,
 )
+from vitrine.cli.verbs.browse import browse
+from vitrine.cli.verbs.check import check
+from vitrine.cli.verbs.night import app as nights_app
+from vitrine.cli.verbs.serve import lookup, serve
+from vitrine.cli.verbs.sql import sql, sql_server
+from vitrine.cli.verbs.tune import app as tune_app
+from vitrine.cli.verbs.tune import classify
+from vitrine.datasets import registry
+from vitrine.errors import UserError, VitrineError
+from vitrine.settings import Settings, check_name, load_settings
 
 if TYPE_CHECKING:
     from vitrine.online.sync import Fill
@@ -106,7 +107,7 @@ def ingest(
         found = job(settings, source, dataset, layout, test_share=test_share, **how)
         run.figures |= found | {"layout": layout}
     if gated:
-        verbs.gate(settings, "catalog", dataset)
+        options.gate(settings, "catalog", dataset)
     show(f"ingested {dataset}", run.figures, as_json)
 
 
@@ -127,7 +128,7 @@ def embed(
     for chosen in chosen_datasets(settings, dataset):
         results += embed_named(settings, encoder, chosen, dry_run)
     for result in results if gated and not dry_run else []:
-        verbs.gate(settings, "embeddings", result["dataset"], result["encoder"], result["encoder_version"])
+        options.gate(settings, "embeddings", result["dataset"], result["encoder"], result["encoder_version"])
     show_each("embedded", results, as_json)
 
 
@@ -168,8 +169,8 @@ def evaluate(
                     results.append(evaluate_one(settings, *other, chosen, how, full_map, again))
             if gated:
                 for which in ("sync", "metrics"):
-                    verbs.gate(settings, which, chosen, asked, version)
-    show_each("evaluated", results if as_json else [console.with_intervals(result) for result in results], as_json)
+                    options.gate(settings, which, chosen, asked, version)
+    show_each("evaluated", results if as_json else [output.with_intervals(result) for result in results], as_json)
 
 
 def _held_against(settings: Settings, dataset: str, version: str) -> list[tuple[str, str]]:
@@ -196,7 +197,7 @@ def features(
     """Feast: apply the definitions, bring the online store to the lake's version, point the serving services."""
     settings = load_settings()
     fill = _spark_fill(settings) if with_spark else None
-    show("features", verbs.features(settings, chosen_datasets(settings, dataset), fill=fill), as_json)
+    show("features", options.features(settings, chosen_datasets(settings, dataset), fill=fill), as_json)
 
 
 def _spark_fill(settings: Settings) -> "Fill":
@@ -251,7 +252,7 @@ def gate(
     if which is not Gate.catalog and encoder is None:
         raise UserError(f"gate {which.value} needs --encoder")
     name, version = version_of(settings, encoder) if encoder else (None, None)
-    result = verbs.gate(settings, which.value, dataset, name, version)
+    result = options.gate(settings, which.value, dataset, name, version)
     show(f"gate {which.value} passed", {"dataset": dataset, "encoder": name, **result.figures()}, as_json)
 
 
@@ -275,7 +276,7 @@ def promote(
     with tracking.record(settings, "promote", dataset, name) as run:
         run.encoder_version = version
         run.figures |= job(settings, dataset, name, version, force, reason, if_new)
-        run.figures |= verbs.follow(settings, dataset)
+        run.figures |= options.follow(settings, dataset)
     show(f"promote {name}", run.figures, as_json)
 
 
@@ -289,7 +290,7 @@ def rollback(dataset: Dataset, as_json: Json = False) -> None:
 
     with tracking.record(settings, "rollback", dataset) as run:
         run.figures |= unfinished_rollback(settings, dataset) or job(settings, dataset)
-        run.figures |= verbs.follow(settings, dataset)
+        run.figures |= options.follow(settings, dataset)
     show(f"rollback {dataset}", run.figures, as_json)
 
 
@@ -327,26 +328,26 @@ def encoders(
             "ORDER BY created_at",
         )
         rows = [[row[name] for name in columns] for row in found]
-    console.emit_rows(columns, rows, "json" if as_json else "table")
+    output.emit_rows(columns, rows, "json" if as_json else "table")
 
 
 @app.command()
 def status(as_json: Json = False) -> None:
     """What there is, what serves, and how the last runs went."""
     settings = load_settings()
-    from vitrine.status import status as figures
+    from vitrine.cli.verbs.status import status as figures
 
     found = figures(settings)
     if as_json:
-        console.emit_json(found)
+        output.emit_json(found)
         return
-    console.emit(f"home {settings.home}")
+    output.emit(f"home {settings.home}")
     for title in ("datasets", "encoders", "last_runs"):
         if found[title]:
-            console.emit(f"\n{title.replace('_', ' ')}")
-            console.emit_rows(list(found[title][0]), [list(row.values()) for row in found[title]])
+            output.emit(f"\n{title.replace('_', ' ')}")
+            output.emit_rows(list(found[title][0]), [list(row.values()) for row in found[title]])
         else:
-            console.emit(f"\nno {title.replace('_', ' ')} yet: try vitrine demo")
+            output.emit(f"\nno {title.replace('_', ' ')} yet: try vitrine demo")
 
 
 @app.command()
@@ -386,7 +387,7 @@ def demo(
 ) -> None:
     """All of it, on a small catalog that it draws itself: the nightly DAG by Airflow, then what came of it."""
     settings = load_settings()
-    from vitrine.demo import demo as run_demo
+    from vitrine.cli.verbs.demo import demo as run_demo
 
     show("demo", run_demo(settings, source), as_json)
 
@@ -395,7 +396,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit by its code; a mistake of the caller's is one line on stderr."""
     given = sys.argv[1:] if arguments is None else arguments
     if given and "--help" not in given:
-        console.claim_stdout()
+        output.claim_stdout()
     _exit(lambda: app(args=given or ["--help"], prog_name="vitrine"))
 
 

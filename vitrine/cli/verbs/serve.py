@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitrine import console
+from vitrine.cli.main import output
+from vitrine.cli.options import Dataset, Json, chosen_datasets
 from vitrine.settings import load_settings
-from vitrine.verbs import Dataset, Json, chosen_datasets
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -35,10 +35,10 @@ def lookup(
     found = OnlineFeatures(settings).lookup(dataset, key, kind)
     if as_json:
         lists = [{**row, "embedding": None if (v := row["embedding"]) is None else v.tolist()} for row in found]
-        console.emit_json({"results": lists})
+        output.emit_json({"results": lists})
         return
     columns = [kind.key, *kind.features[1:], "embedding"]
-    console.emit_rows(columns, [[*(row[name] for name in columns[:-1]), _shown(row["embedding"])] for row in found])
+    output.emit_rows(columns, [[*(row[name] for name in columns[:-1]), _shown(row["embedding"])] for row in found])
 
 
 def _shown(vector: Sequence[float] | None) -> str:
@@ -61,7 +61,9 @@ def serve(
 
     host, port = host or settings.feast.host, port or settings.feast.port
     check_reach(settings.feast, host)
-    uvicorn.run("vitrine.serve_cli:server_app", factory=True, host=host, port=port, workers=workers, access_log=False)
+    uvicorn.run(
+        "vitrine.cli.verbs.serve:server_app", factory=True, host=host, port=port, workers=workers, access_log=False
+    )
 
 
 def server_app() -> "FastAPI":

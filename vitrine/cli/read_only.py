@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from vitrine import console
+from vitrine.cli.main import output
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 
@@ -42,7 +42,7 @@ def hold(settings: Settings) -> None:
     if os.environ.get(_HELD):
         raise _refusal(settings.home, f"{str(folder)!r} is a mount of its own, and writable")
     inside = hold_command(settings.home)
-    console.release_stdout()
+    output.release_stdout()
     command = [sys.executable, "-m", "vitrine", *sys.argv[1:]]
     os.execvpe(inside[0], [*inside, *command], os.environ | {_HELD: "1"})  # noqa: S606 (a list, no shell)
 

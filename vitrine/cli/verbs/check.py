@@ -6,11 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from evaluation.consistency.differences import Differences, sentence
-from vitrine import console, lake, tracking, verbs
+from vitrine import lake, tracking
+from vitrine.cli.main import options, output
+from vitrine.cli.options import Datasets, Json, chosen_datasets, show_each
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, PRODUCT_EMBEDDINGS
-from vitrine.verbs import Datasets, Json, chosen_datasets, show_each
 
 Found = dict[str, Any]
 TABLE_STEPS = ("dedupe", "labels", "vectors", "embed", "products")
@@ -40,9 +41,9 @@ def check(
         show_each("checked", results, True)
     for found in results if not as_json else []:
         plain = {name: value for name, value in found.items() if name not in ("differences", "found")}
-        console.emit_figures(f"checked {found['dataset']}", plain)
+        output.emit_figures(f"checked {found['dataset']}", plain)
         for difference in found["differences"]:
-            console.emit(f"  {sentence(difference)}")
+            output.emit(f"  {sentence(difference)}")
     wrong = [f"{found['dataset']}: {sentence(each)}" for found in results for each in found["differences"]]
     if wrong:
         tail = "what is left needs a person" if repair else "vitrine check --repair mends what can be derived again"
@@ -89,7 +90,7 @@ def mend(settings: Settings, dataset: str, differences: list[Found]) -> list[str
     if asked - {"labels"}:  # what follows the tables
         versions = [version for version in state_check.versions(settings, dataset) if version.followed]
         if versions:
-            verbs.features(settings, [dataset], fresh="features" in asked)
+            options.features(settings, [dataset], fresh="features" in asked)
         _mend_milvus(settings, dataset, versions, fresh="index" in asked)
     return sorted(asked)
 
@@ -129,12 +130,12 @@ def _to_embed(versions: list[Any], differences: list[Found]) -> list[Any]:
 def _embed_again(settings: Settings, dataset: str, version: Any) -> None:
     """By the name, where that still means this version: another one's vectors cannot be derived any more."""
     try:
-        _, named = verbs.version_of(settings, version.encoder)
+        _, named = options.version_of(settings, version.encoder)
     except UserError as error:
         print(f"{version.name} cannot be derived again: {error}", file=sys.stderr)
         return
     if named == version.version:
-        verbs.embed_named(settings, [version.encoder], dataset)
+        options.embed_named(settings, [version.encoder], dataset)
     else:
         print(f"{version.name} cannot be derived again: {version.encoder} is {named} now", file=sys.stderr)
 

@@ -4,10 +4,11 @@ from typing import Annotated
 
 import typer
 
-from vitrine import console, lake
+from vitrine import lake
+from vitrine.cli.main import output
+from vitrine.cli.options import Datasets, chosen_datasets
 from vitrine.errors import unknown
 from vitrine.settings import load_settings
-from vitrine.verbs import Datasets, chosen_datasets
 
 PORT = 8090
 
@@ -42,5 +43,5 @@ def browse(
 
     check_port(port)
     shared = Shared(settings, tuple(dataset or ()), tuple(encoder or ()))
-    console.emit(f"http://127.0.0.1:{port}/  (Ctrl-C ends it)")
+    output.emit(f"http://127.0.0.1:{port}/  (Ctrl-C ends it)")
     serve(shared, port)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitrine import console, lake, locks, tracking
+from vitrine import lake, locks, tracking
+from vitrine.cli.main import output
 from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings, check_name
 
@@ -32,18 +33,18 @@ Encoders = Annotated[list[str], typer.Option("--encoder", help="An encoder; may 
 
 def show(title: str, figures: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        console.emit_json(figures)
+        output.emit_json(figures)
     else:
-        console.emit_figures(title, figures)
+        output.emit_figures(title, figures)
 
 
 def show_each(title: str, results: list[dict[str, Any]], as_json: bool) -> None:
     """One result is shown as it is; several as a list under ``results``."""
     if as_json:
-        console.emit_json(results[0] if len(results) == 1 else {"results": results})
+        output.emit_json(results[0] if len(results) == 1 else {"results": results})
         return
     for result in results:
-        console.emit_figures(f"{title} {result.get('dataset', '')} {result.get('encoder', '')}".rstrip(), result)
+        output.emit_figures(f"{title} {result.get('dataset', '')} {result.get('encoder', '')}".rstrip(), result)
 
 
 def chosen_datasets(settings: Settings, names: list[str] | None) -> list[str]:

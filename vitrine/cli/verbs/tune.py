@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitrine import lake, tracking
+from vitrine.cli.options import Json, Label, embed_named, evaluate_one, gate_training_set, show_each
 from vitrine.encoders.by_name import backbones, tuned
 from vitrine.errors import UserError
 from vitrine.settings import Settings, check_name, load_settings
-from vitrine.verbs import Json, Label, embed_named, evaluate_one, gate_training_set, show_each
 
 if TYPE_CHECKING:
     from training.training_set import TrainingSet

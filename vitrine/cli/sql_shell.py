@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vitrine import console
+from vitrine.cli.main import output
 from vitrine.errors import UserError, VitrineError
 
 HELP = """A statement ends with ; and may take several lines.
@@ -90,9 +90,9 @@ class Shell:
 
     def _command(self, line: str) -> None:
         if line == ".tables":
-            console.emit_rows(("name", "kind", "what"), self._known, self._form)
+            output.emit_rows(("name", "kind", "what"), self._known, self._form)
         else:
-            console.emit(HELP if line == ".help" else f"no command {line!r}: .tables, .help, .quit")
+            output.emit(HELP if line == ".help" else f"no command {line!r}: .tables, .help, .quit")
 
     def _answer(self, statement: str) -> None:
         self._asked += 1
@@ -106,7 +106,7 @@ class Shell:
             print("stopped", file=sys.stderr)
         else:
             if columns:
-                console.emit_rows(columns, rows, self._form)
+                output.emit_rows(columns, rows, self._form)
             if self._typed:
                 print(f"{len(rows)} rows, {time.monotonic() - started:.1f} s", file=sys.stderr)
 

@@ -10,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from vitrine import airflow_home, lake
+from vitrine import lake
+from vitrine.cli.main import airflow_home
 from vitrine.errors import GateRefused, VitrineError
 from vitrine.settings import Settings
 
