@@ -58,7 +58,7 @@ def fill(home: Path, rows: int, inputs: int, units: int) -> None:
     """A home whose data set has a vector of the base for each image, and a head registered on that."""
     from growth import fill_lake
 
-    from vitrine.encoders.by_name import backbones, heads, networks, tuned
+    from vitrine.encoders import backbones, heads, networks, tuned
     from vitrine.settings import load_settings
 
     fill_lake(home, rows, inputs, ENCODER)

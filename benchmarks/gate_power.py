@@ -43,7 +43,7 @@ from spark_jobs.worker.forward import resolve_precision
 from vitrine import images
 from vitrine.datasets import generated
 from vitrine.datasets.registry import Photo
-from vitrine.encoders.by_name import backbones
+from vitrine.encoders import backbones
 from vitrine.encoders.networks import Built, build
 from vitrine.settings import Settings, load_settings
 

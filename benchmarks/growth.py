@@ -89,7 +89,7 @@ def fill_lake(home: Path, count: int, dim: int, encoder: str) -> None:
     import pyarrow as pa
 
     from vitrine import lake
-    from vitrine.encoders.by_name import backbones, networks
+    from vitrine.encoders import backbones, networks
     from vitrine.settings import load_settings
     from vitrine.tables import CATALOG, EMBEDDINGS
 

@@ -23,7 +23,7 @@ from spark_jobs.session import append_table, build_session, merge_table, progres
 from spark_jobs.version_rows import LABELS, Version, leaving, nothing, register, settled
 from spark_jobs.worker import cost
 from vitrine import lake, locks, tracking
-from vitrine.encoders.by_name import heads
+from vitrine.encoders import heads
 from vitrine.encoders.tuned import Tuned
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS

@@ -26,8 +26,8 @@ from spark_jobs.worker import cost
 from spark_jobs.worker.encoder_plan import EncoderPlan, count_tasks, plan
 from spark_jobs.worker.worker_daemon import PRELOAD, preload_value
 from vitrine import lake, locks, tracking
+from vitrine.encoders import backbones, networks, tuned
 from vitrine.encoders.backbones import Backbone
-from vitrine.encoders.by_name import backbones, networks, tuned
 from vitrine.encoders.networks import Identity
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import Settings

@@ -392,7 +392,7 @@ def test_an_empty_home(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_serves_is_told_and_kept(settings: Settings, call: Call, monkeypatch: pytest.MonkeyPatch):
-    from evaluation.consistency.milvus import milvus
+    from evaluation.consistency import milvus
 
     monkeypatch.setattr(milvus, "PART", 3)  # ids are compared in parts
     seed(settings)

@@ -15,7 +15,7 @@ from typing import Any
 import pyspark
 import pytest
 
-from vitrine.cli.main import read_only
+from vitrine.cli import read_only
 from vitrine.errors import UserError
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

@@ -10,7 +10,7 @@ import pytest
 from tests.support.verbs_here import vitrine
 from training.tune import check_base
 from vitrine import lake
-from vitrine.encoders.by_name import by_name, tuned
+from vitrine.encoders import by_name, tuned
 from vitrine.errors import UserError
 from vitrine.settings import load_settings
 

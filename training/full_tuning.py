@@ -31,9 +31,9 @@ from torch.nn.parallel import DistributedDataParallel
 from training.photo_loader import Photos, RepeatedShuffle, augmented, loader
 from training.tuning_process import run
 from vitrine import files
+from vitrine.encoders import processor, tuned
 from vitrine.encoders.allocator import keep_freed_memory
 from vitrine.encoders.backbones import Backbone
-from vitrine.encoders.by_name import processor, tuned
 from vitrine.encoders.networks import Built, build
 from vitrine.settings import FullSettings
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from training import fused_optimizers
 from vitrine import files
-from vitrine.encoders.by_name import processor
+from vitrine.encoders import processor
 
 CHUNK_MIB = 1024
 _BLOCK = 8192  # rows scored at once

@@ -23,7 +23,7 @@ import pyarrow.dataset
 from training.trial_workers import SideBySide, load_tensorflow_beside
 from training.tuning_process import run
 from vitrine import files
-from vitrine.encoders.by_name import heads
+from vitrine.encoders import heads
 from vitrine.settings import TopSettings
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to load, and workers import this module too

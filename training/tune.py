@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from training.training_set import TrainingSet
 from vitrine import files, lake
-from vitrine.encoders.by_name import backbones, by_name, heads, networks, tuned
+from vitrine.encoders import backbones, by_name, heads, networks, tuned
 from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import FullSettings, Settings, TopSettings

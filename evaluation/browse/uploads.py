@@ -10,7 +10,7 @@ import numpy as np
 from evaluation.browse.catalog import Candidate
 from evaluation.browse.search import Floats
 from vitrine import images, thumbnails
-from vitrine.encoders.by_name import backbones, by_name, heads, networks
+from vitrine.encoders import backbones, by_name, heads, networks
 from vitrine.encoders.networks import Built
 from vitrine.errors import UserError
 from vitrine.settings import Settings

@@ -18,7 +18,7 @@ from evaluation.retrieval.retrieval_metrics import metric_names, per_query
 from evaluation.retrieval.slices import SHUFFLED
 from evaluation.statistics.bootstrap import Floats
 from vitrine import lake
-from vitrine.encoders.by_name import tuned
+from vitrine.encoders import tuned
 from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, ENCODERS, METRICS, QUERY_RESULTS

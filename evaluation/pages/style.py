@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-SHARED = Path(__file__).with_name("look.css")
+SHARED = Path(__file__).with_name("style.css")
 
 
 def style(own: Path) -> str:

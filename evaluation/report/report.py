@@ -12,12 +12,12 @@ import jinja2
 
 from evaluation.pages import style as look
 from evaluation.pages import text
+from evaluation.report import charts as report_charts
+from evaluation.report import classifiers, figures, paired, photos
+from evaluation.report import costs as report_costs
+from evaluation.report import runs as report_runs
 from evaluation.report.advice import advice
 from evaluation.report.figures import HEADLINE, METRICS
-from evaluation.report.report import charts as report_charts
-from evaluation.report.report import classifiers, figures, paired, photos
-from evaluation.report.report import costs as report_costs
-from evaluation.report.report import runs as report_runs
 from vitrine import files, lake
 from vitrine.errors import unknown
 from vitrine.lake import quote
@@ -25,7 +25,7 @@ from vitrine.settings import Settings
 
 MOST_DATASETS_WITH_GALLERIES = 3
 MOST_CATEGORIES = 8  # worst ones, and as many of the best
-PARTS = Path(__file__).parent / "report_parts"
+PARTS = Path(__file__).parent / "templates"
 COSTS = ("seconds", "money", "bytes", "latency")
 
 Row = dict[str, Any]

@@ -13,7 +13,7 @@ import torch
 
 from spark_jobs.worker.encoder_plan import EncoderPlan
 from vitrine import files
-from vitrine.encoders.by_name import processor
+from vitrine.encoders import processor
 from vitrine.encoders.networks import Built
 
 _SIZES = {"cpu": (1, 2, 4, 8, 16, 32), "cuda": (16, 32, 64, 128, 256, 512)}

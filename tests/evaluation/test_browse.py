@@ -48,7 +48,7 @@ input_size = 64
 
 
 def shop(root: Path) -> Settings:
-    from vitrine.encoders.by_name import by_name
+    from vitrine.encoders import by_name
 
     (root / "vitrine.toml").write_text(TOML)
     settings = load_settings(root)

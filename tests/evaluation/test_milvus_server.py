@@ -25,13 +25,13 @@ from deltalake import DeltaTable
 from filelock import FileLock
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
-from vitrine.cli.main.verbs import check
 
 from evaluation.milvus.vector_index import VectorIndex
 from evaluation.promotion.milvus_alias import follow
 from evaluation.promotion.promote import promote, rollback
 from vitrine import lake
 from vitrine.cli.main import main
+from vitrine.cli.verbs import check
 from vitrine.errors import GateRefused, UserError, VitrineError
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from evaluation.report.report import charts as report_charts
-from evaluation.report.report import costs as report_costs
-from evaluation.report.report import figures as report_figures
-from evaluation.report.report import photos as report_photos
-from evaluation.report.report import report
+from evaluation.report import charts as report_charts
+from evaluation.report import costs as report_costs
+from evaluation.report import figures as report_figures
+from evaluation.report import photos as report_photos
+from evaluation.report import report
 from vitrine import lake, tables
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings

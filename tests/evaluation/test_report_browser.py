@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from evaluation.report.report import report
+from evaluation.report import report
 from vitrine.settings import Settings
 
 CHROMIUM = Path("/usr/bin/chromium")

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from evaluation.report.report import costs as report_costs
-from evaluation.report.report import figures, paired, runs
+from evaluation.report import costs as report_costs
+from evaluation.report import figures, paired, runs
 from vitrine import lake
 from vitrine.settings import Settings
 

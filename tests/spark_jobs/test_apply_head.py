@@ -7,7 +7,7 @@ import pytest
 
 from spark_jobs.apply_head import apply_head
 from vitrine import lake
-from vitrine.encoders.by_name import heads, tuned
+from vitrine.encoders import heads, tuned
 from vitrine.encoders.heads import Head
 from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError

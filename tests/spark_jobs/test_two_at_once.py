@@ -16,7 +16,7 @@ from spark_jobs.maintain_tables import maintain
 from spark_jobs.session import merge_table, read_table
 from vitrine import lake
 from vitrine.cli.verbs.check import state
-from vitrine.encoders.by_name import by_name
+from vitrine.encoders import by_name
 from vitrine.settings import EncoderSettings, Settings
 from vitrine.tables import CATALOG
 

@@ -21,7 +21,7 @@ import psutil
 
 from tests.support.verbs_here import vitrine
 from vitrine import lake
-from vitrine.encoders.by_name import heads, tuned
+from vitrine.encoders import heads, tuned
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import TABLES
 
@@ -170,7 +170,7 @@ def make_project(root: Path) -> Path:
 
 
 def _make_head(settings: Settings) -> None:
-    from vitrine.encoders.by_name import by_name
+    from vitrine.encoders import by_name
 
     random_ = np.random.default_rng(0)
     widths = ((512, 32), (32, 16), (16, 4))

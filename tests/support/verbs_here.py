@@ -3,7 +3,7 @@
 import io
 from unittest import mock
 
-from vitrine.cli.main import output
+from vitrine.cli import output
 
 
 def vitrine(*arguments: str) -> str:

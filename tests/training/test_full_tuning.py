@@ -79,7 +79,7 @@ def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray], tolerance: fl
 
 
 def test_the_a2_recipe_learns_and_its_weights_load(tmp_path: Path, rows: Path):
-    from vitrine.encoders.by_name import networks
+    from vitrine.encoders import networks
 
     folder = request(tmp_path / "run", rows, epochs=4, learning_rate=0.05, ema=0.5, layer_decay=0.9, micro_batch=4)
     result = run(folder)

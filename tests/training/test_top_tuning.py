@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from vitrine.encoders.by_name import heads
+from vitrine.encoders import heads
 from vitrine.settings import TopSettings
 
 CLASSES, DIM = 4, 16

@@ -15,8 +15,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
+from vitrine.encoders import networks
 from vitrine.encoders.backbones import REGISTRY, Backbone, Facts, forbids_commerce, resolve
-from vitrine.encoders.by_name import networks
 from vitrine.encoders.networks import Built, build, fingerprint, identify
 from vitrine.errors import UserError
 from vitrine.settings import EncoderSettings, Settings

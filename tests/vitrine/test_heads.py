@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitrine.encoders.by_name import heads
+from vitrine.encoders import heads
 from vitrine.encoders.heads import Head
 from vitrine.errors import UserError
 

@@ -12,7 +12,7 @@ from scipy.io import savemat
 from evaluation.evaluate import _plan
 from vitrine import lake
 from vitrine.datasets import registry as layouts
-from vitrine.datasets.published.adapter import adapter as published
+from vitrine.datasets.published import adapter as published
 from vitrine.datasets.registry import Photo
 from vitrine.errors import UserError
 from vitrine.settings import Settings

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vitrine import lake
-from vitrine.cli.main import read_only
+from vitrine.cli import read_only
 from vitrine.cli.sql_shell import statements
 from vitrine.errors import UserError
 from vitrine.settings import Settings

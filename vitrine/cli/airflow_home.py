@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vitrine.settings import Settings, find_config, load_settings
 
-DAGS = Path(__file__).resolve().parent.parent / "dags"
+DAGS = Path(__file__).resolve().parents[2] / "dags"
 _POOL = """
 import sys
 from airflow.utils import db

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import psutil
 
-from vitrine.cli.main import airflow_home
+from vitrine.cli import airflow_home
 from vitrine.errors import VitrineError
 from vitrine.settings import Settings
 

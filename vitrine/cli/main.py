@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitrine import lake, tracking
-from vitrine.cli.main import options, output
+from vitrine.cli import options, output
 from vitrine.cli.options import (
     Dataset,
     Datasets,
@@ -301,7 +301,7 @@ def encoders(
 ) -> None:
     """The encoder versions in the lake; with --available, every encoder that can be named."""
     settings = load_settings()
-    from vitrine.encoders.by_name import backbones, tuned
+    from vitrine.encoders import backbones, tuned
 
     if available:
         facts = ["pixels", "dim", "parameters", "gflops"]

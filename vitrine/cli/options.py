@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitrine import lake, locks, tracking
-from vitrine.cli.main import output
+from vitrine.cli import output
 from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings, check_name
 
@@ -60,7 +60,7 @@ def chosen_datasets(settings: Settings, names: list[str] | None) -> list[str]:
 
 def version_of(settings: Settings, encoder: str) -> tuple[str, str]:
     """(name, version) of an encoder's name, as it is configured now, or of a version itself."""
-    from vitrine.encoders.by_name import by_name
+    from vitrine.encoders import by_name
 
     by_version = lake.rows(settings, f"SELECT encoder FROM encoders WHERE encoder_version = {lake.quote(encoder)}")
     if by_version:

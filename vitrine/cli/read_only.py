@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from vitrine.cli.main import output
+from vitrine.cli import output
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vitrine.cli.main import output
+from vitrine.cli import output
 from vitrine.errors import UserError, VitrineError
 
 HELP = """A statement ends with ; and may take several lines.

@@ -51,7 +51,7 @@ def registry() -> dict[str, Layout | None]:
 
 def adapters() -> "dict[str, Adapter]":
     """The published data sets by the name of their layout."""
-    from vitrine.datasets.published.adapter import (
+    from vitrine.datasets.published import (
         cars196,
         deepfashion_inshop,
         food2k,

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vitrine.encoders.by_name import tuned
+from vitrine.encoders import tuned
 from vitrine.errors import UserError, unknown
 from vitrine.settings import EncoderSettings, Settings, check_name
 

@@ -1,6 +1,6 @@
 """Encoders by name: a network (a backbone as it is, or tuned as a whole), or a head on one; and its version of now."""
 
-from vitrine.encoders.by_name import backbones, networks, tuned
+from vitrine.encoders import backbones, networks, tuned
 from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings

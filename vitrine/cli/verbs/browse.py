@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from vitrine import lake
-from vitrine.cli.main import output
+from vitrine.cli import output
 from vitrine.cli.options import Datasets, chosen_datasets
 from vitrine.errors import unknown
 from vitrine.settings import load_settings

@@ -7,7 +7,7 @@ import typer
 
 from evaluation.consistency.differences import Differences, sentence
 from vitrine import lake, tracking
-from vitrine.cli.main import options, output
+from vitrine.cli import options, output
 from vitrine.cli.options import Datasets, Json, chosen_datasets, show_each
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import Settings, load_settings
@@ -52,8 +52,8 @@ def check(
 
 def state(settings: Settings, dataset: str) -> Found:
     """Counts by store and the list of differences, as ``Differences.told`` gives it; empty where all agree."""
-    from evaluation.consistency.milvus import milvus as consistency
-    from evaluation.consistency.milvus import tables as state_check
+    from evaluation.consistency import milvus as consistency
+    from evaluation.consistency import tables as state_check
     from evaluation.milvus.vector_index import VectorIndex
 
     found = Differences()
@@ -82,7 +82,7 @@ def state(settings: Settings, dataset: str) -> Found:
 
 def mend(settings: Settings, dataset: str, differences: list[Found]) -> list[str]:
     """Derive again what ``differences`` say, first what others are derived from; the steps that were taken."""
-    from evaluation.consistency.milvus import tables as state_check
+    from evaluation.consistency import tables as state_check
 
     asked = {difference["repair"] for difference in differences} - {None}
     if asked & set(TABLE_STEPS):
@@ -96,7 +96,7 @@ def mend(settings: Settings, dataset: str, differences: list[Found]) -> list[str
 
 
 def _mend_tables(settings: Settings, dataset: str, differences: list[Found], asked: set[str]) -> None:
-    from evaluation.consistency.milvus import tables as state_check
+    from evaluation.consistency import tables as state_check
     from spark_jobs import repair
     from spark_jobs.ingest_catalog import append_labels
     from spark_jobs.session import build_session

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrine import lake
-from vitrine.cli.main import airflow_home
+from vitrine.cli import airflow_home
 from vitrine.errors import GateRefused, VitrineError
 from vitrine.settings import Settings
 

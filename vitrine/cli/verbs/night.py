@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitrine import lake, nights, tracking
-from vitrine.cli.main import output
+from vitrine.cli import output
 from vitrine.cli.options import Dataset, Json, chosen_datasets, show, show_each
-from vitrine.encoders.by_name import by_name
+from vitrine.encoders import by_name
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
 

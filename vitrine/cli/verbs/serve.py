@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitrine.cli.main import output
+from vitrine.cli import output
 from vitrine.cli.options import Dataset, Json, chosen_datasets
 from vitrine.settings import load_settings
 

@@ -8,7 +8,7 @@ import typer
 from deltalake.exceptions import DeltaError
 
 from vitrine import lake
-from vitrine.cli.main import output, read_only
+from vitrine.cli import output, read_only
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
 

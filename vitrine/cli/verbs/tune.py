@@ -10,7 +10,7 @@ import typer
 
 from vitrine import lake, tracking
 from vitrine.cli.options import Json, Label, embed_named, evaluate_one, gate_training_set, show_each
-from vitrine.encoders.by_name import backbones, tuned
+from vitrine.encoders import backbones, tuned
 from vitrine.errors import UserError
 from vitrine.settings import Settings, check_name, load_settings
 
@@ -136,7 +136,7 @@ def _cross(
 ) -> dict[str, Any]:
     from training.cross_tuning import cross as put_together
     from training.cross_tuning import draw
-    from vitrine.encoders.by_name import by_name
+    from vitrine.encoders import by_name
 
     metric, version = settings.gates.metric, by_name.version(settings, base)
     names = _tuned_on_each(settings, asked, base, strategy, label, quick)
@@ -221,7 +221,7 @@ def _training_sets(
     from spark_jobs.session import build_session, end_session, progress
     from training.training_set import build_training_set
     from vitrine import feature_store
-    from vitrine.encoders.by_name import by_name
+    from vitrine.encoders import by_name
 
     spark = build_session(settings, "training set")
     for chosen, base in pairs:
@@ -317,7 +317,7 @@ def _figures(rows: "TrainingSet", made: tuned.Tuned, result: dict[str, Any]) -> 
 def _top(settings: Settings, rows: "TrainingSet", name: str, seed: int, quick: bool) -> dict[str, Any]:
     from training.classifier import PERCEPTRON, perceptron, reported_split, write_predictions
     from training.tune import tune_top
-    from vitrine.encoders.by_name import heads
+    from vitrine.encoders import heads
 
     protocol = settings.tune.top.quick() if quick else settings.tune.top
     with tracking.record(settings, "tune top", rows.dataset, name) as run:
