@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.project import PROJECT
 from vitrine.settings import load_settings
 
-PROJECT = Path(__file__).resolve().parents[1]
 DEPLOY = PROJECT / "deploy"
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())
 NOT_ON_EXECUTORS = (DEPLOY / "not_on_executors.txt").read_text().split()

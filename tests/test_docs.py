@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.project import PROJECT
 from tests.support.verbs_here import vitrine
 from vitrine.encoders.backbones import CONTRASTIVE, REGISTRY, SELF_SUPERVISED, SUPERVISED
 from vitrine.tables import TABLES
 
-PROJECT = Path(__file__).resolve().parents[1]
 README = (PROJECT / "README.md").read_text()
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.support.project import PROJECT
 from tests.support.served_home import V1, add, blank, follow, promote, register, vector
 from vitrine import feature_store, lake
 from vitrine.settings import Settings
 from vitrine.tables import PRODUCT_EMBEDDINGS
 
-EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "training_set_from_events.py"
+EXAMPLE = PROJECT / "examples" / "training_set_from_events.py"
 
 
 @pytest.mark.slow

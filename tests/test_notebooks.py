@@ -7,7 +7,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+from tests.support.project import PROJECT
+
+EXAMPLES = PROJECT / "examples"
 
 
 @pytest.mark.long

@@ -1,8 +1,8 @@
 """Top-tuning, by the study's protocol: a search for a perceptron on frozen embeddings, then its long training.
 
 Runs in a process of its own (``python -m training.top_tuning FOLDER``): TensorFlow and torch never share one.
-``FOLDER`` holds ``request.json``; what comes of it is a head (``vitrine.encoders.heads``) and ``result.json``. Killed anywhere,
-the same command goes on where it was and comes to the same head.
+``FOLDER`` holds ``request.json``; what comes of it is a head (``vitrine.encoders.heads``) and ``result.json``. Killed
+anywhere, the same command goes on where it was and comes to the same head.
 """
 
 import json

@@ -5,14 +5,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.project import PROJECT
 from vitrine.settings import Settings
 
-PROJECT = Path(__file__).resolve().parents[2]
 HEAVY = ("pyspark", "torch", "feast", "pymilvus", "pandas", "deltalake", "pyarrow", "mlflow", "tensorflow")
 _LOOK = """
 import importlib, json, os, sys, time

@@ -13,13 +13,13 @@ import pytest
 import yaml
 
 from feature_repo import definitions
+from tests.support.project import PROJECT
 from vitrine import feature_store, lake
 from vitrine.online.lookup import OnlineFeatures
 from vitrine.online.sync import sync_all
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, PROMOTIONS
 
-ROOT = Path(__file__).resolve().parents[2]
 V1 = "00000000000000aa"
 
 
@@ -61,21 +61,21 @@ def test_each_version_has_a_view_and_a_service_and_each_data_set_its_pointer(set
 def test_importing_does_nothing(tmp_path: Path):
     code = "import feature_repo.definitions as d; assert not any(n.startswith('_F') for n in vars(d)), vars(d)"
     (tmp_path / "vitrine.toml").write_text("home = [")  # would fail when read
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(PROJECT)}, check=True)
     assert [path.name for path in tmp_path.iterdir()] == ["vitrine.toml"]
 
 
 def test_the_folders_configuration_is_that_of_the_default_home(tmp_path: Path):
     (tmp_path / "vitrine.toml").write_text("")
     ours = feature_store.repo_config(load_settings(tmp_path))
-    text = (ROOT / "feature_repo" / "feature_store.yaml").read_text()
+    text = (PROJECT / "feature_repo" / "feature_store.yaml").read_text()
     theirs = yaml.safe_load(text.replace("../.vitrine", str(tmp_path / ".vitrine")))
     assert theirs == ours
 
 
 @pytest.mark.slow
 def test_feasts_own_command_line(tmp_path: Path):
-    shutil.copytree(ROOT / "feature_repo", tmp_path / "feature_repo", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PROJECT / "feature_repo", tmp_path / "feature_repo", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "vitrine.toml").write_text("")
     settings = load_settings(tmp_path)
     fill(settings)

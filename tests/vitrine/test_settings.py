@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from tests.support.project import PROJECT
 from vitrine.errors import UserError
 from vitrine.settings import check_name, find_config, load_settings
 
@@ -126,10 +127,11 @@ def test_settings_are_frozen(tmp_path: Path):
 def test_importing_does_nothing(tmp_path: Path):
     write(tmp_path, "home = [\n")  # would fail when read
     code = (
-        "import sys, vitrine.settings, vitrine.tables, vitrine.errors, vitrine.encoders.backbones, vitrine.datasets.registry\n"
+        "import sys, vitrine.settings, vitrine.tables, vitrine.errors\n"
+        "import vitrine.encoders.backbones, vitrine.datasets.registry\n"
         "heavy = {'torch', 'pyspark', 'feast', 'pymilvus', 'keras', 'pandas'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    root = Path(__file__).resolve().parents[2]
+    root = PROJECT
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(root)}, check=True)
     assert [path.name for path in tmp_path.iterdir()] == ["vitrine.toml"]

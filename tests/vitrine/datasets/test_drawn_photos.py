@@ -3,16 +3,14 @@ import io
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.project import PROJECT
 from vitrine.datasets.drawn.kinds import draw_product
 from vitrine.datasets.drawn.photos import KINDS, draw_photo, product
-
-ROOT = Path(__file__).parents[2]
 
 
 def opened(data: bytes) -> Image.Image:
@@ -77,7 +75,7 @@ def test_same_bytes_in_another_process() -> None:
         "import hashlib; from vitrine.datasets.drawn.photos import draw_photo, product;"
         "print(hashlib.sha256(b''.join(draw_photo(product(n, 4), n, 4) for n in range(16))).hexdigest())"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     here = {n: draw_photo(product(n, 4), n, 4) for n in reversed(range(16))}
     assert done.stdout.strip() == hashlib.sha256(b"".join(here[n] for n in range(16))).hexdigest()
 

@@ -9,7 +9,7 @@ import pytest
 from evaluation.gates.sync import gate_sync
 from evaluation.milvus.collection import row_key
 from evaluation.milvus.vector_index import VectorIndex
-from tests.evaluation.test_vector_index import HOSTILE, V1, fill_lake, row, unit
+from tests.support.filled_lake import HOSTILE, V1, fill_lake, row, unit
 from vitrine import lake
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import EMBEDDINGS

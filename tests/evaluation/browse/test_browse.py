@@ -25,6 +25,7 @@ from evaluation.browse.search import Vectors, nearest
 from evaluation.browse.shared import Missing, Query, Scene, Shared
 from evaluation.browse.state import State
 from evaluation.browse.uploads import Uploads
+from tests.support.project import PROJECT
 from vitrine import images, lake, tables
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
@@ -293,7 +294,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., st
         port = free_port()
         # NiceGUI behaves otherwise where it takes itself for a test.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-        environment |= {"PYTHONPATH": str(Path(__file__).parents[2]), "VITRINE_HOME": str(folder / ".vitrine")}
+        environment |= {"PYTHONPATH": str(PROJECT), "VITRINE_HOME": str(folder / ".vitrine")}
         log = (tmp_path_factory.mktemp("log") / "log").open("wb")
         command = [sys.executable, "-m", "vitrine", "browse", "--port", str(port), *arguments]
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)

@@ -18,6 +18,7 @@ import pytest
 
 from evaluation.milvus.vector_index import VectorIndex
 from evaluation.promotion.milvus_alias import follow as point
+from tests.support.project import PROJECT
 from tests.support.served_home import V1, V2, add, follow, promote, register, vector
 from tests.support.store_servers import free_port
 from vitrine import feature_store
@@ -25,7 +26,6 @@ from vitrine.cli.main import main
 from vitrine.settings import Settings, load_settings
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[1]
 KEY = "a-key-of-many-letters"
 PRODUCTS = {"d/0": 1, "d/1": 2, "d/a b/ü?": 3, "d/3": 4}
 FOLLOW_SECONDS = 2
@@ -73,7 +73,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     add(settings, V2, {product: seed + 10 for product, seed in PRODUCTS.items()})
     serve_version(settings, V1)
     own = {"API_KEY": KEY, "FOLLOW_SECONDS": str(FOLLOW_SECONDS), "PORT": str(found.port)}
-    env = os.environ | {f"VITRINE_FEAST__{name}": value for name, value in own.items()} | {"PYTHONPATH": str(ROOT)}
+    env = os.environ | {f"VITRINE_FEAST__{name}": value for name, value in own.items()} | {"PYTHONPATH": str(PROJECT)}
     with (found.folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "vitrine", "serve"],
@@ -166,7 +166,7 @@ def test_the_examples_ask_it(server: Server):
     env = os.environ | {"VITRINE_URL": server.url, "VITRINE_FEAST__API_KEY": KEY}
 
     def run(*command: str) -> str:
-        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -178,7 +178,7 @@ def test_the_examples_ask_it(server: Server):
     assert {row["product_id"] for row in similar["similar"]} == PRODUCTS.keys() - {"d/0"}
     env["VITRINE_FEAST__API_KEY"] = "another-key-of-letters"
     refused = subprocess.run(
-        ["sh", "examples/recommender_client.sh", "d", "d/0"], cwd=ROOT, env=env, capture_output=True, text=True
+        ["sh", "examples/recommender_client.sh", "d", "d/0"], cwd=PROJECT, env=env, capture_output=True, text=True
     )
     assert refused.returncode != 0 and "the key is missing or wrong" in refused.stdout
 

@@ -10,6 +10,7 @@ import pytest
 from scipy.io import savemat
 
 from evaluation.evaluate import _plan
+from tests.support.project import PROJECT, SHARED
 from vitrine import lake
 from vitrine.datasets import registry as layouts
 from vitrine.datasets.published import adapter as published
@@ -18,8 +19,6 @@ from vitrine.errors import UserError
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, RUNS
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
-PROJECT = Path(__file__).resolve().parents[2]
 VERSION = "0123456789abcdef"
 
 

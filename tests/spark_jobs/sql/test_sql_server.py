@@ -15,10 +15,11 @@ from typing import Any
 import pyspark
 import pytest
 
+from tests.support.project import PROJECT
 from vitrine.cli import read_only
 from vitrine.errors import UserError
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLES = PROJECT / "examples"
 TOKEN = "SPARK_CONNECT_AUTHENTICATE_TOKEN"
 CLIENT = """
 import json, sys

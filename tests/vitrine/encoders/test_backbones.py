@@ -1,4 +1,4 @@
-"""vitrine.encoders.backbones: every source builds, local weights fit or are refused, and a version is what makes a vector."""
+"""Backbones and networks: every source builds, local weights fit or are refused, and a version makes a vector."""
 
 import importlib.metadata
 import json

@@ -14,6 +14,7 @@ import pytest
 
 from spark_jobs.ingest_catalog import ingest
 from tests.support import spark_cluster
+from tests.support.project import PROJECT
 from tests.support.spark_cluster import Cluster, Worker
 from vitrine import lake
 from vitrine.cli.verbs.check import state
@@ -21,7 +22,7 @@ from vitrine.settings import Settings
 from vitrine.spark_conf import class_archive
 
 pytestmark = pytest.mark.slow
-ARCHIVED = Path(__file__).resolve().parents[2] / "deploy/environment_archive.sh"
+ARCHIVED = PROJECT / "deploy/environment_archive.sh"
 CONFIG = """
 [encoders.small]
 backbone = "torchvision/squeezenet1_0"

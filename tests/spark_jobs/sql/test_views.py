@@ -2,7 +2,6 @@
 
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,13 +9,13 @@ import pytest
 
 from spark_jobs.sql.queries import Asker, ask
 from spark_jobs.sql.views import TABLE_FUNCTIONS, VECTOR_FUNCTIONS, VIEWS, named_in
+from tests.support.project import PROJECT
 from vitrine import lake
 from vitrine.cli.output import drawn
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 from vitrine.tables import TABLES
 
-PROJECT = Path(__file__).resolve().parents[1]
 PAGE = (PROJECT / "docs" / "analysts.md").read_text()
 QUESTIONS = re.findall(
     r"^### ([^\n]+)\n\n(?:[^\n`#]+\n\n)?```sql\n(.*?)```\n\n```text\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.project import PROJECT
 from tests.support.small_shop import CONFIG
 from tests.support.verbs_here import vitrine
 from vitrine import lake
@@ -15,7 +16,6 @@ from vitrine.cli.verbs.check import state
 from vitrine.online.lookup import OnlineFeatures
 from vitrine.settings import load_settings
 
-PROJECT = Path(__file__).resolve().parents[1]
 SECRET = "pl4nted-s3cret"
 PRODUCTS = ("<script>alert(1)</script>", "'; DROP TABLE catalog; --", '"><img src=x onerror=alert(1)>')
 IDS = (
