@@ -101,13 +101,14 @@ def bring_online(count: int, spark: bool) -> dict[str, float]:
     """Rows a second of each way; the store holds the rows of the last, the change feed's."""
     from feature_repo import definitions
     from vitrine import feature_store
+    from vitrine.encoded_set import EncodedSet
     from vitrine.online import sync as online_sync
     from vitrine.settings import load_settings
 
     settings = load_settings()
     store = feature_store.open_store(settings)
     feature_store.apply(store, definitions.objects(settings))
-    source = online_sync.Source(settings, feature_store.PRODUCTS, "shop", "small", VERSION)
+    source = online_sync.Source(settings, feature_store.PRODUCTS, EncodedSet("shop", "small", VERSION))
     ways: dict[str, Callable[[], object]] = {}
     if spark:
         from spark_jobs.fill_online import fill_online

@@ -32,8 +32,9 @@ from evaluation.retrieval.neighbours import (
 from evaluation.retrieval.retrieval_metrics import metric_names, per_query
 from evaluation.retrieval.search_latency import search_latency
 from evaluation.retrieval.slices import MACRO_CATEGORY, MACRO_PRODUCT, SHUFFLED, WITHOUT_DUPLICATES, slice_scores
-from vitrine import lake
+from vitrine import facts, lake, runs
 from vitrine.datasets import registry
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, QUERY_RESULTS
@@ -121,7 +122,7 @@ def _key(task: Task) -> dict[str, Any]:
 
 def _input_version(settings: Settings, task: Task, at: dict[str, int] | None = None) -> str:
     """A fingerprint of all that decides the figures beside the key, as of Delta versions ``at``."""
-    embedded = lake.embedded_version(settings, task.dataset, task.encoder_version, at)
+    embedded = facts.embedded_version(settings, EncodedSet(task.dataset, "", task.encoder_version), at)
     most = settings.evaluate.max_queries if task.query_split == ALL else None
     return hashlib.sha256(f"{embedded}/{settings.evaluate.depth}/{most}".encode()).hexdigest()[:16]
 
@@ -139,7 +140,7 @@ def _plan(
         raise unknown("label for --relevant", relevant, RELEVANT)
     if (queries is None) != (index is None):
         raise UserError(f"--queries {queries!r} and --index {index!r}: give both splits, or neither")
-    lake.check_dataset(settings, dataset)
+    facts.check_dataset(settings, dataset)
     where = f"encoder_version = {lake.quote(encoder_version)} AND dataset = {lake.quote(dataset)}"
     sql = f"SELECT split, count({relevant}) AS labelled FROM {EMBEDDINGS.name} WHERE {where} GROUP BY split"
     found = lake.rows(settings, sql)
@@ -152,14 +153,14 @@ def _plan(
         raise UserError(f"no image of data set {dataset!r} has a {relevant}: choose one of {', '.join(RELEVANT)}")
     splits = {row["split"] for row in found} - {None}
     if queries is None or index is None:
-        own = registry.protocol(lake.layout(settings, dataset))
+        own = registry.protocol(runs.layout(settings, dataset))
         protocols = (own, *PROTOCOLS) if own else PROTOCOLS
         queries, index = next((pair for pair in protocols if splits.issuperset(pair)), (ALL, ALL))
     else:
         for split in (queries, index):
             if split not in splits:
                 raise unknown(f"split of data set {dataset!r}", split, splits)
-    version = lake.catalog_version(settings, dataset)
+    version = facts.catalog_version(settings, dataset)
     return Task(encoder_version, dataset, version, queries, index, relevant)
 
 

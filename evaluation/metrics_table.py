@@ -59,6 +59,13 @@ def write_scores(settings: Settings, key: dict[str, Any], about: dict[str, Any],
     lake.write(settings, METRICS, pa.Table.from_pylist(rows, schema=METRICS.schema), replacing=key)
 
 
+def evaluated(settings: Settings, encoder_version: str, like: dict[str, Any]) -> bool:
+    """Does ``encoder_version`` have retrieval figures for the evaluation that ``like`` (``evaluate --json``) is of?"""
+    protocol = {name: like[name] for name in ("dataset", "catalog_version", "query_split", "index_split", "relevant")}
+    where = lake.matches(encoder_version=encoder_version, classifier="", **protocol)
+    return bool(lake.rows(settings, f"SELECT 1 FROM {METRICS.name} WHERE {where} LIMIT 1"))
+
+
 def read_scores(settings: Settings, key: dict[str, Any], input_version: str) -> dict[str, Scores]:
     """The figures of ``key`` by slice; empty where there are none, or they are of another ``input_version``."""
     where = " AND ".join(

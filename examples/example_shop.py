@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from evaluation.metrics_table import write_scores
 from evaluation.retrieval.retrieval_metrics import per_query
 from evaluation.retrieval.slices import slice_scores
-from vitrine import lake
+from vitrine import facts, lake
 from vitrine.datasets.drawn.photos import product
 from vitrine.settings import Settings
 from vitrine.tables import (
@@ -117,7 +117,7 @@ def evaluate(settings: Settings, encoder: str, rows: list[dict[str, Any]]) -> No
     """Each test photo against the train photos: rows of ``metrics`` and ``query_results``."""
     key = KEY | {
         "encoder_version": ENCODER_ROWS[encoder][0],
-        "catalog_version": lake.catalog_version(settings, DATASET),
+        "catalog_version": facts.catalog_version(settings, DATASET),
     }
     queries, index = ([row for row in rows if row["split"] == split] for split in ("test", "train"))
     similarity = _matrix(queries) @ _matrix(index).T

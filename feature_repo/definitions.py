@@ -12,7 +12,7 @@ from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import 
 from feast.table_format import DeltaFormat
 from feast.types import Array, Float32, Int32, Int64, String
 
-from vitrine import lake
+from vitrine import facts, lake
 from vitrine.feature_store import IMAGES, KINDS, PRODUCTS, Kind, encoder_service
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, ENCODERS, LABELS, PROMOTIONS
@@ -97,10 +97,10 @@ def serving_services(settings: Settings) -> list[FeatureService]:
     found = lake.rows(settings, f"SELECT DISTINCT dataset FROM {PROMOTIONS.name} ORDER BY dataset")
     services = []
     for row in found:
-        serves = lake.serving(settings, row["dataset"])
+        serves = facts.serving(settings, row["dataset"])
         assert serves is not None
         version = serves["encoder_version"]
-        registered = lake.encoder_row(settings, version)
+        registered = facts.encoder_row(settings, version)
         encoder, dim = registered["encoder"], registered["dim"]
         services += [
             FeatureService(

@@ -20,9 +20,10 @@ from pyspark.sql import functions as F
 from spark_jobs.embed_products import embed_products
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import append_table, build_session, merge_table, progress, read_table, spark_schema
-from spark_jobs.version_rows import LABELS, Version, leaving, nothing, register, settled
+from spark_jobs.version_rows import LABELS, Version, leaving, nothing, register
 from spark_jobs.worker import cost
-from vitrine import lake, locks, tracking
+from vitrine import facts, lake, locks, tracking
+from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import heads
 from vitrine.encoders.tuned import Tuned
 from vitrine.settings import Settings
@@ -41,10 +42,10 @@ def apply_head(settings: Settings, tuned: Tuned, dataset: str, *, dry_run: bool 
     Raises:
         UserError: unknown data set, or a damaged head.
     """
-    lake.check_dataset(settings, dataset)
+    facts.check_dataset(settings, dataset)
     head = heads.load(tuned.path(settings))
     version = _version(settings, tuned)
-    unchanged = None if dry_run else settled(settings, tuned.name, tuned.encoder_version, dataset)
+    unchanged = None if dry_run else facts.settled(settings, EncodedSet(dataset, tuned.name, tuned.encoder_version))
     if unchanged is not None:
         return nothing(unchanged) | version.figures()
     if not dry_run:
@@ -86,9 +87,9 @@ class _Rows:
         self.base, self.own = self._read(tuned.base_version), self._read(tuned.encoder_version)
         self.within = f"t.dataset = {lake.quote(dataset)} AND t.encoder_version = {lake.quote(tuned.encoder_version)}"
         self.first = not lake.rows(settings, f"SELECT 1 FROM {EMBEDDINGS.name} t WHERE {self.within} LIMIT 1")
-        facts = ("image_id", "content_sha256", *LABELS)
-        same = [F.col(f"b.{name}").eqNullSafe(F.col(f"e.{name}")) for name in facts]
-        base, own = (frame.select(*facts).alias(name) for frame, name in ((self.base, "b"), (self.own, "e")))
+        compared = ("image_id", "content_sha256", *LABELS)
+        same = [F.col(f"b.{name}").eqNullSafe(F.col(f"e.{name}")) for name in compared]
+        base, own = (frame.select(*compared).alias(name) for frame, name in ((self.base, "b"), (self.own, "e")))
         self.keys = base if self.first else base.join(own, same, "left_anti").persist(StorageLevel.DISK_ONLY)
         self.gone = self.own.select(*EMBEDDINGS.key).join(self.base.select("image_id"), "image_id", "left_anti")
         self.without = self.catalog.join(self.base.select("image_id"), "image_id", "left_anti")

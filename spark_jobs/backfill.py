@@ -9,8 +9,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from vitrine import lake
+from vitrine import lake, runs
 from vitrine.errors import GateRefused, UserError
+from vitrine.runs import BackfillPiece, Bill, EmbedCounts
 from vitrine.settings import Settings
 
 
@@ -36,29 +37,19 @@ class Budget:
             raise GateRefused(f"{what} {money:.4f} {currency}, the budget is {self.money:g} {currency}")
 
 
-def missing(settings: Settings, dataset: str, encoder: str, encoder_version: str) -> int:
-    """Photos of ``dataset`` without a vector of the version; those that it could not embed are not counted."""
-    name, version = lake.quote(dataset), lake.quote(encoder_version)
-    sql = (
-        f"SELECT count(*) AS n FROM (SELECT * FROM catalog WHERE dataset = {name}) c LEFT ANTI JOIN "
-        f"(SELECT image_id, content_sha256 FROM embeddings WHERE dataset = {name} AND encoder_version = {version}) e "
-        "ON c.image_id = e.image_id AND c.content_sha256 = e.content_sha256 LEFT ANTI JOIN "
-        f"(SELECT image_id FROM quarantine WHERE dataset = {name} AND stage = 'embed' "
-        f"AND encoder = {lake.quote(encoder)}) q ON c.image_id = q.image_id"
-    )
-    return int(lake.rows(settings, sql)[0]["n"])
-
-
 def spent(settings: Settings, encoder_version: str, name: str) -> dict[str, float]:
     """What the runs of the backfill ``name`` did and cost: calls, photos, seconds (those of the pass over the photos
     apart), money."""
-    sql = f"SELECT figures FROM runs WHERE verb = 'embed' AND encoder_version = {lake.quote(encoder_version)}"
-    runs = [
-        found for row in lake.rows(settings, sql) if (found := lake.figures(row["figures"])).get("backfill") == name
-    ]
-    sums = {key: float(sum(run.get(key, 0) for run in runs)) for key in ("seconds", "pass_seconds", "money")}
-    photos = sum(run.get("embedded", 0) + run.get("quarantined", 0) for run in runs)
-    return {"calls": len(runs), "photos": photos, **sums}
+    embeds = runs.read(settings, lake.matches(verb="embed", encoder_version=encoder_version))
+    pieces = [run for run in embeds if run.read(BackfillPiece).backfill == name]
+    counts = [run.read(EmbedCounts) for run in pieces]
+    return {
+        "calls": len(pieces),
+        "photos": sum(each.embedded + each.quarantined for each in counts),
+        "seconds": float(sum(run.figures.get("seconds", 0.0) for run in pieces)),
+        "pass_seconds": sum(run.read(BackfillPiece).pass_seconds for run in pieces),
+        "money": sum(run.read(Bill).money for run in pieces),
+    }
 
 
 def estimate(done: dict[str, float], left: int, chunk_rows: int) -> dict[str, float]:

@@ -21,11 +21,12 @@ from pyspark.sql import functions as F
 
 from spark_jobs.backfill_order import First
 from spark_jobs.session import build_session, progress, spark_schema
-from spark_jobs.version_rows import STAGED, Version, VersionRows, nothing, settled, stage
+from spark_jobs.version_rows import STAGED, Version, VersionRows, nothing, stage
 from spark_jobs.worker import cost
 from spark_jobs.worker.encoder_plan import EncoderPlan, count_tasks, plan
 from spark_jobs.worker.worker_daemon import PRELOAD, preload_value
-from vitrine import lake, locks, tracking
+from vitrine import facts, locks, tracking
+from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import backbones, networks, tuned
 from vitrine.encoders.backbones import Backbone
 from vitrine.encoders.networks import Identity
@@ -61,13 +62,15 @@ def embed_together(
         UserError: unknown encoder or data set, weights that cannot be had or do not fit, one version under two names.
     """
     chosen = [backbones.resolve(settings, name) for name in dict.fromkeys(encoders)]
-    lake.check_dataset(settings, dataset)
+    facts.check_dataset(settings, dataset)
     identities = [networks.identify(settings, backbone) for backbone in chosen]
     _refuse_twins(chosen, identities)
     figures: dict[str, dict[str, Any]] = {}
     busy: list[tuple[Backbone, Identity]] = []
     for backbone, identity in zip(chosen, identities, strict=True):
-        unchanged = None if dry_run else settled(settings, backbone.name, identity.encoder_version, dataset)
+        unchanged = (
+            None if dry_run else facts.settled(settings, EncodedSet(dataset, backbone.name, identity.encoder_version))
+        )
         if unchanged is None:
             busy.append((backbone, identity))
         else:

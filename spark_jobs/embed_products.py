@@ -15,16 +15,16 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs.session import append_table, merge_table, read_table, spark_schema
-from vitrine import lake, locks
+from vitrine import facts, lake, locks
+from vitrine.encoded_set import EncodedSet
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, PRODUCT_EMBEDDINGS
 
 _SOURCE = PRODUCT_EMBEDDINGS.schema.append(pa.field("gone", pa.bool_()))
 _BROADCAST = 200_000  # products that are sent to the images' rows, instead of shuffling those once more
-# What a product's row was made of, in Spark's words and in DataFusion's; a test holds that both say the same.
-_IMAGE = "concat(image_id, ':', content_sha256, ':', coalesce(category, ''))"
-_SPARK_MD5 = f"md5(array_join(array_sort(collect_list({_IMAGE})), '\\n'))"
-_LAKE_MD5 = f"md5(string_agg({_IMAGE}, '\n' ORDER BY {_IMAGE}))"
+# What a product's row was made of: ``facts.products_settled`` has it in DataFusion's words; a test holds that both say
+# the same.
+_SPARK_MD5 = f"md5(array_join(array_sort(collect_list({facts.PHOTO_OF_PRODUCT})), '\\n'))"
 
 
 def embed_products(spark: SparkSession, settings: Settings, dataset: str, encoder_version: str) -> dict[str, float]:
@@ -38,7 +38,7 @@ def embed_products(spark: SparkSession, settings: Settings, dataset: str, encode
     """
     started = time.monotonic()
     with locks.held(settings, f"products__{dataset}__{encoder_version}"):  # two would both append all of the rows
-        settled = products_settled(settings, dataset, encoder_version)
+        settled = facts.products_settled(settings, EncodedSet(dataset, "", encoder_version))
         made, left = (0, 0) if settled else _bring(spark, settings, dataset, encoder_version)
     seconds = round(time.monotonic() - started, 3)
     return {"products": made, "products_deleted": left, "products_seconds": seconds}
@@ -115,14 +115,3 @@ def _product_rows(images: pa.RecordBatch, starts: "np.ndarray[Any, np.dtype[np.i
         "gone": pa.array(norm < 1e-9),
     }
     return pa.RecordBatch.from_pydict(columns, schema=_SOURCE)
-
-
-def products_settled(settings: Settings, dataset: str, encoder_version: str) -> bool:
-    """Has every product the vector of its images as they are now? Asked without a JVM."""
-    where = f"dataset = {lake.quote(dataset)} AND encoder_version = {lake.quote(encoder_version)}"
-    wanted = f"(SELECT product_id, {_LAKE_MD5} AS images_md5 FROM {EMBEDDINGS.name} WHERE {where} GROUP BY product_id)"
-    stored = f"(SELECT product_id, images_md5 FROM {PRODUCT_EMBEDDINGS.name} WHERE {where})"
-    same = "a.product_id = b.product_id AND a.images_md5 = b.images_md5"
-    missing = f"SELECT 1 FROM {wanted} a LEFT ANTI JOIN {stored} b ON {same} LIMIT 1"
-    too_many = f"SELECT 1 FROM {stored} a LEFT ANTI JOIN {wanted} b ON a.product_id = b.product_id LIMIT 1"
-    return not lake.rows(settings, missing) and not lake.rows(settings, too_many)

@@ -24,7 +24,7 @@ def fill_online(spark: SparkSession, source: Source, until: int) -> int:
         spark.read.format("delta")
         .option("versionAsOf", until)
         .load(kind.table.uri(settings))
-        .filter((F.col("dataset") == source.dataset) & (F.col("encoder_version") == source.version))
+        .filter(source.encoded.where)
         .selectExpr(*columns)
     )
 

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from spark_jobs import staging
 from spark_jobs.backfill_order import First
-from spark_jobs.embed_products import embed_products, products_settled
+from spark_jobs.embed_products import embed_products
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import append_table, merge_table, read_table, spark_schema
 from vitrine import lake
@@ -82,30 +82,6 @@ def nothing(unchanged: int) -> dict[str, Any]:
     """The figures of a run that found nothing to do."""
     zero = ("embedded", "updated", "deleted", "quarantined", "computed", "products", "products_deleted")
     return {**dict.fromkeys(zero, 0), "unchanged": unchanged}
-
-
-def settled(settings: Settings, encoder: str, encoder_version: str, dataset: str) -> int | None:
-    """The number of photos where nothing at all is to be done, else None: most nights start no JVM for a data set."""
-    version, name = lake.quote(encoder_version), lake.quote(dataset)
-    state = "nightly" if encoder in settings.nightly.encoders else "experiment"
-    same = " AND ".join(f"(c.{column} IS NOT DISTINCT FROM e.{column})" for column in ("content_sha256", *LABELS))
-    open_cases = (
-        f"SELECT 1 FROM quarantine WHERE dataset = {name} AND stage = 'embed' "
-        f"AND encoder = {lake.quote(encoder)} LIMIT 1",
-        f"SELECT 1 FROM (SELECT * FROM embeddings WHERE dataset = {name}) e LEFT ANTI JOIN "
-        f"(SELECT image_id FROM catalog WHERE dataset = {name}) c ON e.image_id = c.image_id LIMIT 1",
-        f"SELECT 1 FROM (SELECT * FROM catalog WHERE dataset = {name}) c LEFT ANTI JOIN "
-        f"(SELECT image_id, {', '.join(('content_sha256', *LABELS))} FROM embeddings WHERE dataset = {name} "
-        f"AND encoder_version = {version}) e ON c.image_id = e.image_id AND {same} LIMIT 1",
-    )
-    registered = f"SELECT 1 FROM encoders WHERE encoder_version = {version} AND state IN ('retired', '{state}')"
-    if not products_settled(settings, dataset, encoder_version):
-        return None
-    if staging.left(settings, dataset, encoder_version):  # a run was killed after its last commit
-        return None
-    if not lake.rows(settings, registered) or any(lake.rows(settings, sql) for sql in open_cases):
-        return None
-    return int(lake.rows(settings, f"SELECT count(*) AS n FROM catalog WHERE dataset = {name}")[0]["n"])
 
 
 class VersionRows:

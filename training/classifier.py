@@ -84,8 +84,8 @@ def write_predictions(
         _predict(rows, classifier, says, dataset, batch) for batch in _reported_rows(settings, rows, dataset, split)
     ]
     table = pa.concat_tables(made)
-    key = {"dataset": dataset, "encoder_version": rows.encoder_version, "classifier": classifier, "label": rows.label}
-    lake.write(settings, PREDICTIONS, table, replacing={**key, "seed": rows.seed})
+    key = {"dataset": dataset, "encoder_version": str(rows.encoder_version), "classifier": classifier}
+    lake.write(settings, PREDICTIONS, table, replacing={**key, "label": rows.label, "seed": rows.seed})
     truth, guesses = table["truth"].to_pylist(), table["predicted"].to_pylist()
     right = [said[0] == true for said, true in zip(guesses, truth, strict=True)]
     in_top = [true in said for said, true in zip(guesses, truth, strict=True)]

@@ -20,7 +20,7 @@ from pyspark import StorageLevel
 from pyspark.sql import Window
 from pyspark.sql import functions as F
 
-from vitrine import feature_store, lake
+from vitrine import facts, feature_store, lake
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG
@@ -82,22 +82,22 @@ def build_training_set(
     Raises:
         UserError: unknown data set, no train split, nothing labelled or embedded in it, or fewer than two classes.
     """
-    lake.check_dataset(settings, dataset)
+    facts.check_dataset(settings, dataset)
     splits = _splits(settings, dataset)
     moment = as_of or lake.now()
     feature = "embedding" if encoder else "uri"
     every = _featured(settings, dataset, label, encoder, moment, splits).persist(StorageLevel.DISK_ONLY)
     # What decides, without the vectors, and without the plan of Feast's joins, which Spark would go through each time.
-    facts = every.withColumn("known", F.expr(f"class IS NOT NULL AND {feature} IS NOT NULL")).drop(feature)
-    facts = facts.localCheckpoint()
+    photos = every.withColumn("known", F.expr(f"class IS NOT NULL AND {feature} IS NOT NULL")).drop(feature)
+    photos = photos.localCheckpoint()
     others = spark.sql(_catalog(settings, dataset, splits, within=False)).select("content_sha256").distinct()
-    apart = facts.filter("known").drop("known").join(others, "content_sha256", "left_anti")
+    apart = photos.filter("known").drop("known").join(others, "content_sha256", "left_anti")
     parts = _cut(apart, label, splits, validation_share, seed).persist()
     try:
         counts = {row["part"]: row["n"] for row in parts.groupBy("part").agg(F.count("*").alias("n")).collect()}
         classes = [row["class"] for row in parts.select("class").distinct().orderBy("class").collect()]
         _check(dataset, label, encoder, counts, classes)
-        labelled = facts.filter("known").count()
+        labelled = photos.filter("known").count()
         validated = {
             row["class"] for row in parts.filter(F.col("part") == VALIDATION).select("class").distinct().collect()
         }
@@ -115,7 +115,7 @@ def build_training_set(
             validation=counts[VALIDATION],
             validation_from=origin,
             only_trained=[name for name in classes if name not in validated],
-            without_features=facts.count() - labelled,
+            without_features=photos.count() - labelled,
             left_out=labelled - sum(counts.values()),
             fingerprint=_fingerprint(parts, dataset, label, encoder, seed),
         )
@@ -238,8 +238,8 @@ def _fingerprint(parts: "DataFrame", dataset: str, label: Label, encoder: tuple[
     fields = ("image_id", "content_sha256", "class", "part")
     sums = [F.sum(F.xxhash64(F.lit(salt), *fields).cast("decimal(38,0)")) for salt in ("a", "b")]
     digest = [str(value) for value in parts.agg(*sums, F.count("*")).first() or ()]
-    facts = [*digest, dataset, label, list(encoder or ()), seed]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    contents = [*digest, dataset, label, list(encoder or ()), seed]
+    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:16]
 
 
 def _write(parts: "DataFrame", made: TrainingSet, folder: Path, feature: str) -> None:

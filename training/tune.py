@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from training.training_set import TrainingSet
-from vitrine import files, lake
+from vitrine import facts, files
 from vitrine.encoders import backbones, by_name, heads, networks, tuned
 from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError, VitrineError
@@ -41,7 +41,7 @@ def tune_top(
     job = _top_job(settings, rows, protocol, seed)
     result = job.run()
     head = heads.load(job.folder)
-    base = lake.encoder_row(settings, str(rows.encoder_version))
+    base = facts.encoder_row(settings, str(rows.encoder_version))
     made = Tuned(
         **_common(settings, rows, name, seed, job.folder, result),
         strategy="top",
@@ -187,8 +187,8 @@ def _request(rows: TrainingSet, protocol: TopSettings | FullSettings, seed: int)
 def _folder(
     settings: Settings, strategy: str, rows: TrainingSet, protocol: TopSettings | FullSettings, *others: Any
 ) -> Path:
-    facts = json.dumps([rows.fingerprint, protocol.model_dump(mode="json"), *others])
-    return settings.home / "models" / strategy / hashlib.sha256(facts.encode()).hexdigest()[:16]
+    inputs = json.dumps([rows.fingerprint, protocol.model_dump(mode="json"), *others])
+    return settings.home / "models" / strategy / hashlib.sha256(inputs.encode()).hexdigest()[:16]
 
 
 def _common(

@@ -4,7 +4,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import feast.infra.offline_stores.contrib.spark_offline_store.spark  # noqa: F401  (see the filter below)
@@ -12,7 +12,8 @@ import yaml
 from feast import FeatureStore, RepoConfig
 from feast.errors import FeatureServiceNotFoundException, FeatureViewNotFoundException
 
-from vitrine import files, lake
+from vitrine import facts, files, lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.settings import RedisSettings, Settings
 from vitrine.spark_conf import s3_conf
 from vitrine.tables import EMBEDDINGS, PRODUCT_EMBEDDINGS, Table
@@ -144,25 +145,23 @@ def apply(store: FeatureStore, objects: Sequence[Any]) -> None:
         store.apply(list(objects), skip_feature_view_validation=True)
 
 
-def online(settings: Settings, dataset: str) -> list[tuple[str, str]]:
-    """(encoder, version) whose vectors of ``dataset`` belong online: what serves it, and its nightly encoders' that are
-    not retired."""
-    serves = lake.serving(settings, dataset)
-    named = {
-        row["encoder_version"]: row["encoder"]
-        for row in lake.rows(settings, "SELECT encoder, encoder_version FROM encoders")
-    }
-    # Views go by the name that the version was registered under: it may have been promoted under another one.
-    wanted = {(named.get(serves["encoder_version"], serves["encoder"]), serves["encoder_version"])} if serves else set()
+def online(settings: Settings, dataset: str) -> list[EncodedSet]:
+    """The encoder versions whose vectors of ``dataset`` belong online, by encoder and version: what serves it, and its
+    nightly encoders' newest that are not retired."""
+    encoders = lake.rows(
+        settings, "SELECT encoder, encoder_version, state, created_at FROM encoders ORDER BY created_at"
+    )
+    wanted = set()
+    if serves := facts.serving_set(settings, dataset):
+        # Views go by the name that the version was registered under: it may have been promoted under another one.
+        names = {row["encoder_version"]: row["encoder"] for row in encoders}
+        wanted.add(replace(serves, encoder=names.get(serves.encoder_version, serves.encoder)))
     if dataset in {item.name for item in settings.nightly.datasets}:
-        for name in settings.nightly.encoders:
-            newest = lake.rows(
-                settings,
-                "SELECT encoder_version, state FROM encoders "
-                f"WHERE encoder = {lake.quote(name)} ORDER BY created_at DESC LIMIT 1",
-            )
-            wanted |= {(name, row["encoder_version"]) for row in newest if row["state"] != "retired"}
-    return sorted(pair for pair in wanted if lake.embedded(settings, dataset, pair[1]))
+        newest = {row["encoder"]: row for row in encoders}
+        nightly = [newest[name] for name in settings.nightly.encoders if name in newest]
+        wanted |= {EncodedSet.of(row | {"dataset": dataset}) for row in nightly if row["state"] != facts.RETIRED}
+    by_name = sorted(wanted, key=lambda encoded: (encoded.encoder, encoded.encoder_version))
+    return [encoded for encoded in by_name if facts.embedded(settings, encoded)]
 
 
 def forget(store: FeatureStore, encoder: str, version: str) -> list[str]:

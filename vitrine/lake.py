@@ -1,7 +1,5 @@
 """The Delta tables without a JVM (delta-rs): for everything small, and for the followers' change feed."""
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,9 +10,9 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, QueryBuilder, write_deltalake
 
 from vitrine import locks, s3
-from vitrine.errors import VitrineError, unknown
+from vitrine.errors import VitrineError
 from vitrine.settings import Settings
-from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PROMOTIONS, RUNS, TABLES, Table
+from vitrine.tables import EMBEDDINGS, TABLES, Table
 
 _LARGE = 128 << 20
 """Bytes: at 100,000 rows x 512 a MERGE of 1 % took 8.7 s against 17.0, a search for neighbours 4.0 against 7.4."""
@@ -100,6 +98,13 @@ def quote(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def matches(table: str = "", /, **values: str | int) -> str:
+    """The condition that each named column has its value; ``table`` is the rows' alias in the statement."""
+    prefix = f"{table}." if table else ""
+    literals = {name: quote(value) if isinstance(value, str) else str(value) for name, value in values.items()}
+    return " AND ".join(f"{prefix}{name} = {literal}" for name, literal in literals.items())
+
+
 def hashed_between(column: str, low: str, high: str) -> str:
     """The rows whose ``column`` has a SHA-256 in [low, high), hexadecimal: a part of the table of a known share."""
     return f"encode(sha256({column}), 'hex') >= {quote(low)} AND encode(sha256({column}), 'hex') < {quote(high)}"
@@ -111,11 +116,15 @@ def stream(settings: Settings, sql: str, versions: dict[str, int] | None = None)
     ``versions`` reads a table as of an older Delta version.
     """
     builder = QueryBuilder()
-    for name, table in TABLES.items():
-        if name in sql:
-            builder.register(name, delta(settings, table, (versions or {}).get(name)))
+    for name in _tables_named_in(sql):
+        builder.register(name, delta(settings, TABLES[name], (versions or {}).get(name)))
     for batch in pa.RecordBatchReader.from_stream(builder.execute(sql)):
         yield _plain(batch)
+
+
+def _tables_named_in(sql: str) -> set[str]:
+    """The tables whose names are words of ``sql`` outside its string literals."""
+    return TABLES.keys() & set(re.findall(r"\w+", re.sub(r"'(?:[^']|'')*'", "", sql)))
 
 
 def query(settings: Settings, sql: str, versions: dict[str, int] | None = None) -> pa.Table:
@@ -165,17 +174,17 @@ def append(settings: Settings, table: Table, new: Iterable[dict[str, Any]]) -> N
 
 
 def write(
-    settings: Settings, table: Table, data: pa.Table | pa.RecordBatchReader, replacing: dict[str, Any] | None = None
+    settings: Settings,
+    table: Table,
+    data: pa.Table | pa.RecordBatchReader,
+    replacing: dict[str, str | int] | None = None,
 ) -> None:
     """Write ``data`` in one commit; ``replacing`` first removes the rows with these values, in the same commit: those
     who replace rows of one table do so one after the other.
 
     A table that was made before its schema grew gains the columns that it lacks, null in its older rows.
     """
-    literals = {
-        name: quote(value) if isinstance(value, str) else str(value) for name, value in (replacing or {}).items()
-    }
-    predicate = " AND ".join(f"{column} = {literal}" for column, literal in literals.items())
+    predicate = matches(**replacing) if replacing else ""
     rows, retries = data.cast(table.schema), CommitProperties(max_commit_retries=20)
     how: dict[str, Any] = {"schema_mode": "merge", "commit_properties": retries}
     with committing(settings, table, always=bool(predicate)):
@@ -199,100 +208,3 @@ def changes(
     )
     for batch in pa.RecordBatchReader.from_stream(feed):
         yield _plain(batch)
-
-
-def datasets(settings: Settings) -> list[str]:
-    """The names of the data sets that were ingested."""
-    found = rows(settings, "SELECT DISTINCT dataset FROM catalog ORDER BY dataset")
-    return [row["dataset"] for row in found]
-
-
-def check_dataset(settings: Settings, dataset: str) -> None:
-    """Raises UserError, with the choices, where ``dataset`` was never ingested."""
-    known = datasets(settings)
-    if dataset not in known:
-        raise unknown("data set", dataset, known)
-
-
-def layout(settings: Settings, dataset: str) -> str | None:
-    """The layout that ``dataset`` was last ingested by; None where no run says."""
-    found = rows(
-        settings,
-        f"SELECT figures FROM {RUNS.name} WHERE verb = 'ingest' AND state = 'done' AND dataset = {quote(dataset)} "
-        "ORDER BY started_at DESC LIMIT 1",
-    )
-    return figures(found[0]["figures"]).get("layout") if found else None
-
-
-def serving(settings: Settings, dataset: str) -> dict[str, Any] | None:
-    """The newest row of ``promotions`` for ``dataset``: the one truth of what serves."""
-    found = rows(
-        settings,
-        f"SELECT * FROM {PROMOTIONS.name} WHERE dataset = {quote(dataset)} ORDER BY promoted_at DESC LIMIT 1",
-    )
-    return found[0] if found else None
-
-
-def encoder_row(settings: Settings, encoder_version: str) -> dict[str, Any]:
-    """The row of ``encoders`` of one version.
-
-    Raises:
-        UserError: no such version was ever embedded.
-    """
-    found = rows(settings, f"SELECT * FROM {ENCODERS.name} WHERE encoder_version = {quote(encoder_version)}")
-    if not found:
-        known = rows(settings, f"SELECT encoder_version FROM {ENCODERS.name}")
-        raise unknown("encoder version", encoder_version, [row["encoder_version"] for row in known])
-    return found[0]
-
-
-def state(settings: Settings, encoder_version: str) -> str | None:
-    """``state`` of a version in ``encoders``; None where it never embedded."""
-    found = rows(settings, f"SELECT state FROM {ENCODERS.name} WHERE encoder_version = {quote(encoder_version)}")
-    return str(found[0]["state"]) if found else None
-
-
-def catalog_version(settings: Settings, dataset: str) -> str:
-    """A fingerprint of what the data set holds: ids, contents, labels, splits; 16 hex digits.
-
-    It moves when, and only when, a figure computed from the data set could: two equal catalogs have one version,
-    whichever runs led to them.
-    """
-    return _fingerprint(settings, CATALOG, f"dataset = {quote(dataset)}")
-
-
-def embedded_version(
-    settings: Settings, dataset: str, encoder_version: str, versions: dict[str, int] | None = None
-) -> str:
-    """The same of the photos that have a vector of ``encoder_version``: equal where all the catalog is embedded."""
-    where = f"encoder_version = {quote(encoder_version)} AND dataset = {quote(dataset)}"
-    return _fingerprint(settings, EMBEDDINGS, where, versions)
-
-
-def _fingerprint(settings: Settings, table: Table, where: str, versions: dict[str, int] | None = None) -> str:
-    fields = "concat_ws('\x1f', image_id, content_sha256, product_id, coalesce(category, ''), coalesce(split, ''))"
-    total, count = 0, 0
-    for batch in stream(settings, f"SELECT md5({fields}) AS digest FROM {table.name} WHERE {where}", versions):
-        for digest in batch.column("digest").to_pylist():
-            total ^= int(digest, 16)  # ids are unique, so nothing cancels out; the order of rows does not matter
-            count += 1
-    return hashlib.sha256(f"{total:032x}/{count}".encode()).hexdigest()[:16]
-
-
-def evaluated(settings: Settings, encoder_version: str, like: dict[str, Any]) -> bool:
-    """Does ``encoder_version`` have retrieval figures for the evaluation that ``like`` (``evaluate --json``) is of?"""
-    same = ("dataset", "catalog_version", "query_split", "index_split", "relevant")
-    where = " AND ".join(f"{name} = {quote(like[name])}" for name in same)
-    sql = f"SELECT 1 FROM metrics WHERE encoder_version = {quote(encoder_version)} AND classifier = '' AND {where}"
-    return bool(rows(settings, f"{sql} LIMIT 1"))
-
-
-def embedded(settings: Settings, dataset: str, encoder_version: str) -> int:
-    """How many images of ``dataset`` have a vector of ``encoder_version``."""
-    where = f"encoder_version = {quote(encoder_version)} AND dataset = {quote(dataset)}"
-    return int(rows(settings, f"SELECT count(*) AS n FROM {EMBEDDINGS.name} WHERE {where}")[0]["n"])
-
-
-def figures(text: str) -> dict[str, Any]:
-    """A JSON column of figures as a dict."""
-    return dict(json.loads(text or "{}"))

@@ -1,9 +1,10 @@
 """What a night came to, from the rows that its verbs left in ``runs``."""
 
+import json
 from datetime import datetime
 from typing import Any
 
-from vitrine import lake
+from vitrine import facts, lake
 from vitrine.settings import Settings
 
 COUNTS = ("embedded", "unchanged", "updated", "deleted", "quarantined")
@@ -20,7 +21,7 @@ def summary(settings: Settings, since: datetime) -> dict[str, Any]:
     when = f"timestamp '{since:%Y-%m-%d %H:%M:%S.%f}+00:00'"
     runs = lake.rows(settings, f"SELECT * FROM runs WHERE started_at >= {when} ORDER BY started_at")
     for run in runs:
-        run["figures"] = lake.figures(run["figures"])
+        run["figures"] = json.loads(run["figures"] or "{}")
     names = dict.fromkeys(run["dataset"] for run in runs if run["dataset"])
     found: dict[str, Any] = {
         "since": since.isoformat(),
@@ -39,7 +40,7 @@ def _dataset(settings: Settings, name: str, runs: list[dict[str, Any]]) -> dict[
     ingest: dict[str, Any] = next((run["figures"] for run in reversed(runs) if run["verb"] == "ingest"), {})
     embeds = {run["encoder"]: run["figures"] for run in runs if run["verb"] == "embed" and run["state"] == "done"}
     gates = {(run["encoder"], run["figures"].get("gate")): run["state"] for run in runs if run["verb"] == "gate"}
-    serves = lake.serving(settings, name)
+    serves = facts.serving(settings, name)
     return {
         "dataset": name,
         "photos": ingest.get("images"),

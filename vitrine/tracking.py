@@ -1,25 +1,18 @@
-"""What every job did and what it cost: one row of ``runs`` a job."""
+"""MLflow: where people compare what runs did and cost; the table ``runs`` is the record."""
 
 import importlib
-import json
 import logging
 import os
-import resource
 import sys
 import threading
-import time
-import uuid
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vitrine import lake
-from vitrine.errors import GateRefused, UserError
+from vitrine.errors import UserError
+from vitrine.runs import Run
 from vitrine.settings import Settings, load_settings
-from vitrine.tables import RUNS
 
 
 @dataclass
@@ -32,43 +25,6 @@ class Details:
     files: list[Path] = field(default_factory=list)
     children: "list[tuple[str, Details]]" = field(default_factory=list)
     """Names and details of the runs within: a search's trials."""
-
-
-class Run:
-    """A job under way; ``figures`` becomes what ``--json`` prints."""
-
-    def __init__(self, verb: str, dataset: str | None, encoder: str | None) -> None:
-        self.run_id = uuid.uuid4().hex
-        self.verb, self.dataset, self.encoder = verb, dataset, encoder
-        self.encoder_version: str | None = None
-        self.catalog_version: str | None = None
-        self.figures: dict[str, Any] = {}
-        self.started_at = lake.now()
-        self._clock = time.monotonic()
-        self._energy = _joules()
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._clock
-
-    def energy(self) -> dict[str, float]:
-        """``energy_joules`` that the processors' packages took since the run began, where the machine tells."""
-        now = _joules()
-        grown = {name: now[name] - before for name, before in self._energy.items() if name in now}
-        if not grown or min(grown.values()) < 0:  # a counter that came round says nothing
-            return {}
-        return {"energy_joules": round(sum(grown.values()) / 1e6, 1)}
-
-    def row(self, state: str) -> dict[str, Any]:
-        return {
-            **{key: getattr(self, key) for key in ("run_id", "verb", "dataset", "encoder", "encoder_version")},
-            "catalog_version": self.catalog_version,
-            "state": state,
-            "started_at": self.started_at,
-            "seconds": self.figures.get("seconds", self.seconds),
-            "peak_mib": peak_mib(),
-            "figures": json.dumps(self.figures, default=str),
-        }
 
 
 def load_mlflow() -> None:
@@ -149,43 +105,6 @@ def _log_details(client: Any, place: str, logged: str, details: Details, started
         within = client.create_run(place, start_time=started, run_name=name, tags=tags).info.run_id
         _log_details(client, place, within, child, started, ended)
         client.set_terminated(within, "FINISHED", ended)
-
-
-def _joules() -> dict[str, int]:
-    """Each processor package's energy counter in microjoules (Linux's powercap, Intel's and AMD's RAPL)."""
-    found = {}
-    for path in Path("/sys/class/powercap").glob("intel-rapl:[0-9]*"):
-        if path.name.count(":") == 1:  # a package; what lies within is counted in it
-            with suppress(OSError, ValueError):  # for root's eyes, mostly
-                found[path.name] = int((path / "energy_uj").read_text())
-    return found
-
-
-def peak_mib() -> float:
-    """The most memory that this process, or the largest of its ended children, held, in MiB."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / unit
-
-
-@contextmanager
-def record(settings: Settings, verb: str, dataset: str | None = None, encoder: str | None = None) -> Iterator[Run]:
-    """Write the job of this block to ``runs``, however it ends; ``seconds`` joins its figures."""
-    run = Run(verb, dataset, encoder)
-    state = "failed"
-    try:
-        yield run
-        state = "done"
-    except GateRefused:
-        state = "refused"
-        raise
-    except Exception as error:
-        run.figures.setdefault("error", f"{type(error).__name__}: {error}"[:500])
-        raise
-    finally:
-        run.figures.setdefault("seconds", round(run.seconds, 3))
-        run.figures |= run.energy()
-        lake.create_tables(settings)
-        lake.append(settings, RUNS, [run.row(state)])
 
 
 def serve_mlflow(settings: Settings) -> None:

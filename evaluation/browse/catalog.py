@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.browse.table_cache import Versions
-from vitrine import lake
+from vitrine import facts, lake
 from vitrine.errors import unknown
 from vitrine.lake import quote
 from vitrine.settings import Settings
@@ -110,7 +110,7 @@ def read_catalog(settings: Settings, at: Versions, dataset: str) -> Catalog:
     sql = f"SELECT {columns} FROM {CATALOG.name} WHERE dataset = {quote(dataset)} ORDER BY image_id"
     rows = lake.query(settings, sql, at)
     if not rows.num_rows:
-        raise unknown("data set", dataset, lake.datasets(settings))
+        raise unknown("data set", dataset, facts.datasets(settings))
     names = {column: rows.column(column).to_pylist() for column in rows.column_names}
     return Catalog(
         dataset,
@@ -156,9 +156,9 @@ def read_candidates(
         f"SELECT encoder_version, count(*) AS photos FROM embeddings WHERE dataset = {quote(dataset)} "
         "GROUP BY encoder_version"
     )
-    facts = "e.encoder, e.encoder_version, e.family, e.strategy, e.dim, n.photos"
-    sql = f"SELECT {facts} FROM encoders e JOIN ({counted}) n USING (encoder_version) ORDER BY e.created_at DESC"
-    serving = lake.serving(settings, dataset)
+    columns = "e.encoder, e.encoder_version, e.family, e.strategy, e.dim, n.photos"
+    sql = f"SELECT {columns} FROM encoders e JOIN ({counted}) n USING (encoder_version) ORDER BY e.created_at DESC"
+    serving = facts.serving(settings, dataset)
     served = serving["encoder_version"] if serving else None
     kept: list[Candidate] = []
     for row in lake.query(settings, sql, at).to_pylist():

@@ -9,7 +9,7 @@ from evaluation.browse.photo_cache import PhotoCache
 from evaluation.browse.search import Floats, Near, Vectors, nearest, read_vectors
 from evaluation.browse.table_cache import Following, Versions
 from evaluation.browse.uploads import Upload, Uploads
-from vitrine import lake
+from vitrine import facts, lake
 from vitrine.errors import VitrineError
 from vitrine.images import ImageError
 from vitrine.settings import Settings
@@ -100,4 +100,4 @@ class Shared:
 
 def _read_names(settings: Settings, _: Versions) -> list[str]:
     """The data sets that there are, those that something serves first."""
-    return sorted(lake.datasets(settings), key=lambda name: lake.serving(settings, name) is None)
+    return sorted(facts.datasets(settings), key=lambda name: facts.serving(settings, name) is None)

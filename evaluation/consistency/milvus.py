@@ -9,7 +9,7 @@ from evaluation.consistency.differences import Differences
 from evaluation.consistency.tables import Row, Version, count
 from evaluation.milvus.collection import COLUMNS, PART, key_ranges
 from evaluation.milvus.vector_index import VectorIndex
-from vitrine import lake
+from vitrine import facts, lake
 from vitrine.settings import Settings
 
 
@@ -63,7 +63,7 @@ def check_ids(found: Differences, rows: MilvusRows) -> None:
 
 def followers(milvus: VectorIndex, version: Version) -> list[MilvusRows]:
     """Its collections: the exact one and, of what serves, that of ``[milvus] index`` where it is another."""
-    serves = lake.serving(version.settings, version.dataset)
+    serves = facts.serving(version.settings, version.dataset)
     served = serves is not None and serves["encoder_version"] == version.version
     if served and version.settings.milvus.index != "FLAT":
         return [MilvusRows(milvus, version), MilvusRows(milvus, version, served=True)]
@@ -81,7 +81,7 @@ def check_versions(found: Differences, milvus: VectorIndex, version: Version) ->
 
 def check_alias(settings: Settings, found: Differences, milvus: VectorIndex, dataset: str) -> None:
     """The alias names the served collection of what the newest promotion says; none where nothing serves."""
-    serves = lake.serving(settings, dataset)
+    serves = facts.serving(settings, dataset)
     wanted = milvus.collection(dataset, serves["encoder_version"], served=True).name if serves else None
     named = milvus.alias_collection(dataset)
     if named != wanted:

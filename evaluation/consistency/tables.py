@@ -18,7 +18,8 @@ from feast.errors import FeatureServiceNotFoundException, FeatureViewNotFoundExc
 from numpy.typing import NDArray
 
 from evaluation.consistency.differences import SHOWN, Differences
-from vitrine import feature_store, lake
+from vitrine import facts, feature_store, lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.feature_store import IMAGES, KINDS, PRODUCTS, Kind
 from vitrine.online.lookup import OnlineFeatures
 from vitrine.settings import Settings
@@ -88,7 +89,7 @@ def count(settings: Settings, table: str, where: str) -> int:
 
 def versions(settings: Settings, dataset: str) -> list[Version]:
     """Every version that has a vector of ``dataset`` or serves it, by encoder and version."""
-    followed = {version: encoder for encoder, version in feature_store.online(settings, dataset)}
+    followed = {each.encoder_version: each.encoder for each in feature_store.online(settings, dataset)}
     known = {row["encoder_version"]: row for row in lake.rows(settings, "SELECT * FROM encoders")}
     stored = lake.rows(
         settings,
@@ -96,7 +97,7 @@ def versions(settings: Settings, dataset: str) -> list[Version]:
         f"WHERE {of(dataset)} GROUP BY encoder_version ORDER BY 2, 1",
     )
     named = {row["encoder_version"]: row["encoder"] for row in stored}
-    if (serves := lake.serving(settings, dataset)) and serves["encoder_version"] in known:
+    if (serves := facts.serving(settings, dataset)) and serves["encoder_version"] in known:
         named.setdefault(serves["encoder_version"], known[serves["encoder_version"]]["encoder"])
         followed.setdefault(serves["encoder_version"], serves["encoder"])
     return [
@@ -139,13 +140,13 @@ def check_catalog(settings: Settings, found: Differences, dataset: str) -> None:
         f"LEFT ANTI JOIN (SELECT image_id FROM catalog WHERE {mine}) c ON q.image_id = c.image_id"
     )
     _add(settings, found, "quarantine.left", "", left)
-    serves = lake.serving(settings, dataset)
+    serves = facts.serving(settings, dataset)
     if serves is None:
         return
     version = lake.quote(serves["encoder_version"])
     if not lake.rows(settings, f"SELECT 1 FROM encoders WHERE encoder_version = {version}"):
         found.add("promotions.unknown", serves["encoder_version"], [], 1)
-    if not lake.embedded(settings, dataset, serves["encoder_version"]):
+    if not facts.embedded(settings, EncodedSet.of(serves)):
         found.add("promotions.no_vectors", f"{serves['encoder']} {serves['encoder_version']}", [], 1)
 
 
@@ -309,7 +310,7 @@ def check_online_products(settings: Settings, found: Differences, version: Versi
 
 def check_service(settings: Settings, found: Differences, dataset: str) -> None:
     """Feast's serving services are of the version that the newest promotion says."""
-    serves = lake.serving(settings, dataset)
+    serves = facts.serving(settings, dataset)
     if serves is None:
         return
     store = feature_store.open_store(settings)

@@ -17,7 +17,7 @@ from evaluation.retrieval.neighbours import ALL, Task
 from evaluation.retrieval.retrieval_metrics import metric_names, per_query
 from evaluation.retrieval.slices import SHUFFLED
 from evaluation.statistics.bootstrap import Floats
-from vitrine import lake
+from vitrine import facts, lake
 from vitrine.encoders import tuned
 from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings
@@ -49,7 +49,7 @@ def gate_metrics(
 
     newest = _newest_metrics(settings, dataset, encoder, encoder_version)
     checks = decision.decide(_figures(newest[ALL_QUERIES]), newest[SHUFFLED]["value"], settings.gates)
-    serving = lake.serving(settings, dataset)
+    serving = facts.serving(settings, dataset)
     served = serving["encoder_version"] if serving else None
     task = _task(newest[ALL_QUERIES])
     checks += _held_against_serving(settings, task, encoder, serving)
@@ -75,7 +75,7 @@ def gate_metrics(
 def _newest_metrics(settings: Settings, dataset: str, encoder: str, encoder_version: str) -> dict[str, Row]:
     """The newest rows of the gate's metric, by slice, of one protocol."""
     relevant, metric = settings.nightly.relevant, settings.gates.metric
-    version = lake.catalog_version(settings, dataset)
+    version = facts.catalog_version(settings, dataset)
     found = _metrics(settings, dataset, encoder_version, version, relevant)
     command = _command(encoder, dataset, relevant)
     if not found:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from evaluation.gates.data_docs import GateResult, Rule, decided, rule, validate
 from evaluation.gates.drift import FEWEST, drift_checks, read_probe
 from evaluation.gates.gate import Check
-from vitrine import lake
+from vitrine import facts, lake
 from vitrine.errors import GateRefused, UserError, VitrineError, unknown
+from vitrine.runs import record
 from vitrine.settings import GateSettings, Settings, check_name
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, QUARANTINE, TABLES
-from vitrine.tracking import record
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -64,7 +64,7 @@ def run_gate(
         raise UserError(f"gate {gate!r} judges one encoder: name it with --encoder")
     with record(settings, "gate", dataset, encoder) as run:
         run.encoder_version = encoder_version
-        run.catalog_version = lake.catalog_version(settings, dataset)
+        run.catalog_version = facts.catalog_version(settings, dataset)
         run.figures = {"gate": gate}
         if gate == "metrics":
             from evaluation.gates.metrics import gate_metrics
@@ -101,7 +101,7 @@ def run_training_set_gate(settings: Settings, rows: "Rows", encoder_version: str
 
     with record(settings, "gate", rows.dataset, rows.encoder) as run:
         run.encoder_version = encoder_version
-        run.catalog_version = lake.catalog_version(settings, rows.dataset)
+        run.catalog_version = facts.catalog_version(settings, rows.dataset)
         run.figures = {"gate": "training_set"}
         result = gate_training_set(settings, rows, run.run_id)
         run.figures = result.figures()
@@ -214,7 +214,7 @@ def gate_embeddings(
             f"encoder {encoder!r} ({encoder_version}) never embedded anything: "
             f"run `vitrine embed --encoder {encoder} --dataset {dataset}` first"
         )
-    serving = lake.serving(settings, dataset)
+    serving = facts.serving(settings, dataset)
     drift = _drift(settings, dataset, encoder, encoder_version, serving)
     rules = [*_embedding_rules(settings.gates, int(found[0]["dim"])), *map(decided, drift)]
     version = serving["encoder_version"] if serving else None

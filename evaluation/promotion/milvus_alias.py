@@ -4,7 +4,7 @@ from typing import Any
 
 from evaluation.gates.run import run_gate
 from evaluation.milvus.vector_index import VectorIndex, alias_name
-from vitrine import lake
+from vitrine import facts
 from vitrine.settings import Settings
 
 
@@ -20,7 +20,7 @@ def follow(settings: Settings, milvus: VectorIndex, dataset: str, gated: bool = 
     Raises:
         GateRefused: the served index finds too little; the alias stays where it was.
     """
-    serves = lake.serving(settings, dataset)
+    serves = facts.serving(settings, dataset)
     if serves is None:
         milvus.drop_alias(dataset)
         return {"serving": None}
@@ -38,7 +38,7 @@ def lag(settings: Settings, milvus: VectorIndex, dataset: str, encoder_version: 
     """Why Milvus has something to catch up with, of this version and of what serves; None where it has not."""
     if milvus.behind(dataset, encoder_version) != 0:
         return f"Milvus has not the newest vectors of {encoder_version}"
-    serves = lake.serving(settings, dataset)
+    serves = facts.serving(settings, dataset)
     if serves is None:
         return None
     version = str(serves["encoder_version"])

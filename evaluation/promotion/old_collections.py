@@ -36,7 +36,7 @@ def _wanted(settings: Settings, name: str, dataset: str, version: str) -> bool:
     if name not in indexes:
         return False
     named = {row["encoder_version"] for row in standing(settings, dataset)[-2:]}
-    named |= {nightly for _, nightly in feature_store.online(settings, dataset)}
+    named |= {nightly.encoder_version for nightly in feature_store.online(settings, dataset)}
     return version in named or version in _used(settings, dataset)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from evaluation.gates.data_docs import COMPARING
 from evaluation.gates.run import gates
-from vitrine import lake, locks
+from vitrine import facts, lake, locks
+from vitrine.encoded_set import EncodedSet
 from vitrine.encoders.backbones import forbids_commerce
 from vitrine.errors import GateRefused, UserError
 from vitrine.lake import quote
@@ -56,7 +57,7 @@ def _promote(
     reason: str | None,
     if_new: bool,
 ) -> dict[str, Any]:
-    lake.check_dataset(settings, dataset)
+    facts.check_dataset(settings, dataset)
     reason = (reason or "").strip() or None
     if force != (reason is not None):
         raise UserError("--force needs a --reason, and a --reason goes with --force only: the reason is recorded")
@@ -65,14 +66,14 @@ def _promote(
     served = {row["encoder_version"] for row in history} if if_new else {serving}
     if encoder_version in served:
         return _answer(False, dataset, encoder, encoder_version, serving, False)
-    if not lake.embedded(settings, dataset, encoder_version):
+    if not facts.embedded(settings, EncodedSet(dataset, encoder, encoder_version)):
         raise UserError(
             f"data set {dataset!r} has no vector of encoder {encoder!r} ({encoder_version}): "
             f"run `vitrine embed --encoder {encoder} --dataset {dataset}` first"
         )
     _refuse_retired(settings, encoder, encoder_version)
     _check_licence(settings, encoder, encoder_version)
-    catalog_version = lake.catalog_version(settings, dataset)
+    catalog_version = facts.catalog_version(settings, dataset)
     gates = _gates(settings, dataset, encoder, encoder_version, catalog_version, serving)
     problems = [gate["problem"] for gate in gates.values() if gate["problem"]]
     if problems and not force:
@@ -84,7 +85,7 @@ def _promote(
 
 
 def _refuse_retired(settings: Settings, encoder: str, encoder_version: str) -> None:
-    if lake.state(settings, encoder_version) == "retired":
+    if facts.is_retired(settings, encoder_version):
         raise UserError(
             f"encoder {encoder!r} ({encoder_version}) is retired: `vitrine retire {encoder_version} --undo` brings it "
             "back, or promote another"
@@ -92,7 +93,7 @@ def _refuse_retired(settings: Settings, encoder: str, encoder_version: str) -> N
 
 
 def _check_licence(settings: Settings, encoder: str, encoder_version: str) -> None:
-    licence = lake.encoder_row(settings, encoder_version)["licence"]
+    licence = facts.encoder_row(settings, encoder_version)["licence"]
     if forbids_commerce(licence) and not settings.licences.allow_non_commercial:
         raise UserError(
             f"the weights of {encoder!r} ({encoder_version}) are under {licence}, which forbids commercial use: where "
@@ -114,7 +115,7 @@ def rollback(settings: Settings, dataset: str) -> dict[str, Any]:
 
 
 def _rollback(settings: Settings, dataset: str) -> dict[str, Any]:
-    lake.check_dataset(settings, dataset)
+    facts.check_dataset(settings, dataset)
     history = _history(settings, dataset)
     line = _line(history)
     if len(line) < 2:
@@ -122,13 +123,13 @@ def _rollback(settings: Settings, dataset: str) -> dict[str, Any]:
         raise UserError(f"data set {dataset!r} cannot be rolled back: {what}, no version before the current one")
     before = line[-2]
     encoder, version = before["encoder"], before["encoder_version"]
-    if not lake.embedded(settings, dataset, version):
+    if not facts.embedded(settings, EncodedSet(dataset, encoder, version)):
         raise UserError(
             f"data set {dataset!r} cannot be rolled back to {encoder} ({version}): it has no vectors any more; "
             f"run `vitrine embed --encoder {encoder} --dataset {dataset}`, or promote another version"
         )
     _refuse_retired(settings, encoder, version)
-    now = lake.catalog_version(settings, dataset)
+    now = facts.catalog_version(settings, dataset)
     _append(settings, history, dataset, encoder, version, now, {}, False, ROLLBACK)
     return _answer(True, dataset, encoder, version, history[-1]["encoder_version"], False)
 
@@ -162,8 +163,8 @@ def unpassed_gates(
     settings: Settings, dataset: str, encoder: str, encoder_version: str, with_index: bool = True
 ) -> list[str]:
     """Why the version's gates do not all stand on the catalog as it is now; empty where they do."""
-    serves = lake.serving(settings, dataset)
-    now = lake.catalog_version(settings, dataset)
+    serves = facts.serving(settings, dataset)
+    now = facts.catalog_version(settings, dataset)
     said = _gates(settings, dataset, encoder, encoder_version, now, serves["encoder_version"] if serves else None)
     return [str(row["problem"]) for gate, row in said.items() if row["problem"] and (with_index or gate != "index")]
 
@@ -242,7 +243,7 @@ def _gates(
     asked = gates(settings)
     newest: dict[str, Row] = {}
     for row in found:
-        gate = lake.figures(row["figures"]).get("gate")
+        gate = json.loads(row["figures"] or "{}").get("gate")
         if gate in asked and (row["encoder_version"] is None) == (gate == "catalog"):
             newest[gate] = row
     said = {}
@@ -256,7 +257,7 @@ def _gates(
 def _judged(gate: str, row: Row | None, catalog_version: str, serving: str | None, command: str) -> Row:
     if row is None:
         return {"problem": f"gate {gate} has not been asked: {command}"}
-    figures = lake.figures(row["figures"])
+    figures = json.loads(row["figures"] or "{}")
     problem = None
     if row["state"] == "refused":
         failed = ", ".join(str(check.get("expectation")) for check in figures.get("failed", []))

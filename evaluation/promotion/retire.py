@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from evaluation.milvus.vector_index import VectorIndex
-from vitrine import feature_store, lake
+from vitrine import facts, feature_store, lake
 from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, ENCODERS, PRODUCT_EMBEDDINGS
@@ -69,8 +69,8 @@ def _versions(settings: Settings, encoder: str) -> list[dict[str, Any]]:
 
 
 def _refuse_needed(settings: Settings, versions: list[str]) -> None:
-    for dataset in lake.datasets(settings):
-        serves = lake.serving(settings, dataset)
+    for dataset in facts.datasets(settings):
+        serves = facts.serving(settings, dataset)
         if serves and serves["encoder_version"] in versions:
             raise UserError(
                 f"{serves['encoder']!r} ({serves['encoder_version']}) serves {dataset!r}: promote another encoder "

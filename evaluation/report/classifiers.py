@@ -1,5 +1,6 @@
 """How well photos are told by classifiers on each encoder's vectors: figures, confusion, calibration."""
 
+import json
 from collections.abc import Iterator
 from statistics import mean, stdev
 from typing import Any
@@ -89,4 +90,4 @@ def _said(settings: Settings, where: str) -> Iterator[Row]:
         f"ORDER BY started_at DESC, run_id LIMIT {_RUNS}",
     )
     for row in found:
-        yield from lake.figures(row["figures"]).get("classifiers") or []
+        yield from json.loads(row["figures"] or "{}").get("classifiers") or []

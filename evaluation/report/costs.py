@@ -1,5 +1,6 @@
 """What each encoder version costs: seconds and money a thousand photos, tuning, bytes a vector, time of a query."""
 
+import json
 from statistics import median
 from typing import Any
 
@@ -63,7 +64,7 @@ def _rates(settings: Settings, here: str) -> dict[str, Row]:
     )
     runs: dict[tuple[str, bool], list[Row]] = {}
     for row in found:
-        figures = lake.figures(row["figures"])
+        figures = json.loads(row["figures"] or "{}")
         if figures.get("computed"):
             runs.setdefault((row["encoder_version"], row["own"]), []).append(figures | {"seconds": row["seconds"]})
     return {version: _rate(runs.get((version, True)) or runs[(version, False)]) for version, _ in runs}
@@ -103,6 +104,6 @@ def _latencies(settings: Settings, here: str) -> dict[str, Row]:
     )
     result: dict[str, Row] = {}
     for row in found:
-        if latency := lake.figures(row["figures"]).get("latency"):
+        if latency := json.loads(row["figures"] or "{}").get("latency"):
             result.setdefault(row["encoder_version"], latency)
     return result

@@ -1,5 +1,6 @@
 """The report's figures: what ``metrics`` says of a data set now, encoder by encoder, protocol by protocol."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +23,7 @@ Row = dict[str, Any]
 def registered(settings: Settings) -> dict[str, Row]:
     """The rows of ``encoders`` by version; ``tuning``: what making it cost, where it was tuned."""
     found = lake.rows(settings, "SELECT * FROM encoders")
-    return {row["encoder_version"]: row | {"tuning": lake.figures(row["cost"] or "")} for row in found}
+    return {row["encoder_version"]: row | {"tuning": json.loads(row["cost"] or "{}")} for row in found}
 
 
 def groups(settings: Settings, here: str, served: str | None, known: dict[str, Row]) -> list[Row]:

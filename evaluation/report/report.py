@@ -18,7 +18,7 @@ from evaluation.report import costs as report_costs
 from evaluation.report import runs as report_runs
 from evaluation.report.advice import advice
 from evaluation.report.figures import HEADLINE, METRICS
-from vitrine import files, lake
+from vitrine import facts, files, lake
 from vitrine.errors import unknown
 from vitrine.lake import quote
 from vitrine.settings import Settings
@@ -44,7 +44,7 @@ def write_report(settings: Settings, datasets: list[str] | None = None) -> Path:
         if name not in known:
             raise unknown("data set", name, known)
     photos.forget()
-    served_first = sorted(known, key=lambda name: lake.serving(settings, name) is None)
+    served_first = sorted(known, key=lambda name: facts.serving(settings, name) is None)
     encoders = figures.registered(settings)
     chapters = []
     for at, name in enumerate(dict.fromkeys(datasets or served_first)):
@@ -130,7 +130,7 @@ def _chapter(settings: Settings, dataset: str, encoders: dict[str, Row], picture
             "SELECT encoder, encoder_version, count(*) AS photos FROM embeddings "
             f"WHERE {here} GROUP BY encoder, encoder_version ORDER BY encoder, encoder_version",
         ),
-        "catalog_version": lake.catalog_version(settings, dataset),
+        "catalog_version": facts.catalog_version(settings, dataset),
         "serving": serving,
         "groups": groups,
         "evaluated": [entry for group in groups for entry in group["encoders"]],

@@ -1,9 +1,10 @@
 """What ran, for the report: the newest night, runs, gates, what serves, and the quarantine."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from vitrine import lake
+from vitrine import facts, lake
 from vitrine.settings import Settings
 
 MOST_RUNS = 40
@@ -16,15 +17,15 @@ Row = dict[str, Any]
 
 def serving(settings: Settings, dataset: str, known: dict[str, Row]) -> Row | None:
     """The newest promotion, with ``about``: the row of ``encoders``; and ``forced_over``: what its gates had said."""
-    row = lake.serving(settings, dataset)
+    row = facts.serving(settings, dataset)
     if row is None:
         return None
-    gates = lake.figures(row["gates"])
+    gates = json.loads(row["gates"] or "{}")
     return {**row, "about": known.get(row["encoder_version"]), "forced_over": gates if row["forced"] else {}}
 
 
 def _with_figures(row: Row) -> Row:
-    figures = lake.figures(row["figures"])
+    figures = json.loads(row["figures"] or "{}")
     names = ("images", "embedded", "queries", "upserted", "rows", "written")
     done = next((figures[n] for n in names if isinstance(figures.get(n), int | float)), 0)
     rate = figures.get("images_per_second") or (done / row["seconds"] if row["seconds"] > 0 else 0)

@@ -23,7 +23,7 @@ from evaluation.classification.classification_metrics import (
 from evaluation.metrics_table import Scores, named, write_scores
 from evaluation.retrieval.retrieval_metrics import per_query
 from evaluation.retrieval.slices import SHUFFLED, WITHOUT_DUPLICATES, slice_scores
-from vitrine import lake, tables
+from vitrine import facts, lake, tables
 from vitrine.datasets.drawn.photos import draw_photo, product
 from vitrine.settings import Settings, load_settings
 
@@ -69,7 +69,7 @@ def make_shop(
     """Fill every table that the report reads; the first photos of the catalog are drawn, others share their files."""
     random = np.random.default_rng(len(dataset))
     catalog = _catalog(settings, dataset, products, drawn)
-    version = lake.catalog_version(settings, dataset)
+    version = facts.catalog_version(settings, dataset)
     _register(settings, encoders)
     runs = [_run("ingest", dataset, 0, 20.0, {"images": len(catalog), "added": len(catalog)})]
     hard = random.random(len(catalog) // EACH)  # what is hard for one encoder is hard for the others

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spark_jobs.apply_head import apply_head
-from vitrine import lake
+from vitrine import facts, lake
 from vitrine.encoders import heads, tuned
 from vitrine.encoders.heads import Head
 from vitrine.encoders.tuned import Tuned
@@ -103,7 +103,7 @@ def test_nights_of_a_head(shop: Shop):
     assert shop.night() == {"embedded": 1, "unchanged": 7, "products": 1}
     shop.check()
     assert shop.night() == {"unchanged": 8}
-    registered = lake.encoder_row(shop.settings, shop.tuned.encoder_version)
+    registered = facts.encoder_row(shop.settings, shop.tuned.encoder_version)
     assert (registered["strategy"], registered["base_version"], registered["source_dataset"]) == ("top", BASE, "d")
     assert (registered["state"], registered["dim"]) == ("experiment", WIDTH)
     shop.photos[1] = photo(1, content=100)  # another picture

@@ -14,10 +14,11 @@ from spark_jobs.backfill import Budget
 from spark_jobs.backfill_order import First
 from spark_jobs.embed_catalog import embed
 from spark_jobs.ingest_catalog import ingest
-from vitrine import lake
+from vitrine import facts, lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import GateRefused, UserError
+from vitrine.runs import record
 from vitrine.settings import EmbedSettings, EncoderSettings, Prices, Settings
-from vitrine.tracking import record
 
 
 @pytest.fixture
@@ -63,14 +64,14 @@ def test_what_cannot_be_embedded_holds_no_piece_up_and_stays_in_the_quarantine(
 
     one = embed(settings, "small", "d", first=First(2, "wanted.csv"))
     assert (one["embedded"], one["quarantined"], one["unchanged"]) == (1, 1, 0)
-    assert backfill.missing(settings, "d", "small", one["encoder_version"]) == 4
+    assert facts.missing(settings, EncodedSet("d", "small", one["encoder_version"])) == 4
     two = embed(settings, "small", "d", first=First(2, "wanted.csv"))
     assert (two["embedded"], two["quarantined"], two["unchanged"]) == (2, 0, 1)
     ids = [row["image_id"] for row in lake.rows(settings, "SELECT image_id FROM embeddings")]
     assert sorted(ids) == [f"d/{path.relative_to(root)}" for path in (photos[2], photos[3], photos[5])]
     refused = lake.rows(settings, "SELECT code FROM quarantine WHERE stage = 'embed'")
     assert refused == [{"code": "truncated"}]
-    assert backfill.missing(settings, "d", "small", one["encoder_version"]) == 2
+    assert facts.missing(settings, EncodedSet("d", "small", one["encoder_version"])) == 2
 
 
 def ran(settings: Settings, **figures: Any) -> None:

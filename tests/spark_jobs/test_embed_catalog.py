@@ -13,9 +13,9 @@ import pytest
 
 from spark_jobs import version_rows
 from spark_jobs.embed_catalog import embed, embed_together
-from spark_jobs.embed_products import products_settled
 from spark_jobs.ingest_catalog import ingest
-from vitrine import lake
+from vitrine import facts, lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import EmbedSettings, EncoderSettings, Settings
 from vitrine.tables import EMBEDDINGS, ENCODERS, PRODUCT_EMBEDDINGS
@@ -95,7 +95,9 @@ def check_products(settings: Settings) -> None:
         assert (row["n_images"], row["dataset"]) == (len(mine), mine[0]["dataset"])
         assert row["event_timestamp"] == max(image["event_timestamp"] for image in mine)
     for dataset, version in {(row["dataset"], row["encoder_version"]) for row in products}:
-        assert products_settled(settings, dataset, version), "both engines say of what a row was made"
+        assert facts.products_settled(settings, EncodedSet(dataset, "", version)), (
+            "both engines say of what a row was made"
+        )
 
 
 def truncate(path: Path) -> bytes:

@@ -11,9 +11,9 @@ from spark_jobs.maintain_tables import _remove_old_runs, maintain
 from spark_jobs.sql.queries import ask
 from vitrine import lake
 from vitrine.errors import UserError
+from vitrine.runs import record
 from vitrine.settings import Settings
 from vitrine.tables import RUNS
-from vitrine.tracking import record
 
 
 def test_ask_knows_the_tables_and_names_a_mistake(settings: Settings, spark: object) -> None:
@@ -75,4 +75,4 @@ def test_a_failed_job_is_recorded_with_its_error(settings: Settings) -> None:
         raise RuntimeError("no such luck")
     row = lake.rows(settings, "SELECT * FROM runs")[0]
     assert (row["state"], row["dataset"]) == ("failed", "shop")
-    assert lake.figures(row["figures"])["error"] == "RuntimeError: no such luck"
+    assert json.loads(row["figures"])["error"] == "RuntimeError: no such luck"

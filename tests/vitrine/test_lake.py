@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from vitrine import lake
+from vitrine import facts, lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, METRICS, PROMOTIONS, RUNS, TABLES, Table
@@ -36,7 +37,7 @@ def photo(image_id: str, **other: Any) -> dict[str, Any]:
 
 def version_of(settings: Settings, photos: list[dict[str, Any]]) -> str:
     lake.write(settings, CATALOG, pa.Table.from_pylist(photos, schema=CATALOG.schema), replacing={"dataset": "d"})
-    return lake.catalog_version(settings, "d")
+    return facts.catalog_version(settings, "d")
 
 
 def test_every_table_is_made_once_with_its_key_and_feed(settings: Settings):
@@ -73,7 +74,7 @@ def test_writing_replaces_its_own_rows_alone_in_one_commit(settings: Settings):
     ]
     old = lake.query(settings, "SELECT image_id FROM catalog", {"catalog": 1})
     assert sorted(old["image_id"].to_pylist()) == ["d/1", "e/1"]
-    assert lake.datasets(settings) == ["d", "e"]
+    assert facts.datasets(settings) == ["d", "e"]
 
 
 def test_a_null_where_none_may_be_is_refused(settings: Settings):
@@ -85,11 +86,11 @@ def test_a_null_where_none_may_be_is_refused(settings: Settings):
 def test_nothing_found_is_no_error(settings: Settings):
     assert lake.rows(settings, "SELECT * FROM catalog") == []
     assert lake.query(settings, "SELECT image_id, size FROM catalog").num_rows == 0
-    assert lake.datasets(settings) == []
-    assert lake.serving(settings, "d") is None
-    assert lake.embedded(settings, "d", "0") == 0
+    assert facts.datasets(settings) == []
+    assert facts.serving(settings, "d") is None
+    assert facts.embedded(settings, EncodedSet("d", "", "0")) == 0
     with pytest.raises(UserError, match=r"unknown encoder version 'v9'.*none yet"):
-        lake.encoder_row(settings, "v9")
+        facts.encoder_row(settings, "v9")
 
 
 def test_types_come_back_as_every_library_takes_them(settings: Settings):
@@ -136,7 +137,7 @@ def test_the_newest_promotion_serves(settings: Settings):
 
     for dataset, version in (("d", "1"), ("e", "2"), ("d", "3"), ("d", "1")):
         lake.append(settings, PROMOTIONS, [promotion(dataset, version)])
-    assert [lake.serving(settings, name)["encoder_version"] for name in ("d", "e")] == ["1", "2"]  # type: ignore[index]
+    assert [facts.serving(settings, name)["encoder_version"] for name in ("d", "e")] == ["1", "2"]  # type: ignore[index]
 
 
 def test_the_catalog_version_moves_only_with_what_a_figure_is_made_of(settings: Settings):
@@ -144,7 +145,7 @@ def test_the_catalog_version_moves_only_with_what_a_figure_is_made_of(settings: 
     first = version_of(settings, photos)
     assert first == version_of(settings, photos[::-1])
     lake.append(settings, CATALOG, [photo("e/1", dataset="e")])
-    assert first == lake.catalog_version(settings, "d")
+    assert first == facts.catalog_version(settings, "d")
     clocks = {"updated_at": lake.now(), "modified_at": lake.now(), "uri": "/moved.jpg", "size": 99, "width": 7}
     assert first == version_of(settings, [row | clocks for row in photos])
     others = [

@@ -2,8 +2,8 @@
 
 from vitrine import lake, nights
 from vitrine.errors import GateRefused
+from vitrine.runs import record
 from vitrine.settings import Settings
-from vitrine.tracking import record
 
 
 def ran(settings: Settings, verb: str, encoder: str | None = None, refused: bool = False, **figures: object) -> None:

@@ -15,6 +15,7 @@ from feature_repo import definitions
 from spark_jobs import ingest_catalog
 from tests.support.store_servers import PASSWORD
 from vitrine import feature_store, lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.feature_store import IMAGES, image_view, open_store
 from vitrine.online import sync as online_sync
 from vitrine.online.sync import Source, sync
@@ -68,10 +69,10 @@ def home(request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytest
 def test_the_newest_commit_is_online_whatever_the_clock_says(home: Settings, monkeypatch: pytest.MonkeyPatch):
     store = open_store(home)
     replace(home, 0.1, NOW)
-    sync(store, Source(home, IMAGES, "d", "small", VERSION))
+    sync(store, Source(home, IMAGES, EncodedSet("d", "small", VERSION)))
     replace(home, 0.2, NOW)  # two updates at one instant
     replace(home, 0.3, NOW)
-    sync(store, Source(home, IMAGES, "d", "small", VERSION))
+    sync(store, Source(home, IMAGES, EncodedSet("d", "small", VERSION)))
     assert first_of(home) == 0.3
     back = NOW - dt.timedelta(days=1)
     monkeypatch.setattr(lake, "now", lambda: back)  # the clock was set back by a day
@@ -82,10 +83,10 @@ def test_the_newest_commit_is_online_whatever_the_clock_says(home: Settings, mon
 
     monkeypatch.setattr(online_sync, "write", sent_then)  # and so are the commits
     replace(home, 0.4, back)
-    sync(store, Source(home, IMAGES, "d", "small", VERSION))
+    sync(store, Source(home, IMAGES, EncodedSet("d", "small", VERSION)))
     assert first_of(home) == 0.4
-    assert sync(store, Source(home, IMAGES, "d", "small", VERSION)).upserted == 0  # the note was taken
-    sync(store, Source(home, IMAGES, "d", "small", VERSION), fresh=True)
+    assert sync(store, Source(home, IMAGES, EncodedSet("d", "small", VERSION))).upserted == 0  # the note was taken
+    sync(store, Source(home, IMAGES, EncodedSet("d", "small", VERSION)), fresh=True)
     assert first_of(home) == 0.4
 
 
@@ -98,7 +99,7 @@ def test_the_hour_that_comes_twice_is_two_hours(home: Settings, monkeypatch: pyt
         for number, hour in enumerate((0, 1)):  # 02:30 CEST, 02:30 CET
             at = dt.datetime(2026, 10, 25, hour, 30, tzinfo=dt.UTC)
             replace(home, 0.1 * (number + 1), at)
-            sync(store, Source(home, IMAGES, "d", "small", VERSION))
+            sync(store, Source(home, IMAGES, EncodedSet("d", "small", VERSION)))
             stored = lake.rows(home, "SELECT event_timestamp FROM embeddings")
             assert [found["event_timestamp"] for found in stored] == [at]
         assert first_of(home) == 0.2

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vitrine import lake
+from vitrine import facts, lake
 from vitrine.cli.airflow_server import AirflowServer
 from vitrine.cli.verbs.check import state
 from vitrine.settings import Settings, load_settings
@@ -61,7 +61,7 @@ def states(server: AirflowServer, dag: str, run_id: str) -> dict[str, Any]:
 
 def figures(settings: Settings, verb: str) -> list[dict[str, Any]]:
     rows = lake.rows(settings, f"SELECT figures FROM runs WHERE verb = '{verb}' ORDER BY started_at")
-    return [lake.figures(row["figures"]) for row in rows]
+    return [json.loads(row["figures"]) for row in rows]
 
 
 @pytest.mark.long
@@ -71,7 +71,7 @@ def test_a_night_that_serves_and_one_without_change(server: AirflowServer, tmp_p
     assert ended["state"] == "success", server.task_log(NIGHT, ended["dag_run_id"], "summary")[-3000:]
     assert tasks["demo.encoder.promote"] == ["success"]
     assert [(one["embedded"], one["unchanged"]) for one in figures(settings, "embed")] == [(30, 0)]
-    serves = lake.serving(settings, "demo")
+    serves = facts.serving(settings, "demo")
     assert serves and f"serves: efficientnet_lite0 ({serves['encoder_version']})" in ended["note"]
     assert (settings.reports / "report.html").is_file()
     events = server.ask("GET", "/api/v2/assets/events")["asset_events"]
@@ -95,14 +95,14 @@ def test_a_refused_night_serves_nothing_and_the_next_makes_up_for_it(server: Air
     tries = {task["task_id"]: task["try_number"] for task in server.tasks(NIGHT, ended["dag_run_id"])}
     assert tries["demo.encoder.evaluate"] == 1, "a refusal is not tried again"
     assert "30 photos" in ended["note"] and "gates that refused: metrics efficientnet_lite0" in ended["note"]
-    assert lake.serving(settings, "demo") is None
+    assert facts.serving(settings, "demo") is None
     assert (settings.reports / "report.html").is_file(), "the report is written all the same"
 
     configure(tmp_path)
     ended, tasks = run(server, NIGHT)
     assert ended["state"] == "success", server.task_log(NIGHT, ended["dag_run_id"], "summary")[-3000:]
     assert [(one["embedded"], one["unchanged"]) for one in figures(settings, "embed")] == [(30, 0), (0, 30)]
-    assert lake.serving(settings, "demo")
+    assert facts.serving(settings, "demo")
 
 
 @pytest.mark.long
@@ -128,7 +128,7 @@ def test_a_scheduler_that_is_killed_three_times_in_a_night(settings: Settings, t
         tries = {task["task_id"]: task["try_number"] for task in server.tasks(NIGHT, run_id)}
         assert ended["state"] == "success", server.log.read_text()[-3000:]
     assert max(tries.values()) > 1, tries
-    assert "30 photos" in ended["note"] and lake.serving(settings, "demo")
+    assert "30 photos" in ended["note"] and facts.serving(settings, "demo")
     assert embedded(settings, "efficientnet_lite0") == 30
     assert state(settings, "demo")["differences"] == []
 

@@ -19,10 +19,10 @@ from deltalake import write_deltalake
 
 from vitrine import lake
 from vitrine.errors import UserError, VitrineError
+from vitrine.runs import record
 from vitrine.settings import Settings, load_settings
 from vitrine.spark_conf import reads_s3, s3_jars, spark_conf, spark_jars
 from vitrine.tables import PROMOTIONS, RUNS
-from vitrine.tracking import record
 
 KEY, SECRET = "key", "never-in-a-table-or-log"
 CONFIG = """

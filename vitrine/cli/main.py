@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitrine import lake, tracking
+from vitrine import facts, lake, runs
 from vitrine.cli import options, output
 from vitrine.cli.options import (
     Dataset,
@@ -31,6 +31,7 @@ from vitrine.cli.verbs.sql import sql, sql_server
 from vitrine.cli.verbs.tune import app as tune_app
 from vitrine.cli.verbs.tune import classify
 from vitrine.datasets import registry
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import Settings, check_name, load_settings
 
@@ -100,7 +101,7 @@ def ingest(
     """
     settings = load_settings()
     check_name(dataset, "data set")
-    with tracking.record(settings, "ingest", dataset) as run:
+    with runs.record(settings, "ingest", dataset) as run:
         from spark_jobs.ingest_catalog import ingest as job
 
         how = {"allow_partial": allow_partial, "allow_removals": allow_removals}
@@ -156,6 +157,8 @@ def evaluate(
 
     Without splits: the data set's own protocol, else leave-one-out.
     """
+    from evaluation import metrics_table
+
     settings = load_settings()
     how = (queries, index, relevant.value)
     results = []
@@ -165,7 +168,7 @@ def evaluate(
             done = evaluate_one(settings, asked, version, chosen, how, full_map, again)
             results.append(done)
             for other in _held_against(settings, chosen, version) if with_serving else []:
-                if not lake.evaluated(settings, other[1], done):
+                if not metrics_table.evaluated(settings, other[1], done):
                     results.append(evaluate_one(settings, *other, chosen, how, full_map, again))
             if gated:
                 for which in ("sync", "metrics"):
@@ -175,13 +178,13 @@ def evaluate(
 
 def _held_against(settings: Settings, dataset: str, version: str) -> list[tuple[str, str]]:
     """What the gate on metrics compares the version with: what serves, and the backbone that it was tuned from."""
-    serves = lake.serving(settings, dataset)
+    serves = facts.serving(settings, dataset)
     if serves and serves["encoder_version"] == version:
         return []
     others = [(serves["encoder"], serves["encoder_version"])] if serves else []
-    base = lake.encoder_row(settings, version)["base_version"]
-    if base and lake.embedded(settings, dataset, base):
-        others.append((lake.encoder_row(settings, base)["encoder"], base))
+    base = facts.encoder_row(settings, version)["base_version"]
+    if base and facts.embedded(settings, EncodedSet(dataset, "", base)):
+        others.append((facts.encoder_row(settings, base)["encoder"], base))
     return list(dict.fromkeys(others))
 
 
@@ -229,7 +232,7 @@ def index(
         for name in encoder:
             asked, version = version_of(settings, name)
             for chosen in chosen_datasets(settings, dataset):
-                with tracking.record(settings, "index", chosen, asked) as run:
+                with runs.record(settings, "index", chosen, asked) as run:
                     run.encoder_version = version
                     if fresh:
                         vectors.forget(chosen, version)
@@ -273,7 +276,7 @@ def promote(
     from evaluation.promotion.promote import promote as job
 
     name, version = version_of(settings, encoder)
-    with tracking.record(settings, "promote", dataset, name) as run:
+    with runs.record(settings, "promote", dataset, name) as run:
         run.encoder_version = version
         run.figures |= job(settings, dataset, name, version, force, reason, if_new)
         run.figures |= options.follow(settings, dataset)
@@ -288,7 +291,7 @@ def rollback(dataset: Dataset, as_json: Json = False) -> None:
     from evaluation.promotion.promote import rollback as job
     from evaluation.promotion.promote import unfinished_rollback
 
-    with tracking.record(settings, "rollback", dataset) as run:
+    with runs.record(settings, "rollback", dataset) as run:
         run.figures |= unfinished_rollback(settings, dataset) or job(settings, dataset)
         run.figures |= options.follow(settings, dataset)
     show(f"rollback {dataset}", run.figures, as_json)
@@ -304,12 +307,12 @@ def encoders(
     from vitrine.encoders import backbones, tuned
 
     if available:
-        facts = ["pixels", "dim", "parameters", "gflops"]
-        columns = ["encoder", "backbone", "family", *facts, "embedding", "weights", "licence"]
+        sizes = ["pixels", "dim", "parameters", "gflops"]
+        columns = ["encoder", "backbone", "family", *sizes, "embedding", "weights", "licence"]
         known = [backbones.resolve(settings, name) for name in backbones.names(settings)]
         rows = [
             [item.name, item.spelled, item.family]
-            + [getattr(item.facts, fact, None) for fact in facts]
+            + [getattr(item.facts, size, None) for size in sizes]
             + [item.embedding, item.weights or item.hub or "hub", item.licence]
             for item in known
         ]
@@ -356,7 +359,7 @@ def report(dataset: Datasets = None, as_json: Json = False) -> None:
     settings = load_settings()
     from evaluation.report.report import write_report
 
-    with tracking.record(settings, "report") as run:
+    with runs.record(settings, "report") as run:
         run.figures["report"] = str(write_report(settings, dataset or None))
     show("report written", run.figures, as_json)
 
@@ -371,7 +374,7 @@ def maintain(
 ) -> None:
     """Compact the tables, remove files that no version of the last days needs, and drop Milvus's old collections."""
     settings = load_settings()
-    with tracking.record(settings, "maintain") as run:
+    with runs.record(settings, "maintain") as run:
         from evaluation.promotion.old_collections import drop_old
         from spark_jobs.maintain_tables import maintain as job
 

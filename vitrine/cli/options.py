@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitrine import lake, locks, tracking
+from vitrine import facts, lake, locks, runs, tracking
 from vitrine.cli import output
 from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings, check_name
@@ -49,7 +49,7 @@ def show_each(title: str, results: list[dict[str, Any]], as_json: bool) -> None:
 
 def chosen_datasets(settings: Settings, names: list[str] | None) -> list[str]:
     """The data sets asked for, or all there are."""
-    known = lake.datasets(settings)
+    known = facts.datasets(settings)
     for name in names or []:
         if check_name(name, "data set") not in known:
             raise unknown("data set", name, known)
@@ -122,7 +122,7 @@ def _embed_together(settings: Settings, names: list[str], dataset: str) -> list[
     from spark_jobs.embed_catalog import embed_together as job
 
     with ExitStack() as stack:
-        runs = [stack.enter_context(tracking.record(settings, "embed", dataset, name)) for name in names]
+        runs = [stack.enter_context(runs.record(settings, "embed", dataset, name)) for name in names]
         done = job(settings, names, dataset)
         passes = sum(figures.get("seconds", 0.0) for figures in done)
         for run, figures in zip(runs, done, strict=True):
@@ -142,7 +142,7 @@ def _apply_head(settings: Settings, head: "Tuned", dataset: str, dry_run: bool) 
 
     if dry_run:
         return job(settings, head, dataset, dry_run=True)
-    with tracking.record(settings, "embed", dataset, head.name) as run:
+    with runs.record(settings, "embed", dataset, head.name) as run:
         run.encoder_version = head.encoder_version
         run.figures |= job(settings, head, dataset)
         run.figures |= {
@@ -165,7 +165,7 @@ def evaluate_one(
 ) -> dict[str, Any]:
     from evaluation.evaluate import evaluate as job
 
-    with tracking.record(settings, "evaluate", dataset, encoder) as run:
+    with runs.record(settings, "evaluate", dataset, encoder) as run:
         run.encoder_version = version
         found = job(settings, encoder, version, dataset, *how, run_id=run.run_id, full_map=full_map, again=again)
         run.figures.update(found)
@@ -182,7 +182,7 @@ def features(
     from vitrine.online import sync
 
     one = datasets[0] if len(datasets) == 1 else None
-    with locks.held(settings, "features"), tracking.record(settings, "features", one) as run:
+    with locks.held(settings, "features"), runs.record(settings, "features", one) as run:
         store = feature_store.open_store(settings)
         feature_store.apply(store, definitions.objects(settings))
         run.figures |= {"upserted": 0, "deleted": 0, "views": []}

@@ -11,7 +11,7 @@ from feast.errors import FeatureServiceNotFoundException, FeatureViewNotFoundExc
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.utils import make_tzaware
 
-from vitrine import feature_store, lake
+from vitrine import facts, feature_store, lake
 from vitrine.errors import UserError
 from vitrine.feature_store import IMAGES, PRODUCTS, Kind
 from vitrine.online.values import entity_keys, plain_of, vector_of
@@ -113,7 +113,7 @@ class OnlineFeatures:
                 view = self._store.get_feature_view(service.feature_view_projections[0].name)
             except (FeatureServiceNotFoundException, FeatureViewNotFoundException):
                 # A reader can come between two steps of another process's apply.
-                if time.monotonic() > deadline or not lake.serving(self._settings, dataset):
+                if time.monotonic() > deadline or not facts.serving(self._settings, dataset):
                     raise UserError(
                         f"nothing serves the {kind.name} of {dataset!r} online: "
                         "promote an encoder, then run vitrine features"

@@ -15,13 +15,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake.exceptions import DeltaError
 from feast import FeatureStore, FeatureView
 from feast.errors import FeatureServiceNotFoundException, FeatureViewNotFoundException
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 
-from vitrine import feature_store, lake
+from vitrine import facts, feature_store, lake
+from vitrine.change_feed import UNREADABLE, ChangeFeed, LastChanges
+from vitrine.encoded_set import EncodedSet
 from vitrine.feature_store import KINDS, Kind
 from vitrine.online.values import entity_keys, plain_values, vector_values
 from vitrine.settings import Settings
@@ -31,7 +32,6 @@ BATCH = 1000
 _SAY_EVERY = 20_000
 _MOMENT = pa.timestamp("us", "UTC")
 _FILLING = -1  # noted in place of a version while a fill from scratch is under way
-_NO_FEED = (DeltaError, OSError, pa.ArrowException)  # vacuumed, or never written
 
 FeastRow = tuple[EntityKey, dict[str, Value], datetime, datetime]
 """Key, features, event time, creation time."""
@@ -49,25 +49,23 @@ class Synced:
 
 @dataclass(frozen=True)
 class Source:
-    """The rows of one encoder version and data set in the lake, and the view that holds them online."""
+    """The rows of an encoded set in the lake, of images or products, and the view that holds them online."""
 
     settings: Settings
     kind: Kind
-    dataset: str
-    encoder: str
-    version: str
+    encoded: EncodedSet
 
     @property
     def view(self) -> str:
-        return self.kind.view(self.encoder, self.version)
-
-    @property
-    def where(self) -> str:
-        return f"encoder_version = {lake.quote(self.version)} AND dataset = {lake.quote(self.dataset)}"
+        return self.kind.view(self.encoded.encoder, self.encoded.encoder_version)
 
     @property
     def columns(self) -> list[str]:
         return [self.kind.key, *self.kind.features]
+
+    @property
+    def feed(self) -> ChangeFeed:
+        return ChangeFeed(self.settings, self.kind.table, self.encoded.where, self.kind.key)
 
 
 Fill = Callable[[Source, int], int]
@@ -82,15 +80,15 @@ def sync_all(
     Returns:
         ``{"upserted": rows, "deleted": rows, "views": names}``.
     """
-    found: dict[str, Any] = {"upserted": 0, "deleted": 0, "views": []}
-    for encoder, version in feature_store.online(settings, dataset):
+    figures: dict[str, Any] = {"upserted": 0, "deleted": 0, "views": []}
+    for encoded in feature_store.online(settings, dataset):
         for kind in KINDS:
-            source = Source(settings, kind, dataset, encoder, version)
+            source = Source(settings, kind, encoded)
             synced = sync(store, source, fresh, fill)
-            found["upserted"] += synced.upserted
-            found["deleted"] += synced.deleted
-            found["views"].append(f"{dataset}: {source.view}")
-    return found
+            figures["upserted"] += synced.upserted
+            figures["deleted"] += synced.deleted
+            figures["views"].append(f"{dataset}: {source.view}")
+    return figures
 
 
 def sync(store: FeatureStore, source: Source, fresh: bool = False, fill: Fill | None = None) -> Synced:
@@ -128,21 +126,21 @@ def lag(settings: Settings, dataset: str) -> str | None:
     """Why ``vitrine features`` has something to do for ``dataset``; None where it has not. Changes nothing."""
     store = feature_store.open_store(settings)
     try:
-        for encoder, version in feature_store.online(settings, dataset):
+        for encoded in feature_store.online(settings, dataset):
             for kind in KINDS:
-                source = Source(settings, kind, dataset, encoder, version)
+                source = Source(settings, kind, encoded)
                 held, until = _read_cursor(store, source), lake.version(settings, kind.table)
                 same = held is not None and held[0] == lake.identity(settings, kind.table) and held[1] != _FILLING
-                if held is None or not same or _last_changes(source, held[1], until):
-                    return f"Feast has not the newest vectors of {encoder} ({version})"
-        serves = lake.serving(settings, dataset)
+                if held is None or not same or source.feed.last_changes(held[1], until):
+                    return f"Feast has not the newest vectors of {encoded.encoder} ({encoded.encoder_version})"
+        serves = facts.serving(settings, dataset)
         for kind in KINDS if serves else ():
             points = store.get_feature_service(kind.serving(dataset)).tags.get("encoder_version")
             if serves and points != serves["encoder_version"]:
                 return f"Feast's service points to {points}, {serves['encoder_version']} serves"
     except (FeatureServiceNotFoundException, FeatureViewNotFoundException) as error:
         return f"Feast has not all that is served: {error}"
-    except _NO_FEED:
+    except UNREADABLE:
         return "the change feed no longer reaches back to what Feast holds"
     return None
 
@@ -200,7 +198,7 @@ def _empty(store: FeatureStore, view: str) -> None:
 
 def _all_rows(source: Source, until: int) -> Iterator[pa.RecordBatch]:
     table = source.kind.table.name
-    sql = f"SELECT {', '.join(source.columns)}, created_timestamp AS at FROM {table} WHERE {source.where}"
+    sql = f"SELECT {', '.join(source.columns)}, created_timestamp AS at FROM {table} WHERE {source.encoded.where}"
     return lake.stream(source.settings, sql, {table: until})
 
 
@@ -209,43 +207,26 @@ def _left_rows(source: Source, until: int) -> Iterator[pa.RecordBatch]:
     key, table = source.kind.key, source.kind.table.name
     sql = (
         f"SELECT DISTINCT l.{key} FROM {LABELS.name} l LEFT ANTI JOIN "
-        f"(SELECT {key} FROM {table} WHERE {source.where}) e ON l.{key} = e.{key} "
-        f"WHERE l.dataset = {lake.quote(source.dataset)}"
+        f"(SELECT {key} FROM {table} WHERE {source.encoded.where}) e ON l.{key} = e.{key} "
+        f"WHERE l.dataset = {lake.quote(source.encoded.dataset)}"
     )
     for batch in lake.stream(source.settings, sql, {table: until}):
         yield _deletions(source, batch.column(key), pa.array([lake.now()] * len(batch), _MOMENT))
 
 
 def _since(source: Source, since: int, until: int) -> Iterator[pa.RecordBatch] | None:
-    """The last word of the change feed on each row; None where the feed cannot be read.
-
-    Two passes over it, so that memory holds keys and no vectors.
-    """
+    """Each row as it was changed last; None where the feed cannot be read."""
     try:
-        last = _last_changes(source, since, until)
-    except _NO_FEED as error:
-        said, table = " ".join(str(error).split())[:200], source.kind.table.name
-        print(f"the change feed of {table} since {since} cannot be read ({said}): filling afresh", file=sys.stderr)
+        last = source.feed.last_changes(since, until)
+    except UNREADABLE as error:
+        reason, table = " ".join(str(error).split())[:200], source.kind.table.name
+        print(f"the change feed of {table} since {since} cannot be read ({reason}): filling afresh", file=sys.stderr)
         return None
-    return _last_words(source, since, until, last)
+    return _changed_rows(source, since, until, last)
 
 
-def _last_changes(source: Source, since: int, until: int) -> dict[str, tuple[int, bool]]:
-    """Each changed key's last commit, and whether it was written or removed by it.
-
-    In one commit a row may be both removed and written (an overwrite): then it is written.
-    """
-    last: dict[str, tuple[int, bool]] = {}
-    for batch in _feed(source, [source.kind.key], since, until):
-        for key, kind, commit in _marks(source, batch):
-            last[key] = max(last.get(key, (-1, False)), (commit, kind != "delete"))
-    return last
-
-
-def _last_words(source: Source, since: int, until: int, last: dict[str, tuple[int, bool]]) -> Iterator[pa.RecordBatch]:
-    for batch in _feed(source, source.columns, since, until):
-        counts = [last[key] == (commit, kind != "delete") for key, kind, commit in _marks(source, batch)]
-        batch = batch.filter(pa.array(counts, pa.bool_()))
+def _changed_rows(source: Source, since: int, until: int, last: LastChanges) -> Iterator[pa.RecordBatch]:
+    for batch in source.feed.last_rows(source.columns, since, until, last):
         batch = batch.append_column("at", batch.column("_commit_timestamp").cast(_MOMENT))
         gone = pc.equal(batch.column("_change_type"), "delete")
         there, left = batch.filter(pc.invert(gone)), batch.filter(gone)
@@ -253,21 +234,11 @@ def _last_words(source: Source, since: int, until: int, last: dict[str, tuple[in
         yield _deletions(source, left.column(source.kind.key), left.column("at"))
 
 
-def _feed(source: Source, columns: list[str], since: int, until: int) -> Iterator[pa.RecordBatch]:
-    for batch in lake.changes(source.settings, source.kind.table, since, until, source.where, columns):
-        yield batch.filter(pc.not_equal(batch.column("_change_type"), "update_preimage"))
-
-
-def _marks(source: Source, batch: pa.RecordBatch) -> Iterator[tuple[str, str, int]]:
-    names = (source.kind.key, "_change_type", "_commit_version")
-    return zip(*(batch.column(name).to_pylist() for name in names), strict=True)
-
-
 def _deletions(source: Source, keys: pa.Array, moments: pa.Array) -> pa.RecordBatch:
     """Nulls but for ``encoder_version``: a batch of rows without any value is not stored."""
     schema = source.kind.table.schema
     nulls = {name: pa.nulls(len(keys), schema.field(name).type) for name in source.kind.features}
-    nulls["encoder_version"] = pa.array([source.version] * len(keys), pa.string())
+    nulls["encoder_version"] = pa.array([source.encoded.encoder_version] * len(keys), pa.string())
     return pa.RecordBatch.from_pydict({source.kind.key: keys, **nulls, "at": moments})
 
 
@@ -278,7 +249,7 @@ def cursor_id(dataset: str) -> str:
 
 def _read_cursor(store: FeatureStore, source: Source) -> tuple[str, int] | None:
     """The table's identity and the version of it that the store holds."""
-    view, keys = store.get_feature_view(source.view), entity_keys(source.kind, [cursor_id(source.dataset)])
+    view, keys = store.get_feature_view(source.view), entity_keys(source.kind, [cursor_id(source.encoded.dataset)])
     ((_, row),) = store._get_provider().online_read(store.config, view, keys, ["encoder_version"])
     text = row["encoder_version"].string_val if row else ""
     noted = json.loads(text) if text else None
@@ -288,5 +259,5 @@ def _read_cursor(store: FeatureStore, source: Source) -> tuple[str, int] | None:
 def _write_cursor(store: FeatureStore, source: Source, table: str, version: int) -> None:
     noted = json.dumps({"table": table, "version": version})
     values = {name: Value() for name in source.kind.features} | {"encoder_version": Value(string_val=noted)}
-    (key,) = entity_keys(source.kind, [cursor_id(source.dataset)])
+    (key,) = entity_keys(source.kind, [cursor_id(source.encoded.dataset)])
     write(store, store.get_feature_view(source.view), [(key, values, lake.now(), lake.now())])

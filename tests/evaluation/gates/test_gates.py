@@ -12,7 +12,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from evaluation.gates.run import GateResult, run_gate
 from spark_jobs.session import build_session
-from vitrine import lake
+from vitrine import facts, lake
 from vitrine.errors import GateRefused, UserError
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, METRICS, PROMOTIONS, QUARANTINE, QUERY_RESULTS
@@ -118,7 +118,7 @@ def test_a_good_catalog_passes(settings: Settings, spark: Any, capfd: pytest.Cap
     assert result.success and not result.failed and len(result.checks) == 9
     (row,) = run_rows(settings)
     assert (row["state"], row["dataset"], row["encoder_version"]) == ("done", "shop", None)
-    assert row["catalog_version"] == lake.catalog_version(settings, "shop")
+    assert row["catalog_version"] == facts.catalog_version(settings, "shop")
     assert row["figures"]["gate"] == "catalog" and row["figures"]["success"] is True
     assert result.checks[-1]["figures"] == {
         "quarantined": 1,
@@ -266,7 +266,7 @@ def test_a_quarantined_photo_must_not_keep_an_older_vector(settings: Settings, s
 
 def measure(settings: Settings, version: str, value: float, chance: float = 0.1, **other: Any) -> None:
     row = {"encoder_version": version, "encoder": "e" if version == VERSION else "old", "dataset": "shop"}
-    row |= {"catalog_version": lake.catalog_version(settings, "shop"), "query_split": "all", "index_split": "all"}
+    row |= {"catalog_version": facts.catalog_version(settings, "shop"), "query_split": "all", "index_split": "all"}
     row |= {"relevant": "product_id", "classifier": "", "seed": 0, "metric": "mMP@5", "queries": 20}
     row |= {"queries_left_out": 0, "index_size": 20, "run_id": "r", "computed_at": lake.now()} | other
     lake.append(settings, METRICS, [row | {"slice": "all", "value": value}])

@@ -1,5 +1,6 @@
 """The gate on training sets: each thing that would teach a tuning something wrong, or nothing."""
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -131,4 +132,4 @@ def test_a_refusal_is_a_row_of_runs_and_says_why(settings: Settings, rows: Rows)
         run_training_set_gate(settings, replace(rows, without_features=30), "00000000000000aa")
     (run,) = lake.rows(settings, "SELECT state, verb, encoder, figures FROM runs")
     assert (run["state"], run["verb"], run["encoder"]) == ("refused", "gate", "small")
-    assert lake.figures(run["figures"])["gate"] == "training_set"
+    assert json.loads(run["figures"])["gate"] == "training_set"

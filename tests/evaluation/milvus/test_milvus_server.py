@@ -3,6 +3,7 @@ an index that misses some, searches while the alias moves, and a death in the mi
 
 import datetime
 import ipaddress
+import json
 import os
 import signal
 import subprocess
@@ -220,7 +221,7 @@ def test_exact_search_is_exact_and_what_the_served_index_misses_is_refused(home:
         assert follow(settings, milvus, "d") == {"serving": ONE}
         assert milvus.alias_collection("d") == f"d__{ONE}__hnsw_4_8"
     (run,) = lake.rows(settings, "SELECT * FROM runs WHERE verb = 'gate'")
-    figures = lake.figures(run["figures"])["failed"][0]["figures"]
+    figures = json.loads(run["figures"])["failed"][0]["figures"]
     assert (run["state"], figures["collection"], figures["queries"]) == ("refused", f"d__{ONE}__hnsw_4_8", 1_000)
     missed = [len(set(near) - set(hits)) for near, hits in zip(exact, found, strict=True)]
     assert figures["value"] < 0.9

@@ -10,11 +10,11 @@ import pytest
 
 from evaluation.promotion import promote as module
 from evaluation.promotion.promote import promote, rollback, unfinished_rollback
-from vitrine import lake
+from vitrine import facts, lake
 from vitrine.errors import GateRefused, UserError
+from vitrine.runs import record
 from vitrine.settings import LicenceSettings, MilvusSettings, Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PROMOTIONS
-from vitrine.tracking import record
 
 ONE, TWO, THREE = "1" * 16, "2" * 16, "3" * 16
 Row = dict[str, Any]
@@ -53,10 +53,10 @@ def embed(settings: Settings, version: str) -> None:
 
 def say(settings: Settings, gate: str, version: str, state: str = "done", **other: Any) -> None:
     """A run of a gate, as ``run_gate`` leaves it."""
-    serving = lake.serving(settings, "shop")
+    serving = facts.serving(settings, "shop")
     with record(settings, "gate", "shop", None if gate == "catalog" else "e") as run:
         run.encoder_version = None if gate == "catalog" else version
-        run.catalog_version = lake.catalog_version(settings, "shop")
+        run.catalog_version = facts.catalog_version(settings, "shop")
         run.figures = {"gate": gate, "success": state == "done", "checks": [], "failed": []}
         run.figures["serving_version"] = serving and serving["encoder_version"]
         run.figures |= other
@@ -83,14 +83,14 @@ def history(settings: Settings) -> list[Row]:
 
 
 def serving(settings: Settings) -> str:
-    return str((lake.serving(settings, "shop") or {})["encoder_version"])
+    return str((facts.serving(settings, "shop") or {})["encoder_version"])
 
 
 def test_a_version_serves_once_its_gates_passed(settings: Settings) -> None:
     said = {"promoted": True, "dataset": "shop", "encoder": "e1", "encoder_version": ONE}
     assert serve(settings, ONE) == said | {"previous_version": None, "forced": False}
     (row,) = history(settings)
-    assert row["catalog_version"] == lake.catalog_version(settings, "shop")
+    assert row["catalog_version"] == facts.catalog_version(settings, "shop")
     assert (row["forced"], row["reason"], row["previous_version"]) == (False, None, None)
     gates = json.loads(row["gates"])
     assert list(gates) == ["catalog", "embeddings", "sync", "metrics"]
@@ -207,7 +207,7 @@ def test_weights_that_forbid_commerce_need_a_setting(settings: Settings, licence
     for force in (False, True):
         with pytest.raises(UserError, match=f"under {licence}, which forbids commercial use.*allow_non_commercial"):
             promote(settings, "shop", "e1", ONE, force, "why not" if force else None)
-    assert lake.serving(settings, "shop") is None
+    assert facts.serving(settings, "shop") is None
     allowed = settings.model_copy(update={"licences": LicenceSettings(allow_non_commercial=True)})
     assert promote(allowed, "shop", "e1", ONE)["promoted"]
 

@@ -9,7 +9,8 @@ from evaluation.promotion import retire as module
 from evaluation.promotion.promote import promote
 from evaluation.promotion.retire import bring_back, retire
 from feature_repo import definitions
-from vitrine import feature_store, lake
+from vitrine import facts, feature_store, lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError
 from vitrine.online.sync import sync_all
 from vitrine.settings import NightlyDataset, NightlySettings, Settings
@@ -42,7 +43,7 @@ def settings(settings: Settings) -> Settings:
 
 
 def online(settings: Settings) -> list[str]:
-    return [name for name, _ in feature_store.online(settings, "d")]
+    return [each.encoder for each in feature_store.online(settings, "d")]
 
 
 def test_what_serves_and_what_another_computes_from_is_refused(settings: Settings) -> None:
@@ -79,7 +80,7 @@ def test_a_retired_encoder_is_out_everywhere_and_a_cut_retirement_is_finished(
     names = [view.name for view in feature_store.open_store(settings).list_feature_views()]
     assert f"images_serves_{SERVES}" in names and not any(OLD in name for name in names)
     assert not any(OLD in item.name for item in definitions.objects(settings))
-    assert lake.embedded(settings, "d", OLD) == 1, "its rows stay"
+    assert facts.embedded(settings, EncodedSet("d", "", OLD)) == 1, "its rows stay"
     with pytest.raises(UserError, match="is retired"):
         promote(settings, "d", "old", OLD, force=True, reason="a test")
 

@@ -7,14 +7,14 @@ import pytest
 
 from evaluation.report import costs as report_costs
 from evaluation.report import figures, paired, runs
-from vitrine import lake
+from vitrine import facts
 from vitrine.settings import Settings
 
 HERE = "dataset = 'shop'"
 
 
 def main_group(settings: Settings) -> dict[str, Any]:
-    serving = lake.serving(settings, "shop")
+    serving = facts.serving(settings, "shop")
     assert serving
     known = figures.registered(settings)
     return figures.groups(settings, HERE, serving["encoder_version"], known)[0]

@@ -17,7 +17,7 @@ from evaluation.report import costs as report_costs
 from evaluation.report import figures as report_figures
 from evaluation.report import photos as report_photos
 from evaluation.report import report
-from vitrine import lake, tables
+from vitrine import facts, lake, tables
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
 
@@ -275,7 +275,7 @@ def test_current_figures_and_what_serves(settings: Settings, catalog: list[dict[
     assert "gate metrics of tiny: refused" in text
     assert "floor <script>alert(1)</script> observed 0.41 · min value 0.5" in text
     assert "With lite the nearest photo is right for 71 of 100 queries" in text
-    assert lake.catalog_version(settings, "shop") in text
+    assert facts.catalog_version(settings, "shop") in text
 
 
 def test_forced_promotion_says_why(settings: Settings, catalog: list[dict[str, Any]]) -> None:
@@ -301,7 +301,7 @@ def test_right_and_wrong_neighbours(settings: Settings, catalog: list[dict[str, 
 
 def main_group(settings: Settings, dataset: str = "shop") -> dict[str, Any]:
     known = report_figures.registered(settings)
-    serving = lake.serving(settings, dataset)
+    serving = facts.serving(settings, dataset)
     served = serving["encoder_version"] if serving else None
     return report_figures.groups(settings, f"dataset = '{dataset}'", served, known)[0]
 

@@ -16,7 +16,7 @@ import pytest
 import typer
 from deltalake import DeltaTable
 
-from vitrine import lake
+from vitrine import facts, lake, runs
 from vitrine.cli.main import app
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, PRODUCT_EMBEDDINGS, RUNS, TABLES
@@ -119,12 +119,12 @@ def seed(settings: Settings) -> None:
     """A data set ``shop`` of 8 photos, 4 products, embedded by two encoder versions, without Spark."""
     moment = lake.now()
     photos = [(f"shop/{at // 2}/{at}.jpg", f"shop/{at // 2}", ("train", "test")[at % 2]) for at in range(8)]
-    facts = {"dataset": "shop", "category": None}
+    about = {"dataset": "shop", "category": None}
     lake.append(
         settings,
         CATALOG,
         [
-            facts
+            about
             | {"image_id": image, "product_id": product, "split": split, "content_sha256": f"{at:064x}"}
             | {"uri": f"/{image}", "size": 1, "width": 1, "height": 1, "modified_at": moment}
             | {"content_seen_at": moment, "updated_at": moment}
@@ -132,7 +132,7 @@ def seed(settings: Settings) -> None:
         ],
     )
     labels = {photo: product for photo, product, _ in photos}
-    said = facts | {"valid_from": moment}
+    said = about | {"valid_from": moment}
     lake.append(settings, LABELS, [said | {"image_id": image, "product_id": of} for image, of in labels.items()])
     random = np.random.default_rng(0)
     for encoder, version in (("small", SMALL), ("other", OTHER)):
@@ -142,7 +142,7 @@ def seed(settings: Settings) -> None:
             settings,
             EMBEDDINGS,
             [
-                facts
+                about
                 | {"image_id": image, "product_id": product, "split": split, "content_sha256": f"{at:064x}"}
                 | {"encoder_version": version, "encoder": encoder, "embedding": vectors[at].tolist()}
                 | {"event_timestamp": moment, "created_timestamp": moment}
@@ -150,7 +150,7 @@ def seed(settings: Settings) -> None:
             ],
         )
         means = (vectors[::2] + vectors[1::2]) / np.linalg.norm(vectors[::2] + vectors[1::2], axis=1, keepdims=True)
-        made = facts | {"encoder_version": version, "encoder": encoder, "n_images": 2, "images_md5": "0"}
+        made = about | {"encoder_version": version, "encoder": encoder, "n_images": 2, "images_md5": "0"}
         made |= {"event_timestamp": moment, "created_timestamp": moment}
         products = [made | {"product_id": f"shop/{at}", "embedding": mean.tolist()} for at, mean in enumerate(means)]
         lake.append(settings, PRODUCT_EMBEDDINGS, products)
@@ -249,8 +249,8 @@ def test_a_mistake_is_one_line_and_changes_nothing(
     ran = vitrine(project, *arguments) if name in AS_PROCESSES else call(*arguments)
     ran.refused(2, *said)
     assert versions(settings) == before
-    runs = lake.rows(settings, "SELECT state, count(*) AS n FROM runs GROUP BY state")
-    assert {row["state"] for row in runs} <= {"failed"}
+    ended = lake.rows(settings, "SELECT state, count(*) AS n FROM runs GROUP BY state")
+    assert {row["state"] for row in ended} <= {"failed"}
     assert not list((project / ".vitrine").rglob("*report.html"))
 
 
@@ -399,7 +399,7 @@ def test_what_serves_is_told_and_kept(settings: Settings, call: Call, monkeypatc
     call("promote", SMALL, "--dataset", "shop").refused(
         3, "has not been asked", "vitrine gate catalog", "What serves goes on"
     )
-    assert lake.serving(settings, "shop") is None
+    assert facts.serving(settings, "shop") is None
 
     indexed = call("index", "--encoder", SMALL, "--encoder", OTHER, "--dataset", "shop", "--json").json()
     assert [item["upserted"] for item in indexed["results"]] == [8, 8]
@@ -424,7 +424,7 @@ def test_what_serves_is_told_and_kept(settings: Settings, call: Call, monkeypatc
     monkeypatch.setenv("VITRINE_GATES__MIN_ABOVE_CHANCE", "1")
     call("gate", "metrics", "--dataset", "shop", "--encoder", OTHER, "--json").refused(3, "gate metrics refused", OTHER)
     call("promote", OTHER, "--dataset", "shop").refused(3, "gate metrics refused", "What serves goes on serving")
-    serves = lake.serving(settings, "shop")
+    serves = facts.serving(settings, "shop")
     assert serves and serves["encoder_version"] == SMALL
     monkeypatch.delenv("VITRINE_GATES__MIN_ABOVE_CHANCE")
     passed = call("gate", "metrics", "--dataset", "shop", "--encoder", OTHER, "--json").json()
@@ -465,7 +465,7 @@ def test_a_catalog_through_spark(spark: object, settings: Settings, call: Call, 
         (root / name).write_text(text)
         ran = call("ingest", f"photos/{name}", "--dataset", "d", "--layout", "table", "--json")
         ran.refused(2, *said)
-    assert versions(settings) == before and lake.datasets(settings) == []
+    assert versions(settings) == before and facts.datasets(settings) == []
 
     assert call("ingest", "photos", "--dataset", "d", "--json").json()["added"] == 4
     assert "images" in call("ingest", "photos", "--dataset", "d").out
@@ -505,7 +505,7 @@ def test_a_published_data_set_in_part(spark: object, settings: Settings, call: C
     call(*ingest).refused(2, "train: 1 photos of 1 classes", "59551", "--allow-partial")
     done = call(*ingest, "--allow-partial").json()
     assert (done["images"], done["quarantined"], done["layout"]) == (2, 1, "stanford_online_products")
-    assert lake.layout(settings, "sop") == "stanford_online_products"
+    assert runs.layout(settings, "sop") == "stanford_online_products"
     rows = lake.rows(settings, "SELECT product_id, category, split FROM catalog ORDER BY image_id")
     assert rows == [{"product_id": "sop/1", "category": "bicycle", "split": split} for split in ("train", "test")]
 

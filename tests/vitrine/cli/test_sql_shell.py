@@ -11,9 +11,9 @@ from vitrine import lake
 from vitrine.cli import read_only
 from vitrine.cli.sql_shell import statements
 from vitrine.errors import UserError
+from vitrine.runs import record
 from vitrine.settings import Settings
 from vitrine.tables import RUNS
-from vitrine.tracking import record
 
 
 def test_a_semicolon_ends_a_statement_but_not_in_strings_names_and_comments() -> None:

@@ -11,7 +11,7 @@ from scipy.io import savemat
 
 from evaluation.evaluate import _plan
 from tests.support.project import PROJECT, SHARED
-from vitrine import lake
+from vitrine import lake, runs
 from vitrine.datasets import registry as layouts
 from vitrine.datasets.published import adapter as published
 from vitrine.datasets.registry import Photo
@@ -394,7 +394,7 @@ def test_evaluate_takes_the_protocol_of_the_layout(settings: Settings):
     ran(settings, "rp2k", {"error": "x"}, state="failed")
     assert planned(settings, "rp2k") == ("test", "test")
     ran(settings, "rp2k", {"layout": "folder"})
-    assert (lake.layout(settings, "rp2k"), planned(settings, "rp2k")) == ("folder", ("test", "train"))
+    assert (runs.layout(settings, "rp2k"), planned(settings, "rp2k")) == ("folder", ("test", "train"))
 
 
 def test_the_page_of_data_sets_is_the_adapters():

@@ -16,6 +16,7 @@ from spark_jobs.fill_online import fill_online
 from tests.support.served_home import V1, V2, add, follow, promote, register, remove, vector
 from tests.support.store_servers import PASSWORD
 from vitrine import feature_store
+from vitrine.encoded_set import EncodedSet
 from vitrine.feature_store import PRODUCTS
 from vitrine.online import sync as online_sync
 from vitrine.online.lookup import OnlineFeatures
@@ -97,7 +98,7 @@ def test_fill_change_delete_promote_and_time_to_live(stored: Settings, monkeypat
     add(living, V2, {"d/new": 15}, days_ago=1)
     fresh = feature_store.open_store(living)
     feature_store.apply(fresh, definitions.objects(living))
-    online_sync.sync(fresh, Source(living, PRODUCTS, "d", "small", V2), fresh=True)
+    online_sync.sync(fresh, Source(living, PRODUCTS, EncodedSet("d", "small", V2)), fresh=True)
     feature_store.apply(fresh, definitions.serving_services(living))
     found = OnlineFeatures(living).lookup("d", ["d/old", "d/new", "d/0"], PRODUCTS)
     assert [row["n_images"] for row in found] == [None, 15, 11]

@@ -10,6 +10,7 @@ from feast import FeatureStore
 
 from feature_repo import definitions
 from vitrine import feature_store, lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError, VitrineError
 from vitrine.feature_store import IMAGES, image_view, open_store
 from vitrine.online import sync as online_sync
@@ -122,7 +123,7 @@ def run(
 ) -> Synced:
     if sent is not None:
         sent.clear()
-    return sync(store, Source(settings, IMAGES, dataset, "small", version))
+    return sync(store, Source(settings, IMAGES, EncodedSet(dataset, "small", version)))
 
 
 def online(store: FeatureStore, image_ids: list[str], version: str = V1) -> dict[str, Any]:
@@ -304,11 +305,11 @@ def test_which_versions_belong_online(settings: Settings, store: FeatureStore):
     assert feature_store.online(nights, "d") == []
     lake.append(settings, EMBEDDINGS, [row("d/1", 1), row("d/1", 1, version=V2), row("e/1", 1, "e")])
     assert feature_store.online(settings, "d") == []
-    assert feature_store.online(nights, "d") == [("small", V2)]  # the newest
+    assert feature_store.online(nights, "d") == [EncodedSet("d", "small", V2)]  # the newest
     assert feature_store.online(nights, "e") == []
     promote(settings, "d", V1)
-    assert feature_store.online(settings, "d") == [("small", V1)]
-    assert feature_store.online(nights, "d") == [("small", V1), ("small", V2)]
+    assert feature_store.online(settings, "d") == [EncodedSet("d", "small", V1)]
+    assert feature_store.online(nights, "d") == [EncodedSet("d", "small", V1), EncodedSet("d", "small", V2)]
 
 
 def test_the_serving_service_follows_the_promotions(settings: Settings, store: FeatureStore):
@@ -342,6 +343,6 @@ def test_the_serving_service_follows_the_promotions(settings: Settings, store: F
         (found,) = client.lookup("d", ["d/1"])
         assert found["encoder_version"] == V2 and found["embedding"] == pytest.approx(vector(7))
     promote(settings, "d", V1, "renamed")  # and back, under another name of the same version
-    assert feature_store.online(settings, "d") == [("small", V1)]
+    assert feature_store.online(settings, "d") == [EncodedSet("d", "small", V1)]
     feature_store.apply(store, definitions.serving_services(settings))
     assert OnlineFeatures(settings).lookup("d", ["d/1"])[0]["encoder_version"] == V1

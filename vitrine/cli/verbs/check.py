@@ -6,9 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from evaluation.consistency.differences import Differences, sentence
-from vitrine import lake, tracking
+from vitrine import facts, runs
 from vitrine.cli import options, output
 from vitrine.cli.options import Datasets, Json, chosen_datasets, show_each
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, PRODUCT_EMBEDDINGS
@@ -33,7 +34,7 @@ def check(
     for chosen in chosen_datasets(settings, dataset):
         found = state(settings, chosen)
         if repair and found["differences"]:
-            with tracking.record(settings, "repair", chosen) as run:
+            with runs.record(settings, "repair", chosen) as run:
                 run.figures["repaired"] = repaired = mend(settings, chosen, found["differences"])
             found = state(settings, chosen) | {"repaired": repaired, "found": found["differences"]}
         results.append(found)
@@ -64,7 +65,9 @@ def state(settings: Settings, dataset: str) -> Found:
         for version in state_check.versions(settings, dataset):
             state_check.check_embeddings(settings, found, version)
             state_check.check_products(settings, found, version)
-            counts = report[version.name] = {"embeddings": lake.embedded(settings, dataset, version.version)}
+            counts = report[version.name] = {
+                "embeddings": facts.embedded(settings, EncodedSet(dataset, version.encoder, version.version))
+            }
             if not version.followed:
                 state_check.check_vectors(settings, found, version, [])
                 continue

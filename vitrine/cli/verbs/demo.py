@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from vitrine import lake
+from vitrine import facts, lake
 from vitrine.cli import airflow_home
 from vitrine.errors import GateRefused, VitrineError
 from vitrine.settings import Settings
@@ -81,20 +81,20 @@ def _check_night(settings: Settings, log: Path, began: datetime) -> None:
     failed = [row["verb"] for row in runs if row["state"] == "failed"]
     if refused:
         raise GateRefused(f"refused tonight: {', '.join(refused)}; the report says why, and {log}")
-    if failed or not lake.serving(settings, DATASET):
+    if failed or not facts.serving(settings, DATASET):
         raise VitrineError(f"the night failed ({', '.join(failed) or 'nothing serves'}); its log is {log}")
 
 
 def _outcome(settings: Settings) -> dict[str, Any]:
     from vitrine.online.lookup import OnlineFeatures
 
-    serves = lake.serving(settings, DATASET)
+    serves = facts.serving(settings, DATASET)
     assert serves is not None
     found = lake.rows(
         settings,
         "SELECT metric, value FROM metrics WHERE slice = 'all' AND "
         f"dataset = {lake.quote(DATASET)} AND encoder_version = {lake.quote(serves['encoder_version'])} "
-        f"AND catalog_version = {lake.quote(lake.catalog_version(settings, DATASET))}",
+        f"AND catalog_version = {lake.quote(facts.catalog_version(settings, DATASET))}",
     )
     metrics = {row["metric"]: row["value"] for row in found}
     image = lake.rows(settings, f"SELECT min(image_id) AS id FROM catalog WHERE dataset = {lake.quote(DATASET)}")[0]

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitrine import lake, nights, tracking
+from vitrine import facts, nights, runs, tracking
 from vitrine.cli import output
 from vitrine.cli.options import Dataset, Json, chosen_datasets, show, show_each
+from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import by_name
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
@@ -53,20 +54,19 @@ def _retired(settings: Settings, name: str) -> bool:
         version = by_name.version(settings, name)
     except UserError:
         return False
-    return lake.state(settings, version) == "retired"
+    return facts.is_retired(settings, version)
 
 
 def _why_pending(settings: Settings, milvus: "VectorIndex", dataset: str, name: str, first: bool) -> str | None:
     """The first thing found that is not as it should be; what only a later step would find is found by that step."""
     from evaluation.promotion.milvus_alias import lag
     from evaluation.promotion.promote import served_before, unpassed_gates
-    from spark_jobs.version_rows import settled
 
     try:
         version = by_name.version(settings, name)
     except UserError as error:  # the task of this encoder says so, and fails alone
         return str(error)
-    if settled(settings, name, version, dataset) is None:
+    if facts.settled(settings, EncodedSet(dataset, name, version)) is None:
         return "embeddings are not those of the catalog"
     if problems := unpassed_gates(settings, dataset, name, version, with_index=first):
         return problems[0]
@@ -90,7 +90,7 @@ def night(
     if figures["changed"] or not path.is_file():
         from evaluation.report.report import write_report
 
-        with tracking.record(settings, "report") as run:
+        with runs.record(settings, "report") as run:
             path = write_report(settings, None)
             run.figures["report"] = str(path)
     figures |= {"report": str(path), "text": f"{figures['text']}\nreport: {path}"}
@@ -116,7 +116,7 @@ def retire(
 
     if undo and delete_rows:
         raise UserError("--undo brings an encoder back: --delete-rows does not go with it")
-    with tracking.record(settings, "retire", None, encoder) as run:
+    with runs.record(settings, "retire", None, encoder) as run:
         run.figures |= job.bring_back(settings, encoder) if undo else job.retire(settings, encoder, delete_rows)
     for name in run.figures.get("still_nightly", []):
         print(f"[nightly] still names {name!r}: nights leave it out; take it from vitrine.toml", file=sys.stderr)
@@ -170,7 +170,7 @@ def _plan_backfill(
     from spark_jobs import backfill as job
 
     version = by_name.version(settings, encoder)
-    left = {chosen: job.missing(settings, chosen, encoder, version) for chosen in names}
+    left = {chosen: facts.missing(settings, EncodedSet(chosen, encoder, version)) for chosen in names}
     done = job.spent(settings, version, name)
     rest = job.estimate(done, sum(left.values()), chunk_rows)
     pieces = job.chunks(left, chunk_rows)
@@ -199,11 +199,11 @@ def _backfill_one(
     from spark_jobs.embed_catalog import embed
 
     version = by_name.version(settings, encoder)
-    done, left = job.spent(settings, version, name), job.missing(settings, dataset, encoder, version)
+    done, left = job.spent(settings, version, name), facts.missing(settings, EncodedSet(dataset, encoder, version))
     budget.check(settings, done["seconds"], done["money"], "this backfill has taken")
     wished = math.ceil(left * share) if share is not None else rows
     take = min(left, left if wished is None else wished)
-    with tracking.record(settings, "embed", dataset, encoder) as run:
+    with runs.record(settings, "embed", dataset, encoder) as run:
         run.encoder_version = version
         run.figures |= {"backfill": name, "embedded": 0, "computed": 0, "left": left}
         if take:
@@ -211,7 +211,10 @@ def _backfill_one(
             seconds = round(run.seconds, 3)
             rate = round(found["computed"] / seconds, 2)
             run.figures |= found | {"pass_seconds": found.get("seconds", 0.0), "seconds": seconds}
-            run.figures |= {"images_per_second": rate, "left": job.missing(settings, dataset, encoder, version)}
+            run.figures |= {
+                "images_per_second": rate,
+                "left": facts.missing(settings, EncodedSet(dataset, encoder, version)),
+            }
     if run.figures["computed"]:
         tracking.to_mlflow(settings, run)
     return {"dataset": dataset, "encoder": encoder, **run.figures}

@@ -2,20 +2,20 @@
 
 from typing import Any
 
-from vitrine import lake
+from vitrine import facts, lake
 from vitrine.settings import Settings
 
 
 def status(settings: Settings) -> dict[str, Any]:
     """``status --json``: lists ``datasets``, ``encoders`` and ``last_runs``; the tables' sizes do not matter."""
     datasets = []
-    for name in lake.datasets(settings):
+    for name in facts.datasets(settings):
         where = f"WHERE dataset = {lake.quote(name)}"
         counts = lake.rows(
             settings, f"SELECT count(*) AS images, count(DISTINCT product_id) AS products FROM catalog {where}"
         )[0]
         bad = lake.rows(settings, f"SELECT count(*) AS n FROM quarantine {where}")[0]["n"]
-        serves = lake.serving(settings, name)
+        serves = facts.serving(settings, name)
         datasets.append(
             {
                 "dataset": name,

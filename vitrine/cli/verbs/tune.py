@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitrine import lake, tracking
+from vitrine import facts, runs, tracking
 from vitrine.cli.options import Json, Label, embed_named, evaluate_one, gate_training_set, show_each
 from vitrine.encoders import backbones, tuned
 from vitrine.errors import UserError
@@ -124,7 +124,7 @@ def cross(
         raise UserError(f"cross-tuning needs two data sets or more, not {len(asked.datasets)}: repeat --dataset")
     results = []
     for base in dict.fromkeys(encoder):
-        with tracking.record(settings, f"tune cross {strategy.value}", None, base) as run:
+        with runs.record(settings, f"tune cross {strategy.value}", None, base) as run:
             run.figures |= _cross(settings, asked, base, strategy, label.value, quick)
         tracking.to_mlflow(settings, run, tracking.Details(files=[Path(run.figures["heat_map"])]))
         results.append({"encoder": base, **run.figures})
@@ -201,7 +201,7 @@ class _Asked:
         if name and len(pairs) > 1:
             raise UserError(f"--name {name!r} is for one encoder and one data set, not {len(pairs)}")
         for on, base in pairs:
-            lake.check_dataset(settings, on)
+            facts.check_dataset(settings, on)
             check_base(settings, str(base))
         names = [
             check_name(name, "encoder name") if name else tuned.default_name(str(base), strategy, on)
@@ -233,10 +233,10 @@ def _training_sets(
     for chosen, base in pairs:
         version = by_name.version(settings, base) if base else None
         # Views go by the name that the version was registered under.
-        encoder = (lake.encoder_row(settings, version)["encoder"], version) if version else None
+        encoder = (facts.encoder_row(settings, version)["encoder"], version) if version else None
         share = settings.tune.validation_share
         with (
-            tracking.record(settings, "training_set", chosen, base) as run,
+            runs.record(settings, "training_set", chosen, base) as run,
             progress(spark, f"training set of {chosen}"),
         ):
             rows = build_training_set(
@@ -279,7 +279,7 @@ def _full(
 
     protocol = settings.tune.full.quick() if quick else settings.tune.full
     spread = processes > 1 and not (settings.spark.master or "local").startswith("local")
-    with tracking.record(settings, "tune full", rows.dataset, name) as run:
+    with runs.record(settings, "tune full", rows.dataset, name) as run:
         spark = build_session(settings, f"tune full {name}") if spread else None
         made, result = tune_full(settings, rows, base, protocol, name, seed, processes, spark)
         run.encoder_version = made.encoder_version
@@ -320,7 +320,7 @@ def _top(settings: Settings, rows: "TrainingSet", name: str, seed: int, quick: b
     from vitrine.encoders import heads
 
     protocol = settings.tune.top.quick() if quick else settings.tune.top
-    with tracking.record(settings, "tune top", rows.dataset, name) as run:
+    with runs.record(settings, "tune top", rows.dataset, name) as run:
         made, result = tune_top(settings, rows, protocol, name, seed)
         run.encoder_version = made.encoder_version
         run.figures |= _figures(rows, made, result) | {"trials": len(result["trials"])}
@@ -370,7 +370,7 @@ def classify(
     results = []
     for rows in _training_sets(settings, pairs, label.value, settings.tune.seed if seed is None else seed):
         for classifier, learn in ((LINEAR_PROBE, linear_probe), (NEIGHBOURS, neighbours)):
-            with tracking.record(settings, f"classify {classifier}", rows.dataset, rows.encoder) as run:
+            with runs.record(settings, f"classify {classifier}", rows.dataset, rows.encoder) as run:
                 run.encoder_version = rows.encoder_version
                 says, how = learn(rows)
                 run.figures |= {"classifier": classifier, **how, **write_predictions(settings, rows, classifier, says)}

@@ -12,7 +12,7 @@ from evaluation.consistency.differences import KINDS
 from evaluation.milvus.collection import row_key
 from evaluation.milvus.vector_index import VectorIndex
 from tests.support.small_shop import CONFIG
-from vitrine import feature_store, lake
+from vitrine import facts, feature_store, lake
 from vitrine.cli.verbs.check import state
 from vitrine.errors import VitrineError
 from vitrine.settings import Settings, load_settings
@@ -138,5 +138,5 @@ def test_what_agrees_has_no_differences_and_what_does_not_is_named_and_repaired(
     bad = {"dataset": "shop", "stage": "ingest", "encoder": "", "uri": "x", "code": "x", "reason": "x"}
     bad |= dict.fromkeys(("first_seen", "last_seen"), lake.now())
     damage.add(QUARANTINE, bad, image_id=damage.ids[0])
-    damage.add(PROMOTIONS, lake.serving(home, "shop") or {}, encoder_version="f" * 16, promoted_at=lake.now())
+    damage.add(PROMOTIONS, facts.serving(home, "shop") or {}, encoder_version="f" * 16, promoted_at=lake.now())
     assert names(state(home, "shop")) >= {"quarantine.in_catalog", "promotions.unknown", "promotions.no_vectors"}

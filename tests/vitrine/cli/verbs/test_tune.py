@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.verbs_here import vitrine
 from training.tune import check_base
-from vitrine import lake
+from vitrine import facts, lake
 from vitrine.encoders import by_name, tuned
 from vitrine.errors import UserError
 from vitrine.settings import load_settings
@@ -80,7 +80,7 @@ def test_top_tuning_from_photos_to_predictions(
     logged = client.search_runs([client.get_experiment_by_name("vitrine").experiment_id], max_results=100)
     (parent, *_) = [run for run in logged if run.data.tags.get("vitrine.verb") == "tune top"]
     children = [run for run in logged if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
-    registered = lake.encoder_row(settings, made["encoder_version"])
+    registered = facts.encoder_row(settings, made["encoder_version"])
     assert registered["mlflow_run"] == parent.info.run_id and json.loads(registered["cost"]) == found.cost
     assert len(children) == 2 and "trial_val_accuracy" in children[0].data.metrics
     assert "learning_rate" in parent.data.params and parent.data.metrics["val_accuracy"] >= 0

@@ -1,0 +1,200 @@
+"""What the tables say: which data sets there are, what serves them, what an encoder version still lacks.
+
+Each rule that more than one room needs stands here once.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from vitrine import lake, staging
+from vitrine.encoded_set import EncodedSet
+from vitrine.errors import unknown
+from vitrine.lake import matches
+from vitrine.settings import Settings
+from vitrine.tables import (
+    CATALOG,
+    EMBEDDINGS,
+    ENCODERS,
+    LABEL_COLUMNS,
+    PRODUCT_EMBEDDINGS,
+    PROMOTIONS,
+    QUARANTINE,
+    Table,
+)
+
+RETIRED = "retired"
+PHOTO_OF_PRODUCT = "concat(image_id, ':', content_sha256, ':', coalesce(category, ''))"
+"""What a product's vector depends on, of each of its photos; in Spark's words and DataFusion's alike."""
+_PRODUCT_MD5 = f"md5(string_agg({PHOTO_OF_PRODUCT}, '\n' ORDER BY {PHOTO_OF_PRODUCT}))"
+
+
+# ---- data sets ----
+
+
+def datasets(settings: Settings) -> list[str]:
+    """The names of the data sets that were ingested."""
+    return [row["dataset"] for row in lake.rows(settings, "SELECT DISTINCT dataset FROM catalog ORDER BY dataset")]
+
+
+def check_dataset(settings: Settings, dataset: str) -> None:
+    """Raises UserError, with the choices, where ``dataset`` was never ingested."""
+    known = datasets(settings)
+    if dataset not in known:
+        raise unknown("data set", dataset, known)
+
+
+def serving(settings: Settings, dataset: str) -> dict[str, Any] | None:
+    """The newest row of ``promotions`` for ``dataset``: the one truth of what serves."""
+    where = matches(dataset=dataset)
+    newest = lake.rows(settings, f"SELECT * FROM {PROMOTIONS.name} WHERE {where} ORDER BY promoted_at DESC LIMIT 1")
+    return newest[0] if newest else None
+
+
+def serving_set(settings: Settings, dataset: str) -> EncodedSet | None:
+    """What serves ``dataset``; None where nothing does."""
+    row = serving(settings, dataset)
+    return EncodedSet.of(row) if row else None
+
+
+def catalog_version(settings: Settings, dataset: str) -> str:
+    """A fingerprint of what the data set holds: ids, contents, labels, splits; 16 hex digits.
+
+    It moves when, and only when, a figure computed from the data set could: two equal catalogs have one version,
+    whichever runs led to them.
+    """
+    return _fingerprint(settings, CATALOG, matches(dataset=dataset))
+
+
+def embedded_version(settings: Settings, encoded: EncodedSet, versions: dict[str, int] | None = None) -> str:
+    """The same of the photos that have a vector: equal where all the catalog is embedded."""
+    return _fingerprint(settings, EMBEDDINGS, encoded.where, versions)
+
+
+def _fingerprint(settings: Settings, table: Table, where: str, versions: dict[str, int] | None = None) -> str:
+    fields = "concat_ws('\x1f', image_id, content_sha256, product_id, coalesce(category, ''), coalesce(split, ''))"
+    total, count = 0, 0
+    for batch in lake.stream(settings, f"SELECT md5({fields}) AS digest FROM {table.name} WHERE {where}", versions):
+        for digest in batch.column("digest").to_pylist():
+            total ^= int(digest, 16)  # ids are unique, so nothing cancels out; the order of rows does not matter
+            count += 1
+    return hashlib.sha256(f"{total:032x}/{count}".encode()).hexdigest()[:16]
+
+
+# ---- encoder versions ----
+
+
+def encoder_row(settings: Settings, encoder_version: str) -> dict[str, Any]:
+    """The row of ``encoders`` of one version.
+
+    Raises:
+        UserError: no such version was ever embedded.
+    """
+    row = find_encoder(settings, encoder_version)
+    if row is None:
+        known = lake.rows(settings, f"SELECT encoder_version FROM {ENCODERS.name}")
+        raise unknown("encoder version", encoder_version, [row["encoder_version"] for row in known])
+    return row
+
+
+def find_encoder(settings: Settings, encoder_version: str) -> dict[str, Any] | None:
+    """As ``encoder_row``; None where it never embedded."""
+    rows = lake.rows(settings, f"SELECT * FROM {ENCODERS.name} WHERE {matches(encoder_version=encoder_version)}")
+    return rows[0] if rows else None
+
+
+def is_retired(settings: Settings, encoder_version: str) -> bool:
+    """Was the version taken out of the nights?"""
+    row = find_encoder(settings, encoder_version)
+    return row is not None and row["state"] == RETIRED
+
+
+def usual_state(settings: Settings, encoder: str) -> str:
+    """The ``state`` of an encoder's version that is not retired: ``nightly`` or ``experiment``."""
+    return "nightly" if encoder in settings.nightly.encoders else "experiment"
+
+
+def embedded(settings: Settings, encoded: EncodedSet) -> int:
+    """How many photos have a vector."""
+    return count(settings, EMBEDDINGS, encoded.where)
+
+
+def count(settings: Settings, table: Table, where: str) -> int:
+    """How many rows of ``table`` are as ``where`` says."""
+    return int(lake.rows(settings, f"SELECT count(*) AS n FROM {table.name} WHERE {where}")[0]["n"])
+
+
+# ---- what is missing ----
+
+
+def photo_states(
+    encoded: EncodedSet,
+    *,
+    catalog: str = CATALOG.name,
+    embeddings: str = EMBEDDINGS.name,
+    quarantine: str = QUARANTINE.name,
+    carried: Sequence[str] = (),
+) -> str:
+    """A query, in Spark's SQL and DataFusion's alike, of how each photo stands: the one definition of what is missing.
+
+    A row for every photo of the catalog and every vector: ``image_id``; ``state``: ``missing`` (no vector),
+    ``stale`` (one of other content), ``relabelled`` (one with other labels than the catalog's), ``current``, or
+    ``left over`` (a vector of a photo that the catalog has not); ``refused``: is the photo in quarantine for this
+    encoder? ``carried`` names columns of ``embeddings`` to add. The other arguments are the tables' names in the
+    statement.
+    """
+    columns = ("image_id", "content_sha256", *LABEL_COLUMNS)
+    relabelled = " OR ".join(f"(e.{name} IS DISTINCT FROM c.{name})" for name in LABEL_COLUMNS)
+    refused = matches(dataset=encoded.dataset, stage="embed", encoder=encoded.encoder)
+    added = "".join(f", e.{name}" for name in carried)
+    return (
+        f"SELECT coalesce(c.image_id, e.image_id) AS image_id, q.image_id IS NOT NULL AS refused{added}, CASE "
+        "WHEN e.image_id IS NULL THEN 'missing' WHEN c.image_id IS NULL THEN 'left over' "
+        "WHEN e.content_sha256 IS DISTINCT FROM c.content_sha256 THEN 'stale' "
+        f"WHEN {relabelled} THEN 'relabelled' ELSE 'current' END AS state "
+        f"FROM (SELECT {', '.join(columns)} FROM {catalog} WHERE {matches(dataset=encoded.dataset)}) c FULL OUTER JOIN "
+        f"(SELECT {', '.join((*columns, *carried))} FROM {embeddings} WHERE {encoded.where}) e "
+        f"ON c.image_id = e.image_id LEFT JOIN (SELECT DISTINCT image_id FROM {quarantine} WHERE {refused}) q "
+        "ON q.image_id = coalesce(c.image_id, e.image_id)"
+    )
+
+
+def missing(settings: Settings, encoded: EncodedSet) -> int:
+    """Photos without a current vector; those that the encoder could not embed are not counted."""
+    sql = f"SELECT count(*) AS n FROM ({photo_states(encoded)}) WHERE state IN ('missing', 'stale') AND NOT refused"
+    return int(lake.rows(settings, sql)[0]["n"])
+
+
+def settled(settings: Settings, encoded: EncodedSet) -> int | None:
+    """The number of photos where nothing at all is to be done, else None: most nights start no JVM for a data set."""
+    state = usual_state(settings, encoded.encoder)
+    row = find_encoder(settings, encoded.encoder_version)
+    if row is None or row["state"] not in (state, RETIRED) or not products_settled(settings, encoded):
+        return None
+    if staging.left(settings, encoded.dataset, encoded.encoder_version):  # a run was killed after its last commit
+        return None
+    here = matches(dataset=encoded.dataset)
+    open_cases = (
+        f"SELECT 1 FROM {QUARANTINE.name} WHERE {matches(dataset=encoded.dataset, stage='embed')} "
+        f"AND {matches(encoder=encoded.encoder)} LIMIT 1",
+        # A photo that left takes its vectors of every version along.
+        f"SELECT 1 FROM (SELECT image_id FROM {EMBEDDINGS.name} WHERE {here}) e LEFT ANTI JOIN "
+        f"(SELECT image_id FROM {CATALOG.name} WHERE {here}) c ON e.image_id = c.image_id LIMIT 1",
+        f"SELECT 1 FROM ({photo_states(encoded)}) WHERE state <> 'current' LIMIT 1",
+    )
+    if any(lake.rows(settings, sql) for sql in open_cases):
+        return None
+    return count(settings, CATALOG, here)
+
+
+def products_settled(settings: Settings, encoded: EncodedSet) -> bool:
+    """Has every product the vector of its photos as they are now? Asked without a JVM."""
+    where = encoded.where
+    wanted = (
+        f"(SELECT product_id, {_PRODUCT_MD5} AS images_md5 FROM {EMBEDDINGS.name} WHERE {where} GROUP BY product_id)"
+    )
+    stored = f"(SELECT product_id, images_md5 FROM {PRODUCT_EMBEDDINGS.name} WHERE {where})"
+    same = "a.product_id = b.product_id AND a.images_md5 = b.images_md5"
+    lacking = f"SELECT 1 FROM {wanted} a LEFT ANTI JOIN {stored} b ON {same} LIMIT 1"
+    too_many = f"SELECT 1 FROM {stored} a LEFT ANTI JOIN {wanted} b ON a.product_id = b.product_id LIMIT 1"
+    return not lake.rows(settings, lacking) and not lake.rows(settings, too_many)

@@ -1,0 +1,285 @@
+"""The table ``runs``: a row for what each job did and cost, written here and read here.
+
+``figures`` holds what ``--json`` prints. What one job writes there and another reads has a dataclass below: the writer
+makes one and adds ``asdict`` of it, the reader asks ``RecordedRun.read`` for it. A row of an earlier version may lack
+fields: they then have their defaults.
+"""
+
+import json
+import resource
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from vitrine import lake
+from vitrine.errors import GateRefused
+from vitrine.lake import matches
+from vitrine.settings import Settings
+from vitrine.tables import RUNS
+
+Figures = TypeVar("Figures")
+
+
+# ---- what jobs write for others to read ----
+
+
+@dataclass(frozen=True)
+class IngestCounts:
+    """Photos by what ``ingest`` found of them."""
+
+    images: int = 0
+    """In the catalog afterwards."""
+    added: int = 0
+    changed: int = 0
+    """Of other content than before."""
+    updated: int = 0
+    """Of the same content, with another label, split or place."""
+    unchanged: int = 0
+    quarantined: int = 0
+    removed: int = 0
+    mended: int = 0
+    """No longer in quarantine."""
+    layout: str | None = None
+
+
+@dataclass(frozen=True)
+class EmbedCounts:
+    """Photos, and products, by what ``embed`` did with them."""
+
+    embedded: int = 0
+    unchanged: int = 0
+    updated: int = 0
+    """Relabelled, without a new vector."""
+    deleted: int = 0
+    quarantined: int = 0
+    computed: int = 0
+    """Different contents that went through the network or head."""
+    products: int = 0
+    products_deleted: int = 0
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What one encoder's share of a pass over the photos took."""
+
+    seconds: float = 0.0
+    core_seconds: float = 0.0
+    gpu_seconds: float = 0.0
+    worker_cpu_seconds: float = 0.0
+    forward_seconds: float = 0.0
+    worker_peak_mib: float = 0.0
+    bytes_read: int = 0
+    money: float = 0.0
+    currency: str = ""
+    devices: list[str] = field(default_factory=list)
+    precision: str | None = None
+
+
+@dataclass(frozen=True)
+class BackfillPiece:
+    """What a backfill adds to the figures of the ``embed`` run that is one of its pieces."""
+
+    backfill: str | None = None
+    """Its name."""
+    left: int = 0
+    """Photos that are still missing."""
+    pass_seconds: float = 0.0
+    """Of ``seconds``, those of the pass over the photos."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Clock time of one search, in milliseconds: the median, the fastest and the slowest."""
+
+    milliseconds: float
+    low: float
+    high: float
+    queries: int
+    limit: int
+    index: str
+    milvus: str
+    """``Lite`` or ``server``."""
+
+
+@dataclass(frozen=True)
+class EvaluateFigures:
+    """What ``evaluate`` measured beside what ``metrics`` has."""
+
+    latency: Latency | None = None
+    classifiers: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class GateFigures:
+    """How a gate ended."""
+
+    gate: str = ""
+    success: bool = False
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    """``expectation``, ``success`` and ``figures`` of each."""
+    failed: list[dict[str, Any]] = field(default_factory=list)
+    """``expectation`` and ``figures`` of those that failed."""
+    warnings: list[str] = field(default_factory=list)
+    serving_version: str | None = None
+    """What a gate that compares compared with."""
+    data_docs: str = ""
+
+
+# ---- reading ----
+
+
+_adapters: dict[type, TypeAdapter[Any]] = {}  # each takes a while to make
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A row of ``runs``."""
+
+    run_id: str
+    verb: str
+    dataset: str | None
+    encoder: str | None
+    encoder_version: str | None
+    catalog_version: str | None
+    state: str
+    """``done``, ``refused`` or ``failed``."""
+    started_at: datetime
+    seconds: float
+    peak_mib: float
+    figures: dict[str, Any]
+
+    def read(self, kind: type[Figures]) -> Figures:
+        """The part of ``figures`` that is of ``kind``, one of the dataclasses above."""
+        if kind not in _adapters:
+            _adapters[kind] = TypeAdapter(kind)
+        part: Figures = _adapters[kind].validate_python(self.figures)
+        return part
+
+    @property
+    def ended_at(self) -> datetime:
+        return self.started_at + timedelta(seconds=self.seconds)
+
+    @property
+    def gate(self) -> str:
+        """Which gate was asked; empty where the run is of another verb."""
+        return str(self.figures.get("gate", "")) if self.verb == "gate" else ""
+
+    @property
+    def error(self) -> str | None:
+        """Why it failed."""
+        return self.figures.get("error")
+
+    @property
+    def job(self) -> tuple[str, str | None, str | None, str]:
+        """What was asked for: a run that was made again has the same."""
+        return self.verb, self.dataset, self.encoder, self.gate
+
+
+def read(settings: Settings, where: str = "true", *, newest: int | None = None) -> list[RecordedRun]:
+    """The runs that are as ``where`` says, oldest first; with ``newest`` the newest ones alone, newest first."""
+    order = "started_at, run_id" if newest is None else f"started_at DESC, run_id LIMIT {newest}"
+    rows = lake.rows(settings, f"SELECT * FROM {RUNS.name} WHERE {where} ORDER BY {order}")
+    return [_recorded(row) for row in rows]
+
+
+def _recorded(row: dict[str, Any]) -> RecordedRun:
+    return RecordedRun(
+        **{name: row[name] for name in RUNS.schema.names} | {"figures": json.loads(row["figures"] or "{}")}
+    )
+
+
+def layout(settings: Settings, dataset: str) -> str | None:
+    """The layout that ``dataset`` was last ingested by; None where no run says."""
+    ingests = read(settings, matches(verb="ingest", state="done", dataset=dataset), newest=1)
+    return ingests[0].read(IngestCounts).layout if ingests else None
+
+
+# ---- writing ----
+
+
+class Run:
+    """A job under way; ``figures`` becomes what ``--json`` prints."""
+
+    def __init__(self, verb: str, dataset: str | None, encoder: str | None) -> None:
+        self.run_id = uuid.uuid4().hex
+        self.verb, self.dataset, self.encoder = verb, dataset, encoder
+        self.encoder_version: str | None = None
+        self.catalog_version: str | None = None
+        self.figures: dict[str, Any] = {}
+        self.started_at = lake.now()
+        self._clock = time.monotonic()
+        self._energy = _joules()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._clock
+
+    def note_rate(self, seconds: float | None = None) -> None:
+        """Add ``seconds`` (left out: since the run began) and the photos that were computed in one of them."""
+        seconds = self.seconds if seconds is None else seconds
+        self.figures["seconds"] = round(seconds, 3)
+        self.figures["images_per_second"] = round(self.figures["computed"] / seconds, 2)
+
+    def energy(self) -> dict[str, float]:
+        """``energy_joules`` that the processors' packages took since the run began, where the machine tells."""
+        now = _joules()
+        grown = {name: now[name] - before for name, before in self._energy.items() if name in now}
+        if not grown or min(grown.values()) < 0:  # a counter that came round says nothing
+            return {}
+        return {"energy_joules": round(sum(grown.values()) / 1e6, 1)}
+
+    def row(self, state: str) -> dict[str, Any]:
+        return {
+            **{key: getattr(self, key) for key in ("run_id", "verb", "dataset", "encoder", "encoder_version")},
+            "catalog_version": self.catalog_version,
+            "state": state,
+            "started_at": self.started_at,
+            "seconds": self.figures.get("seconds", self.seconds),
+            "peak_mib": peak_mib(),
+            "figures": json.dumps(self.figures, default=str),
+        }
+
+
+@contextmanager
+def record(settings: Settings, verb: str, dataset: str | None = None, encoder: str | None = None) -> Iterator[Run]:
+    """Write the job of this block to ``runs``, however it ends; ``seconds`` joins its figures."""
+    run = Run(verb, dataset, encoder)
+    state = "failed"
+    try:
+        yield run
+        state = "done"
+    except GateRefused:
+        state = "refused"
+        raise
+    except Exception as error:
+        run.figures.setdefault("error", f"{type(error).__name__}: {error}"[:500])
+        raise
+    finally:
+        run.figures.setdefault("seconds", round(run.seconds, 3))
+        run.figures |= run.energy()
+        lake.create_tables(settings)
+        lake.append(settings, RUNS, [run.row(state)])
+
+
+def _joules() -> dict[str, int]:
+    """Each processor package's energy counter in microjoules (Linux's powercap, Intel's and AMD's RAPL)."""
+    counters = {}
+    for path in Path("/sys/class/powercap").glob("intel-rapl:[0-9]*"):
+        if path.name.count(":") == 1:  # a package; what lies within is counted in it
+            with suppress(OSError, ValueError):  # for root's eyes, mostly
+                counters[path.name] = int((path / "energy_uj").read_text())
+    return counters
+
+
+def peak_mib() -> float:
+    """The most memory that this process, or the largest of its ended children, held, in MiB."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / unit
