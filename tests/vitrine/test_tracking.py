@@ -6,8 +6,9 @@ import pytest
 from pydantic import SecretStr
 
 from vitrine import lake
-from vitrine.runs import record, to_mlflow
+from vitrine.runs import record
 from vitrine.settings import MlflowSettings, Settings
+from vitrine.tracking import to_mlflow
 
 
 def test_a_run_is_told_to_mlflow(settings: Settings):
