@@ -36,7 +36,7 @@ lint: setup ## format, rules, types, which package may import which, shell scrip
 	@.venv/bin/hadolint deploy/Dockerfile
 
 airflow: setup ## Airflow's server and UI with the DAGs, until Ctrl-C
-	@$(JAVA) .venv/bin/python -m vitrine.cli.airflow_home
+	@$(JAVA) .venv/bin/python -m vitrine.cli.airflow
 
 serve: setup ## Feast's feature server with the products nearest to one, until Ctrl-C
 	@.venv/bin/vitrine serve

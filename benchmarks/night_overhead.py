@@ -82,7 +82,7 @@ def by_airflow(server: Any) -> dict[str, float]:
 
 
 def once(folder: Path, photos: Path, encoder: str) -> dict[str, dict[str, float]]:
-    from vitrine.cli.airflow_server import AirflowServer
+    from tests.support.airflow_server import AirflowServer
     from vitrine.settings import load_settings
 
     found: dict[str, dict[str, float]] = {}

@@ -53,7 +53,7 @@ def look(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, An
     home = tmp_path_factory.mktemp("airflow")
 
     def read(**more: str) -> dict[str, Any]:
-        from vitrine.cli.airflow_home import environment
+        from vitrine.cli.airflow import environment
 
         nightly = {
             "encoders": ["efficientnet_lite0", "second"],

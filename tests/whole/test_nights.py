@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.airflow_server import AirflowServer
 from vitrine import facts, lake
-from vitrine.cli.airflow_server import AirflowServer
 from vitrine.cli.verbs.check import state
 from vitrine.settings import Settings, load_settings
 

@@ -50,6 +50,23 @@ def emit_figures(title: str, figures: dict[str, Any]) -> None:
     emit("\n".join(lines))
 
 
+def show(title: str, figures: dict[str, Any], as_json: bool) -> None:
+    """A job's figures: JSON for programs, else lines for people."""
+    if as_json:
+        emit_json(figures)
+    else:
+        emit_figures(title, figures)
+
+
+def show_each(title: str, results: list[dict[str, Any]], as_json: bool) -> None:
+    """One result is shown as it is; several as a list under ``results``."""
+    if as_json:
+        emit_json(results[0] if len(results) == 1 else {"results": results})
+        return
+    for result in results:
+        emit_figures(f"{title} {result.get('dataset', '')} {result.get('encoder', '')}".rstrip(), result)
+
+
 def with_intervals(result: dict[str, Any]) -> dict[str, Any]:
     """What ``evaluate --json`` prints, for people: each figure beside its interval, one group of figures a heading."""
     groups = {"metrics": result, **result["slices"]}

@@ -313,7 +313,7 @@ def test_an_interrupt_says_how_to_go_on(call: Call, settings: Settings, monkeypa
     def interrupted(settings: Settings) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vitrine.cli.verbs.status.status", interrupted)
+    monkeypatch.setattr("vitrine.cli.verbs.status.read_status", interrupted)
     call("status").refused(130, "the same command goes on")
 
 
@@ -321,7 +321,7 @@ def test_an_unforeseen_failure_is_one_line(call: Call, settings: Settings, monke
     def broken(settings: Settings) -> None:
         raise RuntimeError("first line\nsecond line")
 
-    monkeypatch.setattr("vitrine.cli.verbs.status.status", broken)
+    monkeypatch.setattr("vitrine.cli.verbs.status.read_status", broken)
     call("status").refused(1, "RuntimeError: first line (VITRINE_DEBUG=1 shows where)")
 
 

@@ -28,7 +28,9 @@ def test_a_semicolon_ends_a_statement_but_not_in_strings_names_and_comments() ->
 def test_an_account_without_the_right_to_write_needs_no_namespace(tmp_path: Path) -> None:
     (tmp_path / "catalog" / "_delta_log").mkdir(parents=True)
     assert read_only.writable(tmp_path) == tmp_path
-    look = "from vitrine import read_only; import pathlib, sys; print(read_only.writable(pathlib.Path(sys.argv[1])))"
+    look = (
+        "from vitrine.cli import read_only; import pathlib, sys; print(read_only.writable(pathlib.Path(sys.argv[1])))"
+    )
     if os.geteuid() == 0:
         command = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override", sys.executable]
     else:

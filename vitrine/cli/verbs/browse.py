@@ -1,18 +1,25 @@
-"""The verb of the browsing page."""
+"""``vitrine browse``: a page that shows what each encoder finds."""
 
 from typing import Annotated
 
 import typer
 
+from evaluation.browse.server import check_port, serve
+from evaluation.browse.shared import Shared
 from vitrine import lake
 from vitrine.cli import output
-from vitrine.cli.options import Datasets, chosen_datasets
+from vitrine.cli.choices import chosen_datasets
+from vitrine.cli.options import Datasets
 from vitrine.errors import unknown
 from vitrine.settings import load_settings
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
 
 PORT = 8090
 
 
+@app.command()
 def browse(
     dataset: Datasets = None,
     encoder: Annotated[
@@ -38,9 +45,6 @@ def browse(
     for name in encoder or []:
         if name not in known:
             raise unknown("encoder with vectors", name, known)
-    from evaluation.browse.server import check_port, serve
-    from evaluation.browse.shared import Shared
-
     check_port(port)
     shared = Shared(settings, tuple(dataset or ()), tuple(encoder or ()))
     output.emit(f"http://127.0.0.1:{port}/  (Ctrl-C ends it)")

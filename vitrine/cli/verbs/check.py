@@ -5,10 +5,20 @@ from typing import Annotated, Any
 
 import typer
 
+from evaluation.consistency import milvus as consistency
+from evaluation.consistency import tables as state_check
 from evaluation.consistency.differences import Differences, sentence
+from evaluation.milvus.vector_index import VectorIndex
+from evaluation.promotion.milvus_alias import follow
+from spark_jobs import repair
+from spark_jobs.ingest_catalog import append_labels
+from spark_jobs.session import build_session
 from vitrine import facts, runs
-from vitrine.cli import options, output
-from vitrine.cli.options import Datasets, Json, chosen_datasets, show_each
+from vitrine.cli import output
+from vitrine.cli.choices import chosen_datasets, encoder_and_version
+from vitrine.cli.options import Datasets, Json
+from vitrine.cli.verbs.embed import embed_named
+from vitrine.cli.verbs.features import bring_online
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import Settings, load_settings
@@ -18,6 +28,10 @@ Found = dict[str, Any]
 TABLE_STEPS = ("dedupe", "labels", "vectors", "embed", "products")
 
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
 def check(
     dataset: Datasets = None,
     repair: Annotated[
@@ -39,7 +53,7 @@ def check(
             found = state(settings, chosen) | {"repaired": repaired, "found": found["differences"]}
         results.append(found)
     if as_json:
-        show_each("checked", results, True)
+        output.show_each("checked", results, True)
     for found in results if not as_json else []:
         plain = {name: value for name, value in found.items() if name not in ("differences", "found")}
         output.emit_figures(f"checked {found['dataset']}", plain)
@@ -53,10 +67,6 @@ def check(
 
 def state(settings: Settings, dataset: str) -> Found:
     """Counts by store and the list of differences, as ``Differences.told`` gives it; empty where all agree."""
-    from evaluation.consistency import milvus as consistency
-    from evaluation.consistency import tables as state_check
-    from evaluation.milvus.vector_index import VectorIndex
-
     found = Differences()
     report: Found = {"dataset": dataset, "catalog": state_check.count(settings, "catalog", state_check.of(dataset))}
     state_check.check_catalog(settings, found, dataset)
@@ -85,25 +95,18 @@ def state(settings: Settings, dataset: str) -> Found:
 
 def mend(settings: Settings, dataset: str, differences: list[Found]) -> list[str]:
     """Derive again what ``differences`` say, first what others are derived from; the steps that were taken."""
-    from evaluation.consistency import tables as state_check
-
     asked = {difference["repair"] for difference in differences} - {None}
     if asked & set(TABLE_STEPS):
         _mend_tables(settings, dataset, differences, asked)
     if asked - {"labels"}:  # what follows the tables
         versions = [version for version in state_check.versions(settings, dataset) if version.followed]
         if versions:
-            options.features(settings, [dataset], fresh="features" in asked)
+            bring_online(settings, [dataset], fresh="features" in asked)
         _mend_milvus(settings, dataset, versions, fresh="index" in asked)
     return sorted(asked)
 
 
 def _mend_tables(settings: Settings, dataset: str, differences: list[Found], asked: set[str]) -> None:
-    from evaluation.consistency import tables as state_check
-    from spark_jobs import repair
-    from spark_jobs.ingest_catalog import append_labels
-    from spark_jobs.session import build_session
-
     spark = build_session(settings, f"repair {dataset}")
     for table in (CATALOG, EMBEDDINGS, PRODUCT_EMBEDDINGS) if "dedupe" in asked else ():
         repair.dedupe(spark, settings, table, dataset)
@@ -133,20 +136,17 @@ def _to_embed(versions: list[Any], differences: list[Found]) -> list[Any]:
 def _embed_again(settings: Settings, dataset: str, version: Any) -> None:
     """By the name, where that still means this version: another one's vectors cannot be derived any more."""
     try:
-        _, named = options.version_of(settings, version.encoder)
+        _, named = encoder_and_version(settings, version.encoder)
     except UserError as error:
         print(f"{version.name} cannot be derived again: {error}", file=sys.stderr)
         return
     if named == version.version:
-        options.embed_named(settings, [version.encoder], dataset)
+        embed_named(settings, [version.encoder], dataset)
     else:
         print(f"{version.name} cannot be derived again: {version.encoder} is {named} now", file=sys.stderr)
 
 
 def _mend_milvus(settings: Settings, dataset: str, versions: list[Any], fresh: bool) -> None:
-    from evaluation.milvus.vector_index import VectorIndex
-    from evaluation.promotion.milvus_alias import follow
-
     with VectorIndex(settings) as milvus:
         for version in versions:
             if fresh:

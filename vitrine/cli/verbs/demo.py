@@ -8,26 +8,43 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from vitrine import facts, lake
-from vitrine.cli import airflow_home
+from vitrine.cli import airflow, output
+from vitrine.cli.options import Json
 from vitrine.errors import GateRefused, VitrineError
-from vitrine.settings import Settings
+from vitrine.online.lookup import OnlineFeatures
+from vitrine.settings import Settings, load_settings
 
 DATASET, ENCODER = "demo", "efficientnet_lite0"
 _STEP = re.compile(r"\[DAG TEST\] (starting|end)(?: task)? task_id=(\S+)")
 _TOLD = re.compile(r"\b(?:(?:listing|reading|embedding) demo[^\[]*? s\b|vitrine: [^\[]*)")
 
 
-def demo(settings: Settings, source: str) -> dict[str, Any]:
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def demo(
+    source: Annotated[str, typer.Option(help="PRODUCTSxPHOTOS[:SEED] of the catalog that is drawn.")] = "40x12",
+    as_json: Json = False,
+) -> None:
+    """All of it, on a small catalog that it draws itself: the nightly DAG by Airflow, then what came of it."""
+    settings = load_settings()
+    output.show("demo", run_demo(settings, source), as_json)
+
+
+def run_demo(settings: Settings, source: str) -> dict[str, Any]:
     """Run the nightly DAG on ``source`` by ``airflow dags test``; where the report is, metrics, an online lookup.
 
     Raises:
         VitrineError: the night failed; the message says where its log is.
     """
     started, began = time.monotonic(), lake.now()
-    env = airflow_home.environment(settings)
+    env = airflow.environment(settings)
     dataset = {"name": DATASET, "source": source, "layout": "generated"}
     env["VITRINE_NIGHTLY"] = json.dumps({"encoders": [ENCODER], "datasets": [dataset]})
     log = settings.home / "logs" / "demo.log"
@@ -86,8 +103,6 @@ def _check_night(settings: Settings, log: Path, began: datetime) -> None:
 
 
 def _outcome(settings: Settings) -> dict[str, Any]:
-    from vitrine.online.lookup import OnlineFeatures
-
     serves = facts.serving(settings, DATASET)
     assert serves is not None
     found = lake.rows(

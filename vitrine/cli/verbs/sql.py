@@ -1,4 +1,4 @@
-"""``vitrine sql`` and ``vitrine sql-server``: Spark SQL over the lake, for who asks and does not change."""
+"""``vitrine sql``: Spark SQL over the lake, for who asks and does not change."""
 
 import sys
 from enum import StrEnum
@@ -7,10 +7,15 @@ from typing import Annotated
 import typer
 from deltalake.exceptions import DeltaError
 
+from spark_jobs.sql.queries import Asker, ask
+from spark_jobs.sql.views import known
 from vitrine import lake
 from vitrine.cli import output, read_only
+from vitrine.cli.sql_shell import Shell
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 class Form(StrEnum):
@@ -26,6 +31,7 @@ Trust = Annotated[
 ]
 
 
+@app.command()
 def sql(
     query: Query = None,
     shell: Annotated[bool, typer.Option("--shell", help="Statement after statement, by hand or from a pipe.")] = False,
@@ -37,7 +43,7 @@ def sql(
     settings = load_settings()
     if (query is None) == (not shell):
         raise UserError('give a query or --shell, and not both: vitrine sql "SELECT * FROM serving"')
-    _have_tables(settings)
+    have_tables(settings)
     held = not trust and _hold(settings, needed=shell)
     from pyspark.logger import PySparkLogger
 
@@ -46,14 +52,12 @@ def sql(
     if shell:
         _shell(settings, form, limit, held)
     else:
-        from spark_jobs.sql.queries import ask
-
         assert query is not None
         columns, rows = ask(settings, query, limit, held=held)
         output.emit_rows(columns, rows, form.value)
 
 
-def _have_tables(settings: Settings) -> None:
+def have_tables(settings: Settings) -> None:
     """What is not there yet is made now, while the lake can be written."""
     try:
         lake.create_tables(settings)
@@ -75,30 +79,6 @@ def _hold(settings: Settings, *, needed: bool) -> bool:
 
 
 def _shell(settings: Settings, form: Form, limit: int, held: bool) -> None:
-    from spark_jobs.sql.queries import Asker
-    from spark_jobs.sql.views import known
-    from vitrine.cli.sql_shell import Shell
-
     print(f"opening {settings.lake}", file=sys.stderr, flush=True)
     asker = Asker(settings, held=held)
     Shell(lambda statement: asker.ask(statement, limit), known(), form.value).run()
-
-
-def sql_server(
-    host: Annotated[
-        str, typer.Option(help="The address to listen at; another machine's clients need TLS before it.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65_535)] = 15002,
-    thrift_port: Annotated[
-        int | None,
-        typer.Option(min=1, max=65_535, help="Also for BI tools, by JDBC or ODBC (Hive's Thrift), on this machine."),
-    ] = None,
-) -> None:
-    """Spark Connect over the lake, read-only, for pyspark and what else speaks it: until Ctrl-C."""
-    settings = load_settings()
-    from spark_jobs.sql.sql_server import make_token, serve
-
-    _have_tables(settings)
-    make_token(settings)
-    read_only.hold(settings)
-    serve(settings, host, port, thrift_port)

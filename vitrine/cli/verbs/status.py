@@ -1,12 +1,35 @@
-"""What there is, what serves, and how the last runs went."""
+"""``vitrine status``: what there is, what serves, and how the last runs went."""
 
 from typing import Any
 
+import typer
+
 from vitrine import facts, lake
-from vitrine.settings import Settings
+from vitrine.cli import output
+from vitrine.cli.options import Json
+from vitrine.settings import Settings, load_settings
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def status(settings: Settings) -> dict[str, Any]:
+@app.command()
+def status(as_json: Json = False) -> None:
+    """What there is, what serves, and how the last runs went."""
+    settings = load_settings()
+    found = read_status(settings)
+    if as_json:
+        output.emit_json(found)
+        return
+    output.emit(f"home {settings.home}")
+    for title in ("datasets", "encoders", "last_runs"):
+        if found[title]:
+            output.emit(f"\n{title.replace('_', ' ')}")
+            output.emit_rows(list(found[title][0]), [list(row.values()) for row in found[title]])
+        else:
+            output.emit(f"\nno {title.replace('_', ' ')} yet: try vitrine demo")
+
+
+def read_status(settings: Settings) -> dict[str, Any]:
     """``status --json``: lists ``datasets``, ``encoders`` and ``last_runs``; the tables' sizes do not matter."""
     datasets = []
     for name in facts.datasets(settings):

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitrine import facts, runs, tracking
-from vitrine.cli.options import Json, Label, embed_named, evaluate_one, gate_training_set, show_each
+from vitrine.cli import output
+from vitrine.cli.options import Json, Label
+from vitrine.cli.verbs.embed import embed_named
+from vitrine.cli.verbs.evaluate import evaluate_one
+from vitrine.cli.verbs.gate import gate_training_set
 from vitrine.encoders import backbones, tuned
 from vitrine.errors import UserError
 from vitrine.settings import Settings, check_name, load_settings
@@ -23,6 +27,7 @@ app = typer.Typer(
     "What comes of it is an encoder like any other: vitrine embed --encoder NAME, vitrine evaluate --encoder NAME.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,
 )
 
 
@@ -68,7 +73,7 @@ def top(
     sets = _training_sets(settings, asked.pairs, label.value, asked.seed, as_of)
     work = _estimate_top if dry_run else _top
     results = [work(settings, rows, made, asked.seed, quick) for rows, made in zip(sets, asked.names, strict=True)]
-    show_each("tuned", results, as_json)
+    output.show_each("tuned", results, as_json)
 
 
 @app.command()
@@ -100,7 +105,7 @@ def full(
         else _full(settings, sets[on], str(base), to, asked.seed, quick, processes)
         for (on, base), to in zip(asked.pairs, asked.names, strict=True)
     ]
-    show_each("tuned", results, as_json)
+    output.show_each("tuned", results, as_json)
 
 
 @app.command()
@@ -128,7 +133,7 @@ def cross(
             run.figures |= _cross(settings, asked, base, strategy, label.value, quick)
         tracking.to_mlflow(settings, run, tracking.Details(files=[Path(run.figures["heat_map"])]))
         results.append({"encoder": base, **run.figures})
-    show_each("tuned", results, as_json)
+    output.show_each("tuned", results, as_json)
 
 
 def _cross(
@@ -376,4 +381,4 @@ def classify(
                 run.figures |= {"classifier": classifier, **how, **write_predictions(settings, rows, classifier, says)}
             tracking.to_mlflow(settings, run)
             results.append({"dataset": rows.dataset, "encoder": rows.encoder, **run.figures})
-    show_each("classified", results, as_json)
+    output.show_each("classified", results, as_json)

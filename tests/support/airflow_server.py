@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import psutil
 
-from vitrine.cli import airflow_home
+from vitrine.cli import airflow
 from vitrine.errors import VitrineError
 from vitrine.settings import Settings
 
@@ -31,18 +31,18 @@ class AirflowServer:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = int(free.getsockname()[1])
         self._settings = settings
-        self._env = airflow_home.standalone_environment(settings, self.port) | (extra or {})
+        self._env = airflow.standalone_environment(settings, self.port) | (extra or {})
         self.log = settings.home / "logs" / "airflow.log"
         self._token = ""
 
     def __enter__(self) -> Self:
-        airflow_home.prepare(self._settings, self._env)
+        airflow.prepare(self._settings, self._env)
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        airflow = shutil.which("airflow", path=self._env["PATH"])
-        assert airflow is not None
+        program = shutil.which("airflow", path=self._env["PATH"])
+        assert program is not None
         with self.log.open("w") as file:
             self._process = subprocess.Popen(
-                [airflow, "standalone"], env=self._env, stdout=file, stderr=file, start_new_session=True
+                [program, "standalone"], env=self._env, stdout=file, stderr=file, start_new_session=True
             )
         try:
             self._wait_healthy()
@@ -95,7 +95,7 @@ class AirflowServer:
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._token}"} if signed else {})
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return json.loads(answer.read() or b"{}")
 
     def trigger(self, dag: str, conf: dict[str, Any] | None = None) -> str:

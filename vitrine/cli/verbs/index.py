@@ -1,0 +1,41 @@
+"""``vitrine index``: Milvus's collections and alias."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from evaluation.milvus.vector_index import VectorIndex
+from evaluation.promotion.milvus_alias import follow
+from vitrine import runs
+from vitrine.cli import output
+from vitrine.cli.choices import chosen_datasets, encoder_and_version
+from vitrine.cli.options import Datasets, Encoders, Json
+from vitrine.settings import load_settings
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def index(
+    encoder: Encoders,
+    dataset: Datasets = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Write all rows again, whatever Milvus holds.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Milvus: bring the collections to the lake's version, and the alias to what serves; exit 3 where its index finds
+    too little of what exact search finds."""
+    settings = load_settings()
+    results = []
+    with VectorIndex(settings) as vectors:
+        for name in encoder:
+            asked, version = encoder_and_version(settings, name)
+            for chosen in chosen_datasets(settings, dataset):
+                with runs.record(settings, "index", chosen, asked) as run:
+                    run.encoder_version = version
+                    if fresh:
+                        vectors.forget(chosen, version)
+                    run.figures |= asdict(vectors.sync(chosen, version))
+                    run.figures |= follow(settings, vectors, chosen, gated=True)
+                results.append({"dataset": chosen, "encoder": asked, **run.figures})
+    output.show_each("indexed", results, as_json)

@@ -1,0 +1,50 @@
+"""``vitrine ingest``: a source's photos into the catalog."""
+
+from typing import Annotated
+
+import typer
+
+from spark_jobs.ingest_catalog import ingest as job
+from vitrine import runs
+from vitrine.cli import output
+from vitrine.cli.options import Dataset, Gated, Json
+from vitrine.cli.verbs.gate import ask
+from vitrine.datasets import registry
+from vitrine.settings import check_name, load_settings
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(epilog=f"Layouts:\n\n{registry.describe()}")
+def ingest(
+    source: Annotated[str, typer.Argument(help="A folder, a table's path or URI, or for generated e.g. 40x12.")],
+    dataset: Dataset,
+    layout: Annotated[str, typer.Option(help="How the source is laid out: one of those below.")] = "folder",
+    test_share: Annotated[
+        float | None,
+        typer.Option(
+            help="Of photos without a split: the share that becomes test, the rest train; by id.", min=0.01, max=0.99
+        ),
+    ] = None,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="A published data set, whatever its counts.")
+    ] = False,
+    allow_removals: Annotated[
+        bool, typer.Option("--allow-removals", help="However many photos left: past gates.max_removed_share.")
+    ] = False,
+    gated: Gated = False,
+    as_json: Json = False,
+) -> None:
+    """Bring a catalog in: new and changed photos are read, unreadable ones quarantined, those that left removed.
+
+    Exit 3, and nothing changed, where far more photos left than in any usual night.
+    """
+    settings = load_settings()
+    check_name(dataset, "data set")
+    with runs.record(settings, "ingest", dataset) as run:
+        how = {"allow_partial": allow_partial, "allow_removals": allow_removals}
+        found = job(settings, source, dataset, layout, test_share=test_share, **how)
+        run.figures |= found | {"layout": layout}
+    if gated:
+        ask(settings, "catalog", dataset)
+    output.show(f"ingested {dataset}", run.figures, as_json)

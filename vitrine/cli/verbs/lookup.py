@@ -1,0 +1,45 @@
+"""``vitrine lookup``: what serves, asked by key."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from vitrine.cli import output
+from vitrine.cli.choices import chosen_datasets
+from vitrine.cli.options import Dataset, Json
+from vitrine.feature_store import IMAGES, PRODUCTS
+from vitrine.online.lookup import OnlineFeatures
+from vitrine.settings import load_settings
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class Of(StrEnum):
+    images = "images"
+    products = "products"
+
+
+@app.command()
+def lookup(
+    key: Annotated[list[str], typer.Argument(help="Image ids (or product ids), as in the catalog.")],
+    dataset: Dataset,
+    of: Annotated[Of, typer.Option(help="What the keys are of.")] = Of.images,
+    as_json: Json = False,
+) -> None:
+    """Look images or products up online, through the data set's serving service."""
+    settings = load_settings()
+    chosen_datasets(settings, [dataset])
+    kind = IMAGES if of is Of.images else PRODUCTS
+    found = OnlineFeatures(settings).lookup(dataset, key, kind)
+    if as_json:
+        lists = [{**row, "embedding": None if (v := row["embedding"]) is None else v.tolist()} for row in found]
+        output.emit_json({"results": lists})
+        return
+    columns = [kind.key, *kind.features[1:], "embedding"]
+    output.emit_rows(columns, [[*(row[name] for name in columns[:-1]), _shown(row["embedding"])] for row in found])
+
+
+def _shown(vector: Sequence[float] | None) -> str:
+    return "-" if vector is None else f"[{', '.join(f'{value:.3f}' for value in vector[:3])}, ...] ({len(vector)})"

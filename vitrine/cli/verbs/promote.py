@@ -1,0 +1,46 @@
+"""``vitrine promote``: what serves a data set."""
+
+from typing import Annotated, Any
+
+import typer
+
+from evaluation.milvus.vector_index import VectorIndex
+from evaluation.promotion import milvus_alias
+from evaluation.promotion.promote import promote as job
+from vitrine import runs
+from vitrine.cli import output
+from vitrine.cli.choices import chosen_datasets, encoder_and_version
+from vitrine.cli.options import Dataset, Json
+from vitrine.cli.verbs.features import bring_online
+from vitrine.settings import Settings, load_settings
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def promote(
+    encoder: Annotated[str, typer.Argument(help="An encoder's name, or a version.")],
+    dataset: Dataset,
+    force: Annotated[bool, typer.Option("--force", help="Past the gates; needs --reason, and is recorded.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Why the gates are passed by.")] = None,
+    if_new: Annotated[
+        bool, typer.Option("--if-new", help="Only a version that never served: what was rolled back stays back.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Let an encoder version serve a data set, if its gates passed; what already serves goes on."""
+    settings = load_settings()
+    chosen_datasets(settings, [dataset])
+    name, version = encoder_and_version(settings, encoder)
+    with runs.record(settings, "promote", dataset, name) as run:
+        run.encoder_version = version
+        run.figures |= job(settings, dataset, name, version, force, reason, if_new)
+        run.figures |= follow(settings, dataset)
+    output.show(f"promote {name}", run.figures, as_json)
+
+
+def follow(settings: Settings, dataset: str) -> dict[str, Any]:
+    """Milvus's alias and Feast's services follow the newest row of ``promotions``."""
+    with VectorIndex(settings) as vectors:
+        alias = milvus_alias.follow(settings, vectors, dataset)["serving"]
+    return {"milvus_alias": alias, "online": bring_online(settings, [dataset])["views"]}

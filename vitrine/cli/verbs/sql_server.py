@@ -1,0 +1,31 @@
+"""``vitrine sql-server``: Spark Connect over the lake."""
+
+from typing import Annotated
+
+import typer
+
+from spark_jobs.sql.sql_server import make_token, serve
+from vitrine.cli import read_only
+from vitrine.cli.verbs.sql import have_tables
+from vitrine.settings import load_settings
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def sql_server(
+    host: Annotated[
+        str, typer.Option(help="The address to listen at; another machine's clients need TLS before it.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535)] = 15002,
+    thrift_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65_535, help="Also for BI tools, by JDBC or ODBC (Hive's Thrift), on this machine."),
+    ] = None,
+) -> None:
+    """Spark Connect over the lake, read-only, for pyspark and what else speaks it: until Ctrl-C."""
+    settings = load_settings()
+    have_tables(settings)
+    make_token(settings)
+    read_only.hold(settings)
+    serve(settings, host, port, thrift_port)
