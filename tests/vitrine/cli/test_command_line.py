@@ -1,5 +1,6 @@
 """The command line as people and scripts meet it: exit codes, one line of error, one JSON object."""
 
+import inspect
 import json
 import os
 import re
@@ -17,7 +18,8 @@ import typer
 from deltalake import DeltaTable
 
 from vitrine import facts, lake, runs
-from vitrine.cli.main import app
+from vitrine.cli.main import VERBS as LISTED
+from vitrine.cli.main import app, load_verb
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, PRODUCT_EMBEDDINGS, RUNS, TABLES
 
@@ -353,9 +355,14 @@ def test_help_says_all_that_is_written():
         inner = [text for each in getattr(command, "commands", {}).values() for text in texts(each)]
         return [command.help or "", *(getattr(each, "help", "") or "" for each in command.params), *inner]
 
-    found = texts(typer.main.get_command(app))
-    assert len(found) > 100
-    assert not [text for text in found if re.search(r"\[[a-z]", text)]
+    all_texts = [text for verb in VERBS for text in texts(load_verb(verb))] + texts(typer.main.get_command(app))
+    assert len(all_texts) > 100
+    assert not [text for text in all_texts if re.search(r"\[[a-z]", text)]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_list_of_verbs_says_what_each_says_first(verb: str):
+    assert inspect.cleandoc(load_verb(verb).help).split("\n\n")[0] == LISTED[verb]
 
 
 def test_half_made_stores_are_made_anew(settings: Settings, call: Call):
