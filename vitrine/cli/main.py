@@ -96,9 +96,13 @@ for _verb, _about in VERBS.items():
 
 
 def load_verb(verb: str) -> Any:
-    """The command of ``verb``, from its module's ``app``."""
-    module = importlib.import_module(f"vitrine.cli.verbs.{verb.replace('-', '_')}")
-    command = typer.main.get_command(module.app)
+    """The command of ``verb``: its module's function of that name, or its ``app`` where the verb has parts."""
+    name = verb.replace("-", "_")
+    module = importlib.import_module(f"vitrine.cli.verbs.{name}")
+    if not (parts := getattr(module, "app", None)):
+        parts = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+        parts.command(epilog=getattr(module, "EPILOG", None))(getattr(module, name))
+    command = typer.main.get_command(parts)
     command.name = verb
     return command
 

@@ -19,10 +19,7 @@ from vitrine.encoders import by_name
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-
-@app.command()
 def backfill(
     encoder: Annotated[str, typer.Argument(help="An encoder's name; of one tuned by its head, what it computes from.")],
     dataset: Annotated[list[str], typer.Option("--dataset", help="A data set; may repeat.", metavar="NAME")],

@@ -13,13 +13,9 @@ from vitrine.cli.options import Datasets
 from vitrine.errors import unknown
 from vitrine.settings import load_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
 PORT = 8090
 
 
-@app.command()
 def browse(
     dataset: Datasets = None,
     encoder: Annotated[

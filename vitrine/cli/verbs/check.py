@@ -28,10 +28,6 @@ Found = dict[str, Any]
 TABLE_STEPS = ("dedupe", "labels", "vectors", "embed", "products")
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-@app.command()
 def check(
     dataset: Datasets = None,
     repair: Annotated[

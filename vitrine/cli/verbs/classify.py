@@ -1,8 +1,3 @@
 """``vitrine classify``."""
 
-import typer
-
-from vitrine.cli.verbs.tune import classify
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-app.command()(classify)
+from vitrine.cli.verbs.tune import classify as classify

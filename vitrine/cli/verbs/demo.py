@@ -24,10 +24,6 @@ _STEP = re.compile(r"\[DAG TEST\] (starting|end)(?: task)? task_id=(\S+)")
 _TOLD = re.compile(r"\b(?:(?:listing|reading|embedding) demo[^\[]*? s\b|vitrine: [^\[]*)")
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-@app.command()
 def demo(
     source: Annotated[str, typer.Option(help="PRODUCTSxPHOTOS[:SEED] of the catalog that is drawn.")] = "40x12",
     as_json: Json = False,

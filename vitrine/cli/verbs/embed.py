@@ -16,10 +16,7 @@ from vitrine.encoders.by_name import find_head
 from vitrine.encoders.tuned import Tuned
 from vitrine.settings import Settings, load_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-
-@app.command()
 def embed(
     encoder: Encoders,
     dataset: Datasets = None,

@@ -10,10 +10,7 @@ from vitrine.cli.options import Json
 from vitrine.encoders import backbones, tuned
 from vitrine.settings import load_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-
-@app.command()
 def encoders(
     available: Annotated[bool, typer.Option("--available", help="Those that could be embedded with.")] = False,
     as_json: Json = False,

@@ -14,10 +14,7 @@ from vitrine.cli.verbs.gate import ask
 from vitrine.encoded_set import EncodedSet
 from vitrine.settings import Settings, load_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-
-@app.command()
 def evaluate(
     encoder: Encoders,
     dataset: Datasets = None,

@@ -16,10 +16,7 @@ from vitrine.online import sync
 from vitrine.online.sync import Fill
 from vitrine.settings import Settings, load_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-
-@app.command()
 def features(
     dataset: Datasets = None,
     with_spark: Annotated[

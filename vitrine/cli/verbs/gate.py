@@ -16,8 +16,6 @@ from vitrine.cli.options import Dataset, Json
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
 
 class Gate(StrEnum):
     catalog = "catalog"
@@ -27,7 +25,6 @@ class Gate(StrEnum):
     index_ = "index"  # str has a method of that name
 
 
-@app.command()
 def gate(
     which: Annotated[Gate, typer.Argument(metavar="catalog|embeddings|sync|metrics|index", help="The gate to pass.")],
     dataset: Dataset,

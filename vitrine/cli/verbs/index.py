@@ -13,10 +13,7 @@ from vitrine.cli.choices import chosen_datasets, encoder_and_version
 from vitrine.cli.options import Datasets, Encoders, Json
 from vitrine.settings import load_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-
-@app.command()
 def index(
     encoder: Encoders,
     dataset: Datasets = None,

@@ -12,10 +12,10 @@ from vitrine.cli.verbs.gate import ask
 from vitrine.datasets import registry
 from vitrine.settings import check_name, load_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+EPILOG = f"Layouts:\n\n{registry.describe()}"
+"""What its help ends with."""
 
 
-@app.command(epilog=f"Layouts:\n\n{registry.describe()}")
 def ingest(
     source: Annotated[str, typer.Argument(help="A folder, a table's path or URI, or for generated e.g. 40x12.")],
     dataset: Dataset,

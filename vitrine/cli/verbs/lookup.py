@@ -13,15 +13,12 @@ from vitrine.feature_store import IMAGES, PRODUCTS
 from vitrine.online.lookup import OnlineFeatures
 from vitrine.settings import load_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
 
 class Of(StrEnum):
     images = "images"
     products = "products"
 
 
-@app.command()
 def lookup(
     key: Annotated[list[str], typer.Argument(help="Image ids (or product ids), as in the catalog.")],
     dataset: Dataset,

@@ -11,10 +11,7 @@ from vitrine.cli import output
 from vitrine.cli.options import Json
 from vitrine.settings import load_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-
-@app.command()
 def maintain(
     keep_days: Annotated[int, typer.Option(min=7, help="How long time travel reaches back.")] = 30,
     keep_runs_days: Annotated[

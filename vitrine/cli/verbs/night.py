@@ -11,13 +11,9 @@ from vitrine.cli import output
 from vitrine.cli.options import Json
 from vitrine.settings import load_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
 WHEN = [f"%Y-%m-%d{time}" for time in ("", "T%H:%M:%S", "T%H:%M:%S%z", "T%H:%M:%S.%f%z")]
 
 
-@app.command()
 def night(
     since: Annotated[
         datetime, typer.Option(help="When it began; UTC where it says no other.", formats=WHEN, metavar="WHEN")

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import typer
-
 from evaluation.milvus.vector_index import VectorIndex
 from evaluation.promotion.milvus_alias import lag
 from evaluation.promotion.promote import served_before, unpassed_gates
@@ -17,10 +15,7 @@ from vitrine.errors import UserError
 from vitrine.online import sync
 from vitrine.settings import Settings, load_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-
-@app.command()
 def pending(dataset: Dataset, as_json: Json = False) -> None:
     """Which of the nightly encoders have work to do on a data set, and why; those that are retired are left out.
 

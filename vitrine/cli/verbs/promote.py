@@ -14,10 +14,7 @@ from vitrine.cli.options import Dataset, Json
 from vitrine.cli.verbs.features import bring_online
 from vitrine.settings import Settings, load_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-
-@app.command()
 def promote(
     encoder: Annotated[str, typer.Argument(help="An encoder's name, or a version.")],
     dataset: Dataset,

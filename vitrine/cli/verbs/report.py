@@ -1,17 +1,12 @@
 """``vitrine report``: one self-contained HTML page."""
 
-import typer
-
 from evaluation.report.report import write_report
 from vitrine import runs
 from vitrine.cli import output
 from vitrine.cli.options import Datasets, Json
 from vitrine.settings import load_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-
-@app.command()
 def report(dataset: Datasets = None, as_json: Json = False) -> None:
     """Write the report: one self-contained HTML page."""
     settings = load_settings()

@@ -12,10 +12,7 @@ from vitrine.cli.options import Json
 from vitrine.errors import UserError
 from vitrine.settings import load_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-
-@app.command()
 def retire(
     encoder: Annotated[str, typer.Argument(help="An encoder's name, for all its versions, or one version.")],
     delete_rows: Annotated[bool, typer.Option("--delete-rows", help="Delete its vectors too.")] = False,

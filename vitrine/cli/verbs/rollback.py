@@ -1,7 +1,5 @@
 """``vitrine rollback``: what served before serves again."""
 
-import typer
-
 from evaluation.promotion.promote import rollback as job
 from evaluation.promotion.promote import unfinished_rollback
 from vitrine import runs
@@ -11,10 +9,7 @@ from vitrine.cli.options import Dataset, Json
 from vitrine.cli.verbs.promote import follow
 from vitrine.settings import load_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-
-@app.command()
 def rollback(dataset: Dataset, as_json: Json = False) -> None:
     """Let the version that served before serve again, without embedding anything; one cut short is finished."""
     settings = load_settings()

@@ -10,10 +10,7 @@ from evaluation.milvus.more_like_this import more_like_this
 from vitrine.online.feature_server import check_reach, make_app
 from vitrine.settings import load_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-
-@app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Where to listen. Left out: feast.host.")] = None,
     port: Annotated[int | None, typer.Option(help="Left out: feast.port.", min=1, max=65_535)] = None,

@@ -15,8 +15,6 @@ from vitrine.cli.sql_shell import Shell
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
 
 class Form(StrEnum):
     table = "table"
@@ -31,7 +29,6 @@ Trust = Annotated[
 ]
 
 
-@app.command()
 def sql(
     query: Query = None,
     shell: Annotated[bool, typer.Option("--shell", help="Statement after statement, by hand or from a pipe.")] = False,

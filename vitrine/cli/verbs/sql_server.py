@@ -9,10 +9,7 @@ from vitrine.cli import read_only
 from vitrine.cli.verbs.sql import have_tables
 from vitrine.settings import load_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-
-@app.command()
 def sql_server(
     host: Annotated[
         str, typer.Option(help="The address to listen at; another machine's clients need TLS before it.")

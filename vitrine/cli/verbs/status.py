@@ -2,17 +2,12 @@
 
 from typing import Any
 
-import typer
-
 from vitrine import facts, lake
 from vitrine.cli import output
 from vitrine.cli.options import Json
 from vitrine.settings import Settings, load_settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-
-@app.command()
 def status(as_json: Json = False) -> None:
     """What there is, what serves, and how the last runs went."""
     settings = load_settings()
