@@ -1,9 +1,12 @@
 """The front door: the table of verbs. A verb's module is loaded when that verb is asked for, and no other."""
 
-import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -14,6 +17,8 @@ from vitrine.errors import VitrineError
 
 _FULL_DISK = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 """As the libraries say it: the system, SQLite."""
+
+_ROOMS = ("vitrine", "spark_jobs", "training", "evaluation", "feature_repo")
 
 # Each verb, and the first sentence of its help; its module is ``vitrine.cli.verbs.NAME``.
 VERBS = {
@@ -98,13 +103,39 @@ for _verb, _about in VERBS.items():
 def load_verb(verb: str) -> Any:
     """The command of ``verb``: its module's function of that name, or its ``app`` where the verb has parts."""
     name = verb.replace("-", "_")
-    module = importlib.import_module(f"vitrine.cli.verbs.{name}")
+    with _rooms_later():
+        module = importlib.import_module(f"vitrine.cli.verbs.{name}")
     if not (parts := getattr(module, "app", None)):
         parts = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
         parts.command(epilog=getattr(module, "EPILOG", None))(getattr(module, name))
     command = typer.main.get_command(parts)
     command.name = verb
     return command
+
+
+class _Later(importlib.abc.MetaPathFinder):
+    """Finds our modules below the command line as ones that are run when they are first used
+    (``importlib.util.LazyLoader``)."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        if fullname.split(".")[0] not in _ROOMS or fullname.startswith("vitrine.cli"):
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec and spec.loader:
+            spec.loader = importlib.util.LazyLoader(spec.loader)
+        return spec
+
+
+@contextmanager
+def _rooms_later() -> Iterator[None]:
+    """What a verb's module imports as a module (``from spark_jobs import ingest_catalog``) is loaded when the verb uses
+    it: a verb's help waits for no library, and a verb for none that it does not use."""
+    finder = _Later()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def main(arguments: list[str] | None = None) -> None:

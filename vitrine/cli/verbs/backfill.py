@@ -6,10 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from spark_jobs import backfill as job
-from spark_jobs.backfill import Budget
-from spark_jobs.backfill_order import First
-from spark_jobs.embed_catalog import embed
+from spark_jobs import backfill as pieces
+from spark_jobs import backfill_order, embed_catalog
 from vitrine import facts, runs, tracking
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets
@@ -49,7 +47,7 @@ def backfill(
         raise UserError("--rows and --share are two ways to say one thing: give one of them")
     head = by_name.find_head(settings, encoder)
     asked = head.base if head else encoder
-    budget = Budget(budget_seconds, budget_money)
+    budget = pieces.Budget(budget_seconds, budget_money)
     names = chosen_datasets(settings, dataset)
     if dry_run:
         output.show(f"backfill {asked}", _plan_backfill(settings, asked, names, name, chunk_rows, budget), as_json)
@@ -59,21 +57,21 @@ def backfill(
 
 
 def _plan_backfill(
-    settings: Settings, encoder: str, names: list[str], name: str, chunk_rows: int, budget: "Budget"
+    settings: Settings, encoder: str, names: list[str], name: str, chunk_rows: int, budget: "pieces.Budget"
 ) -> dict[str, Any]:
     version = by_name.version(settings, encoder)
     left = {chosen: facts.missing(settings, EncodedSet(chosen, encoder, version)) for chosen in names}
-    done = job.spent(settings, version, name)
-    rest = job.estimate(done, sum(left.values()), chunk_rows)
-    pieces = job.chunks(left, chunk_rows)
+    done = pieces.spent(settings, version, name)
+    rest = pieces.estimate(done, sum(left.values()), chunk_rows)
+    chunks = pieces.chunks(left, chunk_rows)
     total = {what: done[what] + rest[what] for what in ("seconds", "money")}
     print(
         f"{sum(left.values())} photos are left: {rest['seconds']:.0f} s, {rest['money']:.4f} "
-        f"{settings.prices.currency}, in {len(pieces)} pieces",
+        f"{settings.prices.currency}, in {len(chunks)} pieces",
         file=sys.stderr,
     )
     budget.check(settings, total["seconds"], total["money"], "the whole backfill is going to take")
-    return {"dry_run": True, "encoder": encoder, "left": left, "so_far": done, "estimate": rest, "chunks": pieces}
+    return {"dry_run": True, "encoder": encoder, "left": left, "so_far": done, "estimate": rest, "chunks": chunks}
 
 
 def _backfill_one(
@@ -84,10 +82,10 @@ def _backfill_one(
     rows: int | None,
     share: float | None,
     wanted: str | None,
-    budget: "Budget",
+    budget: "pieces.Budget",
 ) -> dict[str, Any]:
     version = by_name.version(settings, encoder)
-    done, left = job.spent(settings, version, name), facts.missing(settings, EncodedSet(dataset, encoder, version))
+    done, left = pieces.spent(settings, version, name), facts.missing(settings, EncodedSet(dataset, encoder, version))
     budget.check(settings, done["seconds"], done["money"], "this backfill has taken")
     wished = math.ceil(left * share) if share is not None else rows
     take = min(left, left if wished is None else wished)
@@ -95,7 +93,7 @@ def _backfill_one(
         run.encoder_version = version
         run.figures |= {"backfill": name, "embedded": 0, "computed": 0, "left": left}
         if take:
-            found = embed(settings, encoder, dataset, first=First(take, wanted))
+            found = embed_catalog.embed(settings, encoder, dataset, first=backfill_order.First(take, wanted))
             seconds = round(run.seconds, 3)
             rate = round(found["computed"] / seconds, 2)
             run.figures |= found | {"pass_seconds": found.get("seconds", 0.0), "seconds": seconds}

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from evaluation.browse.server import check_port, serve
-from evaluation.browse.shared import Shared
+from evaluation.browse import server
+from evaluation.browse import shared as pages
 from vitrine import lake
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets
@@ -41,7 +41,7 @@ def browse(
     for name in encoder or []:
         if name not in known:
             raise unknown("encoder with vectors", name, known)
-    check_port(port)
-    shared = Shared(settings, tuple(dataset or ()), tuple(encoder or ()))
+    server.check_port(port)
+    shared = pages.Shared(settings, tuple(dataset or ()), tuple(encoder or ()))
     output.emit(f"http://127.0.0.1:{port}/  (Ctrl-C ends it)")
-    serve(shared, port)
+    server.serve(shared, port)

@@ -5,14 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from evaluation.consistency import milvus as consistency
-from evaluation.consistency import tables as state_check
-from evaluation.consistency.differences import Differences, sentence
-from evaluation.milvus.vector_index import VectorIndex
-from evaluation.promotion.milvus_alias import follow
-from spark_jobs import repair
-from spark_jobs.ingest_catalog import append_labels
-from spark_jobs.session import build_session
+from evaluation.consistency import differences, milvus, tables
+from evaluation.milvus import vector_index
+from evaluation.promotion import milvus_alias
+from spark_jobs import ingest_catalog, session
+from spark_jobs import repair as repair_tables
 from vitrine import facts, runs
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets, encoder_and_version
@@ -54,8 +51,8 @@ def check(
         plain = {name: value for name, value in found.items() if name not in ("differences", "found")}
         output.emit_figures(f"checked {found['dataset']}", plain)
         for difference in found["differences"]:
-            output.emit(f"  {sentence(difference)}")
-    wrong = [f"{found['dataset']}: {sentence(each)}" for found in results for each in found["differences"]]
+            output.emit(f"  {differences.sentence(difference)}")
+    wrong = [f"{found['dataset']}: {differences.sentence(each)}" for found in results for each in found["differences"]]
     if wrong:
         tail = "what is left needs a person" if repair else "vitrine check --repair mends what can be derived again"
         raise VitrineError(f"{'; '.join(wrong)}: {tail}")
@@ -63,68 +60,68 @@ def check(
 
 def state(settings: Settings, dataset: str) -> Found:
     """Counts by store and the list of differences, as ``Differences.told`` gives it; empty where all agree."""
-    found = Differences()
-    report: Found = {"dataset": dataset, "catalog": state_check.count(settings, "catalog", state_check.of(dataset))}
-    state_check.check_catalog(settings, found, dataset)
-    with VectorIndex(settings) as milvus:
-        consistency.check_alias(settings, found, milvus, dataset)
-        for version in state_check.versions(settings, dataset):
-            state_check.check_embeddings(settings, found, version)
-            state_check.check_products(settings, found, version)
+    found = differences.Differences()
+    report: Found = {"dataset": dataset, "catalog": tables.count(settings, "catalog", tables.of(dataset))}
+    tables.check_catalog(settings, found, dataset)
+    with vector_index.VectorIndex(settings) as index:
+        milvus.check_alias(settings, found, index, dataset)
+        for version in tables.versions(settings, dataset):
+            tables.check_embeddings(settings, found, version)
+            tables.check_products(settings, found, version)
             counts = report[version.name] = {
                 "embeddings": facts.embedded(settings, EncodedSet(dataset, version.encoder, version.version))
             }
             if not version.followed:
-                state_check.check_vectors(settings, found, version, [])
+                tables.check_vectors(settings, found, version, [])
                 continue
-            consistency.check_versions(found, milvus, version)
-            online, collections = state_check.OnlineStore(version), consistency.followers(milvus, version)
-            state_check.check_vectors(settings, found, version, [online, *collections])
+            milvus.check_versions(found, index, version)
+            online, collections = tables.OnlineStore(version), milvus.followers(index, version)
+            tables.check_vectors(settings, found, version, [online, *collections])
             for rows in collections:
-                held = milvus.count(dataset, version.version, rows.served)
+                held = index.count(dataset, version.version, rows.served)
                 counts["milvus_serving" if rows.served else "milvus"] = held
             counts["online"] = online.there
-            state_check.check_online_products(settings, found, version)
-    state_check.check_service(settings, found, dataset)
+            tables.check_online_products(settings, found, version)
+    tables.check_service(settings, found, dataset)
     return report | {"differences": found.told()}
 
 
-def mend(settings: Settings, dataset: str, differences: list[Found]) -> list[str]:
-    """Derive again what ``differences`` say, first what others are derived from; the steps that were taken."""
-    asked = {difference["repair"] for difference in differences} - {None}
+def mend(settings: Settings, dataset: str, found: list[Found]) -> list[str]:
+    """Derive again what ``found`` says, first what others are derived from; the steps that were taken."""
+    asked = {difference["repair"] for difference in found} - {None}
     if asked & set(TABLE_STEPS):
-        _mend_tables(settings, dataset, differences, asked)
+        _mend_tables(settings, dataset, found, asked)
     if asked - {"labels"}:  # what follows the tables
-        versions = [version for version in state_check.versions(settings, dataset) if version.followed]
+        versions = [version for version in tables.versions(settings, dataset) if version.followed]
         if versions:
             bring_online(settings, [dataset], fresh="features" in asked)
         _mend_milvus(settings, dataset, versions, fresh="index" in asked)
     return sorted(asked)
 
 
-def _mend_tables(settings: Settings, dataset: str, differences: list[Found], asked: set[str]) -> None:
-    spark = build_session(settings, f"repair {dataset}")
+def _mend_tables(settings: Settings, dataset: str, found: list[Found], asked: set[str]) -> None:
+    spark = session.build_session(settings, f"repair {dataset}")
     for table in (CATALOG, EMBEDDINGS, PRODUCT_EMBEDDINGS) if "dedupe" in asked else ():
-        repair.dedupe(spark, settings, table, dataset)
+        repair_tables.dedupe(spark, settings, table, dataset)
     if "labels" in asked:
-        append_labels(spark, settings, dataset)
-    versions = state_check.versions(settings, dataset)
+        ingest_catalog.append_labels(spark, settings, dataset)
+    versions = tables.versions(settings, dataset)
     for version in versions:
         if "vectors" in asked:
-            repair.drop_bad_vectors(spark, settings, dataset, version.version, version.dim)
+            repair_tables.drop_bad_vectors(spark, settings, dataset, version.version, version.dim)
     if asked & {"embed", "vectors", "dedupe"}:
-        for version in _to_embed(versions, differences):
+        for version in _to_embed(versions, found):
             _embed_again(settings, dataset, version)
     if asked & {"products", "vectors", "dedupe"}:
         for version in versions:
-            repair.products_again(spark, settings, dataset, version.version)
+            repair_tables.products_again(spark, settings, dataset, version.version)
 
 
-def _to_embed(versions: list[Any], differences: list[Found]) -> list[Any]:
+def _to_embed(versions: list[Any], found: list[Found]) -> list[Any]:
     """Those that nights keep up, whose pass takes away what left for all others too; another one only where its own
     vectors are bad, or where there is no such version."""
-    bad = {each["of"] for each in differences if each["repair"] == "vectors"}
-    named = {each["of"] for each in differences if each["repair"] == "embed"}
+    bad = {each["of"] for each in found if each["repair"] == "vectors"}
+    named = {each["of"] for each in found if each["repair"] == "embed"}
     followed = [version for version in versions if version.followed]
     return [each for each in versions if each.followed or each.name in bad or (not followed and each.name in named)]
 
@@ -143,9 +140,9 @@ def _embed_again(settings: Settings, dataset: str, version: Any) -> None:
 
 
 def _mend_milvus(settings: Settings, dataset: str, versions: list[Any], fresh: bool) -> None:
-    with VectorIndex(settings) as milvus:
+    with vector_index.VectorIndex(settings) as index:
         for version in versions:
             if fresh:
-                milvus.forget(dataset, version.version)
-            milvus.sync(dataset, version.version)
-        follow(settings, milvus, dataset)
+                index.forget(dataset, version.version)
+            index.sync(dataset, version.version)
+        milvus_alias.follow(settings, index, dataset)

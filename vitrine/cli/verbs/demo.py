@@ -16,7 +16,7 @@ from vitrine import facts, lake
 from vitrine.cli import airflow, output
 from vitrine.cli.options import Json
 from vitrine.errors import GateRefused, VitrineError
-from vitrine.online.lookup import OnlineFeatures
+from vitrine.online import lookup
 from vitrine.settings import Settings, load_settings
 
 DATASET, ENCODER = "demo", "efficientnet_lite0"
@@ -109,7 +109,7 @@ def _outcome(settings: Settings) -> dict[str, Any]:
     )
     metrics = {row["metric"]: row["value"] for row in found}
     image = lake.rows(settings, f"SELECT min(image_id) AS id FROM catalog WHERE dataset = {lake.quote(DATASET)}")[0]
-    online = OnlineFeatures(settings).lookup(DATASET, [image["id"]])[0]
+    online = lookup.OnlineFeatures(settings).lookup(DATASET, [image["id"]])[0]
     vector = online.pop("embedding")
     return {
         "report": str(settings.reports / "report.html"),

@@ -5,14 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from spark_jobs.apply_head import apply_head
-from spark_jobs.embed_catalog import embed_together
+from spark_jobs import apply_head, embed_catalog
 from vitrine import runs, tracking
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets
 from vitrine.cli.options import Datasets, Encoders, Gated, Json
 from vitrine.cli.verbs.gate import ask
-from vitrine.encoders.by_name import find_head
+from vitrine.encoders import by_name
 from vitrine.encoders.tuned import Tuned
 from vitrine.settings import Settings, load_settings
 
@@ -40,10 +39,10 @@ def embed(
 def embed_named(settings: Settings, names: list[str], dataset: str, dry_run: bool = False) -> list[dict[str, Any]]:
     """One object a name: networks share a pass over the photos, heads follow from their bases'."""
     names = list(dict.fromkeys(names))
-    heads = {name: head for name in names if (head := find_head(settings, name))}
+    heads = {name: head for name in names if (head := by_name.find_head(settings, name))}
     networks = list(dict.fromkeys(heads[name].base if name in heads else name for name in names))
     if dry_run:
-        done = embed_together(settings, networks, dataset, dry_run=True)
+        done = embed_catalog.embed_together(settings, networks, dataset, dry_run=True)
     else:
         done = _embed_networks(settings, networks, dataset)
     figures = dict(zip(networks, done, strict=True))
@@ -54,7 +53,7 @@ def embed_named(settings: Settings, names: list[str], dataset: str, dry_run: boo
 def _embed_networks(settings: Settings, names: list[str], dataset: str) -> list[dict[str, Any]]:
     with ExitStack() as stack:
         recorded = [stack.enter_context(runs.record(settings, "embed", dataset, name)) for name in names]
-        done = embed_together(settings, names, dataset)
+        done = embed_catalog.embed_together(settings, names, dataset)
         passes = sum(figures.get("seconds", 0.0) for figures in done)
         for run, figures in zip(recorded, done, strict=True):
             run.encoder_version = figures["encoder_version"]
@@ -69,10 +68,10 @@ def _embed_networks(settings: Settings, names: list[str], dataset: str) -> list[
 
 def _embed_by_head(settings: Settings, head: Tuned, dataset: str, dry_run: bool) -> dict[str, Any]:
     if dry_run:
-        return apply_head(settings, head, dataset, dry_run=True)
+        return apply_head.apply_head(settings, head, dataset, dry_run=True)
     with runs.record(settings, "embed", dataset, head.name) as run:
         run.encoder_version = head.encoder_version
-        run.figures |= apply_head(settings, head, dataset)
+        run.figures |= apply_head.apply_head(settings, head, dataset)
         run.note_rate()
     if run.figures["computed"]:
         tracking.to_mlflow(settings, run)

@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
+from evaluation import evaluate as evaluation
 from evaluation import metrics_table
-from evaluation.evaluate import evaluate as job
 from vitrine import facts, runs
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets, encoder_and_version
@@ -81,6 +81,8 @@ def evaluate_one(
     the split that is searched, and what counts as relevant."""
     with runs.record(settings, "evaluate", dataset, encoder) as run:
         run.encoder_version = version
-        run.figures |= job(settings, encoder, version, dataset, *how, run_id=run.run_id, full_map=full_map, again=again)
+        run.figures |= evaluation.evaluate(
+            settings, encoder, version, dataset, *how, run_id=run.run_id, full_map=full_map, again=again
+        )
         run.catalog_version = run.figures["catalog_version"]
     return {"dataset": dataset, "encoder": encoder, **run.figures}

@@ -6,14 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from feature_repo import definitions
-from spark_jobs.fill_online import fill_online
-from spark_jobs.session import build_session
+from spark_jobs import fill_online, session
 from vitrine import feature_store, locks, runs
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets
 from vitrine.cli.options import Datasets, Json
 from vitrine.online import sync
-from vitrine.online.sync import Fill
 from vitrine.settings import Settings, load_settings
 
 
@@ -31,12 +29,12 @@ def features(
     output.show("features", bring_online(settings, chosen_datasets(settings, dataset), fill=fill), as_json)
 
 
-def _spark_fill(settings: Settings) -> Fill:
-    return partial(fill_online, build_session(settings, "features"))
+def _spark_fill(settings: Settings) -> "sync.Fill":
+    return partial(fill_online.fill_online, session.build_session(settings, "features"))
 
 
 def bring_online(
-    settings: Settings, datasets: list[str], fresh: bool = False, fill: Fill | None = None
+    settings: Settings, datasets: list[str], fresh: bool = False, fill: "sync.Fill | None" = None
 ) -> dict[str, Any]:
     """Feast's definitions, online rows and serving services, brought to the tables; ``fresh`` and ``fill`` as
     ``vitrine.online.sync.sync`` has them."""

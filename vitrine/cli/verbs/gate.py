@@ -6,10 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from evaluation.gates.run import run_gate, run_training_set_gate
-from evaluation.gates.training_set import Rows
-from evaluation.milvus.vector_index import VectorIndex
-from spark_jobs.session import build_session
+from evaluation.gates import run, training_set
+from evaluation.milvus import vector_index
+from spark_jobs import session
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets, encoder_and_version
 from vitrine.cli.options import Dataset, Json
@@ -53,12 +52,12 @@ def ask(settings: Settings, which: str, dataset: str, encoder: str | None = None
     with ExitStack() as stack:
         spark = milvus = None
         if which in ("sync", "index"):
-            milvus = stack.enter_context(VectorIndex(settings))
+            milvus = stack.enter_context(vector_index.VectorIndex(settings))
         elif which != "metrics":
-            spark = build_session(settings, f"gate {which}")
-        return run_gate(settings, which, dataset, encoder, version, spark, milvus)
+            spark = session.build_session(settings, f"gate {which}")
+        return run.run_gate(settings, which, dataset, encoder, version, spark, milvus)
 
 
-def gate_training_set(settings: Settings, rows: Rows, version: str | None) -> None:
+def gate_training_set(settings: Settings, rows: "training_set.Rows", version: str | None) -> None:
     """Raises GateRefused where nothing may learn from ``rows``."""
-    run_training_set_gate(settings, rows, version)
+    run.run_training_set_gate(settings, rows, version)

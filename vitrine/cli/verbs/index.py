@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from evaluation.milvus.vector_index import VectorIndex
-from evaluation.promotion.milvus_alias import follow
+from evaluation.milvus import vector_index
+from evaluation.promotion import milvus_alias
 from vitrine import runs
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets, encoder_and_version
@@ -24,7 +24,7 @@ def index(
     too little of what exact search finds."""
     settings = load_settings()
     results = []
-    with VectorIndex(settings) as vectors:
+    with vector_index.VectorIndex(settings) as vectors:
         for name in encoder:
             asked, version = encoder_and_version(settings, name)
             for chosen in chosen_datasets(settings, dataset):
@@ -33,6 +33,6 @@ def index(
                     if fresh:
                         vectors.forget(chosen, version)
                     run.figures |= asdict(vectors.sync(chosen, version))
-                    run.figures |= follow(settings, vectors, chosen, gated=True)
+                    run.figures |= milvus_alias.follow(settings, vectors, chosen, gated=True)
                 results.append({"dataset": chosen, "encoder": asked, **run.figures})
     output.show_each("indexed", results, as_json)

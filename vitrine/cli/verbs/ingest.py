@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from spark_jobs.ingest_catalog import ingest as job
+from spark_jobs import ingest_catalog
 from vitrine import runs
 from vitrine.cli import output
 from vitrine.cli.options import Dataset, Gated, Json
@@ -43,7 +43,7 @@ def ingest(
     check_name(dataset, "data set")
     with runs.record(settings, "ingest", dataset) as run:
         how = {"allow_partial": allow_partial, "allow_removals": allow_removals}
-        found = job(settings, source, dataset, layout, test_share=test_share, **how)
+        found = ingest_catalog.ingest(settings, source, dataset, layout, test_share=test_share, **how)
         run.figures |= found | {"layout": layout}
     if gated:
         ask(settings, "catalog", dataset)

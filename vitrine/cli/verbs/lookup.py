@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
+from vitrine import feature_store
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets
 from vitrine.cli.options import Dataset, Json
-from vitrine.feature_store import IMAGES, PRODUCTS
-from vitrine.online.lookup import OnlineFeatures
+from vitrine.online import lookup as online
 from vitrine.settings import load_settings
 
 
@@ -28,8 +28,8 @@ def lookup(
     """Look images or products up online, through the data set's serving service."""
     settings = load_settings()
     chosen_datasets(settings, [dataset])
-    kind = IMAGES if of is Of.images else PRODUCTS
-    found = OnlineFeatures(settings).lookup(dataset, key, kind)
+    kind = feature_store.IMAGES if of is Of.images else feature_store.PRODUCTS
+    found = online.OnlineFeatures(settings).lookup(dataset, key, kind)
     if as_json:
         lists = [{**row, "embedding": None if (v := row["embedding"]) is None else v.tolist()} for row in found]
         output.emit_json({"results": lists})

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from evaluation.promotion.old_collections import drop_old
-from spark_jobs.maintain_tables import maintain as job
+from evaluation.promotion import old_collections
+from spark_jobs import maintain_tables
 from vitrine import runs
 from vitrine.cli import output
 from vitrine.cli.options import Json
@@ -22,6 +22,6 @@ def maintain(
     """Compact the tables, remove files that no version of the last days needs, and drop Milvus's old collections."""
     settings = load_settings()
     with runs.record(settings, "maintain") as run:
-        run.figures |= job(settings, keep_days, keep_runs_days)
-        run.figures |= drop_old(settings)
+        run.figures |= maintain_tables.maintain(settings, keep_days, keep_runs_days)
+        run.figures |= old_collections.drop_old(settings)
     output.show("maintained", run.figures, as_json)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from evaluation.report.report import write_report
+from evaluation.report import report
 from vitrine import nights, runs
 from vitrine.cli import output
 from vitrine.cli.options import Json
@@ -27,7 +27,7 @@ def night(
     path = settings.reports / "report.html"
     if figures["changed"] or not path.is_file():
         with runs.record(settings, "report") as run:
-            path = write_report(settings, None)
+            path = report.write_report(settings, None)
             run.figures["report"] = str(path)
     figures |= {"report": str(path), "text": f"{figures['text']}\nreport: {path}"}
     if as_json:

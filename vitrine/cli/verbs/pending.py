@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from evaluation.milvus.vector_index import VectorIndex
-from evaluation.promotion.milvus_alias import lag
-from evaluation.promotion.promote import served_before, unpassed_gates
+from evaluation.milvus import vector_index
+from evaluation.promotion import milvus_alias, promote
 from vitrine import facts
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets
@@ -26,7 +25,7 @@ def pending(dataset: Dataset, as_json: Json = False) -> None:
     chosen_datasets(settings, [dataset])
     retired = [name for name in settings.nightly.encoders if _retired(settings, name)]
     waiting = []
-    with VectorIndex(settings) as milvus:
+    with vector_index.VectorIndex(settings) as milvus:
         for name in settings.nightly.encoders:
             first = name == settings.nightly.encoders[0]
             if name not in retired and (why := _why_pending(settings, milvus, dataset, name, first)):
@@ -46,7 +45,9 @@ def _retired(settings: Settings, name: str) -> bool:
     return facts.is_retired(settings, version)
 
 
-def _why_pending(settings: Settings, milvus: VectorIndex, dataset: str, name: str, first: bool) -> str | None:
+def _why_pending(
+    settings: Settings, milvus: "vector_index.VectorIndex", dataset: str, name: str, first: bool
+) -> str | None:
     """The first thing found that is not as it should be; what only a later step would find is found by that step."""
     try:
         version = by_name.version(settings, name)
@@ -54,8 +55,8 @@ def _why_pending(settings: Settings, milvus: VectorIndex, dataset: str, name: st
         return str(error)
     if facts.settled(settings, EncodedSet(dataset, name, version)) is None:
         return "embeddings are not those of the catalog"
-    if problems := unpassed_gates(settings, dataset, name, version, with_index=first):
+    if problems := promote.unpassed_gates(settings, dataset, name, version, with_index=first):
         return problems[0]
-    if first and not served_before(settings, dataset, version):
+    if first and not promote.served_before(settings, dataset, version):
         return "never promoted"
-    return lag(settings, milvus, dataset, version)
+    return milvus_alias.lag(settings, milvus, dataset, version)

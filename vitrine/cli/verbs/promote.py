@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
-from evaluation.milvus.vector_index import VectorIndex
+from evaluation.milvus import vector_index
 from evaluation.promotion import milvus_alias
-from evaluation.promotion.promote import promote as job
+from evaluation.promotion import promote as promotion
 from vitrine import runs
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets, encoder_and_version
@@ -31,13 +31,13 @@ def promote(
     name, version = encoder_and_version(settings, encoder)
     with runs.record(settings, "promote", dataset, name) as run:
         run.encoder_version = version
-        run.figures |= job(settings, dataset, name, version, force, reason, if_new)
+        run.figures |= promotion.promote(settings, dataset, name, version, force, reason, if_new)
         run.figures |= follow(settings, dataset)
     output.show(f"promote {name}", run.figures, as_json)
 
 
 def follow(settings: Settings, dataset: str) -> dict[str, Any]:
     """Milvus's alias and Feast's services follow the newest row of ``promotions``."""
-    with VectorIndex(settings) as vectors:
+    with vector_index.VectorIndex(settings) as vectors:
         alias = milvus_alias.follow(settings, vectors, dataset)["serving"]
     return {"milvus_alias": alias, "online": bring_online(settings, [dataset])["views"]}

@@ -1,6 +1,6 @@
 """``vitrine report``: one self-contained HTML page."""
 
-from evaluation.report.report import write_report
+from evaluation.report import report as page
 from vitrine import runs
 from vitrine.cli import output
 from vitrine.cli.options import Datasets, Json
@@ -11,5 +11,5 @@ def report(dataset: Datasets = None, as_json: Json = False) -> None:
     """Write the report: one self-contained HTML page."""
     settings = load_settings()
     with runs.record(settings, "report") as run:
-        run.figures["report"] = str(write_report(settings, dataset or None))
+        run.figures["report"] = str(page.write_report(settings, dataset or None))
     output.show("report written", run.figures, as_json)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from evaluation.promotion import retire as job
+from evaluation.promotion import retire as retirement
 from vitrine import runs
 from vitrine.cli import output
 from vitrine.cli.options import Json
@@ -27,7 +27,10 @@ def retire(
     if undo and delete_rows:
         raise UserError("--undo brings an encoder back: --delete-rows does not go with it")
     with runs.record(settings, "retire", None, encoder) as run:
-        run.figures |= job.bring_back(settings, encoder) if undo else job.retire(settings, encoder, delete_rows)
+        if undo:
+            run.figures |= retirement.bring_back(settings, encoder)
+        else:
+            run.figures |= retirement.retire(settings, encoder, delete_rows)
     for name in run.figures.get("still_nightly", []):
         print(f"[nightly] still names {name!r}: nights leave it out; take it from vitrine.toml", file=sys.stderr)
     output.show(f"{'brought back' if undo else 'retired'} {encoder}", run.figures, as_json)

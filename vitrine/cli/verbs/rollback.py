@@ -1,7 +1,6 @@
 """``vitrine rollback``: what served before serves again."""
 
-from evaluation.promotion.promote import rollback as job
-from evaluation.promotion.promote import unfinished_rollback
+from evaluation.promotion import promote
 from vitrine import runs
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets
@@ -15,6 +14,6 @@ def rollback(dataset: Dataset, as_json: Json = False) -> None:
     settings = load_settings()
     chosen_datasets(settings, [dataset])
     with runs.record(settings, "rollback", dataset) as run:
-        run.figures |= unfinished_rollback(settings, dataset) or job(settings, dataset)
+        run.figures |= promote.unfinished_rollback(settings, dataset) or promote.rollback(settings, dataset)
         run.figures |= follow(settings, dataset)
     output.show(f"rollback {dataset}", run.figures, as_json)

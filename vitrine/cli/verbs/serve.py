@@ -6,8 +6,8 @@ import typer
 import uvicorn
 from fastapi import FastAPI
 
-from evaluation.milvus.more_like_this import more_like_this
-from vitrine.online.feature_server import check_reach, make_app
+from evaluation.milvus import more_like_this
+from vitrine.online import feature_server
 from vitrine.settings import load_settings
 
 
@@ -23,7 +23,7 @@ def serve(
     settings = load_settings()
 
     host, port = host or settings.feast.host, port or settings.feast.port
-    check_reach(settings.feast, host)
+    feature_server.check_reach(settings.feast, host)
     uvicorn.run(
         "vitrine.cli.verbs.serve:server_app", factory=True, host=host, port=port, workers=workers, access_log=False
     )
@@ -31,4 +31,4 @@ def serve(
 
 def server_app() -> "FastAPI":
     """What each process of ``vitrine serve`` answers with."""
-    return make_app(load_settings(), more_like_this)
+    return feature_server.make_app(load_settings(), more_like_this.more_like_this)

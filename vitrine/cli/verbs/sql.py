@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 from deltalake.exceptions import DeltaError
 
-from spark_jobs.sql.queries import Asker, ask
-from spark_jobs.sql.views import known
+from spark_jobs.sql import queries, views
 from vitrine import lake
 from vitrine.cli import output, read_only
 from vitrine.cli.sql_shell import Shell
@@ -50,7 +49,7 @@ def sql(
         _shell(settings, form, limit, held)
     else:
         assert query is not None
-        columns, rows = ask(settings, query, limit, held=held)
+        columns, rows = queries.ask(settings, query, limit, held=held)
         output.emit_rows(columns, rows, form.value)
 
 
@@ -77,5 +76,5 @@ def _hold(settings: Settings, *, needed: bool) -> bool:
 
 def _shell(settings: Settings, form: Form, limit: int, held: bool) -> None:
     print(f"opening {settings.lake}", file=sys.stderr, flush=True)
-    asker = Asker(settings, held=held)
-    Shell(lambda statement: asker.ask(statement, limit), known(), form.value).run()
+    asker = queries.Asker(settings, held=held)
+    Shell(lambda statement: asker.ask(statement, limit), views.known(), form.value).run()

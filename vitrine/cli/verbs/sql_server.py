@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from spark_jobs.sql.sql_server import make_token, serve
+from spark_jobs.sql import sql_server as server
 from vitrine.cli import read_only
 from vitrine.cli.verbs.sql import have_tables
 from vitrine.settings import load_settings
@@ -23,6 +23,6 @@ def sql_server(
     """Spark Connect over the lake, read-only, for pyspark and what else speaks it: until Ctrl-C."""
     settings = load_settings()
     have_tables(settings)
-    make_token(settings)
+    server.make_token(settings)
     read_only.hold(settings)
-    serve(settings, host, port, thrift_port)
+    server.serve(settings, host, port, thrift_port)
