@@ -23,6 +23,7 @@ from vitrine.cli.main import app, load_verb
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, PRODUCT_EMBEDDINGS, RUNS, TABLES
 
+HELP = Path(__file__).parent / "help"
 SMALL, OTHER = "0123456789abcdef", "fedcba9876543210"
 VERBS = (
     *("ingest", "embed", "evaluate", "features", "lookup", "index", "check", "gate", "promote", "rollback"),
@@ -328,23 +329,33 @@ def test_an_unforeseen_failure_is_one_line(call: Call, settings: Settings, monke
 
 
 def test_help_goes_to_stdout(tmp_path: Path):
-    whole = vitrine(tmp_path, "--help")
+    whole = vitrine(tmp_path, "--help", COLUMNS="120", TERMINAL_WIDTH="120")
+    assert whole.out == (HELP / "vitrine.txt").read_text()
     assert whole.code == 0 and not whole.err and all(f" {verb} " in whole.out for verb in VERBS)
-    bare = vitrine(tmp_path)
+    bare = vitrine(tmp_path, COLUMNS="120", TERMINAL_WIDTH="120")
     assert (bare.code, bare.out, bare.err) == (0, whole.out, "")
-    script = f"""
-import contextlib, io
+    assert not (tmp_path / ".vitrine").exists()
+
+
+def test_every_verbs_help_is_as_it_was(tmp_path: Path):
+    """Scripts and people rely on verbs and options: a change of one is a change of its file in ``help/``."""
+    script = """
+import contextlib, io, json, sys
 from vitrine.cli.main import main
-for verb in {VERBS!r}:
+for words in json.load(sys.stdin):
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main([verb, "--help"])
-        except SystemExit as exit:
-            assert not exit.code, verb
-    assert f"vitrine {{verb}} [OPTIONS]" in out.getvalue() and not err.getvalue(), verb
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.suppress(SystemExit):
+        main([*words, "--help"])
+    print(json.dumps([out.getvalue(), err.getvalue()]))
 """
-    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    files = sorted(path for path in HELP.glob("*.txt") if path.stem != "vitrine")
+    asked = json.dumps([path.stem.split("_") for path in files])
+    env = os.environ | {"COLUMNS": "120", "TERMINAL_WIDTH": "120"}
+    command = [sys.executable, "-c", script]
+    ran = subprocess.run(command, cwd=tmp_path, env=env, input=asked, capture_output=True, text=True, check=True)
+    assert {path.stem for path in files} >= {*VERBS}
+    for path, line in zip(files, ran.stdout.splitlines(), strict=True):
+        assert json.loads(line) == [path.read_text(), ""], path.stem
     assert not (tmp_path / ".vitrine").exists()
 
 
