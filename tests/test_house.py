@@ -1,0 +1,80 @@
+"""The house: what may import what beyond the floors that import-linter holds, and a map that names what is there."""
+
+import ast
+import graphlib
+import re
+import tomllib
+from collections.abc import Iterator
+
+import grimp
+
+from tests.support.project import PROJECT
+
+ROOMS = ("vitrine", "spark_jobs", "training", "evaluation", "feature_repo", "dags")
+IMPORTED_LATE = {
+    "spark_jobs/embed_catalog.py": "the driver loads no torch: its worker's function does",
+    "training/top_tuning.py": "the process that searches loads TensorFlow after its workers have forked",
+    "training/trial_workers.py": "only the workers load TensorFlow",
+}
+"""Imports of our own inside functions, and why each cannot stand at the top."""
+LONG = {"vitrine/settings.py": "every setting of vitrine.toml, its default and what it means, in one place"}
+"""Files of over 400 lines, and why."""
+
+
+def files() -> Iterator[tuple[str, str]]:
+    for room in ROOMS:
+        for path in sorted((PROJECT / room).rglob("*.py")):
+            yield str(path.relative_to(PROJECT)), path.read_text()
+
+
+def test_no_two_files_need_each_other():
+    graph = grimp.build_graph(*ROOMS)
+    needs = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    graphlib.TopologicalSorter(needs).prepare()  # raises CycleError, which names them
+
+
+def test_our_own_is_imported_at_the_top():
+    late = set()
+    for name, text in files():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                for inner in ast.walk(node):
+                    imported = [inner.module or ""] if isinstance(inner, ast.ImportFrom) else []
+                    imported += [each.name for each in inner.names] if isinstance(inner, ast.Import) else []
+                    if any(each.split(".")[0] in ROOMS for each in imported):
+                        late.add(name)
+    assert late == IMPORTED_LATE.keys()
+
+
+def test_every_file_of_the_ground_floor_has_its_floor():
+    contracts = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    floors = next(contract for contract in contracts if "vitrine.cli" in contract.get("layers", []))
+    named = {name for layer in floors["layers"] for name in layer.split(" | ") if name.startswith("vitrine.")}
+    assert not any("ignore_imports" in contract for contract in contracts)
+    there = {f"vitrine.{path.stem}" for path in (PROJECT / "vitrine").glob("*.py")} - {"vitrine.__init__"}
+    there |= {f"vitrine.{path.parent.name}" for path in (PROJECT / "vitrine").glob("*/__init__.py")}
+    assert named == there
+
+
+def test_packages_do_nothing_and_files_stay_short():
+    assert not [name for name, text in files() if name.endswith("__init__.py") and text]
+    assert {name for name, text in files() if text.count("\n") > 400} == LONG.keys()
+
+
+def test_the_map_names_what_is_there():
+    page = (PROJECT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`((?:[a-z_]+/)+[\w.]*)`", page))
+    assert named and not [name for name in named if not (PROJECT / name).exists()]
+    tree = (PROJECT / "README.md").read_text().split("## The house")[1].split("\n## ")[0]
+    folders = set(re.findall(r"^ *([a-z_/]+)/ ", tree, re.MULTILINE))
+    packages = {path.parent for room in ROOMS for path in (PROJECT / room).rglob("__init__.py")}
+    assert {PROJECT / folder for folder in folders} >= packages
+    assert all((PROJECT / folder).is_dir() for folder in folders)
+
+
+def test_every_module_is_where_its_test_would_look():
+    """A test that is named after one module lies where that module lies."""
+    for path in sorted((PROJECT / "tests").rglob("test_*.py")):
+        folder = path.relative_to(PROJECT / "tests").parent
+        if folder.parts and folder.parts[0] in ROOMS:
+            assert (PROJECT / folder).is_dir(), path
