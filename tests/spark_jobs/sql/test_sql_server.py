@@ -149,3 +149,10 @@ def test_a_bi_tool_asks_by_jdbc_and_cannot_change(server: Served, home: Path, tm
     (tmp_path / "wrong").write_text("guessed")
     refused = by_jdbc(server, tmp_path / "wrong", "SELECT 1")
     assert "Error validating the login" in refused.stderr and not refused.stdout.strip()
+
+
+@pytest.mark.long
+def test_bi_tools_connect_again_and_again(server: Served, home: Path) -> None:
+    """More often than Hive has threads at first, which is five: each is then used a second time."""
+    done = by_jdbc(server, home / "sql_server.token", *["!reconnect"] * 8, "SELECT 1 AS one")
+    assert done.stdout.split()[-2:] == ["one", "1"], done.stderr
