@@ -1,4 +1,4 @@
-"""Versions that homes already hold: whatever the code becomes, the same network and the same head keep theirs.""1aa68b338d6cc9db"
+"""Versions that homes already hold: whatever the code becomes, the same network and the same head keep theirs."""
 
 import numpy as np
 import pytest
@@ -47,4 +47,4 @@ def test_the_version_of_a_head():
 
     layers = ((matrix(6, 5), matrix(1, 5)[0]), (matrix(5, 4), matrix(1, 4)[0]))
     head = Head(layers, (matrix(4, 3), matrix(1, 3)[0]), ("a", "b", "c"))
-    assert heads.version("2746ea19feb3fc4a", head) == ""
+    assert heads.version("2746ea19feb3fc4a", head) == "1aa68b338d6cc9db"
