@@ -1,4 +1,4 @@
-"""Tuned encoders by name: what tuning made, where it lies, and what it was made from.
+"""Tuned encoders by name: what each was tuned from, and the folder in which its head or its weights lie.
 
 ``models/tuned/NAME.json`` is the pointer that an encoder's name follows; it moves in one rename, and the folder that it
 names is never changed. A tuned encoder is named like any other, and joins the nights only when ``[nightly]`` says so.
@@ -83,7 +83,7 @@ def find(settings: Settings, name: str) -> Tuned | None:
     """What ``name`` means, if tuning made it."""
     try:
         path = _pointer(settings, check_name(name, "encoder name"))
-    except UserError:  # no name at all: whoever asks says what the choices are
+    except UserError:  # such an encoder cannot be: the caller names the choices
         return None
     if not path.is_file():
         return None
@@ -96,8 +96,8 @@ def find(settings: Settings, name: str) -> Tuned | None:
 def names(settings: Settings, *strategies: str) -> list[str]:
     """Every tuned encoder's name, or those of ``strategies``."""
     known = sorted(path.stem for path in _pointer(settings, "x").parent.glob("*.json"))
-    found = ((name, find(settings, name)) for name in known)
-    return [name for name, tuned in found if tuned and (not strategies or tuned.strategy in strategies)]
+    encoders = ((name, find(settings, name)) for name in known)
+    return [name for name, encoder in encoders if encoder and (not strategies or encoder.strategy in strategies)]
 
 
 def _pointer(settings: Settings, name: str) -> Path:

@@ -15,9 +15,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitrine.encoders import networks
+from vitrine.encoders import identity
 from vitrine.encoders.backbones import REGISTRY, Backbone, Facts, forbids_commerce, resolve
-from vitrine.encoders.networks import Built, build, fingerprint, identify
+from vitrine.encoders.identity import fingerprint, identify
+from vitrine.encoders.networks import Built, build
 from vitrine.errors import UserError
 from vitrine.settings import EncoderSettings, Settings
 
@@ -399,7 +400,7 @@ def test_a_version_is_what_decides_a_vector(settings: Settings, tmp_path: Path, 
 
 def test_the_decode_policy_is_part_of_a_version(settings: Settings, monkeypatch: pytest.MonkeyPatch):
     first = identify(settings, mine(settings, weights="random:1"))
-    monkeypatch.setattr(networks.images, "DECODE_POLICY", "2")
+    monkeypatch.setattr(identity.images, "DECODE_POLICY", "2")
     assert identify(settings, mine(settings, weights="random:1")) != first
 
 
@@ -410,7 +411,7 @@ def test_an_identity_is_kept_until_something_moves(
     backbone = mine(settings, weights="a.safetensors")
     first = identify(settings, backbone)
     with monkeypatch.context() as nobody:
-        nobody.setattr(networks, "build", lambda _: pytest.fail("it was built again"))
+        nobody.setattr(identity, "build", lambda _: pytest.fail("it was built again"))
         assert identify(settings, backbone) == first
     kept = list((settings.home / "models" / "versions").iterdir())
     assert [json.loads(path.read_text()) for path in kept] == [asdict(first)]
@@ -418,7 +419,7 @@ def test_an_identity_is_kept_until_something_moves(
     assert identify(settings, backbone) != first
     asked: list[str] = []
     real = importlib.metadata.version
-    monkeypatch.setattr(networks.importlib.metadata, "version", lambda name: asked.append(name) or real(name) + "x")
+    monkeypatch.setattr(identity.importlib.metadata, "version", lambda name: asked.append(name) or real(name) + "x")
     identify(settings, backbone)
     assert asked == ["torchvision"]
     assert len(list((settings.home / "models" / "versions").iterdir())) == 3

@@ -7,7 +7,8 @@ import torch
 from vitrine.encoders import heads
 from vitrine.encoders.backbones import REGISTRY, resolve
 from vitrine.encoders.heads import Head
-from vitrine.encoders.networks import build, fingerprint
+from vitrine.encoders.identity import fingerprint
+from vitrine.encoders.networks import build
 from vitrine.settings import EncoderSettings, Settings
 
 # torch's dice fall another way on a processor without these instructions.
