@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import build_session, merge_table, progress, read_table, spark_schema
-from vitrine import images, lake, locks, s3
+from vitrine import lake, locks, photo_files, s3
 from vitrine.datasets import registry as layouts
 from vitrine.errors import GateRefused, UserError
 from vitrine.images import ImageError
@@ -251,13 +251,13 @@ def check_row(row: dict[str, Any], max_pixels: int) -> dict[str, Any]:
     if row["code"] is not None:
         return result | {"same_content": False, "same_row": False}
     try:
-        found = images.stat(row["uri"])
+        found = photo_files.stat(row["uri"])
         if was_known and (row["uri"], found.size, found.modified_at) == tuple(
             known[name] for name in ("uri", "size", "modified_at")
         ):
             facts = {name: known[name] for name in ("size", "modified_at", "content_sha256", "width", "height")}
         else:
-            facts = asdict(images.check(row["uri"], max_pixels))
+            facts = asdict(photo_files.check(row["uri"], max_pixels))
     except ImageError as error:
         return result | {"code": error.code, "reason": str(error), "same_content": False, "same_row": False}
     result |= facts
