@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import build_session, merge_table, progress, read_table, spark_schema
 from vitrine import lake, locks, photo_files, s3
-from vitrine.datasets import registry as layouts
+from vitrine.datasets import registry
 from vitrine.errors import GateRefused, UserError
 from vitrine.images import ImageError
 from vitrine.settings import NAME_RULE, Settings, check_name
@@ -64,7 +64,7 @@ def ingest(
         GateRefused: more than ``[gates] max_removed_share`` of the catalog's photos would leave it; nothing is written.
     """
     check_name(dataset, "data set")
-    adapter = layouts.find(layout, allow_partial)
+    adapter = registry.find(layout, allow_partial)
     units = adapter.units(settings, source) if adapter else []  # a caller's mistake shows before Spark starts
     if adapter is None and "://" not in source and not (settings.root / Path(source).expanduser()).exists():
         raise UserError(f"no such table {source!r}: layout table is a CSV, Parquet or Delta file or folder")
@@ -97,7 +97,7 @@ def _list(spark: SparkSession, units: list[str], layout: str) -> DataFrame:
 
 def _lister(layout: str) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        adapter = layouts.registry()[layout]
+        adapter = registry.LAYOUTS[layout]
         assert adapter is not None
         for batch in batches:
             for unit in batch.column("unit").to_pylist():
