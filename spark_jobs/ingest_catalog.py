@@ -19,7 +19,8 @@ from vitrine import lake, locks, photo_files, s3
 from vitrine.datasets import registry
 from vitrine.errors import GateRefused, UserError
 from vitrine.images import ImageError
-from vitrine.settings import NAME_RULE, Settings, check_name
+from vitrine.names import NAME_RULE, check_name
+from vitrine.settings import Settings
 from vitrine.tables import CATALOG, LABELS
 
 _LISTED = pa.schema(

@@ -19,7 +19,8 @@ from vitrine.encoders import backbones, by_name, heads, tuned
 from vitrine.encoders.identity import identify
 from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError, VitrineError
-from vitrine.settings import FullSettings, Settings, TopSettings
+from vitrine.setting_sections import FullSettings, TopSettings
+from vitrine.settings import Settings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

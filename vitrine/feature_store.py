@@ -13,7 +13,8 @@ from feast import FeatureStore, RepoConfig
 from feast.errors import FeatureServiceNotFoundException, FeatureViewNotFoundException
 
 from vitrine import files, lake
-from vitrine.settings import RedisSettings, Settings
+from vitrine.setting_sections import RedisSettings
+from vitrine.settings import Settings
 from vitrine.spark_conf import s3_conf
 from vitrine.tables import EMBEDDINGS, PRODUCT_EMBEDDINGS, Table
 

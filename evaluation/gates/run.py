@@ -16,7 +16,9 @@ from evaluation.gates.drift import FEWEST, drift_checks, read_probe
 from evaluation.gates.gate import Check
 from vitrine import lake
 from vitrine.errors import GateRefused, UserError, VitrineError, unknown
-from vitrine.settings import GateSettings, Settings, check_name
+from vitrine.names import check_name
+from vitrine.setting_sections import GateSettings
+from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, QUARANTINE, TABLES
 from vitrine.tracking import record
 

@@ -16,7 +16,8 @@ from spark_jobs.embed_catalog import embed
 from spark_jobs.ingest_catalog import ingest
 from vitrine import lake
 from vitrine.errors import GateRefused, UserError
-from vitrine.settings import EmbedSettings, EncoderSettings, Prices, Settings
+from vitrine.setting_sections import EmbedSettings, EncoderSettings, Prices
+from vitrine.settings import Settings
 from vitrine.tracking import record
 
 

@@ -6,7 +6,8 @@ import pytest
 from pydantic import SecretStr
 
 from vitrine import lake
-from vitrine.settings import MlflowSettings, Settings
+from vitrine.setting_sections import MlflowSettings
+from vitrine.settings import Settings
 from vitrine.tracking import record, to_mlflow
 
 

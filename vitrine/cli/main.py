@@ -32,7 +32,8 @@ from vitrine.cli.verbs.tune import app as tune_app
 from vitrine.cli.verbs.tune import classify
 from vitrine.datasets import registry
 from vitrine.errors import UserError, VitrineError
-from vitrine.settings import Settings, check_name, load_settings
+from vitrine.names import check_name
+from vitrine.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from vitrine.online.sync import Fill

@@ -9,7 +9,8 @@ import typer
 from vitrine import lake, locks, tracking
 from vitrine.cli import output
 from vitrine.errors import UserError, unknown
-from vitrine.settings import Settings, check_name
+from vitrine.names import check_name
+from vitrine.settings import Settings
 
 if TYPE_CHECKING:
     from evaluation.gates.training_set import Rows

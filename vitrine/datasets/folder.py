@@ -15,8 +15,9 @@ from pathlib import Path, PurePosixPath
 from vitrine import s3
 from vitrine.datasets.photo import Photo
 from vitrine.errors import UserError
-from vitrine.settings import SPLITS, Settings
+from vitrine.settings import Settings
 
+SPLITS = ("train", "val", "validation", "test", "query", "gallery")
 ABOUT = "ROOT/[SPLIT/]PRODUCT/PHOTO, a local folder or s3://, gs://, hdfs://"
 _NO_PRODUCT = ("no_product", "the file lies beside the product folders, in none of them")
 _BAD_NAME = ("bad_name", "the file's name, or that of a folder above it, is not UTF-8")

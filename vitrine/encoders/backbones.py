@@ -10,7 +10,9 @@ from pathlib import Path
 
 from vitrine.encoders import tuned
 from vitrine.errors import UserError, unknown
-from vitrine.settings import EncoderSettings, Settings, check_name
+from vitrine.names import check_name
+from vitrine.setting_sections import EncoderSettings
+from vitrine.settings import Settings
 
 SOURCES = ("timm", "open_clip", "torchvision", "dino", "maws")
 

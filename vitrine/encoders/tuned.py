@@ -11,7 +11,8 @@ from typing import Any
 
 from vitrine import files
 from vitrine.errors import UserError
-from vitrine.settings import Settings, check_name
+from vitrine.names import check_name
+from vitrine.settings import Settings
 
 WEIGHTS = "model.safetensors"
 """Of an encoder that was tuned as a whole, in its folder."""

@@ -12,7 +12,8 @@ from evaluation.promotion import promote as module
 from evaluation.promotion.promote import promote, rollback, unfinished_rollback
 from vitrine import lake
 from vitrine.errors import GateRefused, UserError
-from vitrine.settings import LicenceSettings, MilvusSettings, Settings, load_settings
+from vitrine.setting_sections import LicenceSettings, MilvusSettings
+from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PROMOTIONS
 from vitrine.tracking import record
 

@@ -12,7 +12,8 @@ from feature_repo import definitions
 from vitrine import feature_store, lake
 from vitrine.errors import UserError
 from vitrine.online.sync import sync_all
-from vitrine.settings import NightlyDataset, NightlySettings, Settings
+from vitrine.setting_sections import NightlyDataset, NightlySettings
+from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PRODUCT_EMBEDDINGS, PROMOTIONS
 
 SERVES, OLD, HEAD = (digit * 16 for digit in "123")

@@ -20,7 +20,8 @@ from vitrine.encoders.backbones import REGISTRY, Backbone, Facts, forbids_commer
 from vitrine.encoders.identity import fingerprint, identify
 from vitrine.encoders.networks import Built, build
 from vitrine.errors import UserError
-from vitrine.settings import EncoderSettings, Settings
+from vitrine.setting_sections import EncoderSettings
+from vitrine.settings import Settings
 
 RESNET = "torchvision/resnet18"
 

@@ -9,7 +9,8 @@ from vitrine.encoders.backbones import REGISTRY, resolve
 from vitrine.encoders.heads import Head
 from vitrine.encoders.identity import fingerprint
 from vitrine.encoders.networks import build
-from vitrine.settings import EncoderSettings, Settings
+from vitrine.setting_sections import EncoderSettings
+from vitrine.settings import Settings
 
 # torch's dice fall another way on a processor without these instructions.
 same_dice = pytest.mark.skipif(

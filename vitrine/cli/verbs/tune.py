@@ -12,7 +12,8 @@ from vitrine import lake, tracking
 from vitrine.cli.options import Json, Label, embed_named, evaluate_one, gate_training_set, show_each
 from vitrine.encoders import backbones, tuned
 from vitrine.errors import UserError
-from vitrine.settings import Settings, check_name, load_settings
+from vitrine.names import check_name
+from vitrine.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from training.training_set import TrainingSet
