@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.own_encoder import mine
 from vitrine.encoders import heads
-from vitrine.encoders.backbones import REGISTRY, resolve
+from vitrine.encoders.backbones import REGISTRY
 from vitrine.encoders.heads import Head
 from vitrine.encoders.identity import fingerprint
 from vitrine.encoders.networks import build
-from vitrine.setting_sections import EncoderSettings
 from vitrine.settings import Settings
 
 # torch's dice fall another way on a processor without these instructions.
@@ -34,9 +34,8 @@ same_dice = pytest.mark.skipif(
 def test_the_version_of_random_weights(
     settings: Settings, backbone: str, weights: str, input_size: int | None, encoder_version: str
 ):
-    entry = EncoderSettings(backbone=backbone, weights=weights, input_size=input_size)
-    with_entry = settings.model_copy(update={"encoders": {"mine": entry}})
-    assert fingerprint(build(resolve(with_entry, "mine"))).encoder_version == encoder_version
+    built = build(mine(settings, backbone, weights=weights, input_size=input_size))
+    assert fingerprint(built).encoder_version == encoder_version
 
 
 def test_the_version_of_packaged_weights():
