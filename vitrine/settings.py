@@ -41,6 +41,7 @@ SECRETS = (
     ("lake_uri",),
     *(("feast", name) for name in ("password", "api_key", "registry")),
 )
+"""Places of values that no error prints: secrets, and URIs that may hold one."""
 _S3 = re.compile(r"s3a?://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[A-Za-z0-9][A-Za-z0-9._=-]*)*)/?")
 
 
@@ -122,7 +123,10 @@ def find_config(start: Path | None = None) -> Path | None:
 
 
 def _may_be_secret(kind: str, place: tuple[int | str, ...], value: object) -> bool:
-    """A secret, a key that there is none of (a secret under a misspelled name), a block that holds one or its parts."""
+    """May the value at ``place``, which an error would print, be a secret?
+
+    It may be at the places of ``SECRETS``, at an unknown key (a misspelled secret), and in a block that holds one.
+    """
     in_block = place[:2] == ("feast", "online_store") and len(place) > 3
     return kind == "extra_forbidden" or place[:2] in SECRETS or in_block or isinstance(value, dict)
 
@@ -160,6 +164,6 @@ def load_settings(start: Path | None = None) -> Settings:
         raise UserError(f"bad settings ({config or 'environment'}): {faults}") from None
     except RecursionError:
         raise UserError(f"bad settings ({config or 'environment'}): values are nested too deeply") from None
-    except ValueError as error:  # tomllib's and pydantic-settings' own
+    except ValueError as error:  # of tomllib and pydantic-settings
         raise UserError(f"bad settings ({config or 'environment'}): {error}") from None
     return Settings.model_construct(**{**dict(loaded), "home": (root / loaded.home.expanduser()).resolve()})

@@ -2,8 +2,8 @@
 
 ROOT is a local folder or a URI that Arrow's file systems open (``s3://``, ``gs://``, ``hdfs://``). A first level that
 is made of split names alone (train, val, validation, test, query, gallery) is one of splits. Hidden files and sidecar
-files (``.json``, ``.txt``, ...) are no photos; every other file is one, or is quarantined: one that lies beside the
-product folders too.
+files (``.json``, ``.txt``, ...) are no photos; every other file is listed, with a refusal where it cannot be one of a
+product's photos: its name is no text, or it lies beside the product folders.
 """
 
 import hashlib
@@ -26,7 +26,11 @@ _SIDECARS = {".txt", ".json", ".csv", ".tsv", ".md", ".xml", ".html", ".ini", ".
 
 
 def units(settings: Settings, source: str) -> list[str]:
-    """One unit a product folder, and one for what lies beside them."""
+    """One unit a product folder, and one for what lies beside them.
+
+    Raises:
+        UserError: ``source`` cannot be listed, or has no product folder.
+    """
     if "://" in source:
         folders = _remote_folders
         root = s3.plain(source.rstrip("/"))

@@ -20,7 +20,7 @@ _PHOTOS_A_UNIT = 120
 
 
 def units(settings: Settings, source: str) -> list[str]:
-    """Runs of products of about a hundred photos each.
+    """Runs of products that together have about ``_PHOTOS_A_UNIT`` photos.
 
     Raises:
         UserError: ``source`` is not ``PRODUCTSxPHOTOS[:SEED[:LOOK]]``.

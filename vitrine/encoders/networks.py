@@ -151,7 +151,7 @@ def _build_open_clip(backbone: Backbone) -> _Parts:
     from_hub = backbone.weights is None
     if from_hub and not backbone.tag:
         raise UserError(f"encoder {backbone.name!r}: open_clip needs a tag, NAME:TAG: choose one of {', '.join(tags)}")
-    published = backbone.hub if from_hub else None  # then the hub's own configuration says all
+    published = backbone.hub if from_hub else None  # its configuration there has the preprocessing too
     device = torch.get_default_device()  # open_clip's own default is the processor
     try:
         if published:
@@ -165,7 +165,7 @@ def _build_open_clip(backbone: Backbone) -> _Parts:
     network = model.visual
     if not from_hub:
         weights.load_local(backbone, network, (), prefix="visual.")
-    # Without pretrained weights open_clip states CLIP's own mean and std whatever the tag says.
+    # Without pretrained weights open_clip gives CLIP's own mean and std, whatever the tag's are.
     config = open_clip.get_model_preprocess_cfg(model)
     if backbone.tag and not published:
         of_tag = open_clip.get_pretrained_cfg(backbone.model, backbone.tag)

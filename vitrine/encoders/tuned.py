@@ -15,7 +15,7 @@ from vitrine.names import check_name
 from vitrine.settings import Settings
 
 WEIGHTS = "model.safetensors"
-"""Of an encoder that was tuned as a whole, in its folder."""
+"""The weights' file in the folder of an encoder that was tuned as a whole."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Tuned:
     family: str
     licence: str
     cost: dict[str, Any]
-    """Seconds, and money by the price table, of making it."""
+    """Of the tuning: seconds, and money by the price table."""
     input_size: int | None = None
     """Pixels a side, where its base has another than its source says."""
     mlflow_run: str | None = None
     """Where its tuning is logged."""
 
     def registered(self) -> dict[str, Any]:
-        """What ``encoders`` keeps of its making."""
+        """The columns of the table ``encoders`` that say how it was made."""
         return {
             "strategy": self.strategy,
             "source_dataset": self.source_dataset,
@@ -76,12 +76,16 @@ def default_name(base: str, strategy: str, dataset: str) -> str:
 
 
 def register(settings: Settings, tuned: Tuned) -> None:
-    """Let the name mean ``tuned`` from now on; vectors of what it meant before stay under their version."""
+    """Let its name mean ``tuned`` from now on; vectors of the encoder that it meant before keep their version."""
     files.write_json(_pointer(settings, check_name(tuned.name, "encoder name")), asdict(tuned), indent=1)
 
 
 def find(settings: Settings, name: str) -> Tuned | None:
-    """What ``name`` means, if tuning made it."""
+    """The tuned encoder that ``name`` means; None where tuning made none of that name.
+
+    Raises:
+        UserError: its pointer cannot be read.
+    """
     try:
         path = _pointer(settings, check_name(name, "encoder name"))
     except UserError:  # such an encoder cannot be: the caller names the choices

@@ -16,7 +16,7 @@ DRAWERS: dict[str, Callable[[Canvas, Product], None]] = {
     "book": leisure.book, "watch": clothing.watch, "headphones": leisure.headphones, "hat": clothing.hat,
     "umbrella": clothing.umbrella, "guitar": leisure.guitar, "toy-car": leisure.toy_car, "camera": leisure.camera,
 }  # fmt: skip
-"""What paints each kind; in this order the kinds are dealt out to the numbers of a catalog."""
+"""What paints each kind of product; their order decides which kind a product's number gets."""
 
 
 @lru_cache(maxsize=8)

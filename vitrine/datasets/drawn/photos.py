@@ -24,6 +24,7 @@ from vitrine.datasets.drawn.paint import EMBLEMS, INK, PATTERNS, WHITE, Colour, 
 T = TypeVar("T")
 
 PRODUCT_KINDS = tuple(DRAWERS)
+"""In the order in which they are dealt out to the numbers of a catalog."""
 
 LOOKS = ("photo", "sketch")
 """How a catalog is pictured: photos, or pencil drawings of the same scenes."""
