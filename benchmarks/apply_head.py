@@ -58,7 +58,7 @@ def fill(home: Path, rows: int, inputs: int, units: int) -> None:
     """A home whose data set has a vector of the base for each image, and a head registered on that."""
     from growth import fill_lake
 
-    from vitrine.encoders import backbones, heads, networks, tuned
+    from vitrine.encoders import backbones, heads, identity, tuned
     from vitrine.settings import load_settings
 
     fill_lake(home, rows, inputs, ENCODER)
@@ -67,7 +67,7 @@ def fill(home: Path, rows: int, inputs: int, units: int) -> None:
     folder = settings.home / "models" / "top" / "drawn"
     folder.mkdir(parents=True)
     heads.save(head, folder)
-    version = networks.identify(settings, backbones.resolve(settings, ENCODER)).encoder_version
+    version = identity.identify(settings, backbones.resolve(settings, ENCODER)).encoder_version
     made: dict[str, Any] = asdict(backbones.resolve(settings, ENCODER))
     tuned.register(
         settings,

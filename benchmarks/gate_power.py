@@ -42,7 +42,7 @@ from spark_jobs.worker.encoder_plan import EncoderPlan
 from spark_jobs.worker.forward import resolve_precision
 from vitrine import images
 from vitrine.datasets import generated
-from vitrine.datasets.registry import Photo
+from vitrine.datasets.photo import Photo
 from vitrine.encoders import backbones
 from vitrine.encoders.networks import Built, build
 from vitrine.settings import Settings, load_settings

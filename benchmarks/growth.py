@@ -89,13 +89,13 @@ def fill_lake(home: Path, count: int, dim: int, encoder: str) -> None:
     import pyarrow as pa
 
     from vitrine import lake
-    from vitrine.encoders import backbones, networks
+    from vitrine.encoders import backbones, identity
     from vitrine.settings import load_settings
     from vitrine.tables import CATALOG, EMBEDDINGS
 
     (home / "vitrine.toml").touch()
     settings = load_settings(home)
-    version = networks.identify(settings, backbones.resolve(settings, encoder)).encoder_version
+    version = identity.identify(settings, backbones.resolve(settings, encoder)).encoder_version
     moment, random = datetime.now(UTC), np.random.default_rng(0)
     for first in range(0, count, 100_000):
         n = min(100_000, count - first)

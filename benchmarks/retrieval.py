@@ -37,7 +37,8 @@ from evaluation.retrieval.neighbours import ALL, Items, Task, read_items, releva
 from evaluation.retrieval.retrieval_metrics import per_query, retrieval_metrics
 from evaluation.retrieval.slices import SHUFFLED, slice_scores
 from vitrine import lake
-from vitrine.settings import EvaluateSettings, Settings
+from vitrine.setting_sections import EvaluateSettings
+from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
 
 VERSION, DATASET, DEPTH = "0123456789abcdef", "drawn", 100

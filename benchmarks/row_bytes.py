@@ -70,7 +70,7 @@ def in_redis(settings: Any) -> float | None:
 
     from feature_repo import definitions
     from vitrine import feature_store
-    from vitrine.settings import FeastSettings
+    from vitrine.setting_sections import FeastSettings
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

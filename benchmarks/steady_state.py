@@ -51,7 +51,7 @@ def engine(network: str, precision: str, device: str, files: list[str], seconds:
 
     from spark_jobs.worker import forward
     from spark_jobs.worker.encoder import Encoder
-    from vitrine import images
+    from vitrine import images, photo_files
 
     threads = 1 if device == "cpu" else os.cpu_count() or 1
     encoder = Encoder(plan(network, precision, threads), device)
@@ -66,7 +66,7 @@ def engine(network: str, precision: str, device: str, files: list[str], seconds:
         return len(forward.finish(forward.start(encoder.network, ready, device, encoder.precision)))
 
     def decode(path: str) -> None:
-        photo = images.decode(images.read(path), images.DEFAULT_MAX_PIXELS, encoder.built.min_side)
+        photo = images.decode(photo_files.read(path), images.DEFAULT_MAX_PIXELS, encoder.built.min_side)
         encoder.built.input(photo)
 
     rates: Rates = {"batch size": size}

@@ -37,7 +37,7 @@ def draw(folder: Path, rows: int, dim: int) -> None:
 
 
 def protocol(trials: int, batch_size: int, precision: str = "fp32") -> Any:
-    from vitrine.settings import TopSettings
+    from vitrine.setting_sections import TopSettings
 
     how = {"epochs": EPOCHS, "executions": EXECUTIONS, "stop_hopeless": False, "precision": precision}
     return TopSettings(trials=trials, batch_size=batch_size, **how)

@@ -14,7 +14,7 @@ from airflow.sdk import DAG, TaskGroup, XComArg, task_group
 from vitrine_summary import NightSummary
 from vitrine_tasks import NIGHT, POOL, SETTINGS, START, SparkVerb, Verb, defaults, embeddings_asset, served_asset
 
-from vitrine.settings import NightlyDataset
+from vitrine.setting_sections import NightlyDataset
 
 NIGHTLY = SETTINGS.nightly
 AFTER_WORK = "none_failed_min_one_success"

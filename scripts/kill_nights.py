@@ -51,7 +51,8 @@ def main() -> None:
 def start_spark(folder: Path) -> None:
     """The session of this process, for what runs undisturbed."""
     from spark_jobs.session import build_session
-    from vitrine.settings import Settings, SparkSettings
+    from vitrine.setting_sections import SparkSettings
+    from vitrine.settings import Settings
 
     conf = {"spark.driver.memory": "1g"}
     build_session(Settings(home=folder / "spark", spark=SparkSettings(master="local[2,4]", conf=conf)), "kills")

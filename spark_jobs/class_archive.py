@@ -10,7 +10,8 @@ import tempfile
 from pathlib import Path
 
 from spark_jobs.session import build_session, end_session
-from vitrine.settings import Settings, SparkSettings
+from vitrine.setting_sections import SparkSettings
+from vitrine.settings import Settings
 from vitrine.spark_conf import JAVA_OPTIONS, class_archive, spark_conf
 
 

@@ -27,9 +27,10 @@ from spark_jobs.worker.encoder_plan import EncoderPlan, count_tasks, plan
 from spark_jobs.worker.worker_daemon import PRELOAD, preload_value
 from vitrine import facts, locks, tracking
 from vitrine.encoded_set import EncodedSet
-from vitrine.encoders import backbones, networks, tuned
+from vitrine.encoders import backbones, tuned
 from vitrine.encoders.backbones import Backbone
-from vitrine.encoders.networks import Identity
+from vitrine.encoders.identity import Identity, identify
+from vitrine.encoders.weights import weights_file
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import Settings
 
@@ -63,7 +64,7 @@ def embed_together(
     """
     chosen = [backbones.resolve(settings, name) for name in dict.fromkeys(encoders)]
     facts.check_dataset(settings, dataset)
-    identities = [networks.identify(settings, backbone) for backbone in chosen]
+    identities = [identify(settings, backbone) for backbone in chosen]
     _refuse_twins(chosen, identities)
     figures: dict[str, dict[str, Any]] = {}
     busy: list[tuple[Backbone, Identity]] = []
@@ -112,7 +113,7 @@ def _refuse_twins(chosen: list[Backbone], identities: list[Identity]) -> None:
 
 
 def _version(settings: Settings, backbone: Backbone, identity: Identity) -> Version:
-    path = networks.weights_file(backbone)
+    path = weights_file(backbone)
     made = tuned.find(settings, backbone.name)
     if made and (made.strategy != "full" or path != made.path(settings) / tuned.WEIGHTS):  # of vitrine.toml now
         made = None

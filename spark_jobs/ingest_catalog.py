@@ -15,11 +15,12 @@ from pyspark.sql import functions as F
 
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import build_session, merge_table, progress, read_table, spark_schema
-from vitrine import images, lake, locks, s3
-from vitrine.datasets import registry as layouts
+from vitrine import lake, locks, photo_files, s3
+from vitrine.datasets import registry
 from vitrine.errors import GateRefused, UserError
 from vitrine.images import ImageError
-from vitrine.settings import NAME_RULE, Settings, check_name
+from vitrine.names import NAME_RULE, check_name
+from vitrine.settings import Settings
 from vitrine.tables import CATALOG, LABELS
 
 _LISTED = pa.schema(
@@ -64,7 +65,7 @@ def ingest(
         GateRefused: more than ``[gates] max_removed_share`` of the catalog's photos would leave it; nothing is written.
     """
     check_name(dataset, "data set")
-    adapter = layouts.find(layout, allow_partial)
+    adapter = registry.find(layout, allow_partial)
     units = adapter.units(settings, source) if adapter else []  # a caller's mistake shows before Spark starts
     if adapter is None and "://" not in source and not (settings.root / Path(source).expanduser()).exists():
         raise UserError(f"no such table {source!r}: layout table is a CSV, Parquet or Delta file or folder")
@@ -97,7 +98,7 @@ def _list(spark: SparkSession, units: list[str], layout: str) -> DataFrame:
 
 def _lister(layout: str) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        adapter = layouts.registry()[layout]
+        adapter = registry.LAYOUTS[layout]
         assert adapter is not None
         for batch in batches:
             for unit in batch.column("unit").to_pylist():
@@ -251,13 +252,13 @@ def check_row(row: dict[str, Any], max_pixels: int) -> dict[str, Any]:
     if row["code"] is not None:
         return result | {"same_content": False, "same_row": False}
     try:
-        found = images.stat(row["uri"])
+        found = photo_files.stat(row["uri"])
         if was_known and (row["uri"], found.size, found.modified_at) == tuple(
             known[name] for name in ("uri", "size", "modified_at")
         ):
             facts = {name: known[name] for name in ("size", "modified_at", "content_sha256", "width", "height")}
         else:
-            facts = asdict(images.check(row["uri"], max_pixels))
+            facts = asdict(photo_files.check(row["uri"], max_pixels))
     except ImageError as error:
         return result | {"code": error.code, "reason": str(error), "same_content": False, "same_row": False}
     result |= facts

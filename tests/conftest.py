@@ -31,7 +31,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     """One session for all tests, as the jobs make it."""
     from spark_jobs.session import build_session
-    from vitrine.settings import Settings, SparkSettings
+    from vitrine.setting_sections import SparkSettings
+    from vitrine.settings import Settings
 
     conf = {"spark.driver.memory": "1g"}  # two run side by side
     settings = Settings(home=tmp_path_factory.mktemp("spark"), spark=SparkSettings(master="local[2,4]", conf=conf))

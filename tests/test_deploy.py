@@ -67,8 +67,7 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 import spark_jobs.worker.worker_daemon, spark_jobs.worker.encoder, spark_jobs.embed_catalog, spark_jobs.apply_head
 import spark_jobs.ingest_catalog
-from vitrine.datasets import layouts
-layouts.registry()
+import vitrine.datasets.registry
 print(sorted(blocked))
 """
 

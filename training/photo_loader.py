@@ -10,7 +10,7 @@ import torch
 from timm.data import create_transform
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from vitrine import images
+from vitrine import images, photo_files
 from vitrine.encoders.networks import Built
 from vitrine.images import ImageError
 
@@ -36,7 +36,7 @@ class Photos(Dataset[tuple[torch.Tensor, int]]):
         for step in range(len(self)):
             found = (at + step) % len(self)
             try:
-                data = images.read(self.uris[found].as_py())
+                data = photo_files.read(self.uris[found].as_py())
                 photo = images.decode(data, self.max_pixels, self.min_side)
             except ImageError:  # the ingest's and the embedding's quarantine say why
                 self.unreadable[found] = True

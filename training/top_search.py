@@ -17,7 +17,7 @@ import numpy as np
 
 from training.perceptron import Recipe
 from vitrine import files
-from vitrine.settings import TopSettings
+from vitrine.setting_sections import TopSettings
 
 _STEP = 128  # of the layers' width
 

@@ -24,7 +24,7 @@ from training.trial_workers import SideBySide, load_tensorflow_beside
 from training.tuning_process import run
 from vitrine import files
 from vitrine.encoders import heads
-from vitrine.settings import TopSettings
+from vitrine.setting_sections import TopSettings
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to load, and workers import this module too
     from training.perceptron import Recipe, Scaling, Trainer

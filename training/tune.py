@@ -15,10 +15,12 @@ from filelock import FileLock, Timeout
 
 from training.training_set import TrainingSet
 from vitrine import facts, files
-from vitrine.encoders import backbones, by_name, heads, networks, tuned
+from vitrine.encoders import backbones, by_name, heads, tuned
+from vitrine.encoders.identity import identify
 from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError, VitrineError
-from vitrine.settings import FullSettings, Settings, TopSettings
+from vitrine.setting_sections import FullSettings, TopSettings
+from vitrine.settings import Settings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -88,7 +90,7 @@ def tune_full(
         strategy="full",
         base=encoder,
         base_version=by_name.version(settings, encoder),
-        encoder_version=networks.identify(settings, weights).encoder_version,
+        encoder_version=identify(settings, weights).encoder_version,
         dim=result["dim"],
         backbone=backbone.spelled,
         input_size=backbone.input_size,

@@ -14,7 +14,8 @@ from feast.errors import FeatureServiceNotFoundException, FeatureViewNotFoundExc
 
 from vitrine import facts, files, lake
 from vitrine.encoded_set import EncodedSet
-from vitrine.settings import RedisSettings, Settings
+from vitrine.setting_sections import RedisSettings
+from vitrine.settings import Settings
 from vitrine.spark_conf import s3_conf
 from vitrine.tables import EMBEDDINGS, PRODUCT_EMBEDDINGS, Table
 

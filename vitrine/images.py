@@ -1,4 +1,4 @@
-"""Open, check and decode one picture, or say why not; used by ingest, embedding and full tuning.
+"""Decode the bytes of one picture, or say why not; ``photo_files`` reads them.
 
 Choices that make up DECODE_POLICY:
 
@@ -19,30 +19,16 @@ its warning and its error do not come before the ``max_pixels`` given here; it i
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import os
 import re
-import stat as stat_module
 import struct
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from io import BytesIO
-from typing import TYPE_CHECKING
-from urllib.parse import unquote, unquote_to_bytes
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-from vitrine import s3
-
-if TYPE_CHECKING:
-    from pyarrow.fs import FileSystem
-
 DECODE_POLICY = "1"  # part of the encoder's fingerprint: raise it when decode()'s pixels change
 DEFAULT_MAX_PIXELS = 100_000_000
 MOST_PIXELS = 2**28  # a larger max_pixels counts as this
-MAX_BYTES = 512 * 1024 * 1024
 
 Image.init()
 if Image.MAX_IMAGE_PIXELS is not None:
@@ -50,9 +36,6 @@ if Image.MAX_IMAGE_PIXELS is not None:
 
 # Named, so that Pillow tries no other (EPS would start Ghostscript). MPO is opened through JPEG.
 _FORMATS = tuple(f for f in ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF") if f in Image.OPEN)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|file:/")
-_REMOTE = re.compile(r"(?P<root>[^:]+://[^/?#]*)/*(?P<path>[^?#]*)(?P<query>\?[^#]*)?", re.DOTALL)
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -88,60 +71,6 @@ class ImageError(Exception):
         return self.reason
 
 
-@dataclass(frozen=True)
-class Stat:
-    """A file's size in bytes and when it was last changed (UTC, whole microseconds)."""
-
-    size: int
-    modified_at: datetime
-
-
-@dataclass(frozen=True)
-class Checked:
-    """A picture that decodes; width and height as seen upright, sha256 of the file's bytes in hex."""
-
-    size: int
-    modified_at: datetime
-    content_sha256: str
-    width: int
-    height: int
-
-
-def stat(uri: str) -> Stat:
-    """Size and modification time of the regular file at ``uri`` (a path, a ``file:`` URI or a remote URI).
-
-    Raises ImageError: missing, unreadable.
-    """
-    try:
-        if _is_remote(uri):
-            return _remote_file(uri)[2]
-        return _local_stat(_local_path(uri))
-    except ImageError:
-        raise
-    except Exception as error:
-        raise _storage_error(error) from error
-
-
-def read(uri: str) -> bytes:
-    """The bytes of the regular file at ``uri``, which may be none.
-
-    Raises ImageError: missing, unreadable, too_large (over MAX_BYTES, seen before reading).
-    """
-    return _fetch(uri)[1]
-
-
-def check(uri: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Checked:
-    """Read the file once, hash it, and take it through all of decode(): what passes here decodes later.
-
-    JPEGs are decoded at an eighth of their size, which reads all of their data in a fraction of the memory.
-
-    Raises ImageError with any of its codes.
-    """
-    found, data = _fetch(uri)
-    _, (width, height) = _decode(data, max_pixels, min_side=1)
-    return Checked(len(data), found.modified_at, hashlib.sha256(data).hexdigest(), width, height)
-
-
 def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, min_side: int | None = None) -> Image.Image:
     """The picture as a plain upright RGB image (8 bits a channel, no metadata).
 
@@ -153,111 +82,14 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, min_side: int | No
     return _decode(data, max_pixels, min_side)[0]
 
 
-# --- where the bytes are
+def checked_size(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int]:
+    """Width and height, as seen upright, of a picture that has gone through all of decode().
 
+    JPEGs are decoded at an eighth of their size, which reads all of their data in a fraction of the memory.
 
-def _is_remote(uri: str) -> bool:
-    return _URI.match(uri) is not None and not uri.lower().startswith("file:")
-
-
-def _local_path(uri: str) -> str:
-    if _URI.match(uri) is None:
-        return uri
-    rest = uri[len("file:") :]
-    if rest.startswith("//"):
-        host, slash, rest = rest[2:].partition("/")
-        if host.lower() not in ("", "localhost"):
-            raise ImageError("unreadable", "the file: URI names another host")
-        rest = slash + rest
-    # '?' and '#' stay: a file has neither query nor fragment, and Hadoop leaves them unescaped.
-    return os.fsdecode(unquote_to_bytes(os.fsencode(rest)))
-
-
-def _local_stat(path: str | int) -> Stat:
-    found = os.stat(path)  # noqa: PTH116 - it may be a descriptor, and Path("") would be the current folder
-    if not stat_module.S_ISREG(found.st_mode):
-        kind = "a directory" if stat_module.S_ISDIR(found.st_mode) else "a pipe, socket or device"
-        raise ImageError("unreadable", f"not a regular file but {kind}")
-    return Stat(found.st_size, _time(found.st_mtime_ns))
-
-
-def _time(nanoseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
-
-
-def _fetch(uri: str) -> tuple[Stat, bytes]:
-    try:
-        return _fetch_remote(uri) if _is_remote(uri) else _fetch_local(_local_path(uri))
-    except ImageError:
-        raise
-    except Exception as error:
-        raise _storage_error(error) from error
-
-
-def _fetch_local(path: str) -> tuple[Stat, bytes]:
-    _local_stat(path)  # first, because opening a device can already do something
-    # Without O_NONBLOCK, a pipe put there since would hang.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        found = _local_stat(file.fileno())
-        _check_bytes(found.size)
-        return found, file.read(found.size)
-
-
-def _fetch_remote(uri: str) -> tuple[Stat, bytes]:
-    filesystem, path, found = _remote_file(uri)
-    _check_bytes(found.size)
-    with filesystem.open_input_file(path) as file:
-        return found, file.read(found.size)
-
-
-def _check_bytes(size: int) -> None:
-    if size > MAX_BYTES:
-        raise ImageError("too_large", f"{size} bytes, more than the limit of {MAX_BYTES}")
-
-
-def _remote_file(uri: str) -> tuple[FileSystem, str, Stat]:
-    from pyarrow.fs import FileType
-
-    parts = _REMOTE.match(uri)
-    if parts is None:
-        raise ImageError("unreadable", "not a URI that can be read")
-    filesystem, base = _filesystem(f"{parts['root']}/{parts['query'] or ''}")
-    path = f"{base.rstrip('/')}/{unquote(parts['path'])}"
-    info = filesystem.get_file_info(path)
-    if info.type == FileType.NotFound:
-        raise ImageError("missing", "no such file")
-    if info.type != FileType.File:
-        raise ImageError("unreadable", "not a regular file")
-    return filesystem, path, Stat(info.size, _time(info.mtime_ns or 0))
-
-
-@functools.lru_cache(maxsize=32)  # a new one for each picture would look up credentials and region each time
-def _filesystem(root: str) -> tuple[FileSystem, str]:
-    from pyarrow.fs import FileSystem
-
-    filesystem, base = FileSystem.from_uri(s3.plain(root))
-    return filesystem, base
-
-
-def _storage_error(error: Exception) -> ImageError:
-    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        return ImageError("missing", "no such file")
-    if isinstance(error, PermissionError):
-        return ImageError("unreadable", "permission denied")
-    if isinstance(error, OSError) and error.errno:
-        return ImageError("unreadable", os.strerror(error.errno).lower())
-    return ImageError("unreadable", f"{type(error).__name__}: {_without_paths(str(error))}")
-
-
-def _without_paths(text: str) -> str:
-    return re.sub(r"'[^']*'|\"[^\"]*\"|\S*/\S*", "...", text)
-
-
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)[:200].strip()
-
-
-# --- from bytes to pixels
+    Raises ImageError: as decode().
+    """
+    return _decode(data, max_pixels, min_side=1)[1]
 
 
 def _decode(data: bytes, max_pixels: int, min_side: int | None) -> tuple[Image.Image, tuple[int, int]]:
@@ -370,7 +202,7 @@ def _refusal(error: Exception, data: bytes, limit: int) -> ImageError:
     if _ends_early(error, data):
         return ImageError("truncated", "the file ends before its picture does")
     if not isinstance(error, UnidentifiedImageError):
-        return ImageError("corrupt", f"damaged picture: {type(error).__name__}: {_without_paths(text)}")
+        return ImageError("corrupt", f"damaged picture: {type(error).__name__}: {without_paths(text)}")
     if any(accept is None or accept(data[:16]) for _, accept in (Image.OPEN[f] for f in _FORMATS)):
         return ImageError("corrupt", "damaged picture: its header cannot be read")
     return ImageError("not_an_image", f"not a picture in a format read here ({', '.join(_FORMATS)})")
@@ -380,3 +212,12 @@ def _ends_early(error: Exception, data: bytes) -> bool:
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
     return isinstance(error, EOFError) or "truncated" in str(error).lower()
+
+
+def without_paths(text: str) -> str:
+    """``text`` with its quoted parts and paths left out: they may hold names, keys and tokens."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\S*/\S*", "...", text)
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)[:200].strip()

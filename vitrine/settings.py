@@ -6,9 +6,9 @@ A nested value is spelled ``VITRINE_MILVUS__URI``; secrets (``VITRINE_MILVUS__TO
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -17,413 +17,46 @@ from pydantic_settings import (
 )
 
 from vitrine.errors import UserError
+from vitrine.names import Name
+from vitrine.setting_sections import (
+    AirflowSettings,
+    EmbedSettings,
+    EncoderSettings,
+    EvaluateSettings,
+    FeastSettings,
+    GateSettings,
+    LicenceSettings,
+    MilvusSettings,
+    MlflowSettings,
+    NightlySettings,
+    Prices,
+    SparkSettings,
+    TuneSettings,
+)
 
 CONFIG_NAME = "vitrine.toml"
-HOST_RULE = r"^[A-Za-z0-9_.-]+$"
-NAME_RULE = "lower-case letters, digits and single underscores, starting with a letter, at most 48 characters"
 SECRETS = (
     ("milvus", "token"),
     ("mlflow", "uri"),
     ("lake_uri",),
     *(("feast", name) for name in ("password", "api_key", "registry")),
 )
-SPLITS = ("train", "val", "validation", "test", "query", "gallery")
-_NAME = re.compile(r"[a-z](?:_?[a-z0-9])*(?:__[a-z](?:_?[a-z0-9])*)*")
+"""Places of values that no error prints: secrets, and URIs that may hold one."""
 _S3 = re.compile(r"s3a?://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[A-Za-z0-9][A-Za-z0-9._=-]*)*)/?")
 
 
-def check_name(value: str, what: str = "name") -> str:
-    """``value`` when it may be part of a table key, a path, SQL, a Feast or a Milvus name.
-
-    Raises:
-        UserError: it breaks ``NAME_RULE``.
-    """
-    if len(value) > 48 or not _NAME.fullmatch(value):
-        raise UserError(f"bad {what} {value!r}: it must be {NAME_RULE}")
-    return value
-
-
-def _name(value: str) -> str:
-    try:
-        return check_name(value)
-    except UserError as error:
-        raise ValueError(str(error)) from None
-
-
-Name = Annotated[str, AfterValidator(_name)]
-
-
 def _s3_folder(value: str) -> str:
-    found = _S3.fullmatch(value)
-    if not found:
-        shown = value.rpartition("@")[2]  # what stands before it in old Hadoop URIs are keys
+    match = _S3.fullmatch(value)
+    if not match:
+        shown = value.rpartition("@")[2]  # in old Hadoop URIs, keys stand before the @
         raise ValueError(
             f"{shown!r} is no s3://BUCKET[/FOLDER...]: folders of letters, digits and . _ = -, which start with a "
             "letter or digit; credentials come from AWS's own environment; left out, the tables lie under the home"
         )
-    return f"s3://{found[1]}"
+    return f"s3://{match[1]}"
 
 
 S3Folder = Annotated[str, AfterValidator(_s3_folder)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class EncoderSettings(Section):
-    """One ``[encoders.NAME]``: a backbone and where its weights are."""
-
-    backbone: str
-    """``timm/NAME``, ``open_clip/NAME:TAG`` or ``torchvision/NAME``."""
-    weights: str | None = None
-    """A safetensors or PyTorch state-dict file (relative to vitrine.toml); ``random:SEED``; left out: the hub's."""
-    input_size: int | None = Field(None, ge=16, le=2048)
-    """Pixels a side; left out: what the source's own configuration says."""
-    family: Literal["supervised", "self_supervised", "contrastive"] | None = None
-    licence: str | None = None
-
-
-class NightlyDataset(Section):
-    """One ``[[nightly.datasets]]``: what is ingested every night."""
-
-    name: Name
-    source: str
-    """What ``vitrine ingest`` takes; the nightly DAG fills in Airflow's templates: ``{{ data_interval_end | ds }}``."""
-    layout: str = "folder"
-    test_share: float | None = Field(None, gt=0, lt=1)
-    """Of the photos that the source gives no split: what becomes the test split, the rest being train."""
-
-
-class NightlySettings(Section):
-    encoders: tuple[Name, ...] = ()
-    datasets: tuple[NightlyDataset, ...] = ()
-    relevant: Literal["product_id", "category"] = "product_id"
-
-
-class AirflowSettings(Section):
-    """``[airflow]``; docs/nights.md says how the DAGs use it. Secrets are in Airflow's connections, never here."""
-
-    nightly: str = "0 2 * * *"
-    """When the night begins, as cron says it; "": when somebody starts it."""
-    maintenance: str = "0 6 * * 0"
-    pool: str = Field("gpu", pattern=r"^[A-Za-z0-9_.\-]{1,48}$")
-    """The pool that everything which computes vectors or tunes takes a slot of."""
-    pool_slots: int = Field(1, ge=1)
-    """How many of those may run at once: the GPUs; on a machine without any, one."""
-    retries: int = Field(2, ge=0)
-    """Of a task that failed (exit code 1); a mistake (2) or a refusal (3) is never tried again."""
-    retry_seconds: float = Field(60, ge=0)
-    """Before the first retry; twice as long before each next one, half an hour at most."""
-    timeout_hours: float = Field(12, gt=0)
-    """Of a task."""
-    mail_to: tuple[str, ...] = ()
-    """Who gets the summary of each night, by ``smtp_connection``; left out: nobody."""
-    smtp_connection: str = "smtp_default"
-    webhook_connection: str | None = None
-    """An HTTP connection that the summary of each night is posted to, as JSON; left out: none."""
-    api_connection: str = "vitrine_airflow"
-    """An HTTP connection to Airflow's own API, by which the summary becomes a note on the run; without it, the log and
-    the task's XCom have it."""
-
-
-class GateSettings(Section):
-    """Thresholds of the gates; ``docs/gates.md`` argues for the defaults."""
-
-    max_removed_share: float = Field(0.2, ge=0, le=1)
-    """Of a data set's photos; a source that would take away more is taken for a broken one."""
-    removed_from: int = Field(100, ge=1)
-    """Data sets of fewer photos are not asked for it."""
-    max_quarantine_share: float = Field(0.05, ge=0, le=1)
-    norm_tolerance: float = Field(1e-3, gt=0)
-    metric: str = "mMP@5"
-    min_value: float = Field(0.05, ge=0, le=1)
-    """The absolute floor of ``metric``."""
-    min_above_chance: float = Field(0.05, ge=0, le=1)
-    """How far ``metric`` has to be above its value on shuffled labels."""
-    max_drop: float = Field(0.01, ge=0, le=1)
-    """How far ``metric`` may be below the serving version's (a tuned encoder's: its backbone's too), on the same
-    queries and catalog version."""
-    max_category_drop: float = Field(0.05, ge=0, le=1)
-    """The same of each category with ``min_category_queries`` queries."""
-    min_category_queries: int = Field(30, ge=2)
-    confidence: float = Field(0.95, gt=0.5, lt=1)
-    """What is worse beyond its margin with this confidence is refused."""
-    unclear: Literal["pass", "refuse"] = "pass"
-    """What becomes of a candidate whose queries do not tell whether it is worse."""
-    probes: int = Field(1000, ge=50, le=5000)
-    """Photos by which the vectors are held against those of what serves."""
-    min_rank_share: float = Field(0.1, ge=0, le=1)
-    """Of the serving version's effective rank."""
-    near_duplicate: float = Field(0.999, gt=0, le=1)
-    """The cosine from which two vectors are taken for one."""
-    max_near_duplicates: float = Field(0.01, ge=0, le=1)
-    """How much larger the share of near-duplicate pairs may be than the serving version's."""
-    min_overlap: float = Field(0.3, ge=0, le=1)
-    """Below this share of common neighbours a warning is given; as below the next."""
-    min_mean_cosine: float = Field(0.95, ge=-1, le=1)
-    """Between the mean directions of two versions of one encoder."""
-    min_recall: float = Field(0.95, ge=0, le=1)
-    """The share of the exact ``recall_at`` nearest that the served index has to find."""
-    recall_at: int = Field(10, ge=1, le=100)
-    min_class_photos: int = Field(2, ge=1)
-    """To learn a class from; ``max_small_classes`` may have fewer."""
-    max_small_classes: float = Field(0.5, ge=0, le=1)
-    """Of a training set's classes."""
-    max_without_features: float = Field(0.05, ge=0, le=1)
-    """Of the photos of the splits that are learned from: those that have no label or no vector."""
-
-
-class HnswSettings(Section):
-    """``[milvus.hnsw]``, in Milvus's own words; the bounds are those of its servers since 2.0."""
-
-    m: int = Field(16, ge=4, le=64)
-    """Edges of a node."""
-    ef_construction: int = Field(200, ge=8, le=512)
-    """Candidates looked at for a node's edges."""
-    ef: int = Field(128, ge=1, le=32_768)
-    """Candidates looked at by a search; at least its limit."""
-
-
-class IvfSettings(Section):
-    """``[milvus.ivf_flat]``, in Milvus's own words and bounds."""
-
-    nlist: int = Field(1024, ge=1, le=65_536)
-    """Cells that the vectors are parted into."""
-    nprobe: int = Field(64, ge=1, le=65_536)
-    """Cells that a search looks into."""
-
-    @model_validator(mode="after")
-    def _within(self) -> Self:
-        if self.nprobe > self.nlist:
-            raise ValueError(f"nprobe = {self.nprobe}: there are only nlist = {self.nlist} cells to look into")
-        return self
-
-
-class MilvusSettings(Section):
-    """``[milvus]``; docs/milvus.md says how they go together. No rule here spans two keys: what breaks one is printed
-    with its value, and that would be the token's too."""
-
-    uri: str | None = None
-    """A server's URI, https:// for TLS; left out: Milvus Lite, in one folder under the home."""
-    token: SecretStr | None = None
-    database: str = "default"
-    ca_certificate: Path | None = None
-    """PEM: who signed the server's certificate, or that certificate itself; left out: the authorities gRPC knows."""
-    client_certificate: Path | None = None
-    """PEM, with ``client_key``: where the server asks its clients for one."""
-    client_key: Path | None = None
-    server_name: str | None = None
-    """The name in the server's certificate, where it is not the URI's host."""
-    index: Literal["FLAT", "HNSW", "IVF_FLAT"] = "FLAT"
-    """What serves is searched by it; evaluation is exact (FLAT) whatever it says."""
-    hnsw: HnswSettings = HnswSettings()
-    ivf_flat: IvfSettings = IvfSettings()
-    keep_days: int = Field(30, ge=0)
-    """`vitrine maintain` drops collections that nothing names and that nobody used for so long."""
-
-
-class RedisSettings(Section):
-    """``[feast.redis]``, for ``online_store = "redis"``."""
-
-    host: str = Field("localhost", pattern=HOST_RULE)
-    port: int = Field(6379, ge=1, le=65_535)
-    database: int = Field(0, ge=0)
-    user: str | None = None
-    tls: bool = False
-
-
-class PostgresSettings(Section):
-    """``[feast.postgres]``, for ``online_store = "postgres"``."""
-
-    host: str = Field("localhost", min_length=1)
-    port: int = Field(5432, ge=1, le=65_535)
-    database: str = "vitrine"
-    db_schema: str = "public"
-    user: str = "vitrine"
-    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "require"
-    ca_certificate: Path | None = None
-    """PEM: who signed the server's certificate; for verify-ca and verify-full."""
-
-
-class FeastSettings(Section):
-    """``[feast]``; docs/feast.md says how they go together."""
-
-    registry: str | None = None
-    """An SQLAlchemy URL; left out: SQLite under the home."""
-    online_store: Literal["sqlite", "redis", "postgres"] | dict[str, str | int | bool] = "sqlite"
-    """``sqlite``: a file under the home; or Feast's own ``online_store`` block, for another store."""
-    redis: RedisSettings = RedisSettings()
-    postgres: PostgresSettings = PostgresSettings()
-    password: SecretStr | None = None
-    """Of Redis or PostgreSQL."""
-    ttl_days: float | None = Field(None, gt=0)
-    """A vector that nothing wrote for so long is not looked up any more, nor joined to later events; left out: none."""
-    follow_seconds: int = Field(60, ge=1)
-    """How long a lookup may go on with the version that served before a promotion."""
-    host: str = "127.0.0.1"
-    """Where ``vitrine serve`` listens."""
-    port: int = Field(6566, ge=1, le=65_535)
-    api_key: SecretStr | None = Field(None, min_length=16)
-    """What a request to ``vitrine serve`` has to bring; may be left out where only this machine can ask."""
-
-
-class SparkSettings(Section):
-    master: str | None = None
-    """Left out: what spark-submit said, else ``local[*,4]``."""
-    conf: dict[str, str] = {}
-
-
-class EmbedSettings(Section):
-    batch_size: int | None = Field(None, ge=1, le=4096)
-    """Photos a forward pass; left out: found by measuring on the first ones, once a machine and backbone."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """``auto``: the GPU that Spark gives a task, or that is there; else the processor."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    task_photos: int | None = Field(None, ge=1)
-    """Photos in a task, whose end is a checkpoint; left out: 64 to 2,048, by how many there are."""
-
-
-class Prices(Section):
-    """``[prices]``: what an hour costs; left out, no money is counted."""
-
-    core_hour: float = Field(0.0, ge=0)
-    gpu_hour: float = Field(0.0, ge=0)
-    currency: str = "USD"
-
-
-class MlflowSettings(Section):
-    uri: SecretStr | None = None
-    """A tracking server or database URI; left out: SQLite under the home."""
-    experiment: str = "vitrine"
-
-
-class LicenceSettings(Section):
-    allow_non_commercial: bool = False
-    """May weights serve whose licence forbids commercial use?"""
-
-
-class TopSettings(Section):
-    """``[tune.top]``: a multi-layer perceptron on frozen embeddings, found by a Bayesian search.
-
-    The study (arXiv 2504.07567, section on top-tuning) gives 2 to 3 layers, 30 epochs and 2 executions a trial, up to
-    1,000 epochs with early stopping, and what is searched over; it gives no ranges, batch size or number of trials:
-    those are ours.
-    """
-
-    trials: int = Field(20, ge=1)
-    epochs: int = Field(30, ge=1)
-    """Of each execution of a trial."""
-    executions: int = Field(2, ge=1)
-    """Trainings of each trial, from other initial weights; they run side by side."""
-    final_epochs: int = Field(1000, ge=1)
-    """At most, of the best trial's settings."""
-    patience: int = Field(50, ge=1)
-    """Epochs without a better validation accuracy (or an equal one at less loss) that end the final training."""
-    batch_size: int = Field(128, ge=1)
-    layers: tuple[int, int] = (2, 3)
-    units: tuple[int, int] = (128, 1024)
-    """Width of the layers, in steps of 128; of the last one, it is the embedding's dimension."""
-    optimizers: tuple[Literal["sgd", "adam", "rmsprop"], ...] = ("sgd", "adam", "rmsprop")
-    learning_rate: tuple[float, float] = (1e-4, 1e-1)
-    """Of Adam and RMSprop; SGD's is ten times that."""
-    momentum: tuple[float, float] = (0.0, 0.99)
-    """Of SGD and RMSprop."""
-    beta_1: tuple[float, float] = (0.8, 0.99)
-    """Of Adam."""
-    standardize: bool = True
-    """Each input dimension to zero mean and unit variance on the training part: unit-length inputs are small."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the search's matrix products; ``auto``: bf16 where the processor multiplies it in hardware. Weights, updates
-    and the final training are in fp32."""
-    stop_hopeless: bool = True
-    """End a trial whose best validation accuracy so far is below the median of what the ended ones had averaged by
-    that epoch (the median stopping rule of Golovin et al., Google Vizier, KDD 2017)."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        for name in ("layers", "units", "learning_rate", "momentum", "beta_1"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise ValueError(f"{name} = {[low, high]}: the first must not be above the second")
-        if not self.optimizers:
-            raise ValueError("optimizers = []: name at least one of sgd, adam, rmsprop")
-        if self.layers[0] < 1 or self.units[0] < 1 or self.learning_rate[0] <= 0:
-            raise ValueError("layers, units and learning_rate must be above 0")
-        return self
-
-    def quick(self) -> Self:
-        """The same, small enough for a first look."""
-        return self.model_copy(
-            update={"trials": 3, "epochs": 5, "executions": 1, "final_epochs": 30, "patience": 10, "units": (64, 128)}
-        )
-
-
-class FullSettings(Section):
-    """``[tune.full]``: timm's A2 procedure (arXiv 2110.00476, table 2); batch size and epochs are the study's."""
-
-    epochs: int = Field(600, ge=1)
-    batch_size: int = Field(512, ge=2)
-    """Of all processes together."""
-    micro_batch: int | None = Field(None, ge=1)
-    """Photos that a process holds at once; left out: its whole share. Gradients are gathered over the rest."""
-    optimizer: str = "lamb"
-    learning_rate: float = Field(5e-3, gt=0)
-    """At batch 2,048; scaled by the square root of the batch size, as timm does for LAMB."""
-    least_learning_rate: float = Field(1e-6, ge=0)
-    weight_decay: float = Field(0.02, ge=0)
-    warmup_epochs: int = Field(5, ge=0)
-    warmup_learning_rate: float = Field(1e-4, ge=0)
-    mixup: float = Field(0.1, ge=0)
-    cutmix: float = Field(1.0, ge=0)
-    label_threshold: float = Field(0.2, gt=0, lt=1)
-    """Mixed labels above it count as present in the binary cross-entropy."""
-    rand_augment: str = "rand-m7-mstd0.5-inc1"
-    """timm's name of an augmentation; "" for none."""
-    crop: tuple[float, float] = (0.08, 1.0)
-    """Of a photo's area."""
-    repeats: int = Field(3, ge=1)
-    """Of each photo in a row (repeated augmentation)."""
-    drop_path: float = Field(0.05, ge=0, lt=1)
-    """Stochastic depth, where the network has it."""
-    ema: float | None = Field(None, gt=0, lt=1)
-    """Decay of averaged weights; A2 has none."""
-    layer_decay: float | None = Field(None, gt=0, le=1)
-    """Each layer learns this much slower than the next; A2 has none."""
-    freeze: int = Field(0, ge=0)
-    """The network's first parts that stay as they are."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the matrix products; weights stay in fp32. ``auto``: bf16 where the GPU or processor multiplies it in hardware
-    (A2 has fp16)."""
-    workers: int = Field(0, ge=0)
-    """Processes that read and decode beside each training process."""
-
-    @property
-    def scaled_learning_rate(self) -> float:
-        return float(self.learning_rate * (self.batch_size / 2048) ** 0.5)
-
-    def quick(self) -> Self:
-        """The same, small enough for a first look on a processor."""
-        return self.model_copy(
-            update={
-                **{"epochs": 5, "batch_size": 16, "warmup_epochs": 1, "learning_rate": 0.05, "precision": "fp32"},
-                **{"mixup": 0.0, "cutmix": 0.0, "repeats": 1},
-            }
-        )
-
-
-class TuneSettings(Section):
-    seed: int = Field(0, ge=0)
-    validation_share: float = Field(0.1, gt=0, lt=1)
-    """Of each class's training photos, where the data set has no validation split."""
-    top: TopSettings = TopSettings()
-    full: FullSettings = FullSettings()
-
-
-class EvaluateSettings(Section):
-    depth: int = Field(100, ge=10, le=1000)
-    max_queries: int = Field(10_000, ge=1)
-    """Leave-one-out over a larger data set uses a fixed sample of this many queries."""
 
 
 class Settings(BaseSettings):
@@ -485,12 +118,15 @@ def find_config(start: Path | None = None) -> Path | None:
             raise UserError(f"VITRINE_CONFIG names {named!r}, which is not a file")
         return Path(named).resolve()
     start = (start or Path.cwd()).resolve()
-    found = (folder / CONFIG_NAME for folder in (start, *start.parents) if (folder / CONFIG_NAME).is_file())
-    return next(found, None)
+    candidates = (folder / CONFIG_NAME for folder in (start, *start.parents))
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def _may_be_secret(kind: str, place: tuple[int | str, ...], value: object) -> bool:
-    """A secret, a key that there is none of (a secret under a misspelled name), a block that holds one or its parts."""
+    """May the value at ``place``, which an error would print, be a secret?
+
+    It may be at the places of ``SECRETS``, at an unknown key (a misspelled secret), and in a block that holds one.
+    """
     in_block = place[:2] == ("feast", "online_store") and len(place) > 3
     return kind == "extra_forbidden" or place[:2] in SECRETS or in_block or isinstance(value, dict)
 
@@ -528,6 +164,6 @@ def load_settings(start: Path | None = None) -> Settings:
         raise UserError(f"bad settings ({config or 'environment'}): {faults}") from None
     except RecursionError:
         raise UserError(f"bad settings ({config or 'environment'}): values are nested too deeply") from None
-    except ValueError as error:  # tomllib's and pydantic-settings' own
+    except ValueError as error:  # of tomllib and pydantic-settings
         raise UserError(f"bad settings ({config or 'environment'}): {error}") from None
     return Settings.model_construct(**{**dict(loaded), "home": (root / loaded.home.expanduser()).resolve()})

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from evaluation.gates.gate import Check
 from vitrine import lake
-from vitrine.settings import GateSettings, Settings
+from vitrine.setting_sections import GateSettings
+from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
 
 NEIGHBOURS = 10

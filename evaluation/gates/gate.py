@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from vitrine.settings import GateSettings
+from vitrine.setting_sections import GateSettings
 
 _NOISE = 1e-12  # so that 0.62 - 0.01 against 0.61 is decided by the figures, not by their last bit
 

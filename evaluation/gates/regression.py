@@ -15,7 +15,7 @@ from scipy.special import stdtr
 from evaluation.classification.classification_metrics import Said, paired_classification
 from evaluation.gates.gate import Check
 from evaluation.statistics.bootstrap import Floats, PairedDifference, paired_difference
-from vitrine.settings import GateSettings
+from vitrine.setting_sections import GateSettings
 
 FEWEST_PRODUCTS = 5
 """A category of fewer is not judged: its spread is hardly known."""

@@ -16,8 +16,10 @@ from evaluation.gates.drift import FEWEST, drift_checks, read_probe
 from evaluation.gates.gate import Check
 from vitrine import facts, lake
 from vitrine.errors import GateRefused, UserError, VitrineError, unknown
+from vitrine.names import check_name
 from vitrine.runs import record
-from vitrine.settings import GateSettings, Settings, check_name
+from vitrine.setting_sections import GateSettings
+from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, QUARANTINE, TABLES
 
 if TYPE_CHECKING:

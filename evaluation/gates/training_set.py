@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from evaluation.gates.data_docs import GateResult, Rule, rule, validate
 from vitrine import lake
-from vitrine.settings import GateSettings, Settings
+from vitrine.setting_sections import GateSettings
+from vitrine.settings import Settings
 
 PARTS = ("train", "validation")
 

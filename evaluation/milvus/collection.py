@@ -16,7 +16,8 @@ from pymilvus import DataType, MilvusClient
 
 from evaluation.milvus.connection import MilvusConnection
 from vitrine.errors import UserError, VitrineError
-from vitrine.settings import MilvusSettings, check_name
+from vitrine.names import check_name
+from vitrine.setting_sections import MilvusSettings
 
 IDENTITY, VERSION = "vitrine.table", "vitrine.version"
 COLUMNS = ("image_id", "product_id", "category", "split", "embedding")

@@ -9,8 +9,9 @@ from evaluation.milvus.collection import Collection
 from evaluation.milvus.vector_index import VectorIndex
 from vitrine.errors import UserError, VitrineError
 from vitrine.feature_store import PRODUCTS
+from vitrine.names import check_name
 from vitrine.online.lookup import OnlineFeatures
-from vitrine.settings import Settings, check_name
+from vitrine.settings import Settings
 
 WAIT_SECONDS = 5.0
 """For Milvus Lite, which one process at a time can open."""

@@ -17,7 +17,7 @@ from evaluation.milvus.connection import MilvusConnection
 from evaluation.milvus.sync import Source, SyncResult
 from vitrine import lake
 from vitrine.errors import VitrineError
-from vitrine.settings import check_name
+from vitrine.names import check_name
 from vitrine.tables import EMBEDDINGS
 
 

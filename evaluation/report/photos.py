@@ -9,7 +9,8 @@ from typing import Any
 
 from evaluation.report.figures import leader, other_than
 from evaluation.report.paired import query_score, results_of
-from vitrine import images, lake, thumbnails
+from vitrine import lake, photo_files, thumbnails
+from vitrine.images import ImageError
 from vitrine.lake import quote
 from vitrine.settings import Settings
 
@@ -182,7 +183,7 @@ def _photo(settings: Settings, image_id: str, photos: dict[str, Row]) -> Row:
 def _thumbnail(uri: str, max_pixels: int) -> tuple[str | None, str | None]:
     """A data: URI of the photo as a small JPEG, or why there is none."""
     try:
-        small = thumbnails.draw(images.read(uri), THUMBNAIL, max_pixels)
-    except images.ImageError as error:
+        small = thumbnails.draw(photo_files.read(uri), THUMBNAIL, max_pixels)
+    except ImageError as error:
         return None, f"{error.code}: {error}"
     return "data:image/jpeg;base64," + base64.b64encode(small).decode(), None

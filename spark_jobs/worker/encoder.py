@@ -16,7 +16,7 @@ from spark_jobs.worker import forward
 from spark_jobs.worker.cost import Cost
 from spark_jobs.worker.encoder_plan import EncoderPlan
 from spark_jobs.worker.worker_daemon import preloaded
-from vitrine import images
+from vitrine import images, photo_files
 from vitrine.encoders.allocator import keep_freed_memory
 from vitrine.encoders.networks import Built, build
 from vitrine.images import ImageError
@@ -210,7 +210,7 @@ class _Loader:
 
     def _load(self, uri: str, key: str, wanted: Sequence[int]) -> _Inputs:
         try:
-            data = images.read(uri)
+            data = photo_files.read(uri)
         except ImageError as error:
             return dict.fromkeys(wanted, error)
         self.cost.bytes_read += len(data)

@@ -18,7 +18,8 @@ from vitrine import facts, lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import GateRefused, UserError
 from vitrine.runs import record
-from vitrine.settings import EmbedSettings, EncoderSettings, Prices, Settings
+from vitrine.setting_sections import EmbedSettings, EncoderSettings, Prices
+from vitrine.settings import Settings
 
 
 @pytest.fixture

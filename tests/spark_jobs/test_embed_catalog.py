@@ -17,7 +17,8 @@ from spark_jobs.ingest_catalog import ingest
 from vitrine import facts, lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError, VitrineError
-from vitrine.settings import EmbedSettings, EncoderSettings, Settings
+from vitrine.setting_sections import EmbedSettings, EncoderSettings
+from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, ENCODERS, PRODUCT_EMBEDDINGS
 
 pytestmark = pytest.mark.usefixtures("spark")

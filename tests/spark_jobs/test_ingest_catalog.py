@@ -328,7 +328,7 @@ def test_a_file_that_is_known_is_not_opened(monkeypatch: pytest.MonkeyPatch, tmp
     first = ingest_catalog.check_row(blank, 10_000)
     assert first["code"] is None and not first["was_known"] and not first["same_row"]
     known = blank | {f"known_{name}": first[name] for name in ingest_catalog._KNOWN}
-    monkeypatch.setattr(ingest_catalog.images, "check", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(ingest_catalog.photo_files, "check", lambda *_: pytest.fail("it was read"))
     again = ingest_catalog.check_row(known, 10_000)
     assert again["was_known"] and again["same_content"] and again["same_row"]
     moved = ingest_catalog.check_row(known | {"product_id": "d/q"}, 10_000)

@@ -13,7 +13,8 @@ import pytest
 from spark_jobs import session
 from vitrine import lake
 from vitrine.errors import VitrineError
-from vitrine.settings import Settings, SparkSettings
+from vitrine.setting_sections import SparkSettings
+from vitrine.settings import Settings
 from vitrine.spark_conf import JAVA_OPTIONS, spark_conf
 from vitrine.tables import EMBEDDINGS
 

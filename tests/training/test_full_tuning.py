@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from training.tune import _distribute
 from vitrine.datasets.drawn.photos import draw_photo, product
 from vitrine.encoders.backbones import Backbone
-from vitrine.settings import FullSettings
+from vitrine.setting_sections import FullSettings
 
 SMALL = Backbone("small", "timm", "convnext_atto", "supervised", weights="random:1", input_size=32)
 PLAIN: dict[str, Any] = {"mixup": 0, "cutmix": 0, "rand_augment": "", "repeats": 1, "drop_path": 0, "warmup_epochs": 0}
@@ -79,7 +79,8 @@ def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray], tolerance: fl
 
 
 def test_the_a2_recipe_learns_and_its_weights_load(tmp_path: Path, rows: Path):
-    from vitrine.encoders import networks
+    from vitrine.encoders.identity import fingerprint
+    from vitrine.encoders.networks import build
 
     folder = request(tmp_path / "run", rows, epochs=4, learning_rate=0.05, ema=0.5, layer_decay=0.9, micro_batch=4)
     result = run(folder)
@@ -89,9 +90,9 @@ def test_the_a2_recipe_learns_and_its_weights_load(tmp_path: Path, rows: Path):
     assert result["val_accuracy"] == max(accuracies) == accuracies[result["best_epoch"] - 1]
     assert {path.name for path in folder.iterdir()} == {"request.json", "result.json", "model.safetensors"}
     tuned = Backbone(**{**asdict(SMALL), "facts": None, "weights": str(folder / "model.safetensors")})
-    before, after = networks.build(SMALL), networks.build(tuned)
+    before, after = build(SMALL), build(tuned)
     assert after.dim == result["dim"] == before.dim
-    assert networks.fingerprint(after).encoder_version != networks.fingerprint(before).encoder_version
+    assert fingerprint(after).encoder_version != fingerprint(before).encoder_version
 
 
 def test_killed_it_goes_on_to_the_same_weights(tmp_path: Path, rows: Path):

@@ -18,7 +18,7 @@ import pyarrow.parquet
 import pytest
 
 from vitrine.encoders import heads
-from vitrine.settings import TopSettings
+from vitrine.setting_sections import TopSettings
 
 CLASSES, DIM = 4, 16
 

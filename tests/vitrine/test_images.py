@@ -1,17 +1,13 @@
 """vitrine.images: every kind of picture comes out right, and damage is refused with a reason."""
 
-import hashlib
-import os
 import pickle
 import random
-import socket
 import struct
 import subprocess
 import sys
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from io import BytesIO
 
 import numpy as np
@@ -231,25 +227,21 @@ def turned(orientation, kind, **options):
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", STORED)
-def test_every_orientation_gives_one_picture(orientation, kind, tmp_path):
+def test_every_orientation_gives_one_picture(orientation, kind):
     data = turned(orientation, kind, lossless=True)
     decoded = images.decode(data)
     assert decoded.tobytes() == photo(32, 16).tobytes()
     assert not decoded.getexif() and not decoded.info, "a caller could turn it again"
-    (tmp_path / "a").write_bytes(data)
-    found = images.check(str(tmp_path / "a"))
-    assert (found.width, found.height) == (32, 16)
+    assert images.checked_size(data) == (32, 16)
 
 
 @pytest.mark.parametrize("orientation", STORED)
-def test_every_orientation_of_a_jpeg(orientation, tmp_path):
+def test_every_orientation_of_a_jpeg(orientation):
     data = turned(orientation, "JPEG", quality=100, subsampling=0)
     decoded = np.asarray(images.decode(data)).astype(int)
     assert np.abs(decoded - np.asarray(photo(32, 16))).max() <= 6
     assert images.decode(data, min_side=8).size == (16, 8)
-    (tmp_path / "a").write_bytes(data)
-    found = images.check(str(tmp_path / "a"))
-    assert (found.width, found.height) == (32, 16)
+    assert images.checked_size(data) == (32, 16)
 
 
 def exif_block(entries):
@@ -350,14 +342,6 @@ def test_empty():
     assert refused(b"").code == "empty"
 
 
-def test_text_named_as_a_photo(tmp_path):
-    path = tmp_path / "shoe.jpg"
-    path.write_text("<html>404 Not Found</html>")
-    with pytest.raises(ImageError) as caught:
-        images.check(str(path))
-    assert caught.value.code == "not_an_image"
-
-
 @pytest.mark.parametrize(
     "data",
     [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"%PDF-1.7\n", b"<svg/>", b"P6 1 1 255\n\0\0\0"],
@@ -365,12 +349,6 @@ def test_text_named_as_a_photo(tmp_path):
 )
 def test_other_formats_are_not_tried(data):
     assert refused(data).code == "not_an_image"
-
-
-def test_content_counts_not_the_name(tmp_path):
-    path = tmp_path / "shoe.png"
-    path.write_bytes(encode(photo(), "JPEG"))
-    assert images.check(str(path)).width == 320
 
 
 @pytest.mark.parametrize(
@@ -461,206 +439,6 @@ def test_eight_threads_decode_as_one():
         assert list(pool.map(lambda data: images.decode(data, min_side=60).tobytes(), everything)) == serial
 
 
-# --- files
-
-
-def failure(operation, uri):
-    with pytest.raises(ImageError) as caught:
-        operation(str(uri))
-    assert str(uri) not in str(caught.value) or not str(uri)
-    return caught.value.code, str(caught.value)
-
-
-OPERATIONS = [images.stat, images.read, images.check]
-
-
-@pytest.fixture
-def shoe(tmp_path):
-    path = tmp_path / "shoe.jpg"
-    path.write_bytes(encode(photo(), "JPEG"))
-    return path
-
-
-def test_check(shoe):
-    os.utime(shoe, ns=(0, 1_700_000_000_123_456_789))
-    found = images.check(str(shoe))
-    assert found.content_sha256 == hashlib.sha256(shoe.read_bytes()).hexdigest()
-    assert (found.size, found.width, found.height) == (shoe.stat().st_size, 320, 240)
-    assert found.modified_at == datetime(2023, 11, 14, 22, 13, 20, 123456, tzinfo=UTC)
-    assert images.stat(str(shoe)) == images.Stat(found.size, found.modified_at)
-    assert images.read(str(shoe)) == shoe.read_bytes()
-
-
-def test_time_before_1970(shoe):
-    os.utime(shoe, ns=(0, -1))
-    assert images.stat(str(shoe)).modified_at == datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_missing(tmp_path, operation):
-    assert failure(operation, tmp_path / "none.jpg") == ("missing", "no such file")
-    assert failure(operation, "") == ("missing", "no such file")
-    (tmp_path / "file").touch()
-    assert failure(operation, tmp_path / "file" / "below") == ("missing", "no such file")
-    (tmp_path / "dangling").symlink_to("nowhere")
-    assert failure(operation, tmp_path / "dangling") == ("missing", "no such file")
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_only_regular_files(tmp_path, monkeypatch, operation):
-    monkeypatch.chdir(tmp_path)
-    os.mkfifo("fifo.jpg")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind("listening.jpg")
-        for uri in (str(tmp_path), "fifo.jpg", "listening.jpg", "/dev/zero"):
-            code, reason = failure(operation, uri)
-            assert code == "unreadable" and "not a regular file" in reason
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_names_no_file_can_have(operation):
-    for uri in ("a\0b", "a" * 5000, "\ud800", "file:///a%00b", "file://elsewhere/a.jpg"):
-        assert failure(operation, uri)[0] == "unreadable"
-
-
-def test_a_pipe_put_in_place_after_the_first_look_does_not_hang(tmp_path, monkeypatch, shoe):
-    os.mkfifo(tmp_path / "pipe")
-    seen, look = shoe.stat(), os.stat
-    monkeypatch.setattr(os, "stat", lambda path: look(path) if isinstance(path, int) else seen)
-    assert failure(images.read, tmp_path / "pipe")[0] == "unreadable"
-
-
-def test_permission(shoe):
-    shoe.chmod(0)
-    if os.access(shoe, os.R_OK):
-        pytest.skip("this user may read everything")
-    assert failure(images.read, shoe) == ("unreadable", "permission denied")
-
-
-def test_permission_is_told_from_other_failures(shoe, monkeypatch):
-    def refuse(*_):
-        raise PermissionError(13, "Permission denied", str(shoe))
-
-    monkeypatch.setattr(os, "open", refuse)
-    assert failure(images.read, shoe) == ("unreadable", "permission denied")
-
-
-def test_huge_file_is_not_read(tmp_path):
-    path = tmp_path / "huge.jpg"
-    with path.open("wb") as file:
-        file.truncate(images.MAX_BYTES + 1)
-    assert images.stat(str(path)).size == images.MAX_BYTES + 1
-    for operation in (images.read, images.check):
-        code, reason = failure(operation, path)
-        assert code == "too_large" and str(images.MAX_BYTES) in reason
-
-
-def test_empty_file(tmp_path):
-    (tmp_path / "a.jpg").touch()
-    assert images.read(str(tmp_path / "a.jpg")) == b""
-    assert failure(images.check, tmp_path / "a.jpg")[0] == "empty"
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "with space.jpg",
-        'it\'s "quoted".jpg',
-        "new\nline\r\t.jpg",
-        "100%.jpg",
-        "%41.jpg",
-        "a#b?c=d&e.jpg",
-        "schuh-größe-鞋-👟.jpg",
-        os.fsdecode(b"latin-\xe9.jpg"),
-        "file:a.jpg",
-        "s3:a.jpg",
-        "-rf",
-        "~",
-        "$(x);`y`*",
-    ],
-)
-def test_hostile_names(tmp_path, monkeypatch, shoe, name):
-    data = shoe.read_bytes()
-    (tmp_path / name).write_bytes(data)
-    monkeypatch.chdir(tmp_path)
-    assert images.read(name) == data
-    assert images.read(str(tmp_path / name)) == data
-    assert images.read(f"../{tmp_path.name}/{name}") == data
-    assert images.read((tmp_path / name).as_uri()) == data
-
-
-def test_file_uris(tmp_path, shoe):
-    (tmp_path / "a b#c?d%.jpg").write_bytes(b"x")
-    for uri in (
-        f"file://{tmp_path}/a%20b%23c%3Fd%25.jpg",
-        f"file://localhost{tmp_path}/a%20b%23c%3fd%25.jpg",
-        f"file:{tmp_path}/a%20b%23c%3Fd%25.jpg",
-        f"FILE://{tmp_path}/a%20b%23c%3Fd%25.jpg",
-        f"file:{tmp_path}/a b#c?d%.jpg",  # as Hadoop writes it
-    ):
-        assert images.read(uri) == b"x"
-    assert failure(images.read, f"file://{tmp_path}/none%20.jpg") == ("missing", "no such file")
-
-
-def test_a_path_is_not_percent_decoded(tmp_path):
-    (tmp_path / "A.jpg").write_bytes(b"x")
-    assert failure(images.read, tmp_path / "%41.jpg")[0] == "missing"
-
-
-# --- remote
-
-
-@pytest.fixture
-def bucket(tmp_path, monkeypatch):
-    """A folder that answers as s3://shop/."""
-    fs = pytest.importorskip("pyarrow.fs")
-    asked = []
-
-    def filesystem(root):
-        asked.append(root)
-        return fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()), "shop"
-
-    monkeypatch.setattr(images, "_filesystem", filesystem)
-    (tmp_path / "shop" / "folder").mkdir(parents=True)
-    return tmp_path / "shop", asked
-
-
-def test_remote(bucket, monkeypatch):
-    folder, asked = bucket
-    data = encode(photo(), "JPEG")
-    for name in ("a b.jpg", "packed.gz"):
-        (folder / "folder" / name).write_bytes(data)
-    assert images.read("s3://shop/folder/packed.gz") == data
-    found = images.check("s3://shop/folder/a%20b.jpg?region=eu-west-1")
-    assert found.content_sha256 == hashlib.sha256(data).hexdigest()
-    assert found.modified_at == images.stat(str(folder / "folder" / "a b.jpg")).modified_at
-    assert images.stat("s3://shop/folder/a b.jpg").size == len(data)
-    assert asked == ["s3://shop/", "s3://shop/?region=eu-west-1", "s3://shop/"]
-    assert failure(images.read, "s3://shop/none.jpg") == ("missing", "no such file")
-    assert failure(images.read, "s3://shop/folder")[0] == "unreadable"
-    monkeypatch.setattr(images, "MAX_BYTES", 10)
-    assert failure(images.read, "s3://shop/folder/a b.jpg")[0] == "too_large"
-
-
-def test_remote_failures_are_reasons_without_secrets(monkeypatch):
-    def fail(root):
-        raise OSError(f"cannot reach '{root}' at {root}\nwith detail")
-
-    monkeypatch.setattr(images, "_filesystem", fail)
-    code, reason = failure(images.read, "s3://key:secret@shop/a.jpg")
-    assert code == "unreadable" and "secret" not in reason and "\n" not in reason and "cannot reach" in reason
-
-
-def test_unknown_scheme():
-    assert failure(images.read, "gopher://host/a.jpg")[0] == "unreadable"
-
-
-def test_filesystem_is_made_once_for_a_bucket():
-    pytest.importorskip("pyarrow.fs")
-    first = images._filesystem("mock:///")
-    assert images._filesystem("mock:///") is first
-
-
 # --- the module
 
 
@@ -670,6 +448,6 @@ def test_error_survives_pickling():
 
 
 def test_import_is_light():
-    code = "import sys, vitrine.images; print({'pyarrow', 'torch', 'fsspec', 'pyspark'} & set(sys.modules))"
+    code = "import sys, vitrine.photo_files; print({'pyarrow', 'torch', 'fsspec', 'pyspark'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from tests.support.project import PROJECT
 from vitrine.errors import UserError
-from vitrine.settings import check_name, find_config, load_settings
+from vitrine.names import check_name
+from vitrine.settings import find_config, load_settings
 
 
 def write(folder: Path, text: str) -> Path:

@@ -7,7 +7,8 @@ from pydantic import SecretStr
 
 from vitrine import lake
 from vitrine.runs import record
-from vitrine.settings import MlflowSettings, Settings
+from vitrine.setting_sections import MlflowSettings
+from vitrine.settings import Settings
 from vitrine.tracking import to_mlflow
 
 

@@ -69,12 +69,13 @@ def _peak_mib(root: Path) -> float:
     code = """
 import os, re, sys
 from pathlib import Path
-from vitrine import images
+from vitrine import photo_files
+from vitrine.images import ImageError
 for folder, _, names in os.walk(sys.argv[1]):
     for name in names:
         try:
-            images.check(f"{folder}/{name}", int(sys.argv[2]))
-        except images.ImageError:
+            photo_files.check(f"{folder}/{name}", int(sys.argv[2]))
+        except ImageError:
             pass
 print(int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024)
 """  # getrusage's figure would count what the process that started it held

@@ -17,7 +17,8 @@ from spark_jobs.session import merge_table, read_table
 from vitrine import lake
 from vitrine.cli.verbs.check import state
 from vitrine.encoders import by_name
-from vitrine.settings import EncoderSettings, Settings
+from vitrine.setting_sections import EncoderSettings
+from vitrine.settings import Settings
 from vitrine.tables import CATALOG
 
 

@@ -4,7 +4,8 @@ from vitrine import facts
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import by_name
 from vitrine.errors import UserError, unknown
-from vitrine.settings import Settings, check_name
+from vitrine.names import check_name
+from vitrine.settings import Settings
 
 
 def chosen_datasets(settings: Settings, names: list[str] | None) -> list[str]:

@@ -2,8 +2,8 @@
 
 ROOT is a local folder or a URI that Arrow's file systems open (``s3://``, ``gs://``, ``hdfs://``). A first level that
 is made of split names alone (train, val, validation, test, query, gallery) is one of splits. Hidden files and sidecar
-files (``.json``, ``.txt``, ...) are no photos; every other file is one, or is quarantined: one that lies beside the
-product folders too.
+files (``.json``, ``.txt``, ...) are no photos; every other file is listed, with a refusal where it cannot be one of a
+product's photos: its name is no text, or it lies beside the product folders.
 """
 
 import hashlib
@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from vitrine import s3
-from vitrine.datasets.registry import Photo
+from vitrine.datasets.photo import Photo
 from vitrine.errors import UserError
-from vitrine.settings import SPLITS, Settings
+from vitrine.settings import Settings
 
+SPLITS = ("train", "val", "validation", "test", "query", "gallery")
 ABOUT = "ROOT/[SPLIT/]PRODUCT/PHOTO, a local folder or s3://, gs://, hdfs://"
 _NO_PRODUCT = ("no_product", "the file lies beside the product folders, in none of them")
 _BAD_NAME = ("bad_name", "the file's name, or that of a folder above it, is not UTF-8")
@@ -25,7 +26,11 @@ _SIDECARS = {".txt", ".json", ".csv", ".tsv", ".md", ".xml", ".html", ".ini", ".
 
 
 def units(settings: Settings, source: str) -> list[str]:
-    """One unit a product folder, and one for what lies beside them."""
+    """One unit a product folder, and one for what lies beside them.
+
+    Raises:
+        UserError: ``source`` cannot be listed, or has no product folder.
+    """
     if "://" in source:
         folders = _remote_folders
         root = s3.plain(source.rstrip("/"))
@@ -50,6 +55,7 @@ def unit(root: str, split: str, product: str) -> str:
 
 
 def photos(unit: str) -> Iterator[Photo]:
+    """The photos of one unit; a file whose name is no text, or that lies in no product's folder, has a refusal."""
     root, split, product = json.loads(unit)
     start = "/".join(part for part in (root, split, product) if part)
     files = _remote_files if "://" in root else _local_files
@@ -72,7 +78,7 @@ def _is_text(name: str) -> bool:
 
 
 def _shown(name: str) -> str:
-    """``name`` as text: bytes that are not UTF-8 are spelled out, with a digest: another file may be called so."""
+    """``name`` as text: other bytes than UTF-8 are spelled out, and a digest tells it from a file of that spelling."""
     if _is_text(name):
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
@@ -95,28 +101,28 @@ def local_folders(root: str, source: str) -> list[str]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link in a circle, or into a place that is closed: what lies beside the products names it
+    except OSError:  # a link in a circle, or into a closed place: the listing of what lies beside the products has it
         return False
 
 
-_Found = tuple[str, tuple[str, str] | None]
+_Listed = tuple[str, tuple[str, str] | None]
 """A path and, where it cannot be read, code and reason."""
 
 
-def _local_files(start: str, deep: bool) -> Iterator[_Found]:
+def _local_files(start: str, deep: bool) -> Iterator[_Listed]:
     if Path(start).is_symlink() and Path(start).parent.resolve().is_relative_to(Path(start).resolve()):
-        yield start, _LINKED  # to a folder that it lies in: its photos would come twice, or the whole disk
+        yield start, _LINKED  # it leads to a folder above it: photos would be listed twice, or the whole disk
         return
     failed: list[OSError] = []
     for folder, inner, names in os.walk(start, onerror=failed.append):
         inner[:] = sorted(name for name in inner if deep and not name.startswith("."))
         for name in inner:
-            if Path(folder, name).is_symlink():  # which the walk does not follow: it may lead in a circle
+            if Path(folder, name).is_symlink():  # os.walk does not follow it: it may lead in a circle
                 yield f"{folder}/{name}", _LINKED
         for name in sorted(names):
             if _is_photo(name):
                 yield f"{folder}/{name}", None
-    for error in failed:  # its photos are not gone: nobody knows
+    for error in failed:  # named, so that the photos of this folder are not taken for deleted ones
         if not isinstance(error, FileNotFoundError):
             why = (error.strerror or type(error).__name__).lower()
             yield os.fsdecode(error.filename or start), ("unreadable", f"the folder cannot be listed: {why}")
@@ -137,7 +143,7 @@ def _remote_folders(root: str, source: str) -> list[str]:
     return sorted(info.base_name for info in infos if info.type == fs.FileType.Directory)
 
 
-def _remote_files(start: str, deep: bool) -> Iterator[_Found]:
+def _remote_files(start: str, deep: bool) -> Iterator[_Listed]:
     from pyarrow import fs
 
     system, path = fs.FileSystem.from_uri(start)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from vitrine.encoders import tuned
 from vitrine.errors import UserError, unknown
-from vitrine.settings import EncoderSettings, Settings, check_name
+from vitrine.names import check_name
+from vitrine.setting_sections import EncoderSettings
+from vitrine.settings import Settings
 
 SOURCES = ("timm", "open_clip", "torchvision", "dino", "maws")
 
@@ -219,19 +221,20 @@ def resolve(settings: Settings, name: str) -> Backbone:
         return _from_settings(settings, check_name(name, "encoder name"), settings.encoders[name])
     if name in REGISTRY:
         return REGISTRY[name]
-    made = tuned.find(settings, name)
-    if made and made.strategy == "full":
-        weights = str(made.path(settings) / tuned.WEIGHTS)
+    encoder = tuned.find(settings, name)
+    if encoder and encoder.strategy == "full":
+        weights = str(encoder.path(settings) / tuned.WEIGHTS)
         entry = EncoderSettings(
-            backbone=made.backbone, weights=weights, licence=made.licence, input_size=made.input_size
+            backbone=encoder.backbone, weights=weights, licence=encoder.licence, input_size=encoder.input_size
         )
-        return replace(_from_settings(settings, name, entry), family=made.family)
+        return replace(_from_settings(settings, name, entry), family=encoder.family)
     raise unknown("encoder", name, names(settings))
 
 
 def _from_settings(settings: Settings, name: str, entry: EncoderSettings) -> Backbone:
-    found = re.fullmatch(r"([a-z_]+)/([\w.\-]+)(?::([\w.\-]+))?", entry.backbone)
-    if not found or found[1] not in SOURCES or (found[3] and found[1] != "open_clip"):
+    spelling = re.fullmatch(r"([a-z_]+)/([\w.\-]+)(?::([\w.\-]+))?", entry.backbone)
+    source, model, tag = spelling.groups() if spelling else ("", "", None)
+    if source not in SOURCES or (tag and source != "open_clip"):
         raise UserError(
             f"encoder {name!r}: bad backbone {entry.backbone!r}: "
             "it must be timm/NAME, open_clip/NAME:TAG, torchvision/NAME, dino/resnet50 or maws/vit_b16"
@@ -248,14 +251,14 @@ def _from_settings(settings: Settings, name: str, entry: EncoderSettings) -> Bac
         (
             known
             for known in REGISTRY.values()
-            if (known.source, known.model) == (found[1], found[2]) and found[3] in (None, known.tag)
+            if (known.source, known.model) == (source, model) and tag in (None, known.tag)
         ),
-        Backbone(name, found[1], found[2], CONTRASTIVE if found[1] == "open_clip" else SUPERVISED),
+        Backbone(name, source, model, CONTRASTIVE if source == "open_clip" else SUPERVISED),
     )
     return replace(
         default,
         name=name,
-        tag=found[3] or (default.tag if weights is None else None),
+        tag=tag or (default.tag if weights is None else None),
         weights=weights,
         input_size=entry.input_size,
         facts=None if entry.input_size else default.facts,

@@ -1,6 +1,7 @@
-"""Encoders by name: a network (a backbone as it is, or tuned as a whole), or a head on one; and its version of now."""
+"""Encoders by name: a network (a backbone as it is, or tuned as a whole) or a head on one, and its current version."""
 
-from vitrine.encoders import backbones, networks, tuned
+from vitrine.encoders import backbones, tuned
+from vitrine.encoders.identity import identify
 from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings
@@ -15,27 +16,31 @@ def find_head(settings: Settings, name: str) -> Tuned | None:
     """The head that ``name`` means; None where it means a network.
 
     Raises:
-        UserError: no such encoder, or the head's base gives other vectors by now than it was tuned on.
+        UserError: there is no such encoder, or the head's base has another version now than the head was tuned on.
     """
     if name in settings.encoders or name in backbones.REGISTRY:
         return None
-    found = tuned.find(settings, name)
-    if found is None:
+    encoder = tuned.find(settings, name)
+    if encoder is None:
         raise unknown("encoder", name, names(settings))
-    if found.strategy != "top":
+    if encoder.strategy != "top":
         return None
-    now = version(settings, found.base)
-    if now != found.base_version:
+    current = version(settings, encoder.base)
+    if current != encoder.base_version:
         raise UserError(
-            f"encoder {name!r} was tuned on version {found.base_version} of {found.base!r}, which is {now} by now: "
-            "tune it again, or bring the old weights back"
+            f"encoder {name!r} was tuned on version {encoder.base_version} of {encoder.base!r}, which is {current} by "
+            "now: tune it again, or bring the old weights back"
         )
-    return found
+    return encoder
 
 
 def version(settings: Settings, name: str) -> str:
-    """The encoder version that ``name`` means now."""
+    """The encoder version that ``name`` means now.
+
+    Raises:
+        UserError: as ``find_head``, or the network cannot be built.
+    """
     head = find_head(settings, name)
-    return (
-        head.encoder_version if head else networks.identify(settings, backbones.resolve(settings, name)).encoder_version
-    )
+    if head:
+        return head.encoder_version
+    return identify(settings, backbones.resolve(settings, name)).encoder_version

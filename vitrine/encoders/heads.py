@@ -24,7 +24,7 @@ _FORMAT = "vitrine-head-1"
 
 @dataclass(frozen=True)
 class Head:
-    """Hidden layers and a classifier: (weight (in, out), bias (out,)) each, float32."""
+    """Hidden layers and a classifier: a pair of weight (in, out) and bias (out,) each, float32."""
 
     layers: tuple[tuple[Floats, Floats], ...]
     classifier: tuple[Floats, Floats]
@@ -36,7 +36,7 @@ class Head:
 
     @property
     def dim(self) -> int:
-        """Of the tuned embedding: the last hidden layer's width."""
+        """The tuned embedding's dimension: the last hidden layer's width."""
         return int(self.layers[-1][0].shape[1])
 
     def hidden(self, vectors: Floats) -> Floats:
@@ -48,15 +48,18 @@ class Head:
         return vectors
 
     def embed(self, vectors: Floats) -> Floats:
-        """The tuned embeddings, float32 (N, dim), of unit length; a row without direction comes out as NaN."""
-        found = self.hidden(vectors)
+        """The tuned embeddings, float32 (N, dim) of unit length, of float32 (N, inputs).
+
+        A row without direction (all zeros, or not finite) comes out as NaN.
+        """
+        embeddings = self.hidden(vectors)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            norms = np.sqrt(np.einsum("nd,nd->n", found, found))
-            found *= np.where(np.isfinite(norms), 1 / norms, np.nan).astype(np.float32)[:, None]
-        return found
+            norms = np.sqrt(np.einsum("nd,nd->n", embeddings, embeddings))
+            embeddings *= np.where(np.isfinite(norms), 1 / norms, np.nan).astype(np.float32)[:, None]
+        return embeddings
 
     def logits(self, vectors: Floats) -> Floats:
-        """What the classifier says before its softmax, float32 (N, classes)."""
+        """The classifier's output before its softmax, float32 (N, classes), of float32 (N, inputs)."""
         weight, bias = self.classifier
         return np.asarray(self.hidden(vectors) @ weight + bias, np.float32)
 
@@ -83,14 +86,14 @@ def save(head: Head, folder: Path) -> None:
     save_file(
         {name: np.ascontiguousarray(value, np.float32) for name, value in tensors.items()}, folder / "head.safetensors"
     )
-    said: dict[str, Any] = {
+    description: dict[str, Any] = {
         "format": _FORMAT,
         "inputs": head.inputs,
         "layers": [{"units": int(bias.shape[0]), "activation": "relu"} for _, bias in head.layers],
         "output": "unit length",
         "classes": list(head.classes),
     }
-    (folder / "head.json").write_text(json.dumps(said, indent=1))
+    (folder / "head.json").write_text(json.dumps(description, indent=1))
 
 
 def load(folder: Path) -> Head:
@@ -100,25 +103,19 @@ def load(folder: Path) -> Head:
         UserError: it is not there, damaged, or its matrices do not follow each other.
     """
     try:
-        said = json.loads((folder / "head.json").read_text())
+        description = json.loads((folder / "head.json").read_text())
         tensors = load_file(folder / "head.safetensors")
         layers = tuple(
             (tensors[f"layers.{number}.weight"], tensors[f"layers.{number}.bias"])
-            for number in range(len(said["layers"]))
+            for number in range(len(description["layers"]))
         )
-        head = Head(layers, (tensors["classifier.weight"], tensors["classifier.bias"]), tuple(said["classes"]))
+        head = Head(layers, (tensors["classifier.weight"], tensors["classifier.bias"]), tuple(description["classes"]))
         chain = [*layers, head.classifier]
-        fits = all(
-            weight.shape == (before, len(bias)) for (weight, bias), before in zip(chain, _widths(said), strict=True)
-        )
-        if said["format"] != _FORMAT or not fits or len(head.classifier[1]) != len(head.classes):
+        widths = [description["inputs"], *(layer["units"] for layer in description["layers"])]  # of each one's input
+        fits = all(weight.shape == (width, len(bias)) for (weight, bias), width in zip(chain, widths, strict=True))
+        if description["format"] != _FORMAT or not fits or len(head.classifier[1]) != len(head.classes):
             raise ValueError("its matrices do not follow each other")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         why = " ".join(str(error).split())[:160]
         raise UserError(f"cannot read the head in {str(folder)!r} ({why}): tune it again") from None
     return head
-
-
-def _widths(said: dict[str, Any]) -> list[int]:
-    """What each layer, and the classifier, takes in."""
-    return [said["inputs"], *(layer["units"] for layer in said["layers"])]

@@ -1,4 +1,4 @@
-"""What the processor says of itself."""
+"""What this machine's processor is and can do."""
 
 import platform
 

@@ -1,4 +1,4 @@
-"""Tuned encoders by name: what tuning made, where it lies, and what it was made from.
+"""Tuned encoders by name: what each was tuned from, and the folder in which its head or its weights lie.
 
 ``models/tuned/NAME.json`` is the pointer that an encoder's name follows; it moves in one rename, and the folder that it
 names is never changed. A tuned encoder is named like any other, and joins the nights only when ``[nightly]`` says so.
@@ -11,10 +11,11 @@ from typing import Any
 
 from vitrine import files
 from vitrine.errors import UserError
-from vitrine.settings import Settings, check_name
+from vitrine.names import check_name
+from vitrine.settings import Settings
 
 WEIGHTS = "model.safetensors"
-"""Of an encoder that was tuned as a whole, in its folder."""
+"""The weights' file in the folder of an encoder that was tuned as a whole."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,14 @@ class Tuned:
     family: str
     licence: str
     cost: dict[str, Any]
-    """Seconds, and money by the price table, of making it."""
+    """Of the tuning: seconds, and money by the price table."""
     input_size: int | None = None
     """Pixels a side, where its base has another than its source says."""
     mlflow_run: str | None = None
     """Where its tuning is logged."""
 
     def registered(self) -> dict[str, Any]:
-        """What ``encoders`` keeps of its making."""
+        """The columns of the table ``encoders`` that say how it was made."""
         return {
             "strategy": self.strategy,
             "source_dataset": self.source_dataset,
@@ -75,15 +76,19 @@ def default_name(base: str, strategy: str, dataset: str) -> str:
 
 
 def register(settings: Settings, tuned: Tuned) -> None:
-    """Let the name mean ``tuned`` from now on; vectors of what it meant before stay under their version."""
+    """Let its name mean ``tuned`` from now on; vectors of the encoder that it meant before keep their version."""
     files.write_json(_pointer(settings, check_name(tuned.name, "encoder name")), asdict(tuned), indent=1)
 
 
 def find(settings: Settings, name: str) -> Tuned | None:
-    """What ``name`` means, if tuning made it."""
+    """The tuned encoder that ``name`` means; None where tuning made none of that name.
+
+    Raises:
+        UserError: its pointer cannot be read.
+    """
     try:
         path = _pointer(settings, check_name(name, "encoder name"))
-    except UserError:  # no name at all: whoever asks says what the choices are
+    except UserError:  # such an encoder cannot be: the caller names the choices
         return None
     if not path.is_file():
         return None
@@ -96,8 +101,8 @@ def find(settings: Settings, name: str) -> Tuned | None:
 def names(settings: Settings, *strategies: str) -> list[str]:
     """Every tuned encoder's name, or those of ``strategies``."""
     known = sorted(path.stem for path in _pointer(settings, "x").parent.glob("*.json"))
-    found = ((name, find(settings, name)) for name in known)
-    return [name for name, tuned in found if tuned and (not strategies or tuned.strategy in strategies)]
+    encoders = ((name, find(settings, name)) for name in known)
+    return [name for name, encoder in encoders if encoder and (not strategies or encoder.strategy in strategies)]
 
 
 def _pointer(settings: Settings, name: str) -> Path:

@@ -19,8 +19,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from vitrine import feature_store
 from vitrine.errors import UserError, VitrineError
 from vitrine.feature_store import IMAGES, PRODUCTS, Kind
+from vitrine.names import check_name
 from vitrine.online.lookup import OnlineFeatures
-from vitrine.settings import FeastSettings, Settings, check_name
+from vitrine.setting_sections import FeastSettings
+from vitrine.settings import Settings
 
 FEASTS_OWN = "/get-online-features"
 """Its other routes write, search in a store that holds keys alone, or are well when the store is not."""

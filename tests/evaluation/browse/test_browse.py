@@ -26,7 +26,7 @@ from evaluation.browse.shared import Missing, Query, Scene, Shared
 from evaluation.browse.state import State
 from evaluation.browse.uploads import Uploads
 from tests.support.project import PROJECT
-from vitrine import images, lake, tables
+from vitrine import images, lake, photo_files, tables
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
 
@@ -77,7 +77,7 @@ def catalog_rows(folder: Path) -> list[dict[str, Any]]:
             file = EVIL_FILE if number == 7 and photo == 0 else f"{photo:02d}.jpg"
             path = folder / f"{number}-{file}"
             path.write_bytes(draw_photo(item, photo, size=96))
-            found = images.check(str(path))
+            found = photo_files.check(str(path))
             rows.append(
                 {
                     **{"image_id": f"shop/{named}/{file}", "dataset": "shop", "product_id": f"shop/{named}"},

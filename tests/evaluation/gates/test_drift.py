@@ -7,7 +7,8 @@ import pytest
 
 from evaluation.gates.drift import Probe, cosines, drift_checks, effective_rank, near_duplicates, overlap, read_probe
 from vitrine import lake
-from vitrine.settings import GateSettings, Settings
+from vitrine.setting_sections import GateSettings
+from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
 
 ONE, TWO = "1" * 16, "2" * 16

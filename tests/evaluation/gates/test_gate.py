@@ -5,7 +5,7 @@ import math
 import pytest
 
 from evaluation.gates.gate import Figures, decide
-from vitrine.settings import GateSettings
+from vitrine.setting_sections import GateSettings
 
 THRESHOLDS = GateSettings(min_value=0.5, min_above_chance=0.1)
 

@@ -9,7 +9,7 @@ from evaluation.classification.classification_metrics import Said
 from evaluation.gates.gate import Check
 from evaluation.gates.regression import Against, PairedClassifier, PairedQueries, held_against, p_value, worse_ones
 from evaluation.statistics.bootstrap import PairedDifference
-from vitrine.settings import GateSettings
+from vitrine.setting_sections import GateSettings
 
 SERVING = Against("serving", "old", "f" * 16)
 KINDS = ("cups", "hats", "it's \n<b>$kinds")

@@ -8,7 +8,8 @@ import pytest
 from evaluation.milvus.vector_index import VectorIndex
 from evaluation.promotion.old_collections import drop_old
 from vitrine import lake
-from vitrine.settings import MilvusSettings, NightlyDataset, NightlySettings, Settings
+from vitrine.setting_sections import MilvusSettings, NightlyDataset, NightlySettings
+from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, ENCODERS, PROMOTIONS, RUNS
 
 SERVES, BEFORE, LONG_BEFORE, NIGHTLY, TRIED, FORGOTTEN = (digit * 16 for digit in "123456")

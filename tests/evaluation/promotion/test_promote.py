@@ -13,7 +13,8 @@ from evaluation.promotion.promote import promote, rollback, unfinished_rollback
 from vitrine import facts, lake
 from vitrine.errors import GateRefused, UserError
 from vitrine.runs import record
-from vitrine.settings import LicenceSettings, MilvusSettings, Settings, load_settings
+from vitrine.setting_sections import LicenceSettings, MilvusSettings
+from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PROMOTIONS
 
 ONE, TWO, THREE = "1" * 16, "2" * 16, "3" * 16

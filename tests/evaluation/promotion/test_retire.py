@@ -13,7 +13,8 @@ from vitrine import facts, feature_store, lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError
 from vitrine.online.sync import sync_all
-from vitrine.settings import NightlyDataset, NightlySettings, Settings
+from vitrine.setting_sections import NightlyDataset, NightlySettings
+from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PRODUCT_EMBEDDINGS, PROMOTIONS
 
 SERVES, OLD, HEAD = (digit * 16 for digit in "123")

@@ -19,7 +19,7 @@ from spark_jobs.worker.cost import Cost
 from spark_jobs.worker.encoder import Encoder, encode, kept
 from spark_jobs.worker.encoder_plan import EncoderPlan
 from spark_jobs.worker.forward import resolve_precision
-from vitrine import images
+from vitrine import images, photo_files
 from vitrine.datasets.drawn.photos import draw_photo, product
 from vitrine.encoders.backbones import Backbone
 
@@ -177,14 +177,14 @@ def test_encoders_share_what_is_read_and_decoded(
     larger = replace(PLAN, backbone=replace(SMALL, name="larger", input_size=96), batch_size=2)
     second = replace(PLAN, backbone=replace(SMALL, name="second", weights="random:2"))
     calls = {"read": 0, "decode": 0}
-    for name in calls:
-        real = getattr(images, name)
+    for module, name in ((photo_files, "read"), (images, "decode")):
+        real = getattr(module, name)
 
         def counted(*given: object, name: str = name, real: object = real) -> object:
             calls[name] += 1
             return real(*given)  # type: ignore[operator]
 
-        monkeypatch.setattr(images, name, counted)
+        monkeypatch.setattr(module, name, counted)
     encoders = [Encoder(plan) for plan in (PLAN, larger, second)]
     wanted = [(key, uris, (0, 1, 2) if number % 2 else (0, 2)) for number, (key, uris) in enumerate(photos)]
     found: list[dict[str, np.ndarray]] = [{}, {}, {}]

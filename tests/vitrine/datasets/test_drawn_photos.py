@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.support.project import PROJECT
 from vitrine.datasets.drawn.kinds import draw_product
-from vitrine.datasets.drawn.photos import KINDS, draw_photo, product
+from vitrine.datasets.drawn.photos import PRODUCT_KINDS, draw_photo, product
 
 
 def opened(data: bytes) -> Image.Image:
@@ -20,8 +20,8 @@ def opened(data: bytes) -> Image.Image:
 
 
 def test_kinds_are_dealt_out_round_robin() -> None:
-    assert len(set(KINDS)) == len(KINDS) >= 12
-    assert tuple(product(number).kind for number in range(2 * len(KINDS))) == 2 * KINDS
+    assert len(set(PRODUCT_KINDS)) == len(PRODUCT_KINDS) >= 12
+    assert tuple(product(number).kind for number in range(2 * len(PRODUCT_KINDS))) == 2 * PRODUCT_KINDS
 
 
 def test_slugs_are_unique_and_safe_in_paths_and_sql() -> None:
@@ -33,15 +33,18 @@ def test_slugs_are_unique_and_safe_in_paths_and_sql() -> None:
 def test_products_follow_from_number_and_seed() -> None:
     assert product(12) == product(12)
     assert product(12) != product(12, seed=1)
-    assert product(0).slug == f"{KINDS[0]}-0000"
+    assert product(0).slug == f"{PRODUCT_KINDS[0]}-0000"
 
 
 def test_products_of_a_kind_look_different() -> None:
-    looks = {(item.body, item.accent, item.label) for item in map(product, range(0, 50 * len(KINDS), len(KINDS)))}
+    looks = {
+        (item.body, item.accent, item.label)
+        for item in map(product, range(0, 50 * len(PRODUCT_KINDS), len(PRODUCT_KINDS)))
+    }
     assert len(looks) == 50
 
 
-@pytest.mark.parametrize("number", range(len(KINDS)), ids=KINDS)
+@pytest.mark.parametrize("number", range(len(PRODUCT_KINDS)), ids=PRODUCT_KINDS)
 def test_every_kind_gives_a_jpeg_of_the_size_asked_for(number: int) -> None:
     image = opened(draw_photo(product(number), 0, size=200))
     assert image.format == "JPEG"
@@ -54,10 +57,10 @@ def test_the_longest_side_is_the_size(size: int) -> None:
     assert max(opened(draw_photo(product(3), 2, size=size)).size) == size
 
 
-@pytest.mark.parametrize("number", range(len(KINDS)), ids=KINDS)
+@pytest.mark.parametrize("number", range(len(PRODUCT_KINDS)), ids=PRODUCT_KINDS)
 def test_every_form_of_a_kind_is_drawn_inside_the_canvas(number: int) -> None:
     for turn in range(12):
-        alpha = np.asarray(draw_product(product(number + turn * len(KINDS)), 100).getchannel("A"))
+        alpha = np.asarray(draw_product(product(number + turn * len(PRODUCT_KINDS)), 100).getchannel("A"))
         assert 0.05 < (alpha > 0).mean() < 0.9
         border = np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
         assert (border > 128).mean() < 0.03
@@ -138,7 +141,7 @@ def test_negative_numbers_and_tiny_sizes_are_named() -> None:
 
 def test_any_number_can_be_drawn() -> None:
     far = product(10_007)
-    assert far.kind == KINDS[10_007 % len(KINDS)]
+    assert far.kind == PRODUCT_KINDS[10_007 % len(PRODUCT_KINDS)]
     assert far.slug.endswith("-10007")
     assert max(opened(draw_photo(far, 999)).size) == 320
 

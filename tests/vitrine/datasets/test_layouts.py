@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from vitrine.datasets import folder, generated
-from vitrine.datasets.registry import Photo, describe, registry
+from vitrine.datasets.photo import Photo
+from vitrine.datasets.registry import LAYOUTS, describe
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 
@@ -29,7 +30,7 @@ def put(root: Path, *names: str) -> Path:
 
 
 def test_every_layout_says_what_it_is():
-    for name, layout in registry().items():
+    for name, layout in LAYOUTS.items():
         assert layout is None or (layout.ABOUT and callable(layout.units) and callable(layout.photos)), name
         assert f"{name}: {layout.ABOUT if layout else 'CSV'}" in describe()
 

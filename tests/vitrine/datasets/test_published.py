@@ -12,9 +12,9 @@ from scipy.io import savemat
 from evaluation.evaluate import _plan
 from tests.support.project import PROJECT, SHARED
 from vitrine import lake, runs
-from vitrine.datasets import registry as layouts
+from vitrine.datasets import registry
+from vitrine.datasets.photo import Photo
 from vitrine.datasets.published import adapter as published
-from vitrine.datasets.registry import Photo
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, RUNS
@@ -161,13 +161,13 @@ def root(tmp_path: Path) -> Path:
 
 
 def units(settings: Settings, name: str, allow_partial: bool = True) -> list[str]:
-    layout = layouts.find(name, allow_partial)
+    layout = registry.find(name, allow_partial)
     assert layout
     return layout.units(settings, "set")
 
 
 def photos(settings: Settings, name: str) -> list[Photo]:
-    layout = layouts.registry()[name]  # as executors find it
+    layout = registry.LAYOUTS[name]  # as executors find it
     assert layout
     return [photo for unit in units(settings, name) for photo in layout.photos(unit)]
 
@@ -177,7 +177,7 @@ def told(found: list[Photo]) -> list[tuple[str, str, str | None, str | None]]:
 
 
 def test_every_published_data_set_has_a_miniature():
-    assert set(MINIATURES) == set(layouts.adapters())
+    assert set(MINIATURES) == set(registry.ADAPTERS)
 
 
 @pytest.mark.parametrize("name", MINIATURES)
@@ -205,7 +205,7 @@ def test_units_of_any_size_hold_each_photo_once(
 @pytest.mark.parametrize("name", MINIATURES)
 def test_other_counts_than_published_are_refused(settings: Settings, root: Path, name: str):
     MINIATURES[name][0](root)
-    adapter = layouts.adapters()[name]
+    adapter = registry.ADAPTERS[name]
     counts = ", ".join(f"{split}: {count}" for split, count in adapter.COUNTS.items())
     with pytest.raises(UserError, match=f"'set' has .*; {adapter.TITLE} as published has {counts}") as caught:
         units(settings, name, allow_partial=False)
@@ -214,7 +214,7 @@ def test_other_counts_than_published_are_refused(settings: Settings, root: Path,
 
 def test_published_counts_are_taken(settings: Settings, root: Path, monkeypatch: pytest.MonkeyPatch):
     stanford_online_products(root)
-    adapter = layouts.adapters()["stanford_online_products"]
+    adapter = registry.ADAPTERS["stanford_online_products"]
     count = published.Count
     for counts in ({"train": count(2, 2), "test": count(1, 1)}, {"train": count(None, 2)}, {"all": count(3, None)}):
         monkeypatch.setattr(adapter, "COUNTS", counts)
@@ -227,7 +227,7 @@ def test_published_counts_are_taken(settings: Settings, root: Path, monkeypatch:
 
 @pytest.mark.parametrize("name", MINIATURES)
 def test_an_empty_folder_is_told_what_has_to_be_there(settings: Settings, root: Path, name: str):
-    adapter = layouts.adapters()[name]
+    adapter = registry.ADAPTERS[name]
     first = (*adapter.FILES, *adapter.parts(root))[0]
     with pytest.raises(UserError, match=f"no {re.escape(first)}.* in 'set'") as caught:
         units(settings, name)
@@ -351,9 +351,9 @@ def test_food2k_as_copied_on_hubs(settings: Settings, root: Path):
 def test_allow_partial_is_for_published_counts():
     for name in ("folder", "table", "generated"):
         with pytest.raises(UserError, match=f"--allow-partial with layout '{name}'.*grocery_store, products_10k, rp2k"):
-            layouts.find(name, allow_partial=True)
+            registry.find(name, allow_partial=True)
     with pytest.raises(UserError, match=r"unknown layout 'sop': choose one of cars196, .*stanford_online_products"):
-        layouts.find("sop", allow_partial=True)
+        registry.find("sop", allow_partial=True)
 
 
 def ingested(settings: Settings, dataset: str, layout: str | None, splits: tuple[str | None, ...]) -> None:
@@ -380,10 +380,10 @@ def planned(settings: Settings, dataset: str) -> tuple[str, str]:
 
 def test_evaluate_takes_the_protocol_of_the_layout(settings: Settings):
     usual = {"food2k", "cars196", "rp2k", "stanford_online_products"}
-    for name in layouts.adapters():
+    for name in registry.ADAPTERS:
         ingested(settings, name, name, ("train", "test", "val", "query", "gallery"))
         wanted = {"deepfashion_inshop": ("query", "gallery")}.get(name, ("test", "test" if name in usual else "train"))
-        assert planned(settings, name) == layouts.protocol(name) == wanted
+        assert planned(settings, name) == registry.protocol(name) == wanted
 
     ingested(settings, "shop", "folder", ("train", "test"))
     ingested(settings, "old", None, ("train", "test"))  # by a release that kept no layout
@@ -400,8 +400,8 @@ def test_evaluate_takes_the_protocol_of_the_layout(settings: Settings):
 def test_the_page_of_data_sets_is_the_adapters():
     page = (PROJECT / "docs" / "datasets.md").read_text()
     rows = dict(re.findall(r"^\| `(\w+)` \|(.*)\|$", page, re.MULTILINE))
-    assert list(rows) == list(layouts.adapters())
-    for name, adapter in layouts.adapters().items():
+    assert list(rows) == list(registry.ADAPTERS)
+    for name, adapter in registry.ADAPTERS.items():
         query, index = adapter.PROTOCOL
         assert f"{query} → {index}" in rows[name]
         numbers = [number for count in adapter.COUNTS.values() for number in count if number is not None]
@@ -411,7 +411,7 @@ def test_the_page_of_data_sets_is_the_adapters():
 
 @pytest.mark.skipif(not (SHARED / "data" / "grocery_store").is_dir(), reason="the data set is not here")
 def test_grocery_store_as_published(settings: Settings):
-    layout = layouts.find("grocery_store")
+    layout = registry.find("grocery_store")
     assert layout
     found = [p for unit in layout.units(settings, str(SHARED / "data" / "grocery_store")) for p in layout.photos(unit)]
     assert len({p.product_id for p in found}) == 81 and len({p.category for p in found}) == 43

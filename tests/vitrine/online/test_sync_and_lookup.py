@@ -16,7 +16,8 @@ from vitrine.feature_store import IMAGES, image_view, open_store
 from vitrine.online import sync as online_sync
 from vitrine.online.lookup import OnlineFeatures
 from vitrine.online.sync import Source, Synced, sync
-from vitrine.settings import NightlyDataset, NightlySettings, Settings
+from vitrine.setting_sections import NightlyDataset, NightlySettings
+from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, ENCODERS, LABELS, PROMOTIONS
 
 V1, V2 = "00000000000000aa", "00000000000000bb"

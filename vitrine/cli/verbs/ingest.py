@@ -10,7 +10,8 @@ from vitrine.cli import output
 from vitrine.cli.options import Dataset, Gated, Json
 from vitrine.cli.verbs.gate import ask
 from vitrine.datasets import registry
-from vitrine.settings import check_name, load_settings
+from vitrine.names import check_name
+from vitrine.settings import load_settings
 
 EPILOG = f"Layouts:\n\n{registry.describe()}"
 """What its help ends with."""

@@ -16,7 +16,8 @@ from vitrine.cli.verbs.evaluate import evaluate_one
 from vitrine.cli.verbs.gate import gate_training_set
 from vitrine.encoders import backbones, tuned
 from vitrine.errors import UserError
-from vitrine.settings import Settings, check_name, load_settings
+from vitrine.names import check_name
+from vitrine.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from training.training_set import TrainingSet

@@ -233,6 +233,14 @@ class Canvas:
         stroke = pixels // 16
         self._pen.text((x * self._unit, y * self._unit), words, colour, _font(pixels), "mm", stroke_width=stroke)
 
+    def sign(self, x: float, y: float, r: float, ground: Colour) -> None:
+        """The product's emblem and brand, on a patch of ``ground`` that keeps both readable over any pattern."""
+        ink = readable_on(ground)
+        if self.item.pattern not in ("plain", "gradient"):
+            self.fill(arc(x, y, r * 1.45, r * 1.45), ground, alpha=0.94)
+        self.emblem(x, y - 0.25 * r, r * 0.72, seen_on(ground, self.item.trim))
+        self.text(x, y + 0.85 * r, self.item.label, r * 0.55, ink, r * 2.3)
+
     def emblem(self, x: float, y: float, r: float, colour: Colour) -> None:
         """The product's printed sign, within ``r`` units of (x, y): its initial where it has no other."""
         if self.item.emblem == "none":

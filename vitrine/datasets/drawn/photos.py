@@ -23,10 +23,8 @@ from vitrine.datasets.drawn.paint import EMBLEMS, INK, PATTERNS, WHITE, Colour, 
 
 T = TypeVar("T")
 
-__all__ = ["KINDS", "LOOKS", "Product", "draw_photo", "product"]
-
-KINDS: tuple[str, ...] = tuple(DRAWERS)
-"""The kinds of product, in the order in which they are dealt out to the numbers of a catalog."""
+PRODUCT_KINDS = tuple(DRAWERS)
+"""In the order in which they are dealt out to the numbers of a catalog."""
 
 LOOKS = ("photo", "sketch")
 """How a catalog is pictured: photos, or pencil drawings of the same scenes."""
@@ -49,7 +47,7 @@ def product(number: int, seed: int = 0) -> Product:
     if number < 0:
         raise ValueError(f"number is {number}: a product's number must be 0 or more")
     rng = _dice("product", number, seed)
-    kind = KINDS[number % len(KINDS)]
+    kind = PRODUCT_KINDS[number % len(PRODUCT_KINDS)]
     body, accent, trim = _palette(rng)
     syllables = [_pick(rng, _SYLLABLES) for _ in range(_pick(rng, (2, 2, 3)))]
     return Product(

@@ -1,6 +1,6 @@
-"""What the adapters of published data sets share: files that are read in units and counted against what was published.
+"""What the adapters of published data sets share: they read files in units, and count what these hold.
 
-An adapter is a module with some constants and two functions: `Adapter`. It reads the layout in which its data set was
+An adapter is a module with some constants and two functions: ``Adapter``. It reads the layout in which its data set was
 published, unpacked into a local folder. Copies on a hub that keep the pictures as bytes in Parquet have to be unpacked
 into that layout first. Whatever is not as published is one UserError that names file and line, before Spark starts.
 """
@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol, TextIO
 
-from vitrine.datasets.registry import Photo
+from vitrine.datasets.photo import Photo
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 
@@ -31,8 +31,8 @@ class Count(NamedTuple):
     """Different products."""
 
     def __str__(self) -> str:
-        told = [(self.photos, "photos"), (self.classes, "classes")]
-        return " of ".join(f"{number} {what}" for number, what in told if number is not None)
+        numbers = [(self.photos, "photos"), (self.classes, "classes")]
+        return " of ".join(f"{number} {what}" for number, what in numbers if number is not None)
 
 
 Counts = dict[str, Count]
@@ -47,7 +47,7 @@ class Adapter(Protocol):
     OBTAIN: str
     """Where the data set is, and its licence, in one line."""
     PROTOCOL: tuple[str, str]
-    """The splits that ask and that are searched where its retrieval is measured; one and the same: itself left out."""
+    """The splits of the queries and of the index when retrieval is measured; they may be one."""
     COUNTS: Counts
     FILES: tuple[str, ...]
     """Paths that have to be there beside the parts."""
@@ -60,7 +60,7 @@ class Adapter(Protocol):
 
 
 class Published:
-    """The layout of an adapter. With ``allow_partial`` its counts are not held against what is found."""
+    """The layout of an adapter. With ``allow_partial`` a source may hold more or less than what was published."""
 
     def __init__(self, adapter: Adapter, allow_partial: bool = False) -> None:
         self.adapter = adapter
@@ -68,7 +68,7 @@ class Published:
         self.ABOUT = f"{adapter.TITLE}: {adapter.ABOUT}"
 
     def units(self, settings: Settings, source: str) -> list[str]:
-        """Stretches of the parts, of some thousand photos together. Every line is read here once.
+        """Stretches of the parts that together hold ``PHOTOS_A_UNIT`` photos. Every line is read here once.
 
         Raises:
             UserError: a file is missing or not as published, or the counts are not the published ones.
@@ -78,11 +78,11 @@ class Published:
         missing = [name for name in (*self.adapter.FILES, *parts) if not (root / name).exists()]
         if missing:
             raise UserError(f"no {', '.join(missing)} in {source!r}: {self.ABOUT}. To be had: {self.adapter.OBTAIN}")
-        sizes, found = self._count(root, parts)
-        if not found:
+        sizes, counts = self._count(root, parts)
+        if not counts:
             raise UserError(f"no photos in {source!r}: {self.ABOUT}")
         if not self.allow_partial:
-            self._refuse_other_counts(source, found)
+            self._refuse_other_counts(source, counts)
         return [json.dumps([str(root), stretches]) for stretches in _stretches(sizes)]
 
     def photos(self, unit: str) -> Iterator[Photo]:
@@ -103,12 +103,14 @@ class Published:
                     products[split].add(photo.product_id)
         return sizes, {split: Count(photos[split], len(products[split])) for split in photos}
 
-    def _refuse_other_counts(self, source: str, found: Counts) -> None:
+    def _refuse_other_counts(self, source: str, counts: Counts) -> None:
         published = self.adapter.COUNTS
-        held = {split: found.get(split, Count(0, 0)) for split in published}
-        pairs = [pair for split in published for pair in zip(held[split], published[split], strict=True)]
-        if any(wanted is not None and number != wanted for number, wanted in pairs):
-            here, there = (", ".join(f"{name}: {count}" for name, count in side.items()) for side in (held, published))
+        counted = {split: counts.get(split, Count(0, 0)) for split in published}
+        pairs = [pair for split in published for pair in zip(counted[split], published[split], strict=True)]
+        if any(asserted is not None and number != asserted for number, asserted in pairs):
+            here, there = (
+                ", ".join(f"{split}: {count}" for split, count in side.items()) for side in (counted, published)
+            )
             raise UserError(
                 f"{source!r} has {here}; {self.adapter.TITLE} as published has {there}: "
                 "get it anew, or take what is there with --allow-partial"
@@ -137,7 +139,7 @@ class Line(NamedTuple):
     """How a line of a text file is written."""
 
     form: str
-    """As people say it."""
+    """In words, for the error message."""
     pattern: str
     """A regular expression for the whole line; its groups are the values."""
 
@@ -145,10 +147,10 @@ class Line(NamedTuple):
 def read_lines(
     path: Path, line: Line, header: tuple[Line, ...] = (), start: int = 0, stop: int | None = None
 ) -> Iterator[tuple[str, ...]]:
-    """The values of each line after the header, from the ``start``-th to before the ``stop``-th; blank lines are none.
+    """The values of each line after the header, from the ``start``-th to before the ``stop``-th, blank lines left out.
 
     Raises:
-        UserError: the file cannot be read, or a line is not written so.
+        UserError: the file cannot be read, or a line does not match its pattern.
     """
     with _reading(path) as file:
         numbered = ((number, text.strip()) for number, text in enumerate(file, 1) if text.strip())
@@ -160,10 +162,10 @@ def read_lines(
 
 
 def _values(path: Path, number: int, text: str, form: str, pattern: str) -> tuple[str, ...]:
-    found = re.fullmatch(pattern, text)
-    if not found:
+    match = re.fullmatch(pattern, text)
+    if not match:
         raise UserError(f"{path.name} line {number}: {text[:200]!r} is not {form!r}")
-    return found.groups()
+    return match.groups()
 
 
 def read_csv(

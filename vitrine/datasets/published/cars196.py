@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vitrine.datasets.photo import Photo
 from vitrine.datasets.published.adapter import Count, Counts
-from vitrine.datasets.registry import Photo
 from vitrine.errors import UserError
 
 TITLE = "Cars196"
@@ -45,11 +45,11 @@ def parts(root: Path) -> list[str]:
 def rows(root: Path, part: str, start: int = 0, stop: int | None = None) -> Iterator[Photo]:
     names = _read(root / (_WHOLE if part == _WHOLE else _META), "class_names")
     annotations = _read(root / part, "annotations")
-    wanted = ("relative_im_path" if part == _WHOLE else "fname", "class")
-    if not set(wanted).issubset(annotations.dtype.names or ()):
-        raise UserError(f"{part} has no {' and '.join(wanted)}: it has {annotations.dtype.names or 'no fields'}")
+    fields = ("relative_im_path" if part == _WHOLE else "fname", "class")
+    if not set(fields).issubset(annotations.dtype.names or ()):
+        raise UserError(f"{part} has no {' and '.join(fields)}: it has {annotations.dtype.names or 'no fields'}")
     for record in annotations[start:stop]:
-        path, number = f"{_FOLDERS.get(part, '')}{record[wanted[0]]}", record[wanted[1]]
+        path, number = f"{_FOLDERS.get(part, '')}{record[fields[0]]}", record[fields[1]]
         if not str(number).isdecimal() or not 1 <= int(number) <= len(names):
             raise UserError(f"{part}: class {number} of {path!r} is none of 1 to {len(names)}")
         split = "train" if int(number) <= _LAST_TO_LEARN_FROM else "test"
@@ -63,9 +63,9 @@ def _read(path: Path, variable: str) -> Any:
     from scipy.io.matlab import MatReadError
 
     try:
-        found = loadmat(path, squeeze_me=True, variable_names=[variable])
+        variables = loadmat(path, squeeze_me=True, variable_names=[variable])
     except (OSError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
         raise UserError(f"cannot read {str(path)!r} as a MATLAB file: {error}") from None
-    if variable not in found:
+    if variable not in variables:
         raise UserError(f"{path.name} has no variable {variable}: it is not the one that was published")
-    return np.atleast_1d(found[variable])
+    return np.atleast_1d(variables[variable])

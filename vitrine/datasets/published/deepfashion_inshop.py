@@ -14,8 +14,8 @@ set's own ``README.txt`` (a copy: github.com/czla/cloth-image-retrieval, ``data/
 from collections.abc import Iterator
 from pathlib import Path
 
+from vitrine.datasets.photo import Photo
 from vitrine.datasets.published.adapter import Count, Counts, Line, read_lines
-from vitrine.datasets.registry import Photo
 
 TITLE = "DeepFashion In-shop"
 ABOUT = "Eval/list_eval_partition.txt, photos in Img/img/"

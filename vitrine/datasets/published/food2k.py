@@ -15,8 +15,8 @@ own of 9,979 photos, here it is the published one. Licence: none is stated; the 
 from collections.abc import Iterator
 from pathlib import Path
 
+from vitrine.datasets.photo import Photo
 from vitrine.datasets.published.adapter import ALL, Count, Counts, Line, read_lines
-from vitrine.datasets.registry import Photo
 
 TITLE = "Food2K"
 ABOUT = "Food2k_label/train_finetune.txt, val_finetune.txt, test_finetune.txt, photos in Food2k_complete/CLASS/"

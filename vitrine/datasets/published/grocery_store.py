@@ -8,8 +8,8 @@ fine class is the product_id, the coarse one the category. The splits share thei
 from collections.abc import Iterator
 from pathlib import Path
 
+from vitrine.datasets.photo import Photo
 from vitrine.datasets.published.adapter import ALL, Count, Counts, Line, read_csv, read_lines
-from vitrine.datasets.registry import Photo
 from vitrine.errors import UserError
 
 TITLE = "Grocery Store"

@@ -15,8 +15,8 @@ test's classes are the training photos', so test asks and train is searched.
 from collections.abc import Iterator
 from pathlib import Path
 
+from vitrine.datasets.photo import Photo
 from vitrine.datasets.published.adapter import Count, Counts, read_csv
-from vitrine.datasets.registry import Photo
 
 TITLE = "Products-10K"
 ABOUT = "train.csv, test_kaggletest.csv, photos in train/, test/"

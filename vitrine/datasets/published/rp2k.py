@@ -17,8 +17,8 @@ from itertools import islice
 from pathlib import Path
 
 from vitrine.datasets import folder
+from vitrine.datasets.photo import Photo
 from vitrine.datasets.published.adapter import ALL, Count, Counts
-from vitrine.datasets.registry import Photo
 
 TITLE = "RP2K"
 ABOUT = "all/train/CLASS/PHOTO, all/test/CLASS/PHOTO"

@@ -14,8 +14,8 @@ MTEB (github.com/embeddings-benchmark/mteb, ``SOPI2IRetrieval``) says "not speci
 from collections.abc import Iterator
 from pathlib import Path
 
+from vitrine.datasets.photo import Photo
 from vitrine.datasets.published.adapter import Count, Counts, Line, read_lines
-from vitrine.datasets.registry import Photo
 
 TITLE = "Stanford Online Products"
 ABOUT = "Ebay_train.txt, Ebay_test.txt, bicycle_final/ to toaster_final/"

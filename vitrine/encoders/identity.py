@@ -1,0 +1,67 @@
+"""What identifies a backbone's vectors: its encoder version, a digest of everything that decides them."""
+
+import hashlib
+import importlib.metadata
+import json
+from dataclasses import asdict, dataclass
+
+from vitrine import files, images
+from vitrine.encoders.backbones import Backbone
+from vitrine.encoders.networks import Built, build
+from vitrine.encoders.weights import weights_file
+from vitrine.settings import Settings
+
+_DESCRIPTIVE = ("name", "licence", "family", "embedding", "facts")
+"""Fields of a backbone that decide no vector."""
+_LIBRARIES = {"open_clip": "open_clip_torch", "dino": "torchvision", "maws": "timm"}
+"""The package that builds the networks of a source, where it is not called like the source."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an encoder version is."""
+
+    encoder_version: str
+    """16 hex digits."""
+    dim: int
+    licence: str | None = None
+    """What the source's own configuration says of the weights, where it says something."""
+
+
+def identify(settings: Settings, backbone: Backbone) -> Identity:
+    """The identity of ``backbone`` with the weights that it has now.
+
+    Building a network to fingerprint it takes seconds; the answer is kept under ``models/`` by the backbone's
+    settings, the weights file's size and time, and the library's version.
+
+    Raises:
+        UserError: as ``networks.build``.
+    """
+    path = weights_file(backbone)
+    facts = {
+        **{key: value for key, value in asdict(backbone).items() if key not in _DESCRIPTIVE},
+        "file": [path.stat().st_size, path.stat().st_mtime_ns] if path else None,
+        "decode": images.DECODE_POLICY,
+        "library": importlib.metadata.version(_LIBRARIES.get(backbone.source, backbone.source)),
+    }
+    name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+    kept = settings.home / "models" / "versions" / f"{name}.json"
+    if kept.is_file():
+        return Identity(**json.loads(kept.read_text()))
+    identity = fingerprint(build(backbone))
+    files.write_json(kept, asdict(identity))
+    return identity
+
+
+def fingerprint(built: Built) -> Identity:
+    """The identity of a built network: a digest of its preprocessing, pooling, decode policy and tensors.
+
+    Homes hold vectors under these digests: what goes into one, to the byte, stays as it is.
+    """
+    import torch
+
+    digest = hashlib.sha256(f"{built.preprocessing}\n{built.pooling}\n{images.DECODE_POLICY}\n".encode())
+    for key, value in sorted(built.network.state_dict().items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return Identity(digest.hexdigest()[:16], built.dim, built.licence)

@@ -1,0 +1,33 @@
+"""Names that people choose for data sets, encoders, splits and the like."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from vitrine.errors import UserError
+
+NAME_RULE = "lower-case letters, digits and single underscores, starting with a letter, at most 48 characters"
+_NAME = re.compile(r"[a-z](?:_?[a-z0-9])*(?:__[a-z](?:_?[a-z0-9])*)*")
+
+
+def check_name(value: str, what: str = "name") -> str:
+    """``value`` when it may be part of a table key, a path, SQL, a Feast or a Milvus name.
+
+    Raises:
+        UserError: it breaks ``NAME_RULE``.
+    """
+    if len(value) > 48 or not _NAME.fullmatch(value):
+        raise UserError(f"bad {what} {value!r}: it must be {NAME_RULE}")
+    return value
+
+
+def _name(value: str) -> str:
+    try:
+        return check_name(value)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+Name = Annotated[str, AfterValidator(_name)]
+"""The type of a name in settings."""

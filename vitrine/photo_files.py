@@ -1,0 +1,175 @@
+"""Read the file of one photo, or say why not: at a path, a ``file:`` URI, or a URI that Arrow's file systems open.
+
+Local files are opened without Arrow: a pipe or a device must not hang a worker, and a file's name may be any bytes.
+Arrow is imported when the first remote file is read: who reads local ones does not wait for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import stat as file_modes
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, unquote_to_bytes
+
+from vitrine import images, s3
+from vitrine.images import DEFAULT_MAX_PIXELS, ImageError
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+MAX_BYTES = 512 * 1024 * 1024
+"""Of a file; larger ones are refused unread."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|file:/")
+_REMOTE = re.compile(r"(?P<root>[^:]+://[^/?#]*)/*(?P<path>[^?#]*)(?P<query>\?[^#]*)?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Stat:
+    """A file's size in bytes and when it was last changed (UTC, whole microseconds)."""
+
+    size: int
+    modified_at: datetime
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A picture that decodes; width and height as seen upright, sha256 of the file's bytes in hex."""
+
+    size: int
+    modified_at: datetime
+    content_sha256: str
+    width: int
+    height: int
+
+
+def stat(uri: str) -> Stat:
+    """Size and modification time of the regular file at ``uri`` (a path, a ``file:`` URI or a remote URI).
+
+    Raises ImageError: missing, unreadable.
+    """
+    try:
+        if _is_remote(uri):
+            return _remote_file(uri)[2]
+        return _local_stat(_local_path(uri))
+    except ImageError:
+        raise
+    except Exception as error:
+        raise _storage_error(error) from error
+
+
+def read(uri: str) -> bytes:
+    """The bytes of the regular file at ``uri``; of an empty file, b"".
+
+    Raises ImageError: missing, unreadable, too_large (over MAX_BYTES, seen before reading).
+    """
+    return _fetch(uri)[1]
+
+
+def check(uri: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Checked:
+    """Read the file once, hash it, and take it through all of images.decode(): what passes here decodes later.
+
+    Raises ImageError with any of its codes.
+    """
+    facts, data = _fetch(uri)
+    width, height = images.checked_size(data, max_pixels)
+    return Checked(len(data), facts.modified_at, hashlib.sha256(data).hexdigest(), width, height)
+
+
+def _is_remote(uri: str) -> bool:
+    return _URI.match(uri) is not None and not uri.lower().startswith("file:")
+
+
+def _local_path(uri: str) -> str:
+    if _URI.match(uri) is None:
+        return uri
+    rest = uri[len("file:") :]
+    if rest.startswith("//"):
+        host, slash, rest = rest[2:].partition("/")
+        if host.lower() not in ("", "localhost"):
+            raise ImageError("unreadable", "the file: URI names another host")
+        rest = slash + rest
+    # '?' and '#' stay: a file has neither query nor fragment, and Hadoop leaves them unescaped.
+    return os.fsdecode(unquote_to_bytes(os.fsencode(rest)))
+
+
+def _local_stat(path: str | int) -> Stat:
+    status = os.stat(path)  # noqa: PTH116 - it may be a descriptor, and Path("") would be the current folder
+    if not file_modes.S_ISREG(status.st_mode):
+        kind = "a directory" if file_modes.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+        raise ImageError("unreadable", f"not a regular file but {kind}")
+    return Stat(status.st_size, _time(status.st_mtime_ns))
+
+
+def _time(nanoseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
+
+
+def _fetch(uri: str) -> tuple[Stat, bytes]:
+    try:
+        return _fetch_remote(uri) if _is_remote(uri) else _fetch_local(_local_path(uri))
+    except ImageError:
+        raise
+    except Exception as error:
+        raise _storage_error(error) from error
+
+
+def _fetch_local(path: str) -> tuple[Stat, bytes]:
+    _local_stat(path)  # first, because opening a device can already do something
+    # Without O_NONBLOCK, a pipe put there since would hang.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        facts = _local_stat(file.fileno())
+        _check_bytes(facts.size)
+        return facts, file.read(facts.size)
+
+
+def _fetch_remote(uri: str) -> tuple[Stat, bytes]:
+    filesystem, path, facts = _remote_file(uri)
+    _check_bytes(facts.size)
+    with filesystem.open_input_file(path) as file:
+        return facts, file.read(facts.size)
+
+
+def _check_bytes(size: int) -> None:
+    if size > MAX_BYTES:
+        raise ImageError("too_large", f"{size} bytes, more than the limit of {MAX_BYTES}")
+
+
+def _remote_file(uri: str) -> tuple[FileSystem, str, Stat]:
+    from pyarrow.fs import FileType
+
+    parts = _REMOTE.match(uri)
+    if parts is None:
+        raise ImageError("unreadable", "not a URI that can be read")
+    filesystem, base = _filesystem(f"{parts['root']}/{parts['query'] or ''}")
+    path = f"{base.rstrip('/')}/{unquote(parts['path'])}"
+    info = filesystem.get_file_info(path)
+    if info.type == FileType.NotFound:
+        raise ImageError("missing", "no such file")
+    if info.type != FileType.File:
+        raise ImageError("unreadable", "not a regular file")
+    return filesystem, path, Stat(info.size, _time(info.mtime_ns or 0))
+
+
+@functools.lru_cache(maxsize=32)  # a new one for each picture would look up credentials and region each time
+def _filesystem(root: str) -> tuple[FileSystem, str]:
+    from pyarrow.fs import FileSystem
+
+    filesystem, base = FileSystem.from_uri(s3.plain(root))
+    return filesystem, base
+
+
+def _storage_error(error: Exception) -> ImageError:
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return ImageError("missing", "no such file")
+    if isinstance(error, PermissionError):
+        return ImageError("unreadable", "permission denied")
+    if isinstance(error, OSError) and error.errno:
+        return ImageError("unreadable", os.strerror(error.errno).lower())
+    return ImageError("unreadable", f"{type(error).__name__}: {images.without_paths(str(error))}")
