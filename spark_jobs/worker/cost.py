@@ -86,12 +86,12 @@ class Meter:
         """An object an encoder: its share of the whole, by the clock time of the networks."""
         seconds = time.monotonic() - self._started
         clock = sum(spent.forward_seconds.values())
-        found = []
+        bills = []
         for name in names:
             share = spent.forward_seconds.get(name, 0.0) / clock if clock else 1 / len(names)
             hours = seconds * share / 3600
             money = hours * (self.cores * self.prices.core_hour + self.gpus * self.prices.gpu_hour)
-            found.append(
+            bills.append(
                 {
                     "seconds": round(seconds * share, 3),
                     "core_seconds": round(seconds * share * self.cores, 3),
@@ -106,4 +106,4 @@ class Meter:
                     "precision": spent.precisions.get(name),
                 }
             )
-        return found
+        return bills
