@@ -1,12 +1,9 @@
 """``staging/DATASET/encoder_version=VERSION/``: vectors by content that wait for their commit, beside the tables.
 
-Executors write there, so it is written and cleared as they do it: by Hadoop's file systems, local or S3 alike.
+Spark's executors write there; what is listed and removed here needs no Spark. The folder is local or on S3.
 """
 
-from collections.abc import Iterator
-from typing import Any
-
-from pyspark.sql import SparkSession
+from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType
 
 from vitrine import s3
 from vitrine.settings import Settings
@@ -18,58 +15,52 @@ def folder(settings: Settings, dataset: str, encoder_version: str | None = None)
     return f"{settings.staging}/{dataset}{part}"
 
 
-def has_vectors(spark: SparkSession, uri: str) -> bool:
-    """Has a task ended that wrote to ``uri``?"""
-    return any(name.endswith(".parquet") for name in _names(spark, uri))
+def has_vectors(settings: Settings, dataset: str, encoder_version: str) -> bool:
+    """Has a task ended that computed vectors of the version?"""
+    return any(info.extension == "parquet" for info in _list(folder(settings, dataset, encoder_version)))
 
 
-def clear(spark: SparkSession, settings: Settings, dataset: str, encoder_version: str) -> None:
+def clear(settings: Settings, dataset: str, encoder_version: str) -> None:
     """Forget the checkpoints of one version, and the data set's folder with the last of them."""
-    _remove(spark, folder(settings, dataset, encoder_version))
-    if not any(name.startswith("encoder_version=") for name in _names(spark, folder(settings, dataset))):
-        _remove(spark, folder(settings, dataset))
+    _remove(folder(settings, dataset, encoder_version))
+    if not any(info.base_name.startswith("encoder_version=") for info in _list(folder(settings, dataset))):
+        _remove(folder(settings, dataset))
 
 
 def left(settings: Settings, dataset: str, encoder_version: str) -> bool:
-    """Are there checkpoints of the version? Asked without Spark."""
-    from pyarrow.fs import FileSystem, FileType
-
-    system, path = FileSystem.from_uri(s3.plain(folder(settings, dataset, encoder_version)))
+    """Are there checkpoints of the version?"""
+    system, path = _open(folder(settings, dataset, encoder_version))
     return bool(system.get_file_info(path).type != FileType.NotFound)
 
 
-def remove_stale(spark: SparkSession, settings: Settings, until: float) -> int:
+def remove_stale(settings: Settings, until: float) -> int:
     """Remove the data sets' checkpoints that nobody touched since ``until``, seconds since 1970; how many."""
-    names = _names(spark, settings.staging)
-    stale = [name for name in names if _touched(spark, f"{settings.staging}/{name}") < until]
-    for name in stale:
-        _remove(spark, f"{settings.staging}/{name}")
+    stale = [info for info in _list(settings.staging) if _touched(settings, info) < until]
+    for info in stale:
+        _remove(folder(settings, info.base_name))
     return len(stale)
 
 
-def _open(spark: SparkSession, uri: str) -> tuple[Any, Any]:
-    jvm: Any = spark._jvm
-    path = jvm.org.apache.hadoop.fs.Path(uri)
-    return path.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf()), path
+def _touched(settings: Settings, dataset: FileInfo) -> float:
+    """When the newest file of a data set's folder was written; without one, when the folder was: S3 cannot say that
+    of a folder, which then counts as new."""
+    below = _list(folder(settings, dataset.base_name), recursive=True)
+    files = [info for info in below if info.type == FileType.File] or [dataset]
+    return max(float("inf") if info.mtime is None else info.mtime.timestamp() for info in files)
 
 
-def _names(spark: SparkSession, uri: str) -> list[str]:
-    system, path = _open(spark, uri)
-    return [found.getPath().getName() for found in system.listStatus(path)] if system.exists(path) else []
+def _open(uri: str) -> tuple[FileSystem, str]:
+    system, path = FileSystem.from_uri(s3.plain(uri))
+    return system, path
 
 
-def _touched(spark: SparkSession, uri: str) -> float:
-    """When the newest of the files below ``uri`` was written; without one, when the folder was."""
-    system, path = _open(spark, uri)
-    times = list(_file_times(system.listFiles(path, True)))
-    return (max(times) if times else system.getFileStatus(path).getModificationTime()) / 1000
+def _list(uri: str, *, recursive: bool = False) -> list[FileInfo]:
+    """What lies in a folder; nothing where there is none."""
+    system, path = _open(uri)
+    return list(system.get_file_info(FileSelector(path, allow_not_found=True, recursive=recursive)))
 
 
-def _file_times(files: Any) -> Iterator[int]:
-    while files.hasNext():
-        yield files.next().getModificationTime()
-
-
-def _remove(spark: SparkSession, uri: str) -> None:
-    system, path = _open(spark, uri)
-    system.delete(path, True)
+def _remove(uri: str) -> None:
+    system, path = _open(uri)
+    if system.get_file_info(path).type != FileType.NotFound:
+        system.delete_dir(path)

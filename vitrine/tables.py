@@ -60,6 +60,9 @@ CATALOG = Table(
     properties={"delta.enableChangeDataFeed": "true"},
 )
 
+LABEL_COLUMNS = ("product_id", "category", "split")
+"""What a photo is said to be: it may change without the photo's content."""
+
 LABELS = Table(
     "labels",
     "product and category as they were said over time (append-only)",

@@ -29,6 +29,8 @@ class Cost:
     devices: set[str] = field(default_factory=set)
     precisions: dict[str, str] = field(default_factory=dict)
     """What each encoder computed with, by its name."""
+    unable: set[str] = field(default_factory=set)
+    """Why machines could not compute: then the pass has failed."""
 
     @contextmanager
     def metered(self) -> Iterator[None]:
@@ -67,6 +69,7 @@ class Sum(AccumulatorParam[Cost]):
             peak_mib=max(value1.peak_mib, value2.peak_mib),
             devices=value1.devices | value2.devices,
             precisions=value1.precisions | value2.precisions,
+            unable=value1.unable | value2.unable,
         )
 
 

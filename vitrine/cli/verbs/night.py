@@ -195,7 +195,7 @@ def _backfill_one(
     budget: "Budget",
 ) -> dict[str, Any]:
     from spark_jobs import backfill as job
-    from spark_jobs.backfill_order import First
+    from spark_jobs.backfill_order import BackfillOrder
     from spark_jobs.embed_catalog import embed
 
     version = by_name.version(settings, encoder)
@@ -207,7 +207,7 @@ def _backfill_one(
         run.encoder_version = version
         run.figures |= {"backfill": name, "embedded": 0, "computed": 0, "left": left}
         if take:
-            found = embed(settings, encoder, dataset, first=First(take, wanted))
+            found = embed(settings, encoder, dataset, first=BackfillOrder(take, wanted))
             seconds = round(run.seconds, 3)
             rate = round(found["computed"] / seconds, 2)
             run.figures |= found | {"pass_seconds": found.get("seconds", 0.0), "seconds": seconds}
