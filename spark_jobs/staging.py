@@ -62,5 +62,9 @@ def _list(uri: str, *, recursive: bool = False) -> list[FileInfo]:
 
 def _remove(uri: str) -> None:
     system, path = _open(uri)
-    if system.get_file_info(path).type != FileType.NotFound:
-        system.delete_dir(path)
+    if system.get_file_info(path).type == FileType.NotFound:
+        return
+    # The innermost first: Arrow asks S3 for all at once, and stores that keep real folders refuse full ones.
+    folders = [info.path for info in _list(uri, recursive=True) if info.type == FileType.Directory]
+    for each in (*sorted(folders, reverse=True), path):
+        system.delete_dir(each)

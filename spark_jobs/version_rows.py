@@ -131,7 +131,8 @@ class VersionRows:
         self.catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
         self.of_all = read_table(spark, settings, EMBEDDINGS)
         self.own = self.of_all.filter((F.col("encoder_version") == self.version) & (F.col("dataset") == dataset))
-        self.missing = self._missing()
+        have = self.own.select("image_id", "content_sha256")
+        self.missing = self.catalog.join(have, ["image_id", "content_sha256"], "left_anti")
         self.refused_before = self._refused_before() if order else None
         self.chosen = self.missing
         if order and self.refused_before is not None:
@@ -139,12 +140,6 @@ class VersionRows:
             self.chosen = order.choose(spark, settings, dataset, untried)
         self.relabelled = self._relabelled()
         self.gone = self._gone(sharing)
-
-    def _missing(self) -> DataFrame:
-        """The catalog's rows of photos without a vector of their content."""
-        return self.catalog.join(
-            self.own.select("image_id", "content_sha256"), ["image_id", "content_sha256"], "left_anti"
-        )
 
     def _refused_before(self) -> DataFrame:
         """Photos that could not be embedded when they were tried: a backfill does not try them again with each piece,
@@ -266,7 +261,10 @@ class Work:
                 within = f"t.dataset = {lake.quote(rows.dataset)} AND t.encoder_version IN ({touched})"
                 source = reduce(DataFrame.unionByName, changes)
                 merge_or_append(rows.spark, rows.settings, EMBEDDINGS, source, within, known=("embedding",))
-            self._quarantine(refused, moment)
+            bad = refused.select("image_id", "uri", "code", "reason")
+            if rows.refused_before is not None:
+                bad = bad.unionByName(rows.refused_before)
+            merge_quarantine(rows.spark, rows.settings, rows.dataset, "embed", rows.registered.encoder, bad, moment)
         made = embed_products(rows.spark, rows.settings, rows.dataset, rows.version)
         for version in versions:
             if version != rows.version:  # photos that left took their vectors of every version along
@@ -281,12 +279,6 @@ class Work:
             "quarantined": quarantined,
             "computed": computed,
         }
-
-    def _quarantine(self, refused: DataFrame, moment: datetime) -> None:
-        rows, bad = self.rows, refused.select("image_id", "uri", "code", "reason")
-        if rows.refused_before is not None:
-            bad = bad.unionByName(rows.refused_before)
-        merge_quarantine(rows.spark, rows.settings, rows.dataset, "embed", rows.registered.encoder, bad, moment)
 
 
 def _embedded_rows(rows: VersionRows, moment: datetime) -> DataFrame:
