@@ -84,7 +84,8 @@ def read_and_write(home: Path, units: int) -> None:
     """The least that a job from Delta to Delta does: every base vector read, a row of the head's width written."""
     from pyspark.sql import functions as F
 
-    from spark_jobs.session import build_session, read_table
+    from spark_jobs.delta_tables import read_table
+    from spark_jobs.session import build_session
     from vitrine.settings import load_settings
     from vitrine.tables import EMBEDDINGS
 

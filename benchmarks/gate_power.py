@@ -39,7 +39,7 @@ from evaluation.gates.regression import Against, PairedQueries, held_against
 from evaluation.retrieval.retrieval_metrics import per_query
 from spark_jobs.worker.encoder import Encoder
 from spark_jobs.worker.encoder_plan import EncoderPlan
-from spark_jobs.worker.forward import resolve_precision
+from spark_jobs.worker.precision import resolve_precision
 from vitrine import images
 from vitrine.datasets import generated
 from vitrine.datasets.photo import Photo

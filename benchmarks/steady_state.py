@@ -49,8 +49,8 @@ def engine(network: str, precision: str, device: str, files: list[str], seconds:
     """One process's rates; all processes go through each gate together."""
     import torch
 
-    from spark_jobs.worker import forward
     from spark_jobs.worker.encoder import Encoder
+    from spark_jobs.worker.precision import finish_forward, start_forward
     from vitrine import images, photo_files
 
     threads = 1 if device == "cpu" else os.cpu_count() or 1
@@ -63,7 +63,7 @@ def engine(network: str, precision: str, device: str, files: list[str], seconds:
     ready = torch.rand(size, 3, *encoder.built.input_shape)
 
     def compute() -> int:
-        return len(forward.finish(forward.start(encoder.network, ready, device, encoder.precision)))
+        return len(finish_forward(start_forward(encoder.network, ready, device, encoder.precision)))
 
     def decode(path: str) -> None:
         photo = images.decode(photo_files.read(path), images.DEFAULT_MAX_PIXELS, encoder.built.min_side)

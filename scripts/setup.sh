@@ -178,7 +178,7 @@ install() {
 fetch_jars() {
     say "Delta's jars"
     [ ! -e .tools/java ] || export JAVA_HOME="$root/.tools/java"
-    if ! .venv/bin/python -m spark_jobs.session >.tools/jars.log 2>&1 </dev/null; then
+    if ! .venv/bin/python -m spark_jobs.jars >.tools/jars.log 2>&1 </dev/null; then
         tail -n 1 .tools/jars.log >&2
         exit 1
     fi

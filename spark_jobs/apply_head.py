@@ -7,27 +7,29 @@ vector of is quarantined, until it has one.
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark import StorageLevel
 from pyspark.accumulators import Accumulator
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from spark_jobs.delta_tables import has_rows, merge_or_append, persisted, read_table, spark_schema
 from spark_jobs.embed_products import embed_products
+from spark_jobs.progress import progress
 from spark_jobs.quarantine import merge_quarantine
-from spark_jobs.session import append_table, build_session, merge_table, progress, read_table, spark_schema
-from spark_jobs.version_rows import LABELS, Version, leaving, nothing, register
+from spark_jobs.session import build_session
+from spark_jobs.version_rows import RegisteredVersion, leaving, nothing, register
 from spark_jobs.worker import cost
 from vitrine import facts, lake, locks, tracking
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import heads
 from vitrine.encoders.tuned import Tuned
 from vitrine.settings import Settings
-from vitrine.tables import CATALOG, EMBEDDINGS
+from vitrine.tables import CATALOG, EMBEDDINGS, LABEL_COLUMNS
 
 _SOURCE = EMBEDDINGS.schema.append(pa.field("gone", pa.bool_()))
 _BROADCAST = 200_000  # ids that are sent to the rows, instead of shuffling the rows to them
@@ -44,7 +46,7 @@ def apply_head(settings: Settings, tuned: Tuned, dataset: str, *, dry_run: bool 
     """
     facts.check_dataset(settings, dataset)
     head = heads.load(tuned.path(settings))
-    version = _version(settings, tuned)
+    version = _registered(settings, tuned)
     unchanged = None if dry_run else facts.settled(settings, EncodedSet(dataset, tuned.name, tuned.encoder_version))
     if unchanged is not None:
         return nothing(unchanged) | version.figures()
@@ -52,21 +54,18 @@ def apply_head(settings: Settings, tuned: Tuned, dataset: str, *, dry_run: bool 
         tracking.load_mlflow()
     spark = build_session(settings, f"embed {dataset} {tuned.name}")
     with locks.held(settings, f"embed__{dataset}__{tuned.encoder_version}"):  # two would both append all of the rows
-        rows = _Rows(spark, settings, tuned, dataset)
-        try:
-            if dry_run:
-                return rows.plan()
-            meter, spent = cost.Meter(settings, spark), spark.sparkContext.accumulator(cost.Cost(), cost.Sum())
-            register(settings, version)
-            figures = rows.bring(head, spent)
-            bill = meter.bills(spent.value, [tuned.name])[0]
-            return {**figures, **version.figures(), **bill}
-        finally:
-            rows.keys.unpersist()
+        rows = _HeadRows(spark, settings, tuned, dataset)
+        if dry_run:
+            return rows.plan()
+        meter, spent = cost.Meter(settings, spark), spark.sparkContext.accumulator(cost.Cost(), cost.Sum())
+        register(settings, version)
+        figures = rows.bring(head, spent)
+        bill = meter.bills(spent.value, [tuned.name])[0]
+        return {**figures, **version.figures(), **bill}
 
 
-def _version(settings: Settings, tuned: Tuned) -> Version:
-    return Version(
+def _registered(settings: Settings, tuned: Tuned) -> RegisteredVersion:
+    return RegisteredVersion(
         encoder=tuned.name,
         encoder_version=tuned.encoder_version,
         dim=tuned.dim,
@@ -78,19 +77,19 @@ def _version(settings: Settings, tuned: Tuned) -> Version:
     )
 
 
-class _Rows:
-    """The head's rows of one data set, and what they miss of the base's."""
+class _HeadRows:
+    """The head's rows of one data set, and how they differ from the base's: frames, computed when somebody asks."""
 
     def __init__(self, spark: SparkSession, settings: Settings, tuned: Tuned, dataset: str) -> None:
         self.spark, self.settings, self.tuned, self.dataset = spark, settings, tuned, dataset
         self.catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
         self.base, self.own = self._read(tuned.base_version), self._read(tuned.encoder_version)
         self.within = f"t.dataset = {lake.quote(dataset)} AND t.encoder_version = {lake.quote(tuned.encoder_version)}"
-        self.first = not lake.rows(settings, f"SELECT 1 FROM {EMBEDDINGS.name} t WHERE {self.within} LIMIT 1")
-        compared = ("image_id", "content_sha256", *LABELS)
+        self.is_new = not has_rows(settings, EMBEDDINGS, self.within)
+        compared = ("image_id", "content_sha256", *LABEL_COLUMNS)
         same = [F.col(f"b.{name}").eqNullSafe(F.col(f"e.{name}")) for name in compared]
         base, own = (frame.select(*compared).alias(name) for frame, name in ((self.base, "b"), (self.own, "e")))
-        self.keys = base if self.first else base.join(own, same, "left_anti").persist(StorageLevel.DISK_ONLY)
+        self.differing = base if self.is_new else base.join(own, same, "left_anti")
         self.gone = self.own.select(*EMBEDDINGS.key).join(self.base.select("image_id"), "image_id", "left_anti")
         self.without = self.catalog.join(self.base.select("image_id"), "image_id", "left_anti")
 
@@ -108,30 +107,38 @@ class _Rows:
 
     def plan(self) -> dict[str, Any]:
         """What ``bring`` would do."""
-        count, updated = self._counts()
-        return {
-            "dry_run": True,
-            "to_embed": count - updated,
-            "to_compute": count,
-            "to_update": updated,
-            "to_delete": self.gone.count(),
-            "total": self.catalog.count(),
-        }
+        with self._counted() as (count, updated):
+            return {
+                "dry_run": True,
+                "to_embed": count - updated,
+                "to_compute": count,
+                "to_update": updated,
+                "to_delete": self.gone.count(),
+                "total": self.catalog.count(),
+            }
 
-    def _counts(self) -> tuple[int, int]:
-        """Rows that are missing or not as the base's, and how many of them differ by their labels alone."""
-        count = self.keys.count()
-        relabelled = self.keys.join(self.own, ["image_id", "content_sha256"], "left_semi")
-        return count, 0 if self.first or not count else relabelled.count()
+    @contextmanager
+    def _counted(self) -> Iterator[tuple[int, int]]:
+        """Rows that are missing or not as the base's, and how many of them differ by their labels alone; which these
+        are is computed once in the block."""
+        if self.is_new:
+            yield self.differing.count(), 0
+            return
+        with persisted(self.differing) as differing:
+            count = differing.count()
+            relabelled = differing.join(self.own, ["image_id", "content_sha256"], "left_semi")
+            yield count, relabelled.count() if count else 0
 
     def bring(self, head: heads.Head, spent: "Accumulator[cost.Cost]") -> dict[str, Any]:
-        """Rows, quarantine, products: each one commit, each found again by the next run where this one is killed."""
-        count, updated = self._counts()
-        deleted = 0 if self.first else self.gone.count()
-        if count or deleted:
-            source = self._wanted(count).mapInArrow(_worker(head, self.tuned, spent), spark_schema(_SOURCE))
-            with progress(self.spark, f"embedding {self.dataset} with {self.tuned.name}", count):
-                self._commit(source)
+        """Rows, quarantine, products: each one commit, each made up for by the next run where this one is killed."""
+        with self._counted() as (count, updated):
+            deleted = 0 if self.is_new else self.gone.count()
+            if count or deleted:
+                source = self._wanted(count).mapInArrow(_worker(head, self.tuned, spent), spark_schema(_SOURCE))
+                if deleted:
+                    source = source.unionByName(leaving(self.gone))
+                with progress(self.spark, f"embedding {self.dataset} with {self.tuned.name}", count):
+                    merge_or_append(self.spark, self.settings, EMBEDDINGS, source, self.within)
         total, without = self._known()
         bad = self._refused(any_without=without > 0, any_zero=spent.value.refused > 0)
         quarantined = bad.count()
@@ -147,18 +154,11 @@ class _Rows:
             "computed": count,
         }
 
-    def _commit(self, source: DataFrame) -> None:
-        if self.first:
-            append_table(self.settings, EMBEDDINGS, source)
-        else:
-            source = source.unionByName(leaving(self.gone))
-            merge_table(self.spark, self.settings, EMBEDDINGS, source, self.within)
-
     def _wanted(self, count: int) -> DataFrame:
-        """The base's rows that ``keys`` names."""
-        if self.first:
+        """The base's rows of ``differing``, with their vectors."""
+        if self.is_new:
             return self.base
-        ids = self.keys.select("image_id")
+        ids = self.differing.select("image_id")
         return self.base.join(F.broadcast(ids) if count <= _BROADCAST else ids, "image_id", "left_semi")
 
     def _refused(self, *, any_without: bool, any_zero: bool) -> DataFrame:
@@ -186,18 +186,18 @@ def _worker(
         with mine.metered():
             for batch in batches:
                 started = time.monotonic()
-                found = head.embed(batch["embedding"].flatten().to_numpy().reshape(-1, head.inputs))
+                outputs = head.embed(batch["embedding"].flatten().to_numpy().reshape(-1, head.inputs))
                 mine.forward(tuned.name, time.monotonic() - started)
-                fine = np.isfinite(found).all(1)
+                fine = np.isfinite(outputs).all(1)
                 mine.photos += len(batch)
                 mine.refused += int((~fine).sum())
-                yield replaced(batch, found, fine)
+                yield replaced(batch, outputs, fine)
         spent.add(mine)
 
-    def replaced(batch: pa.RecordBatch, found: heads.Floats, fine: Any) -> pa.RecordBatch:
-        offsets = pa.array(np.arange(len(found) + 1, dtype=np.int32) * head.dim)
+    def replaced(batch: pa.RecordBatch, outputs: heads.Floats, fine: Any) -> pa.RecordBatch:
+        offsets = pa.array(np.arange(len(outputs) + 1, dtype=np.int32) * head.dim)
         columns = {name: batch[name] for name in EMBEDDINGS.schema.names} | {
-            "embedding": pa.ListArray.from_arrays(offsets, pa.array(found.reshape(-1), pa.float32())),
+            "embedding": pa.ListArray.from_arrays(offsets, pa.array(outputs.reshape(-1), pa.float32())),
             "encoder_version": pa.array([tuned.encoder_version] * len(batch)),
             "encoder": pa.array([tuned.name] * len(batch)),
             "created_timestamp": pa.array([moment] * len(batch), _SOURCE.field("created_timestamp").type),

@@ -1,4 +1,4 @@
-"""The first of the photos that an encoder misses: what a backfill takes next."""
+"""Which of the photos that an encoder misses a backfill takes next."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from vitrine.settings import Settings
 
 
 @dataclass(frozen=True)
-class First:
+class BackfillOrder:
     """At most ``rows`` photos: of the products that weigh most in ``wanted`` first, then of the newest products.
 
     A product is as new as the newest content of its missing photos; its photos stay together.
@@ -22,8 +22,8 @@ class First:
     wanted: str | None = None
     """A CSV, Parquet or Delta table with product_id (the shop's own) and weight; left out: the newest first."""
 
-    def of(self, spark: SparkSession, settings: Settings, dataset: str, missing: DataFrame) -> DataFrame:
-        """Of ``missing``, rows of ``catalog``.
+    def choose(self, spark: SparkSession, settings: Settings, dataset: str, missing: DataFrame) -> DataFrame:
+        """The rows to take of ``missing``, rows of ``catalog``.
 
         Raises:
             UserError: ``wanted`` cannot be read, or lacks a column.
@@ -44,13 +44,13 @@ def _weights(spark: SparkSession, settings: Settings, dataset: str, wanted: str)
         raise UserError(f"no table of wanted products {wanted!r}: a CSV, Parquet or Delta file or folder")
     try:
         if path.name.lower().endswith((".csv", ".csv.gz")):
-            found = spark.read.option("header", True).csv(str(path))
+            table = spark.read.option("header", True).csv(str(path))
         else:
-            found = spark.read.format("delta" if (path / "_delta_log").is_dir() else "parquet").load(str(path))
+            table = spark.read.format("delta" if (path / "_delta_log").is_dir() else "parquet").load(str(path))
     except PySparkException as error:
         raise UserError(f"cannot read {wanted!r}: {str(error).splitlines()[0][:200]}") from None
-    if missing := {"product_id", "weight"} - {*found.columns}:
+    if missing := {"product_id", "weight"} - {*table.columns}:
         raise UserError(f"no column {', '.join(sorted(missing))} in {wanted!r}: it needs product_id and weight")
     product = F.concat(F.lit(f"{dataset}/"), F.col("product_id").cast("string"))
     weight = F.max(F.expr("try_cast(weight AS double)")).alias("weight")
-    return found.select(product.alias("product_id"), "weight").groupBy("product_id").agg(weight)
+    return table.select(product.alias("product_id"), "weight").groupBy("product_id").agg(weight)

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from spark_jobs.ingest_catalog import ingest
 from spark_jobs.session import build_session, end_session
 from vitrine.setting_sections import SparkSettings
 from vitrine.settings import Settings
@@ -17,8 +18,6 @@ from vitrine.spark_conf import JAVA_OPTIONS, class_archive, spark_conf
 
 def make_archive() -> None:
     """Ingest a small catalog, and keep the classes that it took."""
-    from spark_jobs.ingest_catalog import ingest
-
     path = class_archive()
     path.unlink(missing_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.part")

@@ -6,22 +6,23 @@ Several encoders share one pass over the photos. A run checkpoints its vectors b
 killed one goes on where it was.
 """
 
-import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import reduce
 from typing import Any
 
 import pyarrow as pa
-from py4j.protocol import Py4JJavaError
-from pyspark import InheritableThread, StorageLevel
+from pyspark import InheritableThread
 from pyspark.accumulators import Accumulator
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from spark_jobs.backfill_order import First
-from spark_jobs.session import build_session, progress, spark_schema
-from spark_jobs.version_rows import STAGED, Version, VersionRows, nothing, stage
+from spark_jobs.backfill_order import BackfillOrder
+from spark_jobs.delta_tables import persisted, spark_schema
+from spark_jobs.progress import progress
+from spark_jobs.session import build_session
+from spark_jobs.version_rows import STAGED, RegisteredVersion, VersionRows, Work, nothing, stage
 from spark_jobs.worker import cost
 from spark_jobs.worker.encoder_plan import EncoderPlan, count_tasks, plan
 from spark_jobs.worker.worker_daemon import PRELOAD, preload_value
@@ -36,7 +37,7 @@ from vitrine.settings import Settings
 
 
 def embed(
-    settings: Settings, encoder: str, dataset: str, *, dry_run: bool = False, first: First | None = None
+    settings: Settings, encoder: str, dataset: str, *, dry_run: bool = False, first: BackfillOrder | None = None
 ) -> dict[str, Any]:
     """As ``embed_together``, with one encoder."""
     return embed_together(settings, [encoder], dataset, dry_run=dry_run, first=first)[0]
@@ -48,7 +49,7 @@ def embed_together(
     dataset: str,
     *,
     dry_run: bool = False,
-    first: First | None = None,
+    first: BackfillOrder | None = None,
 ) -> list[dict[str, Any]]:
     """Bring the embeddings of ``dataset`` by each of ``encoders`` to its catalog, in one pass over the photos.
 
@@ -75,14 +76,14 @@ def embed_together(
         if unchanged is None:
             busy.append((backbone, identity))
         else:
-            figures[backbone.name] = nothing(unchanged) | _version(settings, backbone, identity).figures()
+            figures[backbone.name] = nothing(unchanged) | _registered(settings, backbone, identity).figures()
     done = _embed_busy(settings, busy, dataset, dry_run, first) if busy else []
     figures |= {backbone.name: result for (backbone, _), result in zip(busy, done, strict=True)}
     return [figures[backbone.name] for backbone in chosen]
 
 
 def _embed_busy(
-    settings: Settings, busy: list[tuple[Backbone, Identity]], dataset: str, dry_run: bool, first: First | None
+    settings: Settings, busy: list[tuple[Backbone, Identity]], dataset: str, dry_run: bool, first: BackfillOrder | None
 ) -> list[dict[str, Any]]:
     if not dry_run:
         tracking.load_mlflow()
@@ -92,13 +93,13 @@ def _embed_busy(
     # Two of one version would compute and stage the same, and each take the other's checkpoints away.
     names = [f"embed__{dataset}__{identity.encoder_version}" for _, identity in busy]
     with locks.held(settings, *([] if dry_run else names)):
-        jobs = [VersionRows(spark, settings, _version(settings, *each), dataset, first) for each in busy]
-        versions = [job.version for job in jobs]
-        for job in jobs:
-            job.share_deletions(versions)
+        sharing = [identity.encoder_version for _, identity in busy]
+        versions = [
+            VersionRows(spark, settings, _registered(settings, *each), dataset, sharing, first) for each in busy
+        ]
         if dry_run:
-            return [job.plan() for job in jobs]
-        return _run(spark, settings, jobs, [each[0] for each in busy], dataset)
+            return [rows.plan() for rows in versions]
+        return _run(spark, settings, versions, [backbone for backbone, _ in busy], dataset)
 
 
 def _refuse_twins(chosen: list[Backbone], identities: list[Identity]) -> None:
@@ -112,45 +113,41 @@ def _refuse_twins(chosen: list[Backbone], identities: list[Identity]) -> None:
             )
 
 
-def _version(settings: Settings, backbone: Backbone, identity: Identity) -> Version:
+def _registered(settings: Settings, backbone: Backbone, identity: Identity) -> RegisteredVersion:
     path = weights_file(backbone)
     made = tuned.find(settings, backbone.name)
     if made and (made.strategy != "full" or path != made.path(settings) / tuned.WEIGHTS):  # of vitrine.toml now
         made = None
-    said = backbone.licence
-    return Version(
+    licence = backbone.licence
+    if licence == backbones.UNKNOWN_LICENCE:
+        licence = identity.licence or licence
+    return RegisteredVersion(
         encoder=backbone.name,
         encoder_version=identity.encoder_version,
         dim=identity.dim,
         backbone=backbone.spelled,
         family=backbone.family,
         weights_uri=str(path) if path else backbone.weights or "hub",
-        licence=(identity.licence or said) if said == backbones.UNKNOWN_LICENCE else said,
+        licence=licence,
         **(made.registered() if made else {}),
     )
 
 
 def _run(
-    spark: SparkSession, settings: Settings, jobs: list[VersionRows], chosen: list[Backbone], dataset: str
+    spark: SparkSession, settings: Settings, versions: list[VersionRows], chosen: list[Backbone], dataset: str
 ) -> list[dict[str, Any]]:
-    """One pass over the photos that any of ``jobs`` misses, then a commit each."""
+    """One pass over the photos that any of ``versions`` misses, then a commit each."""
     spent = spark.sparkContext.accumulator(cost.Cost(), cost.Sum())
     meter = cost.Meter(settings, spark)
-    try:
-        for job in jobs:
-            job.start()
-        computed = _compute(spark, settings, jobs, chosen, dataset, spent)
-        figures = [job.commit() for job in jobs]
-        for job in jobs:
-            job.clear_staging()
+    with ExitStack() as stack:
+        works = [stack.enter_context(rows.begin()) for rows in versions]
+        computed = _compute(spark, settings, works, chosen, dataset, spent)
+        figures = [work.commit(count) for work, count in zip(works, computed, strict=True)]
         bills = meter.bills(spent.value, [backbone.name for backbone in chosen])
-        return [
-            {**figure, "computed": computed[job.version], **job.registered.figures(), **bill}
-            for job, figure, bill in zip(jobs, figures, bills, strict=True)
-        ]
-    finally:
-        for job in jobs:
-            job.end()
+    return [
+        {**figure, **rows.registered.figures(), **bill}
+        for rows, figure, bill in zip(versions, figures, bills, strict=True)
+    ]
 
 
 def warm_workers(spark: SparkSession, chosen: list[tuple[Backbone, int]]) -> None:
@@ -170,39 +167,34 @@ def warm_workers(spark: SparkSession, chosen: list[tuple[Backbone, int]]) -> Non
 def _compute(
     spark: SparkSession,
     settings: Settings,
-    jobs: list[VersionRows],
+    works: list[Work],
     chosen: list[Backbone],
     dataset: str,
     spent: "Accumulator[cost.Cost]",
-) -> dict[str, int]:
-    """Embed what is missing, each task's end a checkpoint; how many contents each version was computed for."""
-    pairs = [(job, backbone) for job, backbone in zip(jobs, chosen, strict=True) if job.missing]
-    busy = [job for job, _ in pairs]
-    if not busy:
-        return dict.fromkeys((job.version for job in jobs), 0)
-    each = [job.to_compute().withColumn("number", F.lit(number)) for number, job in enumerate(busy)]
+) -> list[int]:
+    """Embed what is missing, each task's end a checkpoint; for how many contents each of ``works`` had it computed.
+
+    Raises:
+        VitrineError: a machine could not compute: it has no GPU, or no weights.
+    """
+    pairs = [(work, backbone) for work, backbone in zip(works, chosen, strict=True) if work.to_embed]
+    if not pairs:
+        return [0] * len(works)
+    each = [work.rows.to_compute().withColumn("number", F.lit(number)) for number, (work, _) in enumerate(pairs)]
     numbers = F.sort_array(F.collect_set("number")).alias("numbers")
-    work = reduce(DataFrame.unionByName, each).groupBy("content_sha256").agg(numbers, F.first("uris").alias("uris"))
-    work = work.persist(StorageLevel.DISK_ONLY)
-    counts = {row["number"]: row["n"] for row in _counted(work)}
-    count = work.count()
-    worker = _worker([(plan(spark, settings, backbone), job.version) for job, backbone in pairs], settings, spent)
-    parts = count_tasks(count, spark.sparkContext.defaultParallelism, settings.embed.task_photos)
-    vectors = work.repartition(parts).mapInArrow(worker, spark_schema(STAGED))
-    try:
-        with progress(spark, f"embedding {dataset} with {', '.join(backbone.name for _, backbone in pairs)}", count):
+    contents = reduce(DataFrame.unionByName, each).groupBy("content_sha256").agg(numbers, F.first("uris").alias("uris"))
+    with persisted(contents):
+        by_number = contents.select(F.explode("numbers").alias("number")).groupBy("number").agg(F.count("*").alias("n"))
+        counts = {pairs[row["number"]][0].rows.version: row["n"] for row in by_number.collect()}
+        total = contents.count()
+        plans = [(plan(spark, settings, backbone), work.rows.version) for work, backbone in pairs]
+        parts = count_tasks(total, spark.sparkContext.defaultParallelism, settings.embed.task_photos)
+        vectors = contents.repartition(parts).mapInArrow(_worker(plans, settings, spent), spark_schema(STAGED))
+        with progress(spark, f"embedding {dataset} with {', '.join(backbone.name for _, backbone in pairs)}", total):
             stage(settings, dataset, vectors)
-    except (PySparkException, Py4JJavaError) as error:
-        if told := re.search(r"vitrine\.errors\.\w+: (.+)", str(error)):  # what a worker says of its machine
-            raise VitrineError(told[1]) from None
-        raise
-    finally:
-        work.unpersist()
-    return {job.version: counts.get(busy.index(job), 0) if job in busy else 0 for job in jobs}
-
-
-def _counted(work: DataFrame) -> list[Any]:
-    return work.select(F.explode("numbers").alias("number")).groupBy("number").agg(F.count("*").alias("n")).collect()
+    if spent.value.unable:
+        raise VitrineError(min(spent.value.unable))
+    return [counts.get(work.rows.version, 0) for work in works]
 
 
 def _worker(
@@ -211,12 +203,17 @@ def _worker(
     asked = settings.embed.device
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        # Here, so that only workers load torch.
+        # Imported here, so that workers alone load torch: the driver does without it.
         from spark_jobs.worker.encoder import encode, kept
         from spark_jobs.worker.task_device import task_device, task_place
 
-        device = task_device(asked)
-        encoders = kept([plan for plan, _ in plans], device)
+        try:
+            device = task_device(asked)
+            encoders = kept([plan for plan, _ in plans], device)
+        except VitrineError as error:  # nothing that another attempt would mend: the driver raises it, in one line
+            spent.add(cost.Cost(unable={str(error)}))
+            deque(batches, maxlen=0)  # Spark expects that its rows are read
+            return
         photos = (
             photo
             for batch in batches

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from spark_jobs.session import append_table, merge_table, read_table, spark_schema
+from spark_jobs.delta_tables import merge_or_append, persisted, read_table, spark_schema
 from vitrine import facts, lake, locks
 from vitrine.encoded_set import EncodedSet
 from vitrine.settings import Settings
@@ -57,21 +57,15 @@ def _bring(spark: SparkSession, settings: Settings, dataset: str, encoder_versio
         F.max("event_timestamp").alias("event_timestamp"),
     )
     stale = wanted.join(stored.select("product_id", "images_md5"), ["product_id", "images_md5"], "left_anti")
-    stale = stale.persist()
     gone = stored.join(wanted, "product_id", "left_anti")
-    try:
+    with persisted(stale):
         count, left = stale.count(), gone.count()
         if count or left:
             vectors = images.select("product_id", "encoder_version", "dataset", "embedding")
             known = F.broadcast(stale) if count <= _BROADCAST else stale
             source = _means(vectors.join(known, "product_id")).unionByName(gone.withColumn("gone", F.lit(True)))
             within = f"t.dataset = {lake.quote(dataset)} AND t.encoder_version = {lake.quote(encoder_version)}"
-            if lake.rows(settings, f"SELECT 1 FROM {PRODUCT_EMBEDDINGS.name} t WHERE {within} LIMIT 1"):
-                merge_table(spark, settings, PRODUCT_EMBEDDINGS, source, within)
-            else:
-                append_table(settings, PRODUCT_EMBEDDINGS, source)
-    finally:
-        stale.unpersist()
+            merge_or_append(spark, settings, PRODUCT_EMBEDDINGS, source, within)
     return count, left
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 from py4j.protocol import Py4JJavaError
-from pyspark import StorageLevel
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from spark_jobs.delta_tables import merge_table, persisted, read_table, spark_schema
+from spark_jobs.progress import progress
 from spark_jobs.quarantine import merge_quarantine
-from spark_jobs.session import build_session, merge_table, progress, read_table, spark_schema
+from spark_jobs.session import build_session
 from vitrine import lake, locks, photo_files, s3
 from vitrine.datasets import registry
 from vitrine.errors import GateRefused, UserError
@@ -40,7 +41,6 @@ _CHECKED = pa.schema(
         ("same_row", pa.bool_()),
     ]
 )
-_LABELLED = ("product_id", "category", "split")
 
 
 def ingest(
@@ -75,17 +75,13 @@ def ingest(
     listed = _name_ids(listed, dataset)
     if test_share is not None:
         listed = listed.withColumn("split", F.coalesce("split", _split(test_share)))
-    listed = listed.persist(StorageLevel.DISK_ONLY)
-    try:
-        with locks.held(settings, f"ingest__{dataset}"):
-            with progress(spark, f"listing {dataset}"):
-                count = listed.count()
-            if not count:
-                raise UserError(f"no photos in {source!r} (layout {layout})")
-            _refuse_duplicates(listed, source)
-            return _update(spark, settings, dataset, listed, count, allow_removals)
-    finally:
-        listed.unpersist()
+    with persisted(listed), locks.held(settings, f"ingest__{dataset}"):
+        with progress(spark, f"listing {dataset}"):
+            count = listed.count()
+        if not count:
+            raise UserError(f"no photos in {source!r} (layout {layout})")
+        _refuse_duplicates(listed, source)
+        return _update(spark, settings, dataset, listed, count, allow_removals)
 
 
 def _list(spark: SparkSession, units: list[str], layout: str) -> DataFrame:
@@ -102,10 +98,10 @@ def _lister(layout: str) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.Rec
         assert adapter is not None
         for batch in batches:
             for unit in batch.column("unit").to_pylist():
-                found = [asdict(photo) for photo in adapter.photos(unit)]
-                for row in found:
+                listed = [asdict(photo) for photo in adapter.photos(unit)]
+                for row in listed:
                     row["code"], row["reason"] = row.pop("refusal") or (None, None)
-                yield pa.RecordBatch.from_pylist(found, schema=_LISTED)
+                yield pa.RecordBatch.from_pylist(listed, schema=_LISTED)
 
     return rows
 
@@ -119,8 +115,8 @@ def _read_list(spark: SparkSession, settings: Settings, source: str) -> DataFram
         frame = _open_table(spark, source, where, local)
     except (PySparkException, Py4JJavaError) as error:
         java = getattr(error, "java_exception", None)
-        said = " ".join(str(java.getMessage() if java else error).split())[:200]
-        raise UserError(f"cannot read {source!r}: layout table is CSV (.csv), Parquet or Delta ({said})") from None
+        reason = " ".join(str(java.getMessage() if java else error).split())[:200]
+        raise UserError(f"cannot read {source!r}: layout table is CSV (.csv), Parquet or Delta ({reason})") from None
     missing = [name for name in ("uri", "product_id") if name not in frame.columns]
     if missing:
         raise UserError(
@@ -215,9 +211,8 @@ def _update(
         listed.join(known, "image_id", "left")
         .repartition(parts)
         .mapInArrow(_checker(settings.max_pixels), spark_schema(_CHECKED))
-        .persist(StorageLevel.DISK_ONLY)
     )
-    try:
+    with persisted(checked):
         with progress(spark, f"reading {dataset}", count):
             figures = _count(checked)
         good = checked.filter("code IS NULL")
@@ -232,8 +227,6 @@ def _update(
         bad = checked.filter("code IS NOT NULL")
         figures["mended"] = merge_quarantine(spark, settings, dataset, "ingest", "", bad, moment)
         return figures
-    finally:
-        checked.unpersist()
 
 
 def _checker(max_pixels: int) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -252,8 +245,8 @@ def check_row(row: dict[str, Any], max_pixels: int) -> dict[str, Any]:
     if row["code"] is not None:
         return result | {"same_content": False, "same_row": False}
     try:
-        found = photo_files.stat(row["uri"])
-        if was_known and (row["uri"], found.size, found.modified_at) == tuple(
+        stat = photo_files.stat(row["uri"])
+        if was_known and (row["uri"], stat.size, stat.modified_at) == tuple(
             known[name] for name in ("uri", "size", "modified_at")
         ):
             facts = {name: known[name] for name in ("size", "modified_at", "content_sha256", "width", "height")}
@@ -330,24 +323,24 @@ def _merge_catalog(
 
 
 def append_labels(spark: SparkSession, settings: Settings, dataset: str) -> None:
-    """Labels that differ from the last ones said: derived from the catalog, so a killed run is made up for.
+    """Add the catalog's labels that differ from the last ones of their photos; after a killed run, the next one does.
 
-    What is said last has the latest time, also where the clock was set back since.
+    The last ones have the latest time, also where the clock was set back since.
     """
     catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
-    said = (
+    last = (
         read_table(spark, settings, LABELS)
         .filter(F.col("dataset") == dataset)
         .groupBy("image_id")
         .agg(
             F.max_by(F.struct("product_id", "category"), "valid_from").alias("last"),
-            F.max("valid_from").alias("said_at"),
+            F.max("valid_from").alias("last_from"),
         )
     )
-    fresh = catalog.join(said, "image_id", "left").filter(
+    fresh = catalog.join(last, "image_id", "left").filter(
         "last IS NULL OR NOT (last.product_id <=> product_id AND last.category <=> category)"
     )
-    later = F.expr("greatest(updated_at, said_at + INTERVAL '0.000001' SECOND)")
+    later = F.expr("greatest(updated_at, last_from + INTERVAL '0.000001' SECOND)")
     rows = fresh.withColumn("valid_from", later).select(LABELS.schema.names)
     if rows.limit(1).count():
         with lake.committing(settings, LABELS):

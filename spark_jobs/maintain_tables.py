@@ -4,12 +4,13 @@ import shutil
 import time
 from typing import Any
 
+from delta.tables import DeltaTable
 from pyspark.sql import SparkSession, Window
 from pyspark.sql import functions as F
 
-from spark_jobs import staging
-from spark_jobs.session import build_session, merge_table, read_table, retried
-from vitrine import lake
+from spark_jobs.delta_tables import merge_table, read_table, retried
+from spark_jobs.session import build_session
+from vitrine import lake, staging
 from vitrine.settings import Settings
 from vitrine.tables import RUNS, TABLES
 
@@ -22,8 +23,6 @@ def maintain(settings: Settings, keep_days: int, keep_runs_days: int = 400) -> d
     reach back that far; a follower that slept longer fills from scratch. Checkpoints of embeddings, training sets and
     unfinished tunings that nobody went on with for as long go too: all can be made again.
     """
-    from delta.tables import DeltaTable
-
     spark = build_session(settings, "maintain")
     figures: dict[str, Any] = {"runs_removed": _remove_old_runs(spark, settings, keep_runs_days), "tables": {}}
     for table in TABLES.values():
@@ -34,7 +33,7 @@ def maintain(settings: Settings, keep_days: int, keep_runs_days: int = 400) -> d
         delta.vacuum(keep_days * 24)
         figures["tables"][table.name] = f"{before} -> {_files(delta)} files"
     until = time.time() - keep_days * 86_400
-    figures["checkpoints_removed"] = staging.remove_stale(spark, settings, until)
+    figures["checkpoints_removed"] = staging.remove_stale(settings, until)
     return figures | _remove_leftovers(settings, until)
 
 

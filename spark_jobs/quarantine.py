@@ -5,7 +5,7 @@ from datetime import datetime
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from spark_jobs.session import merge_table, read_table
+from spark_jobs.delta_tables import merge_table, read_table
 from vitrine import lake
 from vitrine.settings import Settings
 from vitrine.tables import QUARANTINE
@@ -22,9 +22,9 @@ def merge_quarantine(
 ) -> int:
     """Who is in quarantine at ``stage`` becomes who is in ``bad`` (image_id, uri, code, reason); how many left it."""
     mine = {"dataset": dataset, "stage": stage, "encoder": encoder}
-    said = " AND ".join(f"{column} = {lake.quote(value)}" for column, value in mine.items())
+    within = " AND ".join(f"{column} = {lake.quote(value)}" for column, value in mine.items())
     any_bad = bad.limit(1).count() > 0
-    if not any_bad and not lake.rows(settings, f"SELECT 1 FROM {QUARANTINE.name} WHERE {said} LIMIT 1"):
+    if not any_bad and not lake.rows(settings, f"SELECT 1 FROM {QUARANTINE.name} WHERE {within} LIMIT 1"):
         return 0
     before = read_table(spark, settings, QUARANTINE).filter(
         (F.col("dataset") == dataset) & (F.col("stage") == stage) & (F.col("encoder") == encoder)
@@ -45,6 +45,5 @@ def merge_quarantine(
     )
     if mended or any_bad:
         source = refused.unionByName(left.withColumn("gone", F.lit(True)))
-        within = f"t.dataset = {lake.quote(dataset)}"
-        merge_table(spark, settings, QUARANTINE, source, within, keep=("first_seen",))
+        merge_table(spark, settings, QUARANTINE, source, f"t.dataset = {lake.quote(dataset)}", keep=("first_seen",))
     return mended

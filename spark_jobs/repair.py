@@ -1,10 +1,11 @@
 """What ``vitrine check --repair`` takes away before it is derived again, and what it derives without a photo."""
 
+from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from spark_jobs.delta_tables import read_table
 from spark_jobs.embed_products import embed_products
-from spark_jobs.session import read_table
 from vitrine import lake
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, PRODUCT_EMBEDDINGS, Table
@@ -24,8 +25,6 @@ def dedupe(spark: SparkSession, settings: Settings, table: Table, dataset: str) 
 
 def drop_bad_vectors(spark: SparkSession, settings: Settings, dataset: str, version: str, dim: int | None) -> None:
     """Delete the vectors of another dimension than ``dim``, of a length that is not 1, or with NaN."""
-    from delta.tables import DeltaTable
-
     norm = "aggregate(embedding, 0D, (total, x) -> total + CAST(x AS double) * x)"
     bad = f"exists(embedding, x -> isnan(x)) OR NOT coalesce(abs(sqrt({norm}) - 1) <= 1e-3, false)"
     bad += "" if dim is None else f" OR size(embedding) <> {dim}"
@@ -36,8 +35,6 @@ def drop_bad_vectors(spark: SparkSession, settings: Settings, dataset: str, vers
 
 def products_again(spark: SparkSession, settings: Settings, dataset: str, version: str) -> dict[str, float]:
     """Every product's vector of a version from its images', whatever is stored."""
-    from delta.tables import DeltaTable
-
     where = f"dataset = {lake.quote(dataset)} AND encoder_version = {lake.quote(version)}"
     with lake.committing(settings, PRODUCT_EMBEDDINGS):
         DeltaTable.forPath(spark, PRODUCT_EMBEDDINGS.uri(settings)).delete(where)

@@ -5,23 +5,24 @@ relabelled ones without a new vector, photos that left, the quarantine, and the 
 vectors are dear; ``apply_head`` computes its own anew.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import reduce
 from typing import Any
 
 import pyarrow as pa
-from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from spark_jobs import staging
-from spark_jobs.backfill_order import First
+from spark_jobs.backfill_order import BackfillOrder
+from spark_jobs.delta_tables import merge_or_append, persisted, read_table, spark_schema
 from spark_jobs.embed_products import embed_products
 from spark_jobs.quarantine import merge_quarantine
-from spark_jobs.session import append_table, merge_table, read_table, spark_schema
-from vitrine import lake
+from vitrine import lake, staging
 from vitrine.settings import Settings
-from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, QUARANTINE
+from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABEL_COLUMNS, QUARANTINE
 
 STAGED = pa.schema(
     [
@@ -33,8 +34,7 @@ STAGED = pa.schema(
     ]
 )
 """A vector, or why there is none, by content: what a task leaves under ``staging``."""
-LABELS = ("product_id", "category", "split")
-"""What an image is said to be; it follows the catalog without a new vector."""
+LABELS = LABEL_COLUMNS  # as ``settled`` calls them
 _COPIES = 4
 
 
@@ -46,7 +46,7 @@ def stage(settings: Settings, dataset: str, vectors: DataFrame) -> None:
 
 
 @dataclass(frozen=True)
-class Version:
+class RegisteredVersion:
     """An encoder version, as ``encoders`` registers it."""
 
     encoder: str
@@ -66,7 +66,7 @@ class Version:
         return {"encoder_version": self.encoder_version, "dim": self.dim}
 
 
-def register(settings: Settings, version: Version) -> None:
+def register(settings: Settings, version: RegisteredVersion) -> None:
     """The version's row of ``encoders``; one that is there keeps all but its state, which follows ``[nightly]``."""
     where = f"encoder_version = {lake.quote(version.encoder_version)}"
     known = lake.rows(settings, f"SELECT * FROM {ENCODERS.name} WHERE {where}")
@@ -85,38 +85,36 @@ def nothing(unchanged: int) -> dict[str, Any]:
 
 
 class VersionRows:
-    """One version's part of a pass over a data set."""
+    """One version's rows of a data set, and how they differ from the catalog: frames, computed when somebody asks.
+
+    ``sharing`` are the versions that one pass brings to the catalog. Of the rows of photos that left, each deletes its
+    own, and the first one those of all other versions: a photo that moved still lends its vector to its new place until
+    its own version's commit. With ``order``, the pass embeds some of what is missing.
+    """
 
     def __init__(
-        self, spark: SparkSession, settings: Settings, version: Version, dataset: str, first: First | None = None
+        self,
+        spark: SparkSession,
+        settings: Settings,
+        registered: RegisteredVersion,
+        dataset: str,
+        sharing: Sequence[str],
+        order: BackfillOrder | None = None,
     ) -> None:
-        self.spark, self.settings, self.registered, self.dataset = spark, settings, version, dataset
-        self.version = version.encoder_version
-        self.total = self.missing = self.left = 0
+        self.spark, self.settings, self.registered, self.dataset = spark, settings, registered, dataset
+        self.version = registered.encoder_version
         self.catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
-        self.stored = read_table(spark, settings, EMBEDDINGS)
-        self.own = self.stored.filter((F.col("encoder_version") == self.version) & (F.col("dataset") == dataset))
+        self.of_all = read_table(spark, settings, EMBEDDINGS)
+        self.own = self.of_all.filter((F.col("encoder_version") == self.version) & (F.col("dataset") == dataset))
         have = self.own.select("image_id", "content_sha256")
-        self.todo = self.all_missing = self.catalog.join(have, ["image_id", "content_sha256"], "left_anti")
-        self.refused_before = self._refused_before() if first else None
-        if first and self.refused_before is not None:
-            others = self.todo.join(self.refused_before, "image_id", "left_anti")
-            self.todo = first.of(spark, settings, dataset, others)
-        same_labels = " AND ".join(f"c.{name} <=> e.{name}" for name in LABELS)
-        self.relabelled = (
-            self.own.alias("e")
-            .join(self.catalog.alias("c"), ["image_id", "content_sha256"])
-            .filter(f"NOT ({same_labels})")
-            .select(
-                "image_id",
-                "content_sha256",
-                *(F.col(f"c.{name}") for name in LABELS),
-                *(F.col(f"e.{name}") for name in ("event_timestamp", "encoder_version", "encoder")),
-            )
-        )
-        # Rows that keep or lose their vector travel without it: the vectors are nearly all of the table's bytes.
-        ids = self.stored.filter(F.col("dataset") == dataset).select(*EMBEDDINGS.key)
-        self.gone = ids.join(self.catalog, "image_id", "left_anti")
+        self.missing = self.catalog.join(have, ["image_id", "content_sha256"], "left_anti")
+        self.refused_before = self._refused_before() if order else None
+        self.chosen = self.missing
+        if order and self.refused_before is not None:
+            untried = self.missing.join(self.refused_before, "image_id", "left_anti")
+            self.chosen = order.choose(spark, settings, dataset, untried)
+        self.relabelled = self._relabelled()
+        self.gone = self._gone(sharing)
 
     def _refused_before(self) -> DataFrame:
         """Photos that could not be embedded when they were tried: a backfill does not try them again with each piece,
@@ -124,126 +122,159 @@ class VersionRows:
         mine = (F.col("dataset") == self.dataset) & (F.col("stage") == "embed")
         mine &= F.col("encoder") == self.registered.encoder
         refused = read_table(self.spark, self.settings, QUARANTINE).filter(mine)
-        return refused.join(self.all_missing, "image_id", "left_semi").select("image_id", "uri", "code", "reason")
+        return refused.join(self.missing, "image_id", "left_semi").select("image_id", "uri", "code", "reason")
+
+    def _relabelled(self) -> DataFrame:
+        """Rows whose labels are not the catalog's, with the catalog's; without their vectors, which stay."""
+        same_labels = " AND ".join(f"c.{name} <=> e.{name}" for name in LABEL_COLUMNS)
+        return (
+            self.own.alias("e")
+            .join(self.catalog.alias("c"), ["image_id", "content_sha256"])
+            .filter(f"NOT ({same_labels})")
+            .select(
+                "image_id",
+                "content_sha256",
+                *(F.col(f"c.{name}") for name in LABEL_COLUMNS),
+                *(F.col(f"e.{name}") for name in ("event_timestamp", "encoder_version", "encoder")),
+            )
+        )
+
+    def _gone(self, sharing: Sequence[str]) -> DataFrame:
+        """Keys of rows of photos that left, which this version deletes."""
+        # Keys alone: the vectors are nearly all of the table's bytes.
+        keys = self.of_all.filter(F.col("dataset") == self.dataset).select(*EMBEDDINGS.key)
+        mine = F.col("encoder_version") == self.version
+        if self.version == sharing[0]:
+            mine |= ~F.col("encoder_version").isin(list(sharing))
+        return keys.join(self.catalog, "image_id", "left_anti").filter(mine)
 
     def plan(self) -> dict[str, Any]:
-        """What ``run`` would do."""
+        """What a pass would do."""
         return {
             "dry_run": True,
-            "to_embed": self.todo.count(),
+            "to_embed": self.chosen.count(),
             "to_compute": self.to_compute().count(),
             "to_update": self.relabelled.count(),
             "to_delete": self.gone.count(),
             "total": self.catalog.count(),
         }
 
-    def share_deletions(self, versions: list[str]) -> None:
-        """Of ``versions``, whose jobs share the pass, each deletes its own rows, and the first one all others'.
-
-        A photo that moved still lends its vector to its new place until its own version's commit.
-        """
-        mine = F.col("encoder_version") == self.version
-        rest = ~F.col("encoder_version").isin(versions) if self.version == versions[0] else F.lit(False)
-        self.gone = self.gone.filter(mine | rest)
-
-    def start(self) -> None:
-        """Note the version, and hold what is missing as it is now."""
+    @contextmanager
+    def begin(self) -> Iterator["Work"]:
+        """Register the version, and hold what is missing as it is now until the block ends."""
         register(self.settings, self.registered)
-        self.todo = self.todo.persist(StorageLevel.DISK_ONLY)
-        self.total, self.missing = self.catalog.count(), self.todo.count()
-        self.left = 0 if self.refused_before is None else self.all_missing.count() - self.missing
+        with persisted(self.chosen) as chosen:
+            total, to_embed = self.catalog.count(), chosen.count()
+            left = 0 if self.refused_before is None else self.missing.count() - to_embed
+            yield Work(self, total, to_embed, left)
 
-    def end(self) -> None:
-        self.todo.unpersist()
-
-    def clear_staging(self) -> None:
-        """Forget the checkpoints, after the commit."""
-        staging.clear(self.spark, self.settings, self.dataset, self.version)
+    def to_compute(self) -> DataFrame:
+        """Some uris for each content that has no vector yet: where one copy is damaged by now, another may do."""
+        uris = F.slice(F.sort_array(F.collect_set("uri")), 1, _COPIES)
+        contents = self.chosen.groupBy("content_sha256").agg(uris.alias("uris"))
+        return contents.join(self._known_vectors().select("content_sha256"), "content_sha256", "left_anti")
 
     def _known_vectors(self) -> DataFrame:
-        """Vectors of the missing content that are there already: embedded for another image, or by a killed run."""
-        contents = self.todo.select("content_sha256").distinct()
-        stored = self.stored.filter(F.col("encoder_version") == self.version)
+        """Vectors of the chosen contents that are there already: embedded for another image, or waiting in staging."""
+        contents = self.chosen.select("content_sha256").distinct()
+        stored = self.of_all.filter(F.col("encoder_version") == self.version)
         known = stored.join(contents, "content_sha256", "left_semi").select("content_sha256", "embedding")
         staged = self._staged().filter("embedding IS NOT NULL").select("content_sha256", "embedding")
         return known.unionByName(staged).groupBy("content_sha256").agg(F.first("embedding").alias("embedding"))
 
     def _staged(self) -> DataFrame:
         schema = spark_schema(pa.schema([field for field in STAGED if field.name != "encoder_version"]))
-        folder = staging.folder(self.settings, self.dataset, self.version)
-        if staging.has_vectors(self.spark, folder):
-            return self.spark.read.schema(schema).parquet(folder)
+        if staging.has_vectors(self.settings, self.dataset, self.version):
+            return self.spark.read.schema(schema).parquet(staging.folder(self.settings, self.dataset, self.version))
         # Not createDataFrame([]): that would start a worker, and an environment of its own a daemon, for nothing.
         return self.spark.range(0).select(*(F.lit(None).cast(f.dataType).alias(f.name) for f in schema.fields))
 
-    def to_compute(self) -> DataFrame:
-        """Some uris for each content that has no vector yet: where one copy is damaged by now, another may do."""
-        uris = F.slice(F.sort_array(F.collect_set("uri")), 1, _COPIES)
-        missing = self.todo.groupBy("content_sha256").agg(uris.alias("uris"))
-        return missing.join(self._known_vectors().select("content_sha256"), "content_sha256", "left_anti")
+    def embedded(self) -> DataFrame:
+        """The chosen photos that have a vector by now, with it."""
+        return self.chosen.join(self._known_vectors(), "content_sha256")
 
-    def commit(self) -> dict[str, Any]:
-        """Images, quarantine, products: each one commit, each found again by the next run where this one is killed."""
-        total, missing = self.total, self.missing
-        moment = lake.now()
-        fresh = self.todo.join(self._known_vectors(), "content_sha256")
+    def refused(self) -> DataFrame:
+        """The chosen photos that came to no vector, with ``code`` and ``reason``."""
         failed = self._staged().filter("embedding IS NULL").dropDuplicates(["content_sha256"])
-        refused = self.todo.join(failed, "content_sha256").join(fresh.select("image_id"), "image_id", "left_anti")
-        refused = refused.persist(StorageLevel.DISK_ONLY)
-        quarantined = refused.count() if missing else 0
-        updated = self.relabelled.count()
-        versions = [row[0] for row in self.gone.select("encoder_version").distinct().collect()]
-        deleted = self.gone.count() if versions else 0
-        if missing or updated or deleted:
-            source = self._relabelled_rows(moment).unionByName(leaving(self.gone))
-            if missing:
-                source = source.unionByName(self._rows(fresh, moment))
+        refused = self.chosen.join(failed, "content_sha256")
+        return refused.join(self.embedded().select("image_id"), "image_id", "left_anti")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a pass has to do for one version, counted when it began."""
+
+    rows: VersionRows
+    total: int
+    """Photos of the data set."""
+    to_embed: int
+    left: int
+    """Photos that a backfill leaves to later pieces."""
+
+    def commit(self, computed: int) -> dict[str, Any]:
+        """Photos, quarantine, products: each one commit, each made up for by the next run where this one is killed.
+        Then the checkpoints go. ``computed``: for how many contents the pass computed; joins the figures."""
+        rows, moment = self.rows, lake.now()
+        with persisted(rows.refused()) as refused:
+            quarantined = refused.count() if self.to_embed else 0
+            updated = rows.relabelled.count()
+            versions = [row[0] for row in rows.gone.select("encoder_version").distinct().collect()]
+            deleted = rows.gone.count() if versions else 0
+            changes = []
+            if self.to_embed:
+                changes.append(_embedded_rows(rows, moment))
+            if quarantined:
                 # A changed photo that cannot be embedded any more must not keep the vector of what it showed before.
-                stale = self.own.select(*EMBEDDINGS.key).join(refused, "image_id", "left_semi")
-                source = source.unionByName(leaving(stale))
-            touched = ", ".join(lake.quote(version) for version in sorted({*versions, self.version}))
-            within = f"t.dataset = {lake.quote(self.dataset)} AND t.encoder_version IN ({touched})"
-            if lake.rows(self.settings, f"SELECT 1 FROM {EMBEDDINGS.name} t WHERE {within} LIMIT 1"):
-                merge_table(self.spark, self.settings, EMBEDDINGS, source, within, known=("embedding",))
-            else:
-                append_table(self.settings, EMBEDDINGS, self._rows(fresh, moment))
-        bad = refused.select("image_id", "uri", "code", "reason")
-        if self.refused_before is not None:
-            bad = bad.unionByName(self.refused_before)
-        merge_quarantine(self.spark, self.settings, self.dataset, "embed", self.registered.encoder, bad, moment)
-        refused.unpersist()
-        made = embed_products(self.spark, self.settings, self.dataset, self.version)
+                stale = rows.own.select(*EMBEDDINGS.key).join(refused, "image_id", "left_semi")
+                changes.append(leaving(stale))
+            if updated:
+                changes.append(_relabelled_rows(rows, moment))
+            if deleted:
+                changes.append(leaving(rows.gone))
+            if changes:
+                touched = ", ".join(lake.quote(version) for version in sorted({*versions, rows.version}))
+                within = f"t.dataset = {lake.quote(rows.dataset)} AND t.encoder_version IN ({touched})"
+                source = reduce(DataFrame.unionByName, changes)
+                merge_or_append(rows.spark, rows.settings, EMBEDDINGS, source, within, known=("embedding",))
+            bad = refused.select("image_id", "uri", "code", "reason")
+            if rows.refused_before is not None:
+                bad = bad.unionByName(rows.refused_before)
+            merge_quarantine(rows.spark, rows.settings, rows.dataset, "embed", rows.registered.encoder, bad, moment)
+        made = embed_products(rows.spark, rows.settings, rows.dataset, rows.version)
         for version in versions:
-            if version != self.version:  # photos that left took their vectors of every version along
-                embed_products(self.spark, self.settings, self.dataset, version)
+            if version != rows.version:  # photos that left took their vectors of every version along
+                embed_products(rows.spark, rows.settings, rows.dataset, version)
+        staging.clear(rows.settings, rows.dataset, rows.version)
         return {
             **made,
-            "embedded": missing - quarantined,
-            "unchanged": total - missing - self.left - updated,
+            "embedded": self.to_embed - quarantined,
+            "unchanged": self.total - self.to_embed - self.left - updated,
             "updated": updated,
             "deleted": deleted,
             "quarantined": quarantined,
+            "computed": computed,
         }
 
-    def _rows(self, fresh: DataFrame, moment: datetime) -> DataFrame:
-        return fresh.select(
-            *("image_id", "dataset", *LABELS, "content_sha256", "embedding"),
-            F.lit(self.version).alias("encoder_version"),
-            F.lit(self.registered.encoder).alias("encoder"),
-            F.col("content_seen_at").alias("event_timestamp"),
-            F.lit(moment).alias("created_timestamp"),
-            F.lit(False).alias("gone"),
-        ).select(*EMBEDDINGS.schema.names, "gone")
 
-    def _relabelled_rows(self, moment: datetime) -> DataFrame:
-        return self.relabelled.withColumns(
-            {
-                "dataset": F.lit(self.dataset),
-                "created_timestamp": F.lit(moment),
-                "embedding": F.lit(None).cast("array<float>"),  # as it is
-                "gone": F.lit(False),
-            }
-        ).select(*EMBEDDINGS.schema.names, "gone")
+def _embedded_rows(rows: VersionRows, moment: datetime) -> DataFrame:
+    added = {
+        "encoder_version": F.lit(rows.version),
+        "encoder": F.lit(rows.registered.encoder),
+        "event_timestamp": F.col("content_seen_at"),
+        "created_timestamp": F.lit(moment),
+        "gone": F.lit(False),
+    }
+    return rows.embedded().withColumns(added).select(*EMBEDDINGS.schema.names, "gone")
+
+
+def _relabelled_rows(rows: VersionRows, moment: datetime) -> DataFrame:
+    added = {
+        "dataset": F.lit(rows.dataset),
+        "created_timestamp": F.lit(moment),
+        "embedding": F.lit(None).cast("array<float>"),  # the merge keeps the stored one
+        "gone": F.lit(False),
+    }
+    return rows.relabelled.withColumns(added).select(*EMBEDDINGS.schema.names, "gone")
 
 
 def leaving(rows: DataFrame) -> DataFrame:

@@ -31,7 +31,7 @@ def class_archive() -> Path:
 
 
 def s3_jars() -> Path:
-    """Where ``python -m spark_jobs.session --s3`` puts the jars that read S3: not among Spark's own, so that a JVM
+    """Where ``python -m spark_jobs.jars --s3`` puts the jars that read S3: not among Spark's own, so that a JVM
     that does without them goes on using the archive of classes."""
     return spark_jars().with_name("jars-s3")
 

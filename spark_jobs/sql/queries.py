@@ -1,9 +1,11 @@
-"""Spark SQL over the lake, for ``vitrine sql``: the tables by their names, and what ``analyst_sql`` defines beside."""
+"""Spark SQL over the lake, for ``vitrine sql``: the tables by their names, and what ``views`` defines beside them."""
 
 import hashlib
 from collections.abc import Set
 from typing import Any
 
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from spark_jobs.session import build_session
@@ -50,9 +52,6 @@ class Asker:
         Raises:
             UserError: Spark cannot parse, resolve or compute it, or it would write; one line says which.
         """
-        from py4j.protocol import Py4JError
-        from pyspark.errors import PySparkException
-
         text = statement.strip().rstrip(";")
         first = text.lower().split(maxsplit=1)[:1]
         names = EVERYTHING if first == ["show"] else named_in(text)
@@ -103,9 +102,9 @@ def _mistake(error: Exception) -> UserError:
     cause = getattr(error, "java_exception", None)  # of what Spark has no class of errors for in Python
     while cause is not None and cause.getCause() is not None:
         cause = cause.getCause()
-    said = str(cause.toString() if cause is not None else error)
-    line = " ".join(said.split("JVM stacktrace")[0].split())
-    if any(sign in f"{said} {error}" for sign in _UNWRITABLE):
+    message = str(cause.toString() if cause is not None else error)
+    line = " ".join(message.split("JVM stacktrace")[0].split())
+    if any(sign in f"{message} {error}" for sign in _UNWRITABLE):
         return UserError(f"refused: the lake is read-only here ({line[:150]})")
     return UserError(f"bad query: {line[:400]} (tables: {', '.join(TABLES)}; views: {', '.join(VIEWS)})")
 

@@ -42,9 +42,9 @@ def _by_row(pairs: Pairs, a: pa.Array, b: pa.Array) -> pa.Array:
     alike = pc.fill_null(pc.equal(pc.list_value_length(a), pc.list_value_length(b)), False)
     lengths = pc.list_value_length(a.filter(alike)).to_numpy().astype(np.int64)
     x, y = (_numbers(column.filter(alike)) for column in (a, b))
-    found = np.full(len(a), np.nan)
-    found[alike.to_numpy(zero_copy_only=False)] = pairs(x, y, lengths)
-    return pa.array(found, mask=np.isnan(found))
+    values = np.full(len(a), np.nan)
+    values[alike.to_numpy(zero_copy_only=False)] = pairs(x, y, lengths)
+    return pa.array(values, mask=np.isnan(values))
 
 
 def _numbers(column: pa.Array) -> NDArray[np.float64]:

@@ -71,9 +71,9 @@ VIEWS: dict[str, Defined] = {
         LEFT JOIN encoders e ON e.encoder_version = m.encoder_version
         LEFT JOIN serving s ON s.dataset = m.dataset
         LEFT JOIN (
-          SELECT encoder_version, sum(said.computed) / sum(seconds) AS photos_per_second
-          FROM (SELECT *, from_json(figures, 'computed BIGINT') AS said FROM runs WHERE verb = 'embed')
-          WHERE state = 'done' AND said.computed > 0
+          SELECT encoder_version, sum(numbers.computed) / sum(seconds) AS photos_per_second
+          FROM (SELECT *, from_json(figures, 'computed BIGINT') AS numbers FROM runs WHERE verb = 'embed')
+          WHERE state = 'done' AND numbers.computed > 0
           GROUP BY encoder_version
         ) r ON r.encoder_version = m.encoder_version
         WHERE m.slice = 'all' AND m.classifier = ''
@@ -95,16 +95,16 @@ VIEWS: dict[str, Defined] = {
                count(*) AS jobs,
                count_if(state = 'failed') AS failed,
                count_if(state = 'refused') AS refused,
-               coalesce(sum(said.computed) FILTER (WHERE verb = 'embed'), 0) AS vectors,
+               coalesce(sum(numbers.computed) FILTER (WHERE verb = 'embed'), 0) AS vectors,
                sum(seconds) AS seconds,
-               sum(said.core_seconds) AS core_seconds,
-               sum(said.gpu_seconds) AS gpu_seconds,
-               sum(said.money) AS money,
-               max(said.currency) AS currency
+               sum(numbers.core_seconds) AS core_seconds,
+               sum(numbers.gpu_seconds) AS gpu_seconds,
+               sum(numbers.money) AS money,
+               max(numbers.currency) AS currency
         FROM (
           SELECT *, from_json(
             figures, 'computed BIGINT, core_seconds DOUBLE, gpu_seconds DOUBLE, money DOUBLE, currency STRING'
-          ) AS said
+          ) AS numbers
           FROM runs
         )
         GROUP BY night, dataset
@@ -163,11 +163,11 @@ def named_in(statement: str) -> set[str]:
     """The tables, views and functions that ``statement`` needs, those that views and functions name included."""
     texts = {name: defined.sql for name, defined in (VIEWS | TABLE_FUNCTIONS).items()}
     texts |= dict.fromkeys((*TABLES, *VECTOR_FUNCTIONS), "")
-    found: set[str] = set()
+    needed: set[str] = set()
     waiting = [statement]
     while waiting:
         words = set(re.findall(r"\w+", waiting.pop().lower()))
-        fresh = (words & texts.keys()) - found
-        found |= fresh
+        fresh = (words & texts.keys()) - needed
+        needed |= fresh
         waiting += [texts[name] for name in fresh]
-    return found
+    return needed

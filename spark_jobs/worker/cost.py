@@ -29,6 +29,8 @@ class Cost:
     devices: set[str] = field(default_factory=set)
     precisions: dict[str, str] = field(default_factory=dict)
     """What each encoder computed with, by its name."""
+    unable: set[str] = field(default_factory=set)
+    """Why machines could not compute: then the pass has failed."""
 
     @contextmanager
     def metered(self) -> Iterator[None]:
@@ -67,6 +69,7 @@ class Sum(AccumulatorParam[Cost]):
             peak_mib=max(value1.peak_mib, value2.peak_mib),
             devices=value1.devices | value2.devices,
             precisions=value1.precisions | value2.precisions,
+            unable=value1.unable | value2.unable,
         )
 
 
@@ -86,12 +89,12 @@ class Meter:
         """An object an encoder: its share of the whole, by the clock time of the networks."""
         seconds = time.monotonic() - self._started
         clock = sum(spent.forward_seconds.values())
-        found = []
+        bills = []
         for name in names:
             share = spent.forward_seconds.get(name, 0.0) / clock if clock else 1 / len(names)
             hours = seconds * share / 3600
             money = hours * (self.cores * self.prices.core_hour + self.gpus * self.prices.gpu_hour)
-            found.append(
+            bills.append(
                 {
                     "seconds": round(seconds * share, 3),
                     "core_seconds": round(seconds * share * self.cores, 3),
@@ -106,4 +109,4 @@ class Meter:
                     "precision": spent.precisions.get(name),
                 }
             )
-        return found
+        return bills

@@ -12,9 +12,10 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from spark_jobs.worker import forward
+from spark_jobs.worker.batch_size import BatchSize
 from spark_jobs.worker.cost import Cost
 from spark_jobs.worker.encoder_plan import EncoderPlan
+from spark_jobs.worker.precision import finish_forward, prepare, start_forward
 from spark_jobs.worker.worker_daemon import preloaded
 from vitrine import images, photo_files
 from vitrine.encoders.allocator import keep_freed_memory
@@ -22,7 +23,7 @@ from vitrine.encoders.networks import Built, build
 from vitrine.images import ImageError
 
 T = TypeVar("T")
-Photo = tuple[str, list[str], Sequence[int]]
+WantedPhoto = tuple[str, list[str], Sequence[int]]
 """Key, uris of the same picture, and which of the encoders want it."""
 
 
@@ -55,8 +56,8 @@ class Encoder:
             keep_freed_memory()
         torch.set_flush_denormal(True)  # denormals are slow on CPUs and mean nothing here
         self.built = built or build(plan.backbone)
-        self.network, self.precision = forward.prepare(self.built, device, plan.precision)
-        self.batch_size = forward.BatchSize(self.network, plan, device)
+        self.network, self.precision = prepare(self.built, device, plan.precision)
+        self.batch_size = BatchSize(self.network, plan, device)
         self.computes_beside = device != "cpu"
         """Is the next batch made ready while this one is computed?"""
 
@@ -71,7 +72,7 @@ class Encoder:
         """One batch out of the network; a photo whose vector is not finite is refused."""
         if not started.keys:
             return Vectors([], np.empty((0, self.built.dim), np.float32), started.refused)
-        vectors = np.concatenate([forward.finish(output) for output in started.outputs])
+        vectors = np.concatenate([finish_forward(output) for output in started.outputs])
         norms = np.linalg.norm(vectors, axis=1)
         fine = np.isfinite(norms) & (norms > 1e-12)
         bad = [
@@ -85,7 +86,7 @@ class Encoder:
     def _forward(self, batch: torch.Tensor) -> list[torch.Tensor]:
         """The network's output, (B, D) in parts; a batch that does not fit the memory is halved, for good."""
         try:
-            return [forward.start(self.network, batch, self.device, self.precision)]
+            return [start_forward(self.network, batch, self.device, self.precision)]
         except torch.OutOfMemoryError:
             if len(batch) == 1:
                 raise
@@ -101,7 +102,11 @@ class Encoder:
 
 
 def encode(
-    encoders: Sequence[Encoder], photos: Iterable[Photo], *, keys_are_contents: bool = False, cost: Cost | None = None
+    encoders: Sequence[Encoder],
+    photos: Iterable[WantedPhoto],
+    *,
+    keys_are_contents: bool = False,
+    cost: Cost | None = None,
 ) -> Iterator[tuple[int, Vectors]]:
     """The vectors of ``photos`` by each encoder that wants them: (number of the encoder, batch), in the order given.
 
@@ -173,7 +178,7 @@ _Inputs = dict[int, "torch.Tensor | ImageError"]
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, load: "_Loader", photos: Iterable[Photo], window: Callable[[], int]
+    pool: ThreadPoolExecutor, load: "_Loader", photos: Iterable[WantedPhoto], window: Callable[[], int]
 ) -> Iterator[tuple[str, _Inputs]]:
     """What ``load`` makes of ``photos``, in their order, at most ``window()`` ahead of who takes them."""
     pending: deque[tuple[str, Future[_Inputs]]] = deque()
@@ -198,15 +203,15 @@ class _Loader:
         self.encoders, self.check, self.cost = encoders, check, cost
 
     def __call__(self, key: str, uris: list[str], wanted: Sequence[int]) -> _Inputs:
-        found: _Inputs = {}
+        inputs: _Inputs = {}
         for uri in uris or [""]:
-            missing = [number for number in wanted if not isinstance(found.get(number), torch.Tensor)]
+            missing = [number for number in wanted if not isinstance(inputs.get(number), torch.Tensor)]
             if not missing:
                 break
-            for number, got in self._load(uri, key, missing).items():
-                if isinstance(got, torch.Tensor) or number not in found:
-                    found[number] = got  # the first refusal is told, unless another copy is good
-        return found
+            for number, loaded in self._load(uri, key, missing).items():
+                if isinstance(loaded, torch.Tensor) or number not in inputs:
+                    inputs[number] = loaded  # the first refusal is kept, unless another copy is good
+        return inputs
 
     def _load(self, uri: str, key: str, wanted: Sequence[int]) -> _Inputs:
         try:
@@ -214,14 +219,14 @@ class _Loader:
         except ImageError as error:
             return dict.fromkeys(wanted, error)
         self.cost.bytes_read += len(data)
-        found: _Inputs = {}
+        inputs: _Inputs = {}
         for side in {self.encoders[number].built.min_side for number in wanted}:
             same = [number for number in wanted if self.encoders[number].built.min_side == side]
-            found |= self._decode(data, side, same)
+            inputs |= self._decode(data, side, same)
         if self.check and hashlib.sha256(data).hexdigest() != key:
             changed = ImageError("changed", "the file is another one since it was ingested")
-            return {n: got if isinstance(got, ImageError) else changed for n, got in found.items()}
-        return found
+            return {n: loaded if isinstance(loaded, ImageError) else changed for n, loaded in inputs.items()}
+        return inputs
 
     def _decode(self, data: bytes, side: int, wanted: Sequence[int]) -> _Inputs:
         pixels = min(self.encoders[number].plan.max_pixels for number in wanted)
@@ -229,13 +234,13 @@ class _Loader:
             photo = images.decode(data, pixels, side)
         except ImageError as error:
             return dict.fromkeys(wanted, error)
-        found: _Inputs = {}
+        inputs: _Inputs = {}
         for number in wanted:
             try:
-                found[number] = self.encoders[number].built.input(photo)
+                inputs[number] = self.encoders[number].built.input(photo)
             except ImageError as error:
-                found[number] = error
-        return found
+                inputs[number] = error
+        return inputs
 
 
 _kept: dict[tuple[EncoderPlan, str], Encoder] = {}

@@ -18,7 +18,7 @@ class EncoderPlan:
 
     backbone: Backbone
     batch_size: int | None
-    """Photos a forward pass; None: found while it works (``forward.BatchSize``)."""
+    """Photos a forward pass; None: found while it works (``batch_size.BatchSize``)."""
     precision: str
     max_pixels: int
     threads: int

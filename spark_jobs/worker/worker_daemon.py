@@ -33,8 +33,8 @@ def _preload() -> None:
     import torch
 
     torch.set_num_threads(1)
-    for said, dim in json.loads(os.environ[PRELOAD]):
-        backbone = Backbone(**said | {"facts": Facts(**said["facts"]) if said["facts"] else None})
+    for fields, dim in json.loads(os.environ[PRELOAD]):
+        backbone = Backbone(**fields | {"facts": Facts(**fields["facts"]) if fields["facts"] else None})
         _built[backbone] = build(backbone, dim)
     gc.collect()
     gc.freeze()  # else the first collection in each worker copies every page
@@ -43,7 +43,7 @@ def _preload() -> None:
 if __name__ == "__main__":
     from pyspark.daemon import manager
 
-    sys.modules["spark_jobs.worker.worker_daemon"] = sys.modules["__main__"]  # what workers import is what was run
+    sys.modules[__spec__.name] = sys.modules["__main__"]  # what workers import is what was run
     if os.environ.get(PRELOAD):
         out = os.dup(1)  # where Spark waits for the daemon's port, and for nothing else
         os.dup2(2, 1)

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from spark_jobs import backfill
 from spark_jobs.backfill import Budget
-from spark_jobs.backfill_order import First
+from spark_jobs.backfill_order import BackfillOrder
 from spark_jobs.embed_catalog import embed
 from spark_jobs.ingest_catalog import ingest
 from vitrine import facts, lake
@@ -37,7 +37,7 @@ def test_the_wanted_come_first_then_the_newest(settings: Settings, spark: SparkS
     missing = spark.createDataFrame(pa.Table.from_pylist(rows))
 
     def first(count: int, wanted: str | None = None) -> list[str]:
-        chosen = First(count, wanted).of(spark, settings, "d", missing)
+        chosen = BackfillOrder(count, wanted).choose(spark, settings, "d", missing)
         assert chosen.columns == missing.columns
         return sorted(row["image_id"] for row in chosen.collect())
 
@@ -63,10 +63,10 @@ def test_what_cannot_be_embedded_holds_no_piece_up_and_stays_in_the_quarantine(
     wanted.write_text(f"product_id,weight\n{photos[4].parent.name},2\n{photos[2].parent.name},1\n")
     photos[4].write_bytes(photos[4].read_bytes()[:-300])
 
-    one = embed(settings, "small", "d", first=First(2, "wanted.csv"))
+    one = embed(settings, "small", "d", first=BackfillOrder(2, "wanted.csv"))
     assert (one["embedded"], one["quarantined"], one["unchanged"]) == (1, 1, 0)
     assert facts.missing(settings, EncodedSet("d", "small", one["encoder_version"])) == 4
-    two = embed(settings, "small", "d", first=First(2, "wanted.csv"))
+    two = embed(settings, "small", "d", first=BackfillOrder(2, "wanted.csv"))
     assert (two["embedded"], two["quarantined"], two["unchanged"]) == (2, 0, 1)
     ids = [row["image_id"] for row in lake.rows(settings, "SELECT image_id FROM embeddings")]
     assert sorted(ids) == [f"d/{path.relative_to(root)}" for path in (photos[2], photos[3], photos[5])]

@@ -215,7 +215,7 @@ def test_nights(settings: Settings, shop: Shop, draw: Callable[..., Path]):
 def test_a_killed_run_goes_on_where_it_was(settings: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch):
     shop.ingest()
     with monkeypatch.context() as broken:
-        broken.setattr(version_rows, "append_table", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        broken.setattr(version_rows, "merge_or_append", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             embed(settings, "small", "d")
     assert rows(settings) == {}

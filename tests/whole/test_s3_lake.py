@@ -17,7 +17,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from deltalake import write_deltalake
 
-from vitrine import lake
+from vitrine import lake, staging
 from vitrine.errors import UserError, VitrineError
 from vitrine.runs import record
 from vitrine.settings import Settings, load_settings
@@ -182,6 +182,24 @@ def test_commits_to_a_table_on_s3_are_made_one_at_a_time(on_s3: Settings):
         waits.result(timeout=30)
 
 
+def test_staging_on_s3_is_seen_and_cleared(on_s3: Settings, tmp_path: Path):
+    (tmp_path / "part-0.snappy.parquet").write_text("x")
+    prefix = f"vitrine/{tmp_path.name}/staging"
+    assert not staging.left(on_s3, "d", "v") and staging.remove_stale(on_s3, time.time()) == 0
+    staging.clear(on_s3, "d", "v")  # nothing there
+    for version in ("v", "w"):
+        upload(tmp_path, f"{prefix}/d/encoder_version={version}")
+    upload(tmp_path, f"{prefix}/d/_temporary/0")
+    assert staging.has_vectors(on_s3, "d", "v") and not staging.has_vectors(on_s3, "d", "x")
+    staging.clear(on_s3, "d", "v")
+    assert not staging.left(on_s3, "d", "v") and staging.left(on_s3, "d", "w")
+    assert staging.remove_stale(on_s3, time.time() - 86_400) == 0
+    staging.clear(on_s3, "d", "w")
+    assert keys(prefix) == []
+    upload(tmp_path, f"{prefix}/d/encoder_version=v")
+    assert staging.remove_stale(on_s3, time.time() + 86_400) == 1 and keys(prefix) == []
+
+
 @pytest.mark.long
 def test_two_nights_on_s3(on_s3: Settings, draw: Callable[..., Path], tmp_path: Path):
     fetch_jars()
@@ -224,7 +242,7 @@ def fetch_jars() -> None:
     """The jars for S3, in a process of their own: it starts a JVM; without a network the test has to be left out."""
     if s3_jars().is_dir() or next(spark_jars().glob("hadoop-aws-*.jar"), None):
         return
-    done = subprocess.run([sys.executable, "-m", "spark_jobs.session", "--s3"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "spark_jobs.jars", "--s3"], capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"no jars for S3: {done.stderr.strip().splitlines()[-1]}")
 

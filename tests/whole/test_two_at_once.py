@@ -9,11 +9,11 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from spark_jobs.backfill_order import First
+from spark_jobs.backfill_order import BackfillOrder
+from spark_jobs.delta_tables import merge_table, read_table
 from spark_jobs.embed_catalog import embed, embed_together
 from spark_jobs.ingest_catalog import ingest
 from spark_jobs.maintain_tables import maintain
-from spark_jobs.session import merge_table, read_table
 from vitrine import lake
 from vitrine.cli.verbs.check import state
 from vitrine.encoders import by_name
@@ -81,7 +81,7 @@ def test_a_night_and_a_backfill_of_another_backbone_end_as_one_after_the_other(
 
     def backfill() -> None:
         for _ in range(3):
-            embed(settings, "other", "d", first=First(4))
+            embed(settings, "other", "d", first=BackfillOrder(4))
 
     together(night, backfill, night)
     assert embed(settings, "small", "d")["embedded"] == 0, "the nights embedded all"

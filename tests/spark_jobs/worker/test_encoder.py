@@ -14,11 +14,10 @@ import torch
 from PIL import Image
 
 from spark_jobs.worker import encoder as encoder_module
-from spark_jobs.worker import forward
+from spark_jobs.worker import precision
 from spark_jobs.worker.cost import Cost
 from spark_jobs.worker.encoder import Encoder, encode, kept
 from spark_jobs.worker.encoder_plan import EncoderPlan
-from spark_jobs.worker.forward import resolve_precision
 from vitrine import images, photo_files
 from vitrine.datasets.drawn.photos import draw_photo, product
 from vitrine.encoders.backbones import Backbone
@@ -80,17 +79,10 @@ def test_precision_is_how_a_vector_is_computed_and_not_what_it_is(
     assert any(not np.array_equal(plain[key], half[key]) for key in plain)
 
 
-def test_auto_takes_bf16_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch):
-    assert resolve_precision("fp32", "cpu") == "fp32" and resolve_precision("bf16", "cpu") == "bf16"
-    assert resolve_precision("auto", "cpu") in ("fp32", "bf16")
-    monkeypatch.setattr(forward.processor, "has_bf16", lambda: False)
-    assert resolve_precision("auto", "cpu") == "fp32"
-
-
 def test_auto_leaves_bf16_to_networks_that_bear_it(
     photos: list[tuple[str, list[str]]], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(forward, "resolve_precision", lambda asked, device: "bf16" if asked == "auto" else asked)
+    monkeypatch.setattr(precision, "resolve_precision", lambda asked, device: "bf16" if asked == "auto" else asked)
     cost = Cost()
     robust = Encoder(replace(PLAN, precision="auto"))
     assert robust.precision == "bf16"
@@ -260,41 +252,20 @@ def test_the_batch_size_is_found_while_working_and_kept(
     assert encoder.batch_size.now == Encoder(plan).batch_size.now == said["batch_size"]
 
 
-@pytest.mark.parametrize(
-    ("seconds", "best"),
-    [
-        ({1: 1, 2: 1, 4: 1, 8: 4, 16: 16}, 4),  # two worse in turn end it
-        ({1: 1, 2: 3, 4: 3, 8: 3, 16: 3, 32: 9}, 16),  # one that is worse does not
-        ({1: 1, 2: 2, 4: 4}, 1),  # as good: the smallest
-    ],
-)
-def test_the_best_batch_size_by_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float], best: int
-):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    size = forward.BatchSize(torch.nn.Identity(), replace(PLAN, batch_size=None), "cpu")
-    for photos, took in seconds.items():
-        assert size.now == photos
-        size.took(photos - 1, 0.001)  # the last batch of a task
-        for turn in range(3):
-            size.took(photos, took + 5 * (turn == 0))
-    assert size.now == best
-
-
 def test_out_of_memory_in_the_search_ends_it_and_in_a_batch_halves_it(
     photos: list[tuple[str, list[str]]],
     plain: dict[str, np.ndarray],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    real = forward.start
+    real = encoder_module.start_forward
 
     def small_memory(network: torch.nn.Module, batch: torch.Tensor, device: str, precision: str) -> torch.Tensor:
         if len(batch) > 2:
             raise torch.OutOfMemoryError("no")
         return real(network, batch, device, precision)
 
-    monkeypatch.setattr(forward, "start", small_memory)
+    monkeypatch.setattr(encoder_module, "start_forward", small_memory)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     searching = Encoder(replace(PLAN, batch_size=None))
     assert sum(len(done.keys) for done in searching.encode(photos * 3)) == 3 * len(photos)

@@ -93,7 +93,7 @@ def _backfill_one(
         run.encoder_version = version
         run.figures |= {"backfill": name, "embedded": 0, "computed": 0, "left": left}
         if take:
-            found = embed_catalog.embed(settings, encoder, dataset, first=backfill_order.First(take, wanted))
+            found = embed_catalog.embed(settings, encoder, dataset, first=backfill_order.BackfillOrder(take, wanted))
             seconds = round(run.seconds, 3)
             rate = round(found["computed"] / seconds, 2)
             run.figures |= found | {"pass_seconds": found.get("seconds", 0.0), "seconds": seconds}

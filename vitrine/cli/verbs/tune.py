@@ -224,7 +224,8 @@ def _training_sets(
     """One a pair: of a data set's vectors by an encoder, or of its photos, that its gate let through. Spark's memory is
     free again afterwards."""
     from feature_repo import definitions
-    from spark_jobs.session import build_session, end_session, progress
+    from spark_jobs.progress import progress
+    from spark_jobs.session import build_session, end_session
     from training.training_set import build_training_set
     from vitrine import feature_store
     from vitrine.encoders import by_name

@@ -1,23 +1,15 @@
-"""The forward pass, as fast as the device allows: precision, memory layout, batch size."""
+"""The forward pass, as fast as the device allows: its precision, and how the network lies in memory."""
 
 import copy
 import functools
-import hashlib
-import json
-import os
 import warnings
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from spark_jobs.worker.encoder_plan import EncoderPlan
-from vitrine import files
 from vitrine.encoders import processor
 from vitrine.encoders.networks import Built
 
-_SIZES = {"cpu": (1, 2, 4, 8, 16, 32), "cuda": (16, 32, 64, 128, 256, 512)}
-_TRIES = 3  # the first of a size is slower
 _LEAST_COSINE = {"bf16": 0.999, "fp32": 0.9999}
 
 
@@ -58,13 +50,13 @@ def _probe(built: Built) -> torch.Tensor:
 def _agree(network: torch.nn.Module, plain: torch.nn.Module, probe: torch.Tensor, device: str, precision: str) -> bool:
     """Does ``network`` give what ``plain`` gives in fp32? By one photo at a time: a trace may hold the size it saw."""
     try:
-        found = [finish(start(network, photo[None], device, precision))[0] for photo in probe]
+        given = [finish_forward(start_forward(network, photo[None], device, precision))[0] for photo in probe]
     except RuntimeError:  # a trace that holds more than it should, an operation that there is in fp32 only
         return False
-    right = [finish(start(plain, photo[None], device, "fp32"))[0] for photo in probe]
+    reference = [finish_forward(start_forward(plain, photo[None], device, "fp32"))[0] for photo in probe]
     return all(
         a @ b >= _LEAST_COSINE[precision] * np.linalg.norm(a) * np.linalg.norm(b)
-        for a, b in zip(found, right, strict=True)
+        for a, b in zip(given, reference, strict=True)
     )
 
 
@@ -89,7 +81,7 @@ def _dtype(precision: str) -> torch.dtype:
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
-def start(network: torch.nn.Module, batch: torch.Tensor, device: str, precision: str) -> torch.Tensor:
+def start_forward(network: torch.nn.Module, batch: torch.Tensor, device: str, precision: str) -> torch.Tensor:
     """``network`` of ``batch``, float32 (B, 3, H, W) on the CPU, as (B, D) on ``device``.
 
     A GPU may still be at work when this returns: copying runs in a stream of its own, beside the batch before.
@@ -122,67 +114,7 @@ def _copying(device: str) -> "torch.cuda.Stream":
     return torch.cuda.Stream(device)
 
 
-def finish(output: torch.Tensor) -> np.ndarray:
-    """What ``start`` gave, as float64 (B, D) on the CPU; waits for the GPU."""
+def finish_forward(output: torch.Tensor) -> np.ndarray:
+    """What ``start_forward`` gave, as float64 (B, D) on the CPU; waits for the GPU."""
     with torch.inference_mode():
         return np.asarray(output.float().cpu().numpy(), dtype=np.float64)
-
-
-class BatchSize:
-    """How many photos go through the network at once: found while it works, kept for this machine and network.
-
-    The first batches grow; each size is timed on photos of the work itself, until two sizes in turn bring no more
-    photos a second or the memory is full. The smallest size that is as good as the best is kept.
-    """
-
-    def __init__(self, network: torch.nn.Module, plan: EncoderPlan, device: str) -> None:
-        self._left = list(_SIZES[device.split(":")[0]])
-        self._file = _kept_file(network, plan, device)
-        self._times: list[float] = []
-        self._rates: dict[int, float] = {}
-        self._found = plan.batch_size
-        if self._found is None and self._file.is_file():
-            self._found = int(json.loads(self._file.read_text())["batch_size"])
-
-    @property
-    def now(self) -> int:
-        """The size that the next batch should have."""
-        return self._found or self._left[0]
-
-    @property
-    def settled(self) -> bool:
-        """Has the search ended?"""
-        return self._found is not None
-
-    def took(self, photos: int, seconds: float) -> None:
-        """Note what a batch took; one that is smaller than asked for tells nothing."""
-        if self._found is not None or photos != self.now:
-            return
-        self._times.append(seconds)
-        if len(self._times) == _TRIES:
-            self._rates[photos] = photos / min(self._times)
-            self._times = []
-            del self._left[0]
-            sizes = list(self._rates)
-            if not self._left or len(sizes) - sizes.index(max(sizes, key=self._rates.__getitem__)) > 2:
-                self._keep()
-
-    def too_large(self, photos: int) -> int:
-        """A batch of ``photos`` did not fit the memory: the size to go on with, half of it or what was found best."""
-        half = max(1, photos // 2)
-        if self._found is None and self._rates:
-            self._keep()
-        self._found = min(half, self._found or half)
-        return self._found
-
-    def _keep(self) -> None:
-        best = max(self._rates.values())
-        self._found = next(size for size, rate in self._rates.items() if rate >= 0.97 * best)
-        files.write_json(self._file, {"batch_size": self._found, "photos_per_second": self._rates})
-
-
-def _kept_file(network: torch.nn.Module, plan: EncoderPlan, device: str) -> Path:
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor.model()
-    facts = [type(network).__name__, repr(plan), name, os.cpu_count(), torch.__version__]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "vitrine" / "batch_sizes" / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]}.json"
