@@ -8,6 +8,7 @@ vector of is quarantined, until it has one.
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from vitrine import facts, lake, locks, tracking
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import heads
 from vitrine.encoders.tuned import Tuned
+from vitrine.runs import EmbedCounts
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, LABEL_COLUMNS
 
@@ -61,7 +63,7 @@ def apply_head(settings: Settings, tuned: Tuned, dataset: str, *, dry_run: bool 
         register(settings, version)
         figures = rows.bring(head, spent)
         bill = meter.bills(spent.value, [tuned.name])[0]
-        return {**figures, **version.figures(), **bill}
+        return {**figures, **version.figures(), **asdict(bill)}
 
 
 def _registered(settings: Settings, tuned: Tuned) -> RegisteredVersion:
@@ -144,15 +146,15 @@ class _HeadRows:
         quarantined = bad.count()
         merge_quarantine(self.spark, self.settings, self.dataset, "embed", self.tuned.name, bad, lake.now())
         made = embed_products(self.spark, self.settings, self.dataset, self.tuned.encoder_version)
-        return {
-            **made,
-            "embedded": count - updated - (quarantined - without),
-            "unchanged": total - count - without,
-            "updated": updated,
-            "deleted": deleted,
-            "quarantined": quarantined,
-            "computed": count,
-        }
+        counts = EmbedCounts(
+            embedded=count - updated - (quarantined - without),
+            unchanged=total - count - without,
+            updated=updated,
+            deleted=deleted,
+            quarantined=quarantined,
+            computed=count,
+        )
+        return {**asdict(counts), **made}
 
     def _wanted(self, count: int) -> DataFrame:
         """The base's rows of ``differing``, with their vectors."""

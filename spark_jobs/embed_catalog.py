@@ -9,6 +9,7 @@ killed one goes on where it was.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import reduce
 from typing import Any
 
@@ -145,7 +146,7 @@ def _run(
         figures = [work.commit(count) for work, count in zip(works, computed, strict=True)]
         bills = meter.bills(spent.value, [backbone.name for backbone in chosen])
     return [
-        {**figure, **rows.registered.figures(), **bill}
+        {**figure, **rows.registered.figures(), **asdict(bill)}
         for rows, figure, bill in zip(versions, figures, bills, strict=True)
     ]
 

@@ -1,7 +1,7 @@
 """A source's photos into the catalog: listed, checked and hashed on the executors; what cannot be read quarantined."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from vitrine.datasets import registry
 from vitrine.errors import GateRefused, UserError
 from vitrine.images import ImageError
 from vitrine.names import NAME_RULE, check_name
+from vitrine.runs import IngestCounts
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, LABELS
 
@@ -81,7 +82,8 @@ def ingest(
         if not count:
             raise UserError(f"no photos in {source!r} (layout {layout})")
         _refuse_duplicates(listed, source)
-        return _update(spark, settings, dataset, listed, count, allow_removals)
+        counts = _update(spark, settings, dataset, listed, count, allow_removals)
+    return asdict(replace(counts, layout=layout))
 
 
 def _list(spark: SparkSession, units: list[str], layout: str) -> DataFrame:
@@ -203,7 +205,7 @@ def _refuse_duplicates(listed: DataFrame, source: str) -> None:
 
 def _update(
     spark: SparkSession, settings: Settings, dataset: str, listed: DataFrame, count: int, allow_removals: bool
-) -> dict[str, Any]:
+) -> IngestCounts:
     catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
     known = catalog.select("image_id", *(F.col(name).alias(f"known_{name}") for name in _KNOWN))
     parts = max(2 * spark.sparkContext.defaultParallelism, count // 1024)
@@ -214,19 +216,19 @@ def _update(
     )
     with persisted(checked):
         with progress(spark, f"reading {dataset}", count):
-            figures = _count(checked)
+            counts = _count(checked)
         good = checked.filter("code IS NULL")
         gone = catalog.join(good, "image_id", "left_anti")
-        figures["removed"] = gone.count()
+        removed = gone.count()
         if not allow_removals:
-            _refuse_removals(settings, dataset, figures, gone, checked)
+            _refuse_removals(settings, dataset, counts.images - counts.added + removed, removed, gone, checked)
         moment = lake.now()
-        if figures["added"] + figures["changed"] + figures["updated"] + figures["removed"]:
+        if counts.added + counts.changed + counts.updated + removed:
             _merge_catalog(spark, settings, dataset, good, catalog, gone, moment)
         append_labels(spark, settings, dataset)
         bad = checked.filter("code IS NOT NULL")
-        figures["mended"] = merge_quarantine(spark, settings, dataset, "ingest", "", bad, moment)
-        return figures
+        mended = merge_quarantine(spark, settings, dataset, "ingest", "", bad, moment)
+        return replace(counts, removed=removed, mended=mended)
 
 
 def _checker(max_pixels: int) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -261,7 +263,7 @@ def check_row(row: dict[str, Any], max_pixels: int) -> dict[str, Any]:
     }
 
 
-def _count(checked: DataFrame) -> dict[str, Any]:
+def _count(checked: DataFrame) -> IngestCounts:
     row = checked.agg(
         *(
             F.count_if(F.expr(condition)).alias(name)
@@ -276,15 +278,13 @@ def _count(checked: DataFrame) -> dict[str, Any]:
         )
     ).first()
     assert row is not None
-    return dict(row.asDict())
+    return IngestCounts(**row.asDict())
 
 
 def _refuse_removals(
-    settings: Settings, dataset: str, figures: dict[str, Any], gone: DataFrame, checked: DataFrame
+    settings: Settings, dataset: str, held: int, removed: int, gone: DataFrame, checked: DataFrame
 ) -> None:
     """A source that is half away looks like a shop that sold out: the vectors of a year would go in a night."""
-    removed = figures["removed"]
-    held = figures["images"] - figures["added"] + removed
     if held < settings.gates.removed_from or removed <= settings.gates.max_removed_share * held:
         return
     unread = gone.join(checked, "image_id", "left_semi").count()

@@ -20,7 +20,8 @@ from spark_jobs.backfill_order import BackfillOrder
 from spark_jobs.delta_tables import merge_or_append, persisted, read_table, spark_schema
 from spark_jobs.embed_products import embed_products
 from spark_jobs.quarantine import merge_quarantine
-from vitrine import lake, staging
+from vitrine import facts, lake, staging
+from vitrine.runs import EmbedCounts
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABEL_COLUMNS, QUARANTINE
 
@@ -34,7 +35,6 @@ STAGED = pa.schema(
     ]
 )
 """A vector, or why there is none, by content: what a task leaves under ``staging``."""
-LABELS = LABEL_COLUMNS  # as ``settled`` calls them
 _COPIES = 4
 
 
@@ -68,20 +68,18 @@ class RegisteredVersion:
 
 def register(settings: Settings, version: RegisteredVersion) -> None:
     """The version's row of ``encoders``; one that is there keeps all but its state, which follows ``[nightly]``."""
-    where = f"encoder_version = {lake.quote(version.encoder_version)}"
-    known = lake.rows(settings, f"SELECT * FROM {ENCODERS.name} WHERE {where}")
-    state = "nightly" if version.encoder in settings.nightly.encoders else "experiment"
-    if known and known[0]["state"] in (state, "retired"):
+    known = facts.find_encoder(settings, version.encoder_version)
+    state = facts.usual_state(settings, version.encoder)
+    if known and known["state"] in (state, facts.RETIRED):
         return
-    row = known[0] | {"state": state} if known else {**asdict(version), "state": state, "created_at": lake.now()}
+    row = known | {"state": state} if known else {**asdict(version), "state": state, "created_at": lake.now()}
     data = pa.Table.from_pylist([row], schema=ENCODERS.schema)
     lake.write(settings, ENCODERS, data, replacing={"encoder_version": version.encoder_version})
 
 
 def nothing(unchanged: int) -> dict[str, Any]:
     """The figures of a run that found nothing to do."""
-    zero = ("embedded", "updated", "deleted", "quarantined", "computed", "products", "products_deleted")
-    return {**dict.fromkeys(zero, 0), "unchanged": unchanged}
+    return asdict(EmbedCounts(unchanged=unchanged))
 
 
 class VersionRows:
@@ -245,15 +243,15 @@ class Work:
             if version != rows.version:  # photos that left took their vectors of every version along
                 embed_products(rows.spark, rows.settings, rows.dataset, version)
         staging.clear(rows.settings, rows.dataset, rows.version)
-        return {
-            **made,
-            "embedded": self.to_embed - quarantined,
-            "unchanged": self.total - self.to_embed - self.left - updated,
-            "updated": updated,
-            "deleted": deleted,
-            "quarantined": quarantined,
-            "computed": computed,
-        }
+        counts = EmbedCounts(
+            embedded=self.to_embed - quarantined,
+            unchanged=self.total - self.to_embed - self.left - updated,
+            updated=updated,
+            deleted=deleted,
+            quarantined=quarantined,
+            computed=computed,
+        )
+        return {**asdict(counts), **made}
 
 
 def _embedded_rows(rows: VersionRows, moment: datetime) -> DataFrame:

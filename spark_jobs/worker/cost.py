@@ -5,11 +5,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from pyspark.accumulators import AccumulatorParam
 from pyspark.sql import SparkSession
 
+from vitrine.runs import Bill
 from vitrine.settings import Settings
 
 
@@ -85,7 +85,7 @@ class Meter:
         self.gpus = executors * int(conf.get("spark.executor.resource.gpu.amount", "0") or 0)
         self._started = time.monotonic()
 
-    def bills(self, spent: Cost, names: list[str]) -> list[dict[str, Any]]:
+    def bills(self, spent: Cost, names: list[str]) -> list[Bill]:
         """An object an encoder: its share of the whole, by the clock time of the networks."""
         seconds = time.monotonic() - self._started
         clock = sum(spent.forward_seconds.values())
@@ -95,18 +95,18 @@ class Meter:
             hours = seconds * share / 3600
             money = hours * (self.cores * self.prices.core_hour + self.gpus * self.prices.gpu_hour)
             bills.append(
-                {
-                    "seconds": round(seconds * share, 3),
-                    "core_seconds": round(seconds * share * self.cores, 3),
-                    "gpu_seconds": round(seconds * share * self.gpus, 3),
-                    "worker_cpu_seconds": round(spent.cpu_seconds * share, 3),
-                    "forward_seconds": round(spent.forward_seconds.get(name, 0.0), 3),
-                    "worker_peak_mib": round(spent.peak_mib, 1),
-                    "bytes_read": spent.bytes_read,
-                    "money": round(money, 6),
-                    "currency": self.prices.currency,
-                    "devices": sorted(spent.devices),
-                    "precision": spent.precisions.get(name),
-                }
+                Bill(
+                    seconds=round(seconds * share, 3),
+                    core_seconds=round(seconds * share * self.cores, 3),
+                    gpu_seconds=round(seconds * share * self.gpus, 3),
+                    worker_cpu_seconds=round(spent.cpu_seconds * share, 3),
+                    forward_seconds=round(spent.forward_seconds.get(name, 0.0), 3),
+                    worker_peak_mib=round(spent.peak_mib, 1),
+                    bytes_read=spent.bytes_read,
+                    money=round(money, 6),
+                    currency=self.prices.currency,
+                    devices=sorted(spent.devices),
+                    precision=spent.precisions.get(name),
+                )
             )
         return bills

@@ -44,8 +44,7 @@ def ingest(
     check_name(dataset, "data set")
     with runs.record(settings, "ingest", dataset) as run:
         how = {"allow_partial": allow_partial, "allow_removals": allow_removals}
-        found = ingest_catalog.ingest(settings, source, dataset, layout, test_share=test_share, **how)
-        run.figures |= found | {"layout": layout}
+        run.figures |= ingest_catalog.ingest(settings, source, dataset, layout, test_share=test_share, **how)
     if gated:
         ask(settings, "catalog", dataset)
     output.show(f"ingested {dataset}", run.figures, as_json)
