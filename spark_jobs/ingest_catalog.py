@@ -83,7 +83,7 @@ def ingest(
             raise UserError(f"no photos in {source!r} (layout {layout})")
         _refuse_duplicates(listed, source)
         counts = _update(spark, settings, dataset, listed, count, allow_removals)
-    return asdict(replace(counts, layout=layout))
+    return asdict(counts)
 
 
 def _list(spark: SparkSession, units: list[str], layout: str) -> DataFrame:

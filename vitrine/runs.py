@@ -47,6 +47,12 @@ class IngestCounts:
     removed: int = 0
     mended: int = 0
     """No longer in quarantine."""
+
+
+@dataclass(frozen=True)
+class IngestSource:
+    """What ``ingest`` read."""
+
     layout: str | None = None
 
 
@@ -199,7 +205,7 @@ def _recorded(row: dict[str, Any]) -> RecordedRun:
 def layout(settings: Settings, dataset: str) -> str | None:
     """The layout that ``dataset`` was last ingested by; None where no run says."""
     ingests = read(settings, matches(verb="ingest", state="done", dataset=dataset), newest=1)
-    return ingests[0].read(IngestCounts).layout if ingests else None
+    return ingests[0].read(IngestSource).layout if ingests else None
 
 
 # ---- writing ----

@@ -1,5 +1,6 @@
 """``vitrine ingest``: a source's photos into the catalog."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -45,6 +46,7 @@ def ingest(
     with runs.record(settings, "ingest", dataset) as run:
         how = {"allow_partial": allow_partial, "allow_removals": allow_removals}
         run.figures |= ingest_catalog.ingest(settings, source, dataset, layout, test_share=test_share, **how)
+        run.figures |= asdict(runs.IngestSource(layout))
     if gated:
         ask(settings, "catalog", dataset)
     output.show(f"ingested {dataset}", run.figures, as_json)
