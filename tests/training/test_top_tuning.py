@@ -91,7 +91,7 @@ def test_the_head_is_what_keras_computes(tuned: tuple[Path, dict[str, Any]]):
     code = """
 import sys, numpy as np, keras
 from pathlib import Path
-from vitrine import heads
+from vitrine.encoders import heads
 head = heads.load(Path(sys.argv[1]))
 x = np.load(sys.argv[2])
 layers = [keras.layers.Dense(b.shape[0], activation="relu") for _, b in head.layers]
