@@ -25,11 +25,11 @@ from vitrine.cli.options import (
 )
 from vitrine.cli.verbs.browse import browse
 from vitrine.cli.verbs.check import check
+from vitrine.cli.verbs.classify import classify
 from vitrine.cli.verbs.night import app as nights_app
 from vitrine.cli.verbs.serve import lookup, serve
 from vitrine.cli.verbs.sql import sql, sql_server
 from vitrine.cli.verbs.tune import app as tune_app
-from vitrine.cli.verbs.tune import classify
 from vitrine.datasets import registry
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError, VitrineError
