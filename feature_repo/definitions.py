@@ -6,6 +6,7 @@ under its bare name.
 """
 
 from datetime import timedelta
+from typing import Any
 
 from feast import Entity, FeatureService, FeatureView, Field, ValueType
 from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
@@ -57,8 +58,10 @@ def labels_view(settings: Settings) -> FeatureView:
     )
 
 
-def encoder_view(settings: Settings, kind: Kind, encoder: str, version: str, dim: int) -> FeatureView:
-    """The vectors of one encoder version, float32 of unit length, with the labels of now (then: ``labels_view``)."""
+def encoder_view(settings: Settings, kind: Kind, row: dict[str, Any]) -> FeatureView:
+    """The vectors of one encoder version, a ``row`` of ``encoders``: float32 of unit length, with the labels of now
+    (then: ``labels_view``)."""
+    encoder, version, dim = row["encoder"], row["encoder_version"], row["dim"]
     name, days = kind.view(encoder, version), settings.feast.ttl_days
     return FeatureView(
         name=name,
@@ -66,7 +69,7 @@ def encoder_view(settings: Settings, kind: Kind, encoder: str, version: str, dim
         ttl=timedelta(days=days) if days else timedelta(0),  # 0: none
         source=SparkSource(
             name=name,
-            query=f"SELECT * FROM delta.`{kind.table.uri(settings)}` WHERE encoder_version = '{version}'",
+            query=f"SELECT * FROM delta.`{kind.table.uri(settings)}` WHERE {lake.matches(encoder_version=version)}",
             timestamp_field="event_timestamp",
             created_timestamp_column="created_timestamp",
         ),
@@ -81,12 +84,12 @@ def encoder_view(settings: Settings, kind: Kind, encoder: str, version: str, dim
 
 def objects(settings: Settings) -> list[Entity | FeatureView | FeatureService]:
     """Every entity and view, and every encoder version's service."""
-    encoders = lake.rows(settings, f"SELECT * FROM {ENCODERS.name} WHERE state <> 'retired' ORDER BY encoder_version")
-    named = [(row["encoder"], row["encoder_version"], row["dim"]) for row in encoders]
-    images, products = ([encoder_view(settings, kind, *item) for item in named] for kind in KINDS)
+    used = f"state <> {lake.quote(facts.RETIRED)}"
+    rows = lake.rows(settings, f"SELECT * FROM {ENCODERS.name} WHERE {used} ORDER BY encoder_version")
+    images, products = ([encoder_view(settings, kind, row) for row in rows] for kind in KINDS)
     services = [
-        FeatureService(name=encoder_service(encoder, version), features=[view])
-        for (encoder, version, _), view in zip(named, images, strict=True)
+        FeatureService(name=encoder_service(row["encoder"], row["encoder_version"]), features=[view])
+        for row, view in zip(rows, images, strict=True)
     ]
     return [IMAGE, PRODUCT, catalog_view(settings), labels_view(settings), *images, *products, *services]
 
@@ -94,20 +97,19 @@ def objects(settings: Settings) -> list[Entity | FeatureView | FeatureService]:
 def serving_services(settings: Settings) -> list[FeatureService]:
     """``<dataset>_images_serving`` and ``<dataset>_products_serving`` for each data set that was promoted: each points
     to a version's view."""
-    found = lake.rows(settings, f"SELECT DISTINCT dataset FROM {PROMOTIONS.name} ORDER BY dataset")
+    promoted = lake.rows(settings, f"SELECT DISTINCT dataset FROM {PROMOTIONS.name} ORDER BY dataset")
     services = []
-    for row in found:
-        serves = facts.serving(settings, row["dataset"])
+    for dataset in (row["dataset"] for row in promoted):
+        serves = facts.serving_set(settings, dataset)
         assert serves is not None
-        version = serves["encoder_version"]
-        registered = facts.encoder_row(settings, version)
-        encoder, dim = registered["encoder"], registered["dim"]
+        # Views go by the name that the version was registered under.
+        registered = facts.encoder_row(settings, serves.encoder_version)
         services += [
             FeatureService(
-                name=kind.serving(row["dataset"]),
-                features=[encoder_view(settings, kind, encoder, version, dim)],
-                tags={"dataset": row["dataset"], "encoder": encoder, "encoder_version": version},
-                description=f"what serves the {kind.name} of {row['dataset']}",
+                name=kind.serving(dataset),
+                features=[encoder_view(settings, kind, registered)],
+                tags={"dataset": dataset, "encoder": registered["encoder"], "encoder_version": serves.encoder_version},
+                description=f"what serves the {kind.name} of {dataset}",
             )
             for kind in KINDS
         ]

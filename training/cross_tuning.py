@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from vitrine import files, lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
+from vitrine.vectors import matrix
 
 Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Cross:
+class CrossTuning:
     """Of one encoder and strategy; ``[i][j]`` is tuned on data set i, measured on j."""
 
     encoder: str
@@ -44,44 +46,44 @@ class Cross:
         return asdict(self)
 
 
-def cross(
+def compare(
     settings: Settings,
-    encoder: str,
-    version: str,
+    pretrained_sets: list[EncodedSet],
     strategy: str,
     metric: str,
-    datasets: list[str],
     pretrained: list[float],
     tuned: list[list[float]],
-) -> Cross:
-    """Put figures that were measured together; ``tuned[i][j]`` is the metric of what was tuned on i, on j."""
+) -> CrossTuning:
+    """What tuning changed, beside how far the data sets of ``pretrained_sets`` lie from each other.
+
+    ``pretrained[j]`` is the metric of the encoder as it was on data set j, ``tuned[i][j]`` of what was tuned on i.
+    """
     deltas = np.array(tuned) - np.array(pretrained)
-    clouds = [moments(settings, version, dataset) for dataset in datasets]
-    distances = np.zeros((len(datasets), len(datasets)))
-    for i, j in itertools.combinations(range(len(datasets)), 2):
+    clouds = [moments(settings, encoded) for encoded in pretrained_sets]
+    distances = np.zeros((len(clouds), len(clouds)))
+    for i, j in itertools.combinations(range(len(clouds)), 2):
         distances[i, j] = distances[j, i] = frechet_distance(clouds[i], clouds[j])
-    apart = ~np.eye(len(datasets), dtype=bool)
+    apart = ~np.eye(len(clouds), dtype=bool)
     known = apart.sum() >= 3 and len(np.unique(distances[apart])) > 1 and len(np.unique(deltas[apart])) > 1
-    found = stats.spearmanr(-distances[apart], deltas[apart]) if known else None
-    return Cross(
-        encoder=encoder,
+    spearman = stats.spearmanr(-distances[apart], deltas[apart]) if known else None
+    return CrossTuning(
+        encoder=pretrained_sets[0].encoder,
         strategy=strategy,
         metric=metric,
-        datasets=datasets,
+        datasets=[encoded.dataset for encoded in pretrained_sets],
         pretrained=pretrained,
         deltas=deltas.tolist(),
         distances=distances.tolist(),
-        rank_correlation=float(found.statistic) if found else None,
-        p_value=float(found.pvalue) if found else None,
+        rank_correlation=float(spearman.statistic) if spearman else None,
+        p_value=float(spearman.pvalue) if spearman else None,
     )
 
 
-def moments(settings: Settings, version: str, dataset: str) -> tuple[Matrix, Matrix]:
+def moments(settings: Settings, encoded: EncodedSet) -> tuple[Matrix, Matrix]:
     """Mean (D,) and covariance (D, D) of a data set's embeddings, batch by batch."""
-    where = f"encoder_version = {lake.quote(version)} AND dataset = {lake.quote(dataset)}"
     count, total, squares = 0, np.zeros(1), np.zeros((1, 1))
-    for batch in lake.stream(settings, f"SELECT embedding FROM {EMBEDDINGS.name} WHERE {where}"):
-        x = batch["embedding"].flatten().to_numpy().reshape(len(batch), -1).astype(np.float64)
+    for batch in lake.stream(settings, f"SELECT embedding FROM {EMBEDDINGS.name} WHERE {encoded.where}"):
+        x = matrix(batch["embedding"]).astype(np.float64)
         count, total, squares = count + len(x), total + x.sum(0), squares + x.T @ x
     mean = total / count
     return mean, squares / count - np.outer(mean, mean)
@@ -97,38 +99,38 @@ def frechet_distance(one: tuple[Matrix, Matrix], other: tuple[Matrix, Matrix]) -
     return float(max(((m1 - m2) ** 2).sum() + np.trace(c1) + np.trace(c2) - 2 * shared, 0.0))
 
 
-def draw(found: Cross, path: Path) -> None:
+def draw(study: CrossTuning, path: Path) -> None:
     """The deltas as a heat map beside gain against distance: one page that opens without a network."""
     from plotly import graph_objects
     from plotly.subplots import make_subplots
 
     figure = make_subplots(
-        1, 2, column_widths=[0.55, 0.45], horizontal_spacing=0.2, subplot_titles=(_title(found), _correlation(found))
+        1, 2, column_widths=[0.55, 0.45], horizontal_spacing=0.2, subplot_titles=(_title(study), _correlation(study))
     )
-    most = max(0.01, float(np.abs(found.deltas).max()))
-    text = [[f"{value:+.3f}" for value in row] for row in found.deltas]
+    most = max(0.01, float(np.abs(study.deltas).max()))
+    text = [[f"{value:+.3f}" for value in row] for row in study.deltas]
     figure.add_trace(
         graph_objects.Heatmap(
-            z=found.deltas,
-            x=[f"{name}<br>({value:.3f})" for name, value in zip(found.datasets, found.pretrained, strict=True)],
-            y=found.datasets,
+            z=study.deltas,
+            x=[f"{name}<br>({value:.3f})" for name, value in zip(study.datasets, study.pretrained, strict=True)],
+            y=study.datasets,
             text=text,
             texttemplate="%{text}",
             colorscale="RdBu",
             zmid=0,
             zmin=-most,
             zmax=most,
-            colorbar={"title": found.metric, "x": 0.45},
+            colorbar={"title": study.metric, "x": 0.45},
         ),
         1,
         1,
     )
-    pairs = list(itertools.permutations(range(len(found.datasets)), 2))
+    pairs = list(itertools.permutations(range(len(study.datasets)), 2))
     figure.add_trace(
         graph_objects.Scatter(
-            x=[found.distances[i][j] for i, j in pairs],
-            y=[found.deltas[i][j] for i, j in pairs],
-            text=[f"{found.datasets[i]} → {found.datasets[j]}" for i, j in pairs],
+            x=[study.distances[i][j] for i, j in pairs],
+            y=[study.deltas[i][j] for i, j in pairs],
+            text=[f"{study.datasets[i]} → {study.datasets[j]}" for i, j in pairs],
             mode="markers+text",
             cliponaxis=False,
             textposition="middle right",
@@ -139,16 +141,16 @@ def draw(found: Cross, path: Path) -> None:
     figure.update_xaxes(title="measured on (pretrained)", row=1, col=1)
     figure.update_yaxes(title="tuned on", autorange="reversed", row=1, col=1)
     figure.update_xaxes(title="Fréchet distance of the embeddings", row=1, col=2)
-    figure.update_yaxes(title=f"change of {found.metric}", row=1, col=2)
+    figure.update_yaxes(title=f"change of {study.metric}", row=1, col=2)
     figure.update_layout(template="plotly_white", showlegend=False, margin={"r": 140})  # names reach over the axis
     files.write_text(path, figure.to_html(include_plotlyjs=True, full_html=True))
 
 
-def _title(found: Cross) -> str:
-    return f"{found.encoder}, {found.strategy}-tuned: change of {found.metric}"
+def _title(study: CrossTuning) -> str:
+    return f"{study.encoder}, {study.strategy}-tuned: change of {study.metric}"
 
 
-def _correlation(found: Cross) -> str:
-    if found.rank_correlation is None:
+def _correlation(study: CrossTuning) -> str:
+    if study.rank_correlation is None:
         return "too few data sets for a rank correlation"
-    return f"nearness and gain: Spearman {found.rank_correlation:+.2f} (p = {found.p_value:.2f})"
+    return f"nearness and gain: Spearman {study.rank_correlation:+.2f} (p = {study.p_value:.2f})"

@@ -7,13 +7,11 @@ comes to the same weights.
 """
 
 import contextlib
-import json
 import math
 import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,8 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from training.photo_loader import Photos, RepeatedShuffle, augmented, loader
-from training.tuning_process import run
+from training.training_set import TRAIN, VALIDATION
+from training.tuning_process import RESULT, FullTuningRequest, read_result, run
 from vitrine import files
 from vitrine.encoders import processor, tuned
 from vitrine.encoders.allocator import keep_freed_memory
@@ -38,27 +37,12 @@ from vitrine.encoders.networks import Built, build
 from vitrine.setting_sections import FullSettings
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is to be tuned: plain data, as ``request.json`` holds it."""
-
-    training_set: str
-    rows: dict[str, int]
-    classes: list[str]
-    backbone: dict[str, Any]
-    """Of ``Backbone``."""
-    settings: dict[str, Any]
-    """Of ``FullSettings``."""
-    seed: int
-    max_pixels: int
-
-
 class Tuner:
     """One process's part of a tuning: the network, its classifier, and all that an epoch needs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.request = Request(**json.loads((folder / "request.json").read_text()))
+        self.request = FullTuningRequest.read(folder)
         self.settings = FullSettings(**self.request.settings)
         self.rank = distributed.get_rank() if distributed.is_initialized() else 0
         self.ranks = distributed.get_world_size() if distributed.is_initialized() else 1
@@ -95,11 +79,10 @@ class Tuner:
         return torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else processor.has_bf16()
 
     def _mixup(self) -> Mixup | None:
-        s = self.settings
-        if not (s.mixup or s.cutmix):
+        mixup, cutmix = self.settings.mixup, self.settings.cutmix
+        if not (mixup or cutmix):
             return None
-        classes = len(self.request.classes)
-        return Mixup(s.mixup, s.cutmix, label_smoothing=0.0, num_classes=classes)
+        return Mixup(mixup, cutmix, label_smoothing=0.0, num_classes=len(self.request.classes))
 
     def _parallel(self) -> torch.nn.Module:
         if self.ranks == 1:
@@ -108,7 +91,7 @@ class Tuner:
         return DistributedDataParallel(self.network, device_ids=devices)
 
     def photos(self, part: str, transform: Any) -> Photos:
-        return Photos(Path(self.request.training_set) / part, transform, self.built.min_side, self.request.max_pixels)
+        return Photos(self.request.training_set, part, transform, self.built.min_side, self.request.max_pixels)
 
     def epoch(self, number: int, photos: Photos, scheduler: CosineLRScheduler, steps: int) -> float:
         """Every photo's share of steps once; the mean loss.
@@ -221,15 +204,14 @@ class _Classifier(torch.nn.Module):
             part.requires_grad_(False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.head(self.network(x))
-        return found
+        logits: torch.Tensor = self.head(self.network(x))
+        return logits
 
 
 def tune(folder: Path) -> dict[str, Any]:
     """Train for the epochs that the request asks for; what ``result.json`` then says. A folder that has one is done."""
-    done = folder / "result.json"
-    if done.is_file():
-        return dict(json.loads(done.read_text()))
+    if result := read_result(folder):
+        return result
     with _processes():
         tuner = Tuner(folder)
         epochs = _train(tuner)
@@ -247,7 +229,7 @@ def tune(folder: Path) -> dict[str, Any]:
         if tuner.rank == 0:
             if (folder / "best.safetensors").is_file():  # not so where a run was killed right after this line
                 (folder / "best.safetensors").replace(folder / tuned.WEIGHTS)
-            files.write_json(done, result)
+            files.write_json(folder / RESULT, result)
             (folder / "last.pt").unlink(missing_ok=True)
     return result
 
@@ -260,7 +242,7 @@ def estimate(folder: Path, steps: int = 2) -> dict[str, Any]:
     """
     tuner = Tuner(folder)
     settings = tuner.settings
-    photos = tuner.photos("train", augmented(tuner.built, settings.rand_augment, settings.crop))
+    photos = tuner.photos(TRAIN, augmented(tuner.built, settings.rand_augment, settings.crop))
     sampler = RepeatedShuffle(len(photos), settings.repeats, 0, 1, tuner.request.seed)
     size = min(settings.micro_batch or settings.batch_size, len(photos))
     batches = iter(loader(photos, sampler, size, settings.workers, tuner.request.seed, 0))
@@ -279,8 +261,8 @@ def estimate(folder: Path, steps: int = 2) -> dict[str, Any]:
 
 def _train(tuner: Tuner) -> list[dict[str, float]]:
     settings, folder = tuner.settings, tuner.folder
-    train = tuner.photos("train", augmented(tuner.built, settings.rand_augment, settings.crop))
-    validation = tuner.photos("validation", tuner.built.transform)
+    train = tuner.photos(TRAIN, augmented(tuner.built, settings.rand_augment, settings.crop))
+    validation = tuner.photos(VALIDATION, tuner.built.transform)
     steps = max(1, len(train) // settings.batch_size)
     scheduler = CosineLRScheduler(
         tuner.optimizer,
@@ -298,17 +280,17 @@ def _train(tuner: Tuner) -> list[dict[str, float]]:
     while len(epochs) < settings.epochs:
         started = time.monotonic()
         loss = tuner.epoch(len(epochs), train, scheduler, steps)
-        found = {"loss": loss, "val_accuracy": tuner.accuracy(validation), "seconds": time.monotonic() - started}
-        found["unreadable"] = tuner.unreadable(train, validation)
-        epochs.append({key: round(value, 6) for key, value in found.items()})
+        epoch = {"loss": loss, "val_accuracy": tuner.accuracy(validation), "seconds": time.monotonic() - started}
+        epoch["unreadable"] = tuner.unreadable(train, validation)
+        epochs.append({key: round(value, 6) for key, value in epoch.items()})
         if tuner.rank == 0:
             _keep(tuner, epochs)
-            print(f"epoch {len(epochs)} of {settings.epochs}: {_told(epochs[-1])}", file=sys.stderr, flush=True)
+            print(f"epoch {len(epochs)} of {settings.epochs}: {_summary(epochs[-1])}", file=sys.stderr, flush=True)
     return epochs
 
 
 def _keep(tuner: Tuner, epochs: list[dict[str, float]]) -> None:
-    """The last state, and the best weights: each whole at any moment; the best first, for what says so is the last."""
+    """Write the best weights, then the last state, which says whose they are; each file is whole at any moment."""
     best = max(epoch["val_accuracy"] for epoch in epochs[:-1]) if len(epochs) > 1 else -1.0
     try:
         if epochs[-1]["val_accuracy"] > best:
@@ -320,7 +302,7 @@ def _keep(tuner: Tuner, epochs: list[dict[str, float]]) -> None:
         raise OSError(f"cannot write the checkpoint of epoch {len(epochs)} into {tuner.folder}: {error}") from None
 
 
-def _told(epoch: dict[str, float]) -> str:
+def _summary(epoch: dict[str, float]) -> str:
     return f"loss {epoch['loss']:.4f}, validation accuracy {epoch['val_accuracy']:.4f}, {epoch['seconds']:.0f} s"
 
 
@@ -337,9 +319,5 @@ def _processes() -> Iterator[None]:
             distributed.destroy_process_group()
 
 
-def main(folder: Path, estimating: bool) -> None:
-    run(tune, estimate, folder, estimating)
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:] == ["--estimate"])
+    run(tune, estimate, sys.argv[1:])

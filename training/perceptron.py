@@ -7,7 +7,7 @@ through in chunks of that size: memory stays bounded.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from training import fused_optimizers
 from vitrine import files
 from vitrine.encoders import processor
+from vitrine.vectors import Floats
 
 CHUNK_MIB = 1024
 _BLOCK = 8192  # rows scored at once
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ class Scaling:
 
 
 @dataclass(frozen=True)
-class Rows:
+class LabelledVectors:
     """One part of a training set: ``x`` float32 (N, D) and ``y`` int32 (N,), both mapped from files."""
 
     x: Floats
     y: NDArray[np.int32]
 
     @classmethod
-    def open(cls, folder: Path, part: str) -> "Rows":
+    def open(cls, folder: Path, part: str) -> Self:
         return cls(*(np.load(folder / f"{part}_{name}.npy", mmap_mode="r") for name in ("x", "y")))
 
     def scaling(self) -> Scaling:
@@ -103,8 +103,8 @@ class Trainer:
 
     def __init__(
         self,
-        train: Rows,
-        validation: Rows,
+        train: LabelledVectors,
+        validation: LabelledVectors,
         classes: int,
         recipe: Recipe,
         scaling: Scaling | None,
@@ -147,8 +147,8 @@ class Trainer:
         for first in range(0, len(self.validation.y), self._chunk_rows):
             x, y = self._tensors(self.validation, first)
             for start in range(0, len(y), _BLOCK):
-                found = self._score(x[start : start + _BLOCK], y[start : start + _BLOCK])
-                loss, right = loss + float(found[0]), right + float(found[1])
+                block_loss, block_right = self._score(x[start : start + _BLOCK], y[start : start + _BLOCK])
+                loss, right = loss + float(block_loss), right + float(block_right)
         return loss / len(self.validation.y), right / len(self.validation.y)
 
     def state(self) -> list[NDArray[Any]]:
@@ -159,16 +159,16 @@ class Trainer:
         for variable, value in zip((*self.model.variables, *self.optimizer.variables), state, strict=True):
             variable.assign(value)
 
-    def _tensors(self, rows: Rows, first: int) -> tuple[tf.Tensor, tf.Tensor]:
+    def _tensors(self, part: LabelledVectors, first: int) -> tuple[tf.Tensor, tf.Tensor]:
         """One chunk, scaled; kept where it is the only one."""
-        key = (id(rows), first)
+        key = (id(part), first)
         if key not in self._kept:
-            x = np.asarray(rows.x[first : first + self._chunk_rows])
-            y = np.asarray(rows.y[first : first + self._chunk_rows])
-            made = tf.constant(self.scaling(x) if self.scaling else x), tf.constant(y)
-            if len(y) < len(rows.y):
-                return made
-            self._kept[key] = made
+            x = np.asarray(part.x[first : first + self._chunk_rows])
+            y = np.asarray(part.y[first : first + self._chunk_rows])
+            chunk = tf.constant(self.scaling(x) if self.scaling else x), tf.constant(y)
+            if len(y) < len(part.y):
+                return chunk
+            self._kept[key] = chunk
         return self._kept[key]
 
     def _run_steps(self, x: tf.Tensor, y: tf.Tensor, order: tf.Tensor) -> tf.Tensor:

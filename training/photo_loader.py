@@ -1,15 +1,14 @@
 """Photos as training sees them: from a training set's uris, decoded as embedding decodes them, and augmented."""
 
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.dataset
 import torch
 from timm.data import create_transform
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from training.training_set import open_part
 from vitrine import images, photo_files
 from vitrine.encoders.networks import Built
 from vitrine.images import ImageError
@@ -22,9 +21,8 @@ class Photos(Dataset[tuple[torch.Tensor, int]]):
     processes share.
     """
 
-    def __init__(self, folder: Path, transform: Any, min_side: int, max_pixels: int) -> None:
-        files = sorted(str(path) for path in folder.glob("*.parquet"))
-        table = pyarrow.dataset.dataset(files).to_table(columns=["uri", "label"], use_threads=False)
+    def __init__(self, folder: str, part: str, transform: Any, min_side: int, max_pixels: int) -> None:
+        table = open_part(folder, part).to_table(columns=["uri", "label"], use_threads=False)
         self.uris, self.labels = table["uri"].combine_chunks(), table["label"].to_numpy()
         self.transform, self.min_side, self.max_pixels = transform, min_side, max_pixels
         self.unreadable = torch.zeros(len(self.labels), dtype=torch.bool).share_memory_()
@@ -34,14 +32,14 @@ class Photos(Dataset[tuple[torch.Tensor, int]]):
 
     def __getitem__(self, at: int) -> tuple[torch.Tensor, int]:
         for step in range(len(self)):
-            found = (at + step) % len(self)
+            photo_at = (at + step) % len(self)
             try:
-                data = photo_files.read(self.uris[found].as_py())
+                data = photo_files.read(self.uris[photo_at].as_py())
                 photo = images.decode(data, self.max_pixels, self.min_side)
             except ImageError:  # the ingest's and the embedding's quarantine say why
-                self.unreadable[found] = True
+                self.unreadable[photo_at] = True
                 continue
-            return self.transform(photo), int(self.labels[found])
+            return self.transform(photo), int(self.labels[photo_at])
         raise ImageError("unreadable", f"none of the {len(self)} photos of the training set can be read")
 
 
@@ -65,8 +63,8 @@ def augmented(built: Built, rand_augment: str, crop: tuple[float, float]) -> Any
 def normalisation(transform: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of a transform of timm, open_clip or torchvision."""
     parts = [transform, *getattr(transform, "transforms", [])]
-    found = next(part for part in parts if hasattr(part, "mean") and hasattr(part, "std"))
-    return tuple(map(float, found.mean)), tuple(map(float, found.std))
+    normalising = next(part for part in parts if hasattr(part, "mean") and hasattr(part, "std"))
+    return tuple(map(float, normalising.mean)), tuple(map(float, normalising.std))
 
 
 class RepeatedShuffle(Sampler[int]):

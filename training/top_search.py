@@ -73,7 +73,7 @@ class Search(keras_tuner.Tuner):
         stopped = any(len(history) < self.settings.epochs for history in histories)
         print(
             f"trial {number + 1} of {self.settings.trials}: validation accuracy {best:.4f}"
-            f"{' (stopped early)' if stopped else ''}  {_told(recipe)}",
+            f"{' (stopped early)' if stopped else ''}  {_summary(recipe)}",
             file=sys.stderr,
             flush=True,
         )
@@ -86,12 +86,12 @@ class Search(keras_tuner.Tuner):
 
     def trials(self) -> list[dict[str, Any]]:
         """What was tried, in order: recipe, score, and each execution's epochs."""
-        found = []
+        tried = []
         for _, trial in sorted(self.oracle.trials.items()):
             histories = json.loads((self.histories / f"{int(trial.trial_id)}.json").read_text())
             recipe = asdict(recipe_of(trial.hyperparameters.values, self.settings))
-            found.append({"recipe": recipe, "val_accuracy": trial.score, "executions": histories})
-        return found
+            tried.append({"recipe": recipe, "val_accuracy": trial.score, "executions": histories})
+        return tried
 
     def _curves(self, before: int) -> list[list[float]]:
         """Validation accuracy by epoch of the executions that came to their end, of the trials ``before`` one."""
@@ -105,15 +105,15 @@ class Search(keras_tuner.Tuner):
 
 def space(settings: TopSettings) -> keras_tuner.HyperParameters:
     """What is searched over; a setting that its optimiser has no use for is ignored."""
-    found = keras_tuner.HyperParameters()
-    found.Int("layers", *settings.layers)
+    searched = keras_tuner.HyperParameters()
+    searched.Int("layers", *settings.layers)
     low, high = settings.units
-    found.Int("units", low, high, step=min(_STEP, max(1, high - low)))
-    found.Choice("optimizer", list(settings.optimizers))
-    found.Float("learning_rate", *settings.learning_rate, sampling="log")
-    found.Float("momentum", *settings.momentum)
-    found.Float("beta_1", *settings.beta_1)
-    return found
+    searched.Int("units", low, high, step=min(_STEP, max(1, high - low)))
+    searched.Choice("optimizer", list(settings.optimizers))
+    searched.Float("learning_rate", *settings.learning_rate, sampling="log")
+    searched.Float("momentum", *settings.momentum)
+    searched.Float("beta_1", *settings.beta_1)
+    return searched
 
 
 def recipe_of(values: dict[str, Any], settings: TopSettings) -> Recipe:
@@ -122,7 +122,7 @@ def recipe_of(values: dict[str, Any], settings: TopSettings) -> Recipe:
     )
 
 
-def _told(recipe: Recipe) -> str:
+def _summary(recipe: Recipe) -> str:
     return f"{recipe.layers} x {recipe.units}, {recipe.optimizer}, learning rate {recipe.learning_rate:.2g}"
 
 

@@ -3,47 +3,31 @@
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from multiprocessing import forkserver, get_context
-from multiprocessing.context import BaseContext
+from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from training.perceptron import Recipe, Scaling
+from training.perceptron import Epoch, LabelledVectors, Recipe, Scaling, Trainer, resolve_precision, use_threads
+from training.training_set import TRAIN, VALIDATION
 
 _LEAST_EPOCHS = 5  # before a trial may be called hopeless
 
 
-def load_tensorflow_beside() -> None:
-    """Start the process that workers are forked from: it loads TensorFlow, once, beside what the caller goes on with.
-
-    It computes nothing: a fork of a process that has started TensorFlow's threads hangs.
-    """
-    _processes()
-    forkserver.ensure_running()
-
-
-def _processes() -> BaseContext:
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["training.perceptron"])
-    return context
-
-
 class SideBySide:
-    """Runs a trial's executions in processes of their own, each with its share of the cores."""
+    """Runs a trial's executions in processes that are forked from one that has loaded TensorFlow."""
 
     def __init__(
-        self, data: Path, classes: int, scaling: "Scaling | None", executions: int, precision: str = "auto"
+        self, data: Path, classes: int, scaling: Scaling | None, executions: int, precision: str = "auto"
     ) -> None:
         cores = os.cpu_count() or 1
         self.executions = executions
         workers = min(executions, cores)
         arguments = (data, classes, scaling, max(1, cores // workers), precision)
-        self.pool = ProcessPoolExecutor(workers, _processes(), _start_worker, arguments)
+        self.pool = ProcessPoolExecutor(workers, get_context("forkserver"), _start_worker, arguments)
 
-    def __call__(self, recipe: "Recipe", seed: int, epochs: int, bar: list[float]) -> list[list[dict[str, float]]]:
+    def __call__(self, recipe: Recipe, seed: int, epochs: int, bar: list[float]) -> list[list[dict[str, float]]]:
         jobs = [self.pool.submit(_execute, recipe, seed + at, epochs, bar) for at in range(self.executions)]
         return [job.result() for job in jobs]
 
@@ -52,25 +36,22 @@ class SideBySide:
 
 
 _held: dict[str, Any] = {}
+"""What a worker's executions have in common."""
 
 
-def _start_worker(data: Path, classes: int, scaling: "Scaling | None", threads: int, precision: str) -> None:
-    from training.perceptron import Rows, resolve_precision, use_threads
-
+def _start_worker(data: Path, classes: int, scaling: Scaling | None, threads: int, precision: str) -> None:
     use_threads(threads)
     _held.update(
-        train=Rows.open(data, "train"),
-        validation=Rows.open(data, "validation"),
+        train=LabelledVectors.open(data, TRAIN),
+        validation=LabelledVectors.open(data, VALIDATION),
         classes=classes,
         scaling=scaling,
         precision=resolve_precision(precision),
     )
 
 
-def _execute(recipe: "Recipe", seed: int, epochs: int, bar: list[float]) -> list[dict[str, float]]:
+def _execute(recipe: Recipe, seed: int, epochs: int, bar: list[float]) -> list[dict[str, float]]:
     """One training of ``recipe``: its epochs, fewer where it diverges or falls below ``bar``."""
-    from training.perceptron import Epoch, Trainer
-
     trainer = Trainer(**_held, recipe=recipe, seed=seed)
     history: list[Epoch] = []
     for number in range(epochs):

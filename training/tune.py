@@ -1,4 +1,4 @@
-"""From a training set to a tuned encoder by name: the process that tunes, and what it leaves."""
+"""From a training set to a tuned encoder: the process that tunes, and what it leaves."""
 
 import hashlib
 import json
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from training.training_set import TrainingSet
+from training.tuning_process import ESTIMATE, REQUEST, FullTuningRequest, TuningRequest, read_result
 from vitrine import facts, files
 from vitrine.encoders import backbones, by_name, heads, tuned
 from vitrine.encoders.identity import identify
@@ -22,40 +23,37 @@ from vitrine.errors import UserError, VitrineError
 from vitrine.setting_sections import FullSettings, TopSettings
 from vitrine.settings import Settings
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # only tuning on a cluster needs Spark here
     from pyspark.sql import SparkSession
 
 _TENSORFLOWS_OWN = ("I0000 00:00:", "WARNING: All log messages before absl::InitializeLog")
+Outcome = tuple[Tuned, dict[str, Any]]
+"""The tuned encoder, which its name does not mean yet (``tuned.register``), and what ``result.json`` says."""
 
 
-def tune_top(
-    settings: Settings, rows: TrainingSet, protocol: TopSettings, name: str, seed: int
-) -> tuple[Tuned, dict[str, Any]]:
-    """Tune a head on ``rows``, or find the one that the same request made before, and give it its name.
-
-    Returns:
-        The tuned encoder, and what ``top_tuning.tune`` says.
+def tune_top(settings: Settings, rows: TrainingSet, protocol: TopSettings, name: str) -> Outcome:
+    """Tune a head on ``rows``, or find the one that the same request made before.
 
     Raises:
         UserError: another process is at the same.
         VitrineError: the tuning failed.
     """
-    job = _top_job(settings, rows, protocol, seed)
+    job = _top_job(settings, rows, protocol)
     result = job.run()
     head = heads.load(job.folder)
-    base = facts.encoder_row(settings, str(rows.encoder_version))
+    encoded = rows.encoded
+    base = facts.encoder_row(settings, encoded.encoder_version)
     made = Tuned(
-        **_common(settings, rows, name, seed, job.folder, result),
+        **_common(settings, rows, name, job.folder, result),
         strategy="top",
-        base=str(rows.encoder),
-        base_version=str(rows.encoder_version),
-        encoder_version=heads.version(str(rows.encoder_version), head),
+        base=encoded.encoder,
+        base_version=encoded.encoder_version,
+        encoder_version=heads.version(encoded.encoder_version, head),
         dim=head.dim,
         backbone=base["backbone"],
         family=base["family"],
         licence=base["licence"],
     )
-    tuned.register(settings, made)
     return made, result
 
 
@@ -65,28 +63,24 @@ def tune_full(
     encoder: str,
     protocol: FullSettings,
     name: str,
-    seed: int,
     processes: int = 1,
     spark: "SparkSession | None" = None,
-) -> tuple[Tuned, dict[str, Any]]:
+) -> Outcome:
     """Tune all weights of ``encoder`` on ``rows``, whose photos go by uri, or find what the same request made before.
 
     ``processes`` share each batch: of this machine, or of the cluster of ``spark`` where that is given, by Spark's
     TorchDistributor; the home is then on storage that all machines share.
-
-    Returns:
-        The tuned encoder, and what ``full_tuning.tune`` says.
 
     Raises:
         UserError: another process is at the same, or the encoder is a head.
         VitrineError: the tuning failed.
     """
     backbone = backbones.resolve(settings, encoder)
-    job = _full_job(settings, rows, encoder, protocol, seed, processes)
+    job = _full_job(settings, rows, encoder, protocol, processes)
     result = job.run(spark)
     weights = replace(backbone, name=name, weights=str(job.folder / tuned.WEIGHTS))
     made = Tuned(
-        **_common(settings, rows, name, seed, job.folder, result),
+        **_common(settings, rows, name, job.folder, result),
         strategy="full",
         base=encoder,
         base_version=by_name.version(settings, encoder),
@@ -97,20 +91,23 @@ def tune_full(
         family=backbone.family,
         licence=backbone.licence,
     )
-    tuned.register(settings, made)
     return made, result
 
 
-def estimate_top(settings: Settings, rows: TrainingSet, protocol: TopSettings, seed: int) -> dict[str, Any]:
+def estimate_top(settings: Settings, rows: TrainingSet, protocol: TopSettings) -> dict[str, Any]:
     """What ``tune_top`` would take, measured on the rows: nothing is tuned."""
-    return _top_job(settings, rows, protocol, seed).estimate(settings)
+    return _top_job(settings, rows, protocol).estimate(settings)
 
 
-def estimate_full(
-    settings: Settings, rows: TrainingSet, encoder: str, protocol: FullSettings, seed: int
-) -> dict[str, Any]:
+def estimate_full(settings: Settings, rows: TrainingSet, encoder: str, protocol: FullSettings) -> dict[str, Any]:
     """What ``tune_full`` would take in one process, measured on the photos: nothing is tuned."""
-    return _full_job(settings, rows, encoder, protocol, seed, 1).estimate(settings)
+    return _full_job(settings, rows, encoder, protocol, 1).estimate(settings)
+
+
+def check_base(settings: Settings, encoder: str) -> None:
+    """Raises UserError where ``encoder`` is a head: there are no heads on heads."""
+    if head := by_name.find_head(settings, encoder):
+        raise UserError(f"encoder {encoder!r} is a head on {head.base!r} already: tune {head.base!r} itself")
 
 
 @dataclass(frozen=True)
@@ -119,34 +116,36 @@ class _Job:
 
     folder: Path
     module: str
-    request: dict[str, Any]
+    request: TuningRequest
     processes: int = 1
 
     def run(self, spark: "SparkSession | None" = None) -> dict[str, Any]:
         """Work on it in processes of its own, or find it done: TensorFlow and torch never share one."""
         with self._alone():
-            if not (self.folder / "result.json").is_file():
+            if read_result(self.folder) is None:
                 if spark and self.processes > 1:
                     _distribute(spark, self.folder, self.processes)
                 else:
                     self._start(self.processes)
-        return dict(json.loads((self.folder / "result.json").read_text()))
+        result = read_result(self.folder)
+        assert result is not None
+        return result
 
     def estimate(self, settings: Settings) -> dict[str, Any]:
         with self._alone():
-            if (self.folder / "result.json").is_file():
+            if read_result(self.folder) is not None:
                 return {"done": True, **_cost(settings, 0)}
             self._start(1, "--estimate")
-        found = json.loads((self.folder / "estimate.json").read_text())
-        seconds = sum(found.get(name, 0.0) for name in ("search_seconds", "training_seconds"))
-        return {"done": False, **found, **_cost(settings, seconds)}
+        estimate = json.loads((self.folder / ESTIMATE).read_text())
+        seconds = sum(estimate.get(name, 0.0) for name in ("search_seconds", "training_seconds"))
+        return {"done": False, **estimate, **_cost(settings, seconds)}
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folder / "lock", timeout=0):
-                files.write_json(self.folder / "request.json", self.request)
+                files.write_json(self.folder / REQUEST, asdict(self.request))
                 yield
         except Timeout:
             raise UserError(f"another process is tuning the same now (it holds {self.folder / 'lock'})") from None
@@ -155,53 +154,51 @@ class _Job:
         several = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
         command = [sys.executable, "-m", *(several if processes > 1 else []), self.module, str(self.folder), *arguments]
         with subprocess.Popen(command, stdout=sys.stderr.fileno(), stderr=subprocess.PIPE, text=True) as process:
-            said = _pass_on(process)
+            last_line = _pass_on(process)
         if process.returncode:
             raise VitrineError(
-                f"{self.module} ended with {process.returncode}: {said}; the same command goes on from here"
+                f"{self.module} ended with {process.returncode}: {last_line}; the same command goes on from here"
             )
 
 
-def _top_job(settings: Settings, rows: TrainingSet, protocol: TopSettings, seed: int) -> _Job:
-    request = _request(rows, protocol, seed)
-    return _Job(_folder(settings, "top", rows, protocol, seed), "training.top_tuning", request)
+def _top_job(settings: Settings, rows: TrainingSet, protocol: TopSettings) -> _Job:
+    folder = _folder(settings, "top", rows, protocol)
+    return _Job(folder, "training.top_tuning", TuningRequest(**_request(rows, protocol)))
 
 
-def _full_job(
-    settings: Settings, rows: TrainingSet, encoder: str, protocol: FullSettings, seed: int, processes: int
-) -> _Job:
+def _full_job(settings: Settings, rows: TrainingSet, encoder: str, protocol: FullSettings, processes: int) -> _Job:
+    folder = _folder(settings, "full", rows, protocol, by_name.version(settings, encoder), processes)
     backbone = asdict(backbones.resolve(settings, encoder))
-    request = {**_request(rows, protocol, seed), "backbone": backbone, "max_pixels": settings.max_pixels}
-    folder = _folder(settings, "full", rows, protocol, seed, by_name.version(settings, encoder), processes)
+    request = FullTuningRequest(**_request(rows, protocol), backbone=backbone, max_pixels=settings.max_pixels)
     return _Job(folder, "training.full_tuning", request, processes)
 
 
-def _request(rows: TrainingSet, protocol: TopSettings | FullSettings, seed: int) -> dict[str, Any]:
+def _request(rows: TrainingSet, protocol: TopSettings | FullSettings) -> dict[str, Any]:
+    """What both kinds of request have."""
     return {
         "training_set": rows.folder,
-        "rows": {"train": rows.train, "validation": rows.validation},
+        "rows": rows.sizes,
         "classes": rows.classes,
         "settings": protocol.model_dump(mode="json"),
-        "seed": seed,
+        "seed": rows.seed,
     }
 
 
 def _folder(
     settings: Settings, strategy: str, rows: TrainingSet, protocol: TopSettings | FullSettings, *others: Any
 ) -> Path:
-    inputs = json.dumps([rows.fingerprint, protocol.model_dump(mode="json"), *others])
+    inputs = json.dumps([rows.fingerprint, protocol.model_dump(mode="json"), rows.seed, *others])
     return settings.home / "models" / strategy / hashlib.sha256(inputs.encode()).hexdigest()[:16]
 
 
-def _common(
-    settings: Settings, rows: TrainingSet, name: str, seed: int, folder: Path, result: dict[str, Any]
-) -> dict[str, Any]:
+def _common(settings: Settings, rows: TrainingSet, name: str, folder: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """What both kinds of tuned encoder have."""
     return {
         "name": name,
         "source_dataset": rows.dataset,
         "label": rows.label,
         "training_set": rows.fingerprint,
-        "seed": seed,
+        "seed": rows.seed,
         "folder": str(folder.relative_to(settings.home)),
         "cost": _cost(settings, sum(result["seconds"].values()), result.get("gpus", 0)),
     }
@@ -216,20 +213,15 @@ def _distribute(spark: "SparkSession", folder: Path, processes: int) -> None:
 
 
 def _on_worker(folder: str) -> None:
+    # Not at the top: the driver, which imports this file too, starts its tuning in another process, without torch here.
     from training.full_tuning import tune
 
     tune(Path(folder))
 
 
-def check_base(settings: Settings, encoder: str) -> None:
-    """Raises UserError where ``encoder`` is a head: there are no heads on heads."""
-    if head := by_name.find_head(settings, encoder):
-        raise UserError(f"encoder {encoder!r} is a head on {head.base!r} already: tune {head.base!r} itself")
-
-
 def _pass_on(process: "subprocess.Popen[str]") -> str:
     """Its stderr to ours, line by line; the last one."""
-    last = "nothing was said"
+    last = "it gave no reason"
     assert process.stderr
     for line in process.stderr:
         if line.startswith(_TENSORFLOWS_OWN):

@@ -1,21 +1,59 @@
-"""A tuning's own process: ``python -m training.MODULE FOLDER [--estimate]``."""
+"""A tuning's own process, ``python -m training.MODULE FOLDER [--estimate]``, and the files by which it is asked and
+answers: ``request.json``, ``result.json`` and ``estimate.json`` in ``FOLDER``."""
 
+import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from vitrine import files
 from vitrine.images import ImageError
 
-Job = Callable[[Path], dict[str, Any]]
+REQUEST, RESULT, ESTIMATE = "request.json", "result.json", "estimate.json"
+Work = Callable[[Path], dict[str, Any]]
 
 
-def run(tune: Job, estimate: Job, folder: Path, estimating: bool) -> None:
-    """Tune, or write ``estimate.json``; what goes wrong for a known reason is one line on stderr, and exit code 1."""
+@dataclass(frozen=True)
+class TuningRequest:
+    """What is to be tuned: plain data, as ``request.json`` holds it."""
+
+    training_set: str
+    """The training set's folder."""
+    rows: dict[str, int]
+    """How many ``train/`` and ``validation/`` have."""
+    classes: list[str]
+    settings: dict[str, Any]
+    """Of ``TopSettings`` or ``FullSettings``."""
+    seed: int
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        return cls(**json.loads((folder / REQUEST).read_text()))
+
+
+@dataclass(frozen=True)
+class FullTuningRequest(TuningRequest):
+    """The same of full tuning, which starts from a backbone and reads photos."""
+
+    backbone: dict[str, Any]
+    """Of ``Backbone``."""
+    max_pixels: int
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """What came of the tuning in ``folder``; None where it has not come to its end."""
+    path = folder / RESULT
+    return dict(json.loads(path.read_text())) if path.is_file() else None
+
+
+def run(tune: Work, estimate: Work, arguments: list[str]) -> None:
+    """Tune in the folder of ``arguments``, or estimate; an error of a known kind is one line on stderr and exit 1."""
+    folder = Path(arguments[0])
     try:
-        if estimating:
-            files.write_json(folder / "estimate.json", estimate(folder))
+        if arguments[1:] == ["--estimate"]:
+            files.write_json(folder / ESTIMATE, estimate(folder))
         else:
             tune(folder)
     except (ArithmeticError, ImageError, OSError) as error:

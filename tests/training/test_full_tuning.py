@@ -155,8 +155,8 @@ def test_bad_photos_are_stood_in_for_and_a_lost_loss_is_said(tmp_path: Path, row
 def test_a_full_disk_is_said_and_what_was_kept_stays(tmp_path: Path, rows: Path):
     folder = request(tmp_path / "run", rows, epochs=2, **PLAIN)
     code = (
-        "import resource, sys; from pathlib import Path; from training.full_tuning import main; "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); main(Path(sys.argv[1]), False)"
+        "import resource, sys; from training.full_tuning import estimate, run, tune; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); run(tune, estimate, sys.argv[1:])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr

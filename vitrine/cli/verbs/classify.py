@@ -1,3 +1,39 @@
-"""``vitrine classify``."""
+"""``vitrine classify``: what classifiers on frozen embeddings say of the split that is measured on."""
 
-from vitrine.cli.verbs.tune import classify as classify
+import itertools
+from typing import Annotated
+
+import typer
+
+from training import classifier
+from vitrine import runs, tracking
+from vitrine.cli import output
+from vitrine.cli.options import Json, Label
+from vitrine.cli.training_sets import training_sets
+from vitrine.cli.verbs.tune import Seed, ToldApart
+from vitrine.settings import load_settings
+
+
+def classify(
+    dataset: Annotated[list[str], typer.Option("--dataset", help="A data set with splits train and test.")],
+    encoder: Annotated[list[str], typer.Option("--encoder", help="Whose embeddings to classify; may repeat.")],
+    label: ToldApart = Label.product_id,
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a linear probe and nearest neighbours on frozen embeddings about the test split: rows of predictions."""
+    settings = load_settings()
+    results = []
+    for rows in training_sets(settings, itertools.product(dataset, encoder), label.value, seed).values():
+        for name, learn in (
+            (classifier.LINEAR_PROBE, classifier.linear_probe),
+            (classifier.NEIGHBOURS, classifier.neighbours),
+        ):
+            with runs.record(settings, f"classify {name}", rows.dataset, rows.encoder) as run:
+                run.encoder_version = rows.encoder_version
+                ask, how = learn(rows)
+                run.figures |= {"classifier": name, **how}
+                run.figures |= classifier.write_predictions(settings, rows, name, ask)
+            tracking.to_mlflow(settings, run)
+            results.append({"dataset": rows.dataset, "encoder": rows.encoder, **run.figures})
+    output.show_each("classified", results, as_json)

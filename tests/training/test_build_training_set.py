@@ -10,14 +10,16 @@ import pytest
 from pyspark.sql import SparkSession
 
 from feature_repo import definitions
-from training.training_set import TrainingSet, build_training_set
+from training.build_training_set import build_training_set
+from training.training_set import TrainingSet
 from vitrine import feature_store, lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS
 
 V = "00000000000000aa"
-ENCODER = ("small", V)
+ENCODED = EncodedSet("d", "small", V)
 DIM = 4
 PAST = lake.now() - timedelta(days=10)
 
@@ -73,7 +75,7 @@ def test_only_the_train_split_is_learned_from(settings: Settings, spark: SparkSe
     photos[0]["content_sha256"] = photos[40]["content_sha256"]  # the test split shows the same picture
     photos[4]["content_sha256"] = photos[8]["content_sha256"]
     fill(settings, photos)
-    made = build_training_set(settings, spark, "d", "product_id", ENCODER, validation_share=0.2, seed=3)
+    made = build_training_set(settings, spark, "d", "product_id", ENCODED, validation_share=0.2, seed=3)
     parts = learned(made)
     ids = {item["image_id"] for item in photos[1:40]} | {"d/201"}
     assert parts["train"].keys() | parts["validation"].keys() == ids
@@ -86,7 +88,7 @@ def test_only_the_train_split_is_learned_from(settings: Settings, spark: SparkSe
     assert sorted(list(parts["validation"].values()).count(f"d/p{at}") for at in range(1, 4)) == [2, 2, 2]
     assert made.left_out == 1 and made.without_features == 0 and made.validation_from == "train"
     assert len({"d/4", "d/8"} & parts["validation"].keys()) in (0, 2), "equal pictures are on one side"
-    again = build_training_set(settings, spark, "d", "product_id", ENCODER, validation_share=0.2, seed=3)
+    again = build_training_set(settings, spark, "d", "product_id", ENCODED, validation_share=0.2, seed=3)
     assert again.fingerprint == made.fingerprint and learned(again) == parts
 
 
@@ -96,7 +98,7 @@ def test_categories_are_validated_on_products_that_were_not_learned(settings: Se
     photos += [photo(100 + at, "single", "train", category="c") for at in range(10)]
     photos[0]["content_sha256"] = photos[2]["content_sha256"]  # two products show one picture
     fill(settings, photos)
-    made = build_training_set(settings, spark, "d", "category", ENCODER, validation_share=0.2)
+    made = build_training_set(settings, spark, "d", "category", ENCODED, validation_share=0.2)
     parts = learned(made)
     product = {item["image_id"]: item["product_id"] for item in photos if item["product_id"] != "d/single"}
     on = [{product[image_id] for image_id in parts[part] if image_id in product} for part in ("train", "validation")]
@@ -116,8 +118,8 @@ def test_labels_and_vectors_are_those_of_the_moment(settings: Settings, spark: S
     lake.append(settings, LABELS, [{**relabelled, "dataset": "d", "product_id": "d/p1", "valid_from": moved}])
     fill(settings, [reshot], seen=moved)
     fill(settings, [photo(61, "p1", "train")], embedded=False)
-    before = build_training_set(settings, spark, "d", "product_id", ENCODER, as_of=moved - timedelta(days=1))
-    after = build_training_set(settings, spark, "d", "product_id", ENCODER)
+    before = build_training_set(settings, spark, "d", "product_id", ENCODED, as_of=moved - timedelta(days=1))
+    after = build_training_set(settings, spark, "d", "product_id", ENCODED)
     assert learned(before)["train"]["d/0"] == "d/p0" and learned(after)["train"]["d/0"] == "d/p1"
     assert "d/60" not in learned(before)["train"] and "d/60" in learned(after)["train"]
     assert (before.without_features, after.without_features) == (2, 1)
@@ -134,11 +136,11 @@ def test_labels_and_vectors_are_those_of_the_moment(settings: Settings, spark: S
 def test_what_cannot_be_learned_from_is_said(settings: Settings, spark: SparkSession):
     fill(settings, [photo(at, "p0", "test") for at in range(3)])
     with pytest.raises(UserError, match=r"no split 'train' \(it has test\)"):
-        build_training_set(settings, spark, "d", "product_id", ENCODER)
+        build_training_set(settings, spark, "d", "product_id", ENCODED)
     with pytest.raises(UserError, match="unknown data set"):
-        build_training_set(settings, spark, "nowhere", "product_id", ENCODER)
+        build_training_set(settings, spark, "nowhere", "product_id", ENCODED)
     fill(settings, [photo(10 + at, "p0", "train") for at in range(3)], embedded=False)
     with pytest.raises(UserError, match="vitrine embed --encoder small"):
-        build_training_set(settings, spark, "d", "product_id", ENCODER)
+        build_training_set(settings, spark, "d", "product_id", ENCODED)
     with pytest.raises(UserError, match="one product_id"):
         build_training_set(settings, spark, "d", "product_id")

@@ -1,0 +1,60 @@
+"""Training sets for the verbs that learn: embedded, joined by Feast in Spark, recorded and gated."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from feature_repo import definitions
+from spark_jobs import progress, session
+from training import build_training_set, training_set
+from vitrine import facts, feature_store, runs
+from vitrine.cli.verbs.embed import embed_named
+from vitrine.cli.verbs.gate import gate_training_set
+from vitrine.encoded_set import EncodedSet
+from vitrine.encoders import by_name
+from vitrine.settings import Settings
+
+Source = tuple[str, str | None]
+"""A data set, and the encoder whose vectors are learned from; None: the photos themselves are."""
+
+
+def training_sets(
+    settings: Settings, sources: Iterable[Source], label: str, seed: int | None, as_of: datetime | None = None
+) -> "dict[Source, training_set.TrainingSet]":
+    """One for each source, that its gate let through. Spark's memory is free again afterwards.
+
+    ``as_of`` is in UTC; a ``seed`` of None is the settings'.
+
+    Raises:
+        UserError: there is nothing to learn from.
+        GateRefused: nothing may learn from it.
+    """
+    sources = list(dict.fromkeys(sources))
+    spark = session.build_session(settings, "training set")
+    for dataset, encoder in sources:
+        if encoder:
+            embed_named(settings, [encoder], dataset)
+    feature_store.apply(feature_store.open_store(settings), definitions.objects(settings))
+    moment = as_of.replace(tzinfo=UTC) if as_of else None
+    share, seed = settings.tune.validation_share, settings.tune.seed if seed is None else seed
+    made = {}
+    for dataset, encoder in sources:
+        encoded = _encoded(settings, dataset, encoder) if encoder else None
+        with (
+            runs.record(settings, "training_set", dataset, encoder) as run,
+            progress.progress(spark, f"training set of {dataset}"),
+        ):
+            rows = build_training_set.build_training_set(
+                settings, spark, dataset, label, encoded, as_of=moment, validation_share=share, seed=seed
+            )
+            run.encoder_version = rows.encoder_version
+            run.figures |= {"training_set": rows.fingerprint, **rows.sizes}
+        gate_training_set(settings, rows, rows.encoder_version)
+        made[dataset, encoder] = rows
+    session.end_session()
+    return made
+
+
+def _encoded(settings: Settings, dataset: str, encoder: str) -> EncodedSet:
+    """Views go by the name that the encoder's version was registered under."""
+    version = by_name.version(settings, encoder)
+    return EncodedSet(dataset, facts.encoder_row(settings, version)["encoder"], version)

@@ -1,0 +1,212 @@
+"""The work of ``vitrine tune``: what was asked for is checked, tuned, told to MLflow, and given its name."""
+
+import itertools
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from spark_jobs import session
+from training import classifier, cross_tuning, training_set
+from training import tune as jobs
+from vitrine import facts, runs, tracking
+from vitrine.cli.training_sets import training_sets
+from vitrine.cli.verbs.embed import embed_named
+from vitrine.cli.verbs.evaluate import evaluate_one
+from vitrine.encoded_set import EncodedSet
+from vitrine.encoders import backbones, by_name, heads, tuned
+from vitrine.errors import UserError
+from vitrine.names import check_name
+from vitrine.settings import Settings, load_settings
+
+
+class Strategy(StrEnum):
+    top = "top"
+    full = "full"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """One encoder that is to be made: ``name``, from ``base``, on ``dataset``."""
+
+    strategy: Strategy
+    dataset: str
+    base: str
+    name: str
+
+    @property
+    def source(self) -> tuple[str, str | None]:
+        """What its training set is made of: the base's vectors, or photos, which are the same whatever the base."""
+        return self.dataset, self.base if self.strategy is Strategy.top else None
+
+
+def settings_for(quick: bool) -> Settings:
+    """The settings; with ``quick`` both protocols are as small as a first look needs."""
+    settings = load_settings()
+    if not quick:
+        return settings
+    protocols = {"top": settings.tune.top.quick(), "full": settings.tune.full.quick()}
+    return settings.model_copy(update={"tune": settings.tune.model_copy(update=protocols)})
+
+
+def plan(
+    settings: Settings, strategy: Strategy, datasets: list[str], bases: list[str], name: str | None = None
+) -> list[Tuning]:
+    """Each base on each data set, checked before anything starts.
+
+    Raises:
+        UserError: an unknown data set or encoder, a head as base, or a name that cannot be taken.
+    """
+    pairs = list(itertools.product(dict.fromkeys(datasets), dict.fromkeys(bases)))
+    if name and len(pairs) > 1:
+        raise UserError(f"--name {name!r} is for one encoder and one data set, not {len(pairs)}")
+    for dataset, base in pairs:
+        facts.check_dataset(settings, dataset)
+        jobs.check_base(settings, base)
+    tunings = []
+    for dataset, base in pairs:
+        to = check_name(name, "encoder name") if name else tuned.default_name(base, strategy, dataset)
+        tunings.append(Tuning(strategy, dataset, base, to))
+    if taken := {tuning.name for tuning in tunings} & {*settings.encoders, *backbones.REGISTRY}:
+        raise UserError(f"encoder {min(taken)!r} is there already, and not by tuning: choose another --name")
+    return tunings
+
+
+def with_rows(
+    settings: Settings, tunings: list[Tuning], label: str, seed: int | None, as_of: datetime | None = None
+) -> "list[tuple[Tuning, training_set.TrainingSet]]":
+    """Each tuning with the training set that it learns from."""
+    sets = training_sets(settings, [tuning.source for tuning in tunings], label, seed, as_of)
+    return [(tuning, sets[tuning.source]) for tuning in tunings]
+
+
+def estimate(settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet") -> dict[str, Any]:
+    """On how many rows a tuning would be, and by a measured estimate at what cost."""
+    if tuning.strategy is Strategy.top:
+        cost = jobs.estimate_top(settings, rows, settings.tune.top)
+    else:
+        cost = jobs.estimate_full(settings, rows, tuning.base, settings.tune.full)
+    counts = {"classes": len(rows.classes), **rows.sizes}
+    return {"dry_run": True, **_named(tuning), **counts, **cost}
+
+
+def tune(settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet", processes: int = 1) -> dict[str, Any]:
+    """Tune, or find it done; record it, tell MLflow of it, and let the name mean it."""
+    with runs.record(settings, f"tune {tuning.strategy}", tuning.dataset, tuning.name) as run:
+        if tuning.strategy is Strategy.top:
+            made, details = _tune_top(settings, tuning, rows, run)
+        else:
+            made, details = _tune_full(settings, tuning, rows, run, processes)
+    # The pointer is written once, and holds MLflow's id. Killed before, the tuning lies in its folder, done: the same
+    # command finds it there, and comes to this line.
+    tuned.register(settings, replace(made, mlflow_run=tracking.to_mlflow(settings, run, details)))
+    return {**_named(tuning), **run.figures}
+
+
+def _named(tuning: Tuning) -> dict[str, str]:
+    return {"dataset": tuning.dataset, "encoder": tuning.name, "strategy": tuning.strategy.value}
+
+
+def _tune_top(
+    settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet", run: "runs.Run"
+) -> "tuple[tuned.Tuned, tracking.Details]":
+    protocol = settings.tune.top
+    made, result = jobs.tune_top(settings, rows, protocol, tuning.name)
+    _note(run, rows, made, result)
+    run.figures["trials"] = len(result["trials"])
+    if classifier.reported_split(settings, rows.encoded):
+        classify = classifier.perceptron(heads.load(made.path(settings)))
+        predictions = classifier.write_predictions(settings, rows, classifier.PERCEPTRON, classify)
+        run.figures |= {key: value for key, value in predictions.items() if key != "predicted"}
+    return made, tracking.Details(
+        params={**protocol.model_dump(mode="json"), "label": rows.label, **result["recipe"]},
+        curves=result["epochs"],
+        files=[made.path(settings) / "head.json", made.path(settings) / "head.safetensors"],
+        children=[(f"trial {number}", _trial(trial)) for number, trial in enumerate(result["trials"], 1)],
+    )
+
+
+def _tune_full(
+    settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet", run: "runs.Run", processes: int
+) -> "tuple[tuned.Tuned, tracking.Details]":
+    protocol = settings.tune.full
+    on_cluster = processes > 1 and not (settings.spark.master or "local").startswith("local")
+    spark = session.build_session(settings, f"tune full {tuning.name}") if on_cluster else None
+    made, result = jobs.tune_full(settings, rows, tuning.base, protocol, tuning.name, processes, spark)
+    _note(run, rows, made, result)
+    run.figures["unreadable"] = result["unreadable"]
+    params = {**protocol.model_dump(mode="json"), "label": rows.label, "processes": result["processes"]}
+    return made, tracking.Details(params=params, curves=result["epochs"])
+
+
+def _note(run: "runs.Run", rows: "training_set.TrainingSet", made: "tuned.Tuned", result: dict[str, Any]) -> None:
+    """What both strategies say of themselves."""
+    run.encoder_version = made.encoder_version
+    run.figures |= {
+        "base": made.base,
+        "base_version": made.base_version,
+        "encoder_version": made.encoder_version,
+        "dim": made.dim,
+        "training_set": rows.fingerprint,
+        "seed": made.seed,
+        "classes": len(rows.classes),
+        **rows.sizes,
+        "only_trained": len(rows.only_trained),
+        "without_features": rows.without_features,
+        "left_out": rows.left_out,
+        "val_accuracy": result["val_accuracy"],
+        "best_epoch": result["best_epoch"],
+        **{f"{step}_seconds": seconds for step, seconds in result["seconds"].items()},
+        **{f"tuning_{key}": value for key, value in made.cost.items()},
+    }
+
+
+def _trial(trial: dict[str, Any]) -> "tracking.Details":
+    """A trial's recipe, and its executions' epochs side by side."""
+    epochs = max(len(history) for history in trial["executions"])
+    curves = [
+        {
+            f"{name}_{number}": value
+            for number, history in enumerate(trial["executions"], 1)
+            if epoch < len(history)
+            for name, value in history[epoch].items()
+        }
+        for epoch in range(epochs)
+    ]
+    return tracking.Details(params=trial["recipe"], curves=[*curves, {"trial_val_accuracy": trial["val_accuracy"]}])
+
+
+def cross(settings: Settings, tunings: list[Tuning], label: str, seed: int | None) -> dict[str, Any]:
+    """Tune one base on each data set, measure on every one, and draw what changed; the figures."""
+    base, strategy = tunings[0].base, tunings[0].strategy
+    with runs.record(settings, f"tune cross {strategy}", None, base) as run:
+        for tuning, rows in with_rows(settings, tunings, label, seed):
+            tune(settings, tuning, rows)
+        study = _measured_on_each(settings, tunings, label)
+        heat_map = settings.reports / f"cross_{strategy}_{base}.html"
+        cross_tuning.draw(study, heat_map)
+        names = [tuning.name for tuning in tunings]
+        run.figures |= {**study.figures(), "tuned": names, "heat_map": str(heat_map)}
+    tracking.to_mlflow(settings, run, tracking.Details(files=[Path(run.figures["heat_map"])]))
+    return {"encoder": base, **run.figures}
+
+
+def _measured_on_each(settings: Settings, tunings: list[Tuning], label: str) -> "cross_tuning.CrossTuning":
+    base, metric = tunings[0].base, settings.gates.metric
+    datasets, names = [tuning.dataset for tuning in tunings], [tuning.name for tuning in tunings]
+    for dataset in datasets:
+        embed_named(settings, [base, *names], dataset)
+
+    def measured(encoded: EncodedSet) -> float:
+        how = (None, None, label)
+        figures = evaluate_one(settings, encoded.encoder, encoded.encoder_version, encoded.dataset, how)
+        return float(figures["metrics"][metric])
+
+    def on_each(encoder: str) -> list[EncodedSet]:
+        version = by_name.version(settings, encoder)
+        return [EncodedSet(dataset, encoder, version) for dataset in datasets]
+
+    pretrained = [measured(encoded) for encoded in on_each(base)]
+    after = [[measured(encoded) for encoded in on_each(name)] for name in names]
+    return cross_tuning.compare(settings, on_each(base), tunings[0].strategy.value, metric, pretrained, after)
