@@ -1,5 +1,6 @@
 """The gate on figures: good by itself, no worse than what serves, and, tuned, no worse than its own backbone."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from evaluation.gates.data_docs import GateResult, rule, validate
 from evaluation.gates.gate import Check
 from evaluation.gates.regression import Against, PairedQueries, held_against
 from evaluation.metrics_table import ALL_QUERIES
-from evaluation.retrieval.neighbours import ALL, Task
 from evaluation.retrieval.retrieval_metrics import metric_names, per_query
 from evaluation.retrieval.slices import SHUFFLED
 from evaluation.statistics.bootstrap import Floats
+from evaluation.task import ALL, Task
 from vitrine import facts, lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import tuned
 from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings
@@ -119,14 +121,15 @@ def _command(encoder: str, dataset: str, relevant: str, more: str = "") -> str:
 
 
 def _task(row: Row) -> Task:
-    names = ("encoder_version", "dataset", "catalog_version", "query_split", "index_split", "relevant")
-    return Task(**{name: row[name] for name in names})
+    return Task(
+        EncodedSet.of(row), *(row[name] for name in ("catalog_version", "query_split", "index_split", "relevant"))
+    )
 
 
 def _held_against_serving(settings: Settings, task: Task, encoder: str, serving: Row | None) -> list[Check]:
     if serving is None:
         return [Check("serving", True, "skipped: nothing serves yet", {"skipped": "nothing serves yet"})]
-    if serving["encoder_version"] == task.encoder_version:
+    if serving["encoder_version"] == task.encoded.encoder_version:
         return [Check("serving", True, "skipped: this version is what serves", {"skipped": "it is what serves"})]
     against = Against("serving", serving["encoder"], serving["encoder_version"])
     advice = ""
@@ -135,13 +138,13 @@ def _held_against_serving(settings: Settings, task: Task, encoder: str, serving:
             f"; {encoder!r} names another version by now: give what serves a name of its own in vitrine.toml first, "
             "or promote with --force and a --reason"
         )
-    return _compared(settings, task, encoder, against, f"what serves {task.dataset!r}", advice)
+    return _compared(settings, task, encoder, against, f"what serves {task.encoded.dataset!r}", advice)
 
 
 def _held_against_base(settings: Settings, task: Task, encoder: str, served: str | None) -> list[Check]:
     """A tuned encoder against the backbone that it was tuned from: tuning may have made it worse."""
     about = f"SELECT encoder, base_version FROM {ENCODERS.name} WHERE encoder_version ="
-    found = lake.rows(settings, f"{about} {lake.quote(task.encoder_version)}")
+    found = lake.rows(settings, f"{about} {lake.quote(task.encoded.encoder_version)}")
     version = found[0]["base_version"] if found else None
     if version is None:
         return []
@@ -153,7 +156,7 @@ def _held_against_base(settings: Settings, task: Task, encoder: str, served: str
         name = made.base if made else version
         raise UserError(
             f"the backbone of {encoder!r}, {name} ({version}), has no vectors: run `vitrine embed --encoder {name} "
-            f"--dataset {task.dataset}`, then {_command(name, task.dataset, task.relevant)}"
+            f"--dataset {task.encoded.dataset}`, then {_command(name, task.encoded.dataset, task.relevant)}"
         )
     against = Against("base", base[0]["encoder"], version)
     return _compared(settings, task, encoder, against, f"the backbone of {encoder!r}")
@@ -162,23 +165,23 @@ def _held_against_base(settings: Settings, task: Task, encoder: str, served: str
 def _compared(
     settings: Settings, task: Task, encoder: str, against: Against, who: str, advice: str = ""
 ) -> list[Check]:
-    other = Task(**vars(task) | {"encoder_version": against.encoder_version})
+    other = replace(task, encoded=EncodedSet(task.encoded.dataset, against.encoder, against.encoder_version))
     who = f"{who}, {against.encoder} ({against.encoder_version}),"
     splits = "" if task.query_split == ALL else f" --queries {task.query_split} --index {task.index_split}"
     theirs = _read(settings, other)
     if theirs is None:
-        command = _command(against.encoder, task.dataset, task.relevant, splits)
+        command = _command(against.encoder, task.encoded.dataset, task.relevant, splits)
         raise UserError(f"{who} has no figures on the same queries and catalog: run {command}{advice}")
     ours = _read(settings, task)
     again = f"{splits} --again"
     if ours is None:
-        command = _command(encoder, task.dataset, task.relevant, again)
+        command = _command(encoder, task.encoded.dataset, task.relevant, again)
         raise UserError(f"the queries' results of {encoder!r} are gone: run {command}")
     paired = _paired(settings, task, ours, theirs)
     most, least = max(len(ours[0]), len(theirs[0])), (1 - 2 * settings.gates.max_quarantine_share)
     if not len(paired.candidate) or len(paired.candidate) < least * most:
         commands = " and ".join(
-            _command(name, task.dataset, task.relevant, again) for name in (encoder, against.encoder)
+            _command(name, task.encoded.dataset, task.relevant, again) for name in (encoder, against.encoder)
         )
         raise UserError(
             f"{who} has {len(paired.candidate)} of {most} queries in common with {encoder!r}: run {commands}"
@@ -194,7 +197,7 @@ def _paired(
     both = at.is_valid().to_numpy(zero_copy_only=False)
     rows = lake.query(
         settings,
-        f"SELECT image_id, product_id, category FROM {CATALOG.name} WHERE dataset = {lake.quote(task.dataset)} "
+        f"SELECT image_id, product_id, category FROM {CATALOG.name} WHERE dataset = {lake.quote(task.encoded.dataset)} "
         f"AND image_id IN (SELECT query_id FROM {QUERY_RESULTS.name} WHERE {_where(task)})",
     )
     known = pc.index_in(ours[0].filter(pa.array(both)), value_set=rows.column("image_id").combine_chunks())
@@ -209,7 +212,7 @@ def _paired(
 
 
 def _where(task: Task) -> str:
-    return " AND ".join(f"{column} = {lake.quote(value)}" for column, value in vars(task).items())
+    return lake.matches(**task.key)
 
 
 def _read(settings: Settings, task: Task) -> tuple[pa.Array, Floats] | None:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.milvus.collection import as_matrix
-from evaluation.retrieval.neighbours import Ints, Items, Task
+from evaluation.retrieval.neighbours import Ints, Items
+from evaluation.task import Task
 from vitrine import lake
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
@@ -25,7 +26,7 @@ Vectors = NDArray[np.float32]
 @contextmanager
 def staged_vectors(settings: Settings, task: Task, items: Items, at: dict[str, int]) -> Iterator[Vectors]:
     """The vectors of ``items`` by position, float32 (N, D), in a file that is gone after the block."""
-    source = f"FROM {EMBEDDINGS.name} WHERE {task.where}"
+    source = f"FROM {EMBEDDINGS.name} WHERE {task.encoded.where}"
     first = lake.query(settings, f"SELECT embedding {source} LIMIT 1", at)
     shape = (len(items.ids), len(first.column("embedding")[0]))
     with tempfile.TemporaryDirectory(prefix="ranking-", dir=settings.home) as folder:

@@ -8,6 +8,7 @@ import typer
 
 from vitrine import facts, lake, locks, runs, tracking
 from vitrine.cli import output
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings, check_name
 
@@ -167,7 +168,9 @@ def evaluate_one(
 
     with runs.record(settings, "evaluate", dataset, encoder) as run:
         run.encoder_version = version
-        found = job(settings, encoder, version, dataset, *how, run_id=run.run_id, full_map=full_map, again=again)
+        found = job(
+            settings, EncodedSet(dataset, encoder, version), *how, run_id=run.run_id, full_map=full_map, again=again
+        )
         run.figures.update(found)
         run.catalog_version = run.figures["catalog_version"]
     return {"dataset": dataset, "encoder": encoder, **run.figures}
