@@ -10,13 +10,13 @@ import pyarrow.compute as pc
 
 from evaluation.classification.classification_metrics import (
     NAMES,
+    PairedClassifier,
     Said,
     calibration,
     classification_intervals,
     classification_metrics,
     confusion,
 )
-from evaluation.gates.regression import PairedClassifier
 from evaluation.metrics_table import ALL_QUERIES, Scores, named, read_scores, write_scores
 from evaluation.task import Task
 from vitrine import lake

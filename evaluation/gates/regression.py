@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-from evaluation.classification.classification_metrics import Said, paired_classification
+from evaluation.classification.classification_metrics import PairedClassifier, paired_classification
 from evaluation.gates.gate import Check
 from evaluation.statistics.bootstrap import Floats, PairedDifference, paired_difference
 from vitrine.settings import GateSettings
@@ -49,16 +49,6 @@ class PairedQueries:
     """(Q,): what each query shows: what is drawn."""
     categories: NDArray[np.object_]
     """(Q,): names, None where there is none."""
-
-
-@dataclass(frozen=True)
-class PairedClassifier:
-    """One classifier (its name says label and seed too) on the vectors of two encoder versions, photos in one order."""
-
-    name: str
-    candidate: Said
-    other: Said
-    products: NDArray[np.generic]
 
 
 def held_against(

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.classification.classification_metrics import Said
+from evaluation.classification.classification_metrics import PairedClassifier, Said
 from evaluation.gates.gate import Check
-from evaluation.gates.regression import Against, PairedClassifier, PairedQueries, held_against, p_value, worse_ones
+from evaluation.gates.regression import Against, PairedQueries, held_against, p_value, worse_ones
 from evaluation.statistics.bootstrap import PairedDifference
 from vitrine.settings import GateSettings
 
