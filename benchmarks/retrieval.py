@@ -104,7 +104,7 @@ def table(rows: np.ndarray, vectors: np.ndarray, each: int, categories: int) -> 
 def vitrines(settings: Settings, clock: Clock) -> dict[str, float]:
     with VectorIndex(settings) as milvus:
         with clock.part("sync"):
-            at = {EMBEDDINGS.name: milvus.sync(DATASET, VERSION).to_version}
+            at = {EMBEDDINGS.name: milvus.sync(TASK.encoded).to_version}
         milvus._client = Timed(milvus._client, clock)
         with clock.part("reading and ranking"):
             items = read_items(settings, TASK, at)

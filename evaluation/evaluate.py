@@ -159,7 +159,7 @@ def _compute(settings: Settings, task: Task, run_id: str, full_map: bool) -> tup
     ``metrics`` is written last, so that its rows say that all the others are there.
     """
     with VectorIndex(settings) as milvus:
-        at = {EMBEDDINGS.name: milvus.sync(task.encoded.dataset, task.encoded.encoder_version).to_version}
+        at = {EMBEDDINGS.name: milvus.sync(task.encoded).to_version}
         items = read_items(settings, task, at)
         found = search(settings, milvus, task, items, at)
         latency = search_latency(settings, milvus, task, at)

@@ -28,7 +28,7 @@ class MilvusRows:
         return self.version.name + (" (served)" if self.served else "")
 
     def fetch(self, ids: list[str]) -> dict[str, Row]:
-        rows = self.milvus.rows(self.version.dataset, self.version.version, ids, self.served)
+        rows = self.milvus.rows(self.version.encoded, ids, self.served)
         return {
             row["image_id"]: Row(np.array(row["embedding"], np.float32), {name: row[name] for name in COLUMNS[1:-1]})
             for row in rows
@@ -42,7 +42,7 @@ class MilvusRows:
         """The ids that it lacks and those that the lake has not, part by part, in ranges of their SHA-256: memory holds
         ``PART`` of each."""
         settings, where = self.version.settings, self.version.where
-        held = self.milvus.count(self.version.dataset, self.version.version, self.served)
+        held = self.milvus.count(self.version.encoded, self.served)
         for low, high in key_ranges(max(held, count(settings, "embeddings", where)), PART):
             within = f"{where} AND {lake.hashed_between('image_id', low, high)}"
             wanted = {
@@ -50,7 +50,7 @@ class MilvusRows:
                 for batch in lake.stream(settings, f"SELECT image_id FROM embeddings WHERE {within}")
                 for image_id in batch.column(0).to_pylist()
             }
-            there = set(self.milvus.ids(self.version.dataset, self.version.version, self.served, low, high))
+            there = set(self.milvus.ids(self.version.encoded, self.served, low, high))
             yield wanted - there, there - wanted
 
 
@@ -73,7 +73,7 @@ def followers(milvus: VectorIndex, version: Version) -> list[MilvusRows]:
 def check_versions(found: Differences, milvus: VectorIndex, version: Version) -> None:
     """Each collection holds all changes of the lake, by the version that it notes."""
     for rows in followers(milvus, version):
-        behind = milvus.behind(version.dataset, version.version, rows.served)
+        behind = milvus.behind(version.encoded, rows.served)
         if behind is None:
             behind = count(version.settings, "embeddings", version.where)
         found.add("milvus.behind", rows.name, [], behind)
@@ -81,8 +81,8 @@ def check_versions(found: Differences, milvus: VectorIndex, version: Version) ->
 
 def check_alias(settings: Settings, found: Differences, milvus: VectorIndex, dataset: str) -> None:
     """The alias names the served collection of what the newest promotion says; none where nothing serves."""
-    serves = facts.serving(settings, dataset)
-    wanted = milvus.collection(dataset, serves["encoder_version"], served=True).name if serves else None
+    serves = facts.serving_set(settings, dataset)
+    wanted = milvus.collection(serves, served=True).name if serves else None
     named = milvus.alias_collection(dataset)
     if named != wanted:
         found.add("milvus.alias", dataset, [str(named)], 1)

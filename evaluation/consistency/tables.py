@@ -50,8 +50,12 @@ class Version:
         return f"{self.encoder} {self.version}"
 
     @property
+    def encoded(self) -> EncodedSet:
+        return EncodedSet(self.dataset, self.encoder, self.version)
+
+    @property
     def where(self) -> str:
-        return f"{of(self.dataset)} AND encoder_version = {lake.quote(self.version)}"
+        return self.encoded.where
 
 
 @dataclass(frozen=True)

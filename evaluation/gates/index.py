@@ -6,10 +6,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from evaluation.gates.data_docs import GateResult, rule, validate
-from evaluation.milvus.collection import Hits, as_matrix
+from evaluation.milvus.collection import Hits
 from evaluation.milvus.sync import Source
 from evaluation.milvus.vector_index import VectorIndex
+from vitrine.encoded_set import EncodedSet
 from vitrine.settings import Settings
+from vitrine.vectors import matrix
 
 QUERIES = 1_000
 _NOISE = 1e-5  # of a cosine in float32, summed in another order
@@ -27,13 +29,14 @@ def gate_index(
 
     The queries are vectors of the data set itself, always the same: the first by SHA-256 of the image id.
     """
-    at = milvus.sync(dataset, encoder_version).to_version
-    milvus.sync(dataset, encoder_version, served=True)
-    ids, vectors = _queries(Source(settings, dataset, encoder_version), at)
+    encoded = EncodedSet(dataset, encoder, encoder_version)
+    at = milvus.sync(encoded).to_version
+    milvus.sync(encoded, served=True)
+    ids, vectors = _queries(Source(settings, encoded), at)
     most = settings.gates.recall_at
-    exact, served = (milvus.search(dataset, encoder_version, vectors, most + 1, served=kind) for kind in (False, True))
+    exact, served = (milvus.search(encoded, vectors, most + 1, served=kind) for kind in (False, True))
     value, least = recall(ids, exact, served, most), settings.gates.min_recall
-    name, how = milvus.collection(dataset, encoder_version, served=True).name, settings.milvus.index
+    name, how = milvus.collection(encoded, served=True).name, settings.milvus.index
     text = f"{how} finds at least {least:.1%} of the exact {most} nearest"
     figures = {"value": value, "min_recall": least, "recall_at": most, "queries": len(ids), "collection": name}
     asked = rule("ExpectColumnValuesToBeBetween", text, figures, column="recall", min_value=least)
@@ -59,4 +62,4 @@ def recall(query_ids: list[str], exact: Hits, served: Hits, most: int) -> float:
 def _queries(source: Source, at: int) -> tuple[list[str], NDArray[np.float32]]:
     batches = source.rows("image_id, embedding", at, f"ORDER BY sha256(image_id) LIMIT {QUERIES}")
     rows = pa.Table.from_batches(batches).combine_chunks()
-    return rows.column("image_id").to_pylist(), as_matrix(rows.column("embedding").combine_chunks())
+    return rows.column("image_id").to_pylist(), matrix(rows.column("embedding"))

@@ -34,10 +34,10 @@ def gate_sync(
     labels are those of ``gates.probes`` photos, always the same: the first by SHA-256 of their ids.
     """
     version = Version(settings, dataset, encoder, encoder_version, None, True)
-    apart = settings.milvus.index != "FLAT" and milvus.collection(dataset, encoder_version, served=True).exists()
+    apart = settings.milvus.index != "FLAT" and milvus.collection(version.encoded, served=True).exists()
     held = []
     for served in (False, True) if apart else (False,):
-        milvus.sync(dataset, encoder_version, served)
+        milvus.sync(version.encoded, served)
         held.append(_differences(milvus, MilvusRows(milvus, version, served), settings.gates.probes))
     rules = []
     for kind, text in _ASKED.items():
@@ -54,7 +54,7 @@ def gate_sync(
 def _differences(milvus: VectorIndex, rows: MilvusRows, probes: int) -> dict[str, dict[str, Any]]:
     """By kind, as ``Differences`` tells them: of those in ``_ASKED``, the ones that there are."""
     of, all_ids, some_vectors = rows.version, Differences(), Differences()
-    behind = milvus.behind(of.dataset, of.version, rows.served)
+    behind = milvus.behind(of.encoded, rows.served)
     all_ids.add("milvus.behind", rows.name, [], 1 if behind is None else behind)
     check_ids(all_ids, rows)
     compare_vectors(of.settings, some_vectors, of, [rows], f"ORDER BY sha256(image_id) LIMIT {probes}")

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.milvus.collection import as_matrix
 from evaluation.retrieval.neighbours import Ints, Items
 from evaluation.task import Task
 from vitrine import lake
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
+from vitrine.vectors import matrix
 
 MAP = "MAP"
 _BLOCK_BYTES = 256_000_000  # of cosines held at once
@@ -32,7 +32,7 @@ def staged_vectors(settings: Settings, task: Task, items: Items, at: dict[str, i
     with tempfile.TemporaryDirectory(prefix="ranking-", dir=settings.home) as folder:
         vectors = np.memmap(Path(folder) / "vectors", dtype=np.float32, mode="w+", shape=shape)
         for batch in lake.stream(settings, f"SELECT image_id, embedding {source}", at):
-            vectors[items.positions(batch.column("image_id"))] = as_matrix(batch.column("embedding"))
+            vectors[items.positions(batch.column("image_id"))] = matrix(batch.column("embedding"))
         yield vectors
 
 

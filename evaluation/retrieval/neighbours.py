@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from evaluation.milvus.collection import as_matrix
 from evaluation.milvus.vector_index import VectorIndex
 from evaluation.task import ALL, Task
 from vitrine import lake
 from vitrine.errors import VitrineError
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
+from vitrine.vectors import matrix
 
 SEED = 0
 BLOCK = 1_000  # queries searched at once
@@ -110,7 +110,7 @@ def search(settings: Settings, milvus: VectorIndex, task: Task, items: Items, at
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task(f"searching {task.encoded.dataset}", total=None)
         for query_ids, vectors in _query_vectors(settings, _chosen_queries(settings, task, at), at):
-            ids, cosines = milvus.search(task.encoded.dataset, task.encoded.encoder_version, vectors, depth + 1, split)
+            ids, cosines = milvus.search(task.encoded, vectors, depth + 1, split)
             parts.append(ranked(items, query_ids, ids, cosines, depth))
             done += len(query_ids)
             progress.update(bar, completed=done)
@@ -138,7 +138,7 @@ def _query_vectors(
     for batch in lake.stream(settings, sql, at):
         for start in range(0, batch.num_rows, BLOCK):
             part = batch.slice(start, BLOCK)
-            yield part.column("image_id"), as_matrix(part.column("embedding"))
+            yield part.column("image_id"), matrix(part.column("embedding"))
 
 
 def ranked(

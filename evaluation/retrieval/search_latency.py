@@ -4,13 +4,14 @@ import time
 
 import numpy as np
 
-from evaluation.milvus.collection import EXACT, as_matrix
+from evaluation.milvus.collection import EXACT
 from evaluation.milvus.vector_index import VectorIndex
 from evaluation.task import ALL, Task
 from vitrine import lake
 from vitrine.runs import Latency
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
+from vitrine.vectors import matrix
 
 QUERIES = 20
 LIMIT = 10
@@ -24,12 +25,12 @@ def search_latency(settings: Settings, milvus: VectorIndex, task: Task, at: dict
     """
     within = task.within(task.query_split)
     sql = f"SELECT embedding FROM {EMBEDDINGS.name} WHERE {within} ORDER BY sha256(image_id) LIMIT {QUERIES}"
-    vectors = as_matrix(lake.query(settings, sql, at).column("embedding").combine_chunks())
+    vectors = matrix(lake.query(settings, sql, at).column("embedding"))
     split = None if task.index_split == ALL else task.index_split
     clock = []
     for vector in (vectors[0], *vectors):
         started = time.perf_counter()
-        milvus.search(task.encoded.dataset, task.encoded.encoder_version, vector[None, :], LIMIT, split)
+        milvus.search(task.encoded, vector[None, :], LIMIT, split)
         clock.append(1000 * (time.perf_counter() - started))
     timed = np.array(clock[1:])
     return Latency(

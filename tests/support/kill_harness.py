@@ -21,6 +21,7 @@ import psutil
 
 from tests.support.verbs_here import vitrine
 from vitrine import lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import heads, tuned
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import TABLES
@@ -308,11 +309,11 @@ def _milvus(settings: Settings) -> dict[str, list[dict[str, Any]]]:
 
     with VectorIndex(settings) as index:
         found: dict[str, list[dict[str, Any]]] = {"alias": [{"version": index.alias_target("shop")}]}
-        for row in lake.rows(settings, "SELECT encoder_version FROM encoders"):
-            version = row["encoder_version"]
-            if index.count("shop", version):
+        for row in lake.rows(settings, "SELECT encoder, encoder_version FROM encoders"):
+            encoded, version = EncodedSet.of(row | {"dataset": "shop"}), row["encoder_version"]
+            if index.count(encoded):
                 held = index._client.query(collection_name("shop", version), filter='key >= ""', output_fields=["*"])
-                assert len(held) == len({row["key"] for row in held}) == index.count("shop", version)
+                assert len(held) == len({row["key"] for row in held}) == index.count(encoded)
                 found[f"milvus {version}"] = sorted(map(dict, held), key=lambda item: item["image_id"])
     return found
 

@@ -234,9 +234,10 @@ def index(
             for chosen in chosen_datasets(settings, dataset):
                 with runs.record(settings, "index", chosen, asked) as run:
                     run.encoder_version = version
+                    encoded = EncodedSet(chosen, asked, version)
                     if fresh:
-                        vectors.forget(chosen, version)
-                    run.figures |= asdict(vectors.sync(chosen, version))
+                        vectors.forget(encoded)
+                    run.figures |= asdict(vectors.sync(encoded))
                     run.figures |= follow(settings, vectors, chosen, gated=True)
                 results.append({"dataset": chosen, "encoder": asked, **run.figures})
     show_each("indexed", results, as_json)

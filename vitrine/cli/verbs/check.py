@@ -75,7 +75,7 @@ def state(settings: Settings, dataset: str) -> Found:
             online, collections = state_check.OnlineStore(version), consistency.followers(milvus, version)
             state_check.check_vectors(settings, found, version, [online, *collections])
             for rows in collections:
-                held = milvus.count(dataset, version.version, rows.served)
+                held = milvus.count(version.encoded, rows.served)
                 counts["milvus_serving" if rows.served else "milvus"] = held
             counts["online"] = online.there
             state_check.check_online_products(settings, found, version)
@@ -150,6 +150,6 @@ def _mend_milvus(settings: Settings, dataset: str, versions: list[Any], fresh: b
     with VectorIndex(settings) as milvus:
         for version in versions:
             if fresh:
-                milvus.forget(dataset, version.version)
-            milvus.sync(dataset, version.version)
+                milvus.forget(version.encoded)
+            milvus.sync(version.encoded)
         follow(settings, milvus, dataset)

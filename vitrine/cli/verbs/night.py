@@ -66,13 +66,14 @@ def _why_pending(settings: Settings, milvus: "VectorIndex", dataset: str, name: 
         version = by_name.version(settings, name)
     except UserError as error:  # the task of this encoder says so, and fails alone
         return str(error)
-    if facts.settled(settings, EncodedSet(dataset, name, version)) is None:
+    encoded = EncodedSet(dataset, name, version)
+    if facts.settled(settings, encoded) is None:
         return "embeddings are not those of the catalog"
     if problems := unpassed_gates(settings, dataset, name, version, with_index=first):
         return problems[0]
     if first and not served_before(settings, dataset, version):
         return "never promoted"
-    return lag(settings, milvus, dataset, version)
+    return lag(settings, milvus, encoded)
 
 
 @app.command()

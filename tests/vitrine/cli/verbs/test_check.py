@@ -14,6 +14,7 @@ from evaluation.milvus.vector_index import VectorIndex
 from tests.support.small_shop import CONFIG
 from vitrine import facts, feature_store, lake
 from vitrine.cli.verbs.check import state
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import VitrineError
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, PRODUCT_EMBEDDINGS, PROMOTIONS, QUARANTINE, Table
@@ -91,9 +92,10 @@ class Damage:
         import pandas as pd
 
         vector = self.row(EMBEDDINGS, "image_id", self.ids[9])["embedding"]
+        shop = EncodedSet("shop", "small", self.version)
         with VectorIndex(self.settings) as milvus:
-            collection = milvus.collection("shop", self.version)
-            (row,) = milvus.rows("shop", self.version, [self.ids[10]])
+            collection = milvus.collection(shop)
+            (row,) = milvus.rows(shop, [self.ids[10]])
             collection.upsert(pa.RecordBatch.from_pylist([row | {"embedding": vector[::-1]}]))
             milvus._client.delete(collection.name, ids=[row_key(self.ids[12])])
             milvus.drop_alias("shop")
