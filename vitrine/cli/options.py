@@ -123,19 +123,19 @@ def _embed_together(settings: Settings, names: list[str], dataset: str) -> list[
     from spark_jobs.embed_catalog import embed_together as job
 
     with ExitStack() as stack:
-        runs = [stack.enter_context(runs.record(settings, "embed", dataset, name)) for name in names]
+        recorded = [stack.enter_context(runs.record(settings, "embed", dataset, name)) for name in names]
         done = job(settings, names, dataset)
         passes = sum(figures.get("seconds", 0.0) for figures in done)
-        for run, figures in zip(runs, done, strict=True):
+        for run, figures in zip(recorded, done, strict=True):
             run.encoder_version = figures["encoder_version"]
             share = figures["seconds"] / passes if passes and "seconds" in figures else 1 / len(names)
             seconds = run.seconds * share  # Spark's start belongs to the cost too
             rate = round(figures["computed"] / seconds, 2)
             run.figures |= figures | {"seconds": round(seconds, 3), "images_per_second": rate}
-    for run in runs:
+    for run in recorded:
         if run.figures["computed"]:
             tracking.to_mlflow(settings, run)
-    return [run.figures for run in runs]
+    return [run.figures for run in recorded]
 
 
 def _apply_head(settings: Settings, head: "Tuned", dataset: str, dry_run: bool) -> dict[str, Any]:
