@@ -5,10 +5,12 @@ from typing import Any
 import pandas as pd
 
 from evaluation.consistency.differences import Differences
-from evaluation.consistency.milvus import MilvusRows, check_ids
-from evaluation.consistency.tables import Version, compare_vectors
+from evaluation.consistency.milvus import MilvusRows, check_behind, check_ids
+from evaluation.consistency.tables import StoredVersion
+from evaluation.consistency.vectors import compare_vectors
 from evaluation.gates.data_docs import GateResult, rule, validate
 from evaluation.milvus.vector_index import VectorIndex
+from vitrine.encoded_set import EncodedSet
 from vitrine.settings import Settings
 
 _EXAMPLES = 3
@@ -33,12 +35,12 @@ def gate_sync(
     Judges the exact collection, and that of the served index where it is another and there already. The vectors and
     labels are those of ``gates.probes`` photos, always the same: the first by SHA-256 of their ids.
     """
-    version = Version(settings, dataset, encoder, encoder_version, None, True)
+    version = StoredVersion(EncodedSet(dataset, encoder, encoder_version), None, True)
     apart = settings.milvus.index != "FLAT" and milvus.collection(version.encoded, served=True).exists()
     held = []
     for served in (False, True) if apart else (False,):
         milvus.sync(version.encoded, served)
-        held.append(_differences(milvus, MilvusRows(milvus, version, served), settings.gates.probes))
+        held.append(_differences(MilvusRows(settings, milvus, version, served)))
     rules = []
     for kind, text in _ASKED.items():
         told = [each[kind] for each in held if kind in each]
@@ -51,12 +53,12 @@ def gate_sync(
     return validate(settings, "sync", f"{dataset} {encoder}", frame, rules, run_id)
 
 
-def _differences(milvus: VectorIndex, rows: MilvusRows, probes: int) -> dict[str, dict[str, Any]]:
-    """By kind, as ``Differences`` tells them: of those in ``_ASKED``, the ones that there are."""
-    of, all_ids, some_vectors = rows.version, Differences(), Differences()
-    behind = milvus.behind(of.encoded, rows.served)
-    all_ids.add("milvus.behind", rows.name, [], 1 if behind is None else behind)
+def _differences(rows: MilvusRows) -> dict[str, dict[str, Any]]:
+    """By name, of those in ``_ASKED``, the differences that there are."""
+    settings, all_ids, some_vectors = rows.settings, Differences(), Differences()
+    check_behind(settings, all_ids, rows)
     check_ids(all_ids, rows)
-    compare_vectors(of.settings, some_vectors, of, [rows], f"ORDER BY sha256(image_id) LIMIT {probes}")
-    told = {one["name"]: one for one in (*some_vectors.told(), *all_ids.told())}
-    return {kind: told[f"milvus.{kind}"] for kind in _ASKED if f"milvus.{kind}" in told}
+    tail = f"ORDER BY sha256(image_id) LIMIT {settings.gates.probes}"
+    compare_vectors(settings, some_vectors, rows.version, [rows], tail)
+    by_name = {one["name"]: one for one in (*some_vectors.as_list(), *all_ids.as_list())}
+    return {name: by_name[f"milvus.{name}"] for name in _ASKED if f"milvus.{name}" in by_name}

@@ -349,9 +349,9 @@ def _alike(x: Any, y: Any) -> bool:
 
 def agrees(project: Path) -> list[str]:
     """What ``vitrine check`` finds, and checkpoints that were left."""
+    from evaluation.consistency.check import state
     from evaluation.consistency.differences import sentence
-    from vitrine.cli.verbs.check import state as check
 
     settings = load_settings(project)
     left = [f"left: {path}" for path in (settings.home / "staging").glob("*")]
-    return [sentence(found) for found in check(settings, "shop")["differences"]] + left
+    return [sentence(found) for found in state(settings, "shop")["differences"]] + left

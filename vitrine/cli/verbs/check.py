@@ -5,17 +5,18 @@ from typing import Annotated, Any
 
 import typer
 
-from evaluation.consistency.differences import Differences, sentence
-from vitrine import facts, runs
+from evaluation.consistency.check import TABLE_STEPS, repair_steps, state, to_embed
+from evaluation.consistency.differences import sentence
+from evaluation.consistency.tables import StoredVersion
+from evaluation.consistency.tables import versions as stored_versions
+from vitrine import runs
 from vitrine.cli import options, output
 from vitrine.cli.options import Datasets, Json, chosen_datasets, show_each
-from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, PRODUCT_EMBEDDINGS
 
 Found = dict[str, Any]
-TABLE_STEPS = ("dedupe", "labels", "vectors", "embed", "products")
 
 
 def check(
@@ -51,47 +52,13 @@ def check(
         raise VitrineError(f"{'; '.join(wrong)}: {tail}")
 
 
-def state(settings: Settings, dataset: str) -> Found:
-    """Counts by store and the list of differences, as ``Differences.told`` gives it; empty where all agree."""
-    from evaluation.consistency import milvus as consistency
-    from evaluation.consistency import tables as state_check
-    from evaluation.milvus.vector_index import VectorIndex
-
-    found = Differences()
-    report: Found = {"dataset": dataset, "catalog": state_check.count(settings, "catalog", state_check.of(dataset))}
-    state_check.check_catalog(settings, found, dataset)
-    with VectorIndex(settings) as milvus:
-        consistency.check_alias(settings, found, milvus, dataset)
-        for version in state_check.versions(settings, dataset):
-            state_check.check_embeddings(settings, found, version)
-            state_check.check_products(settings, found, version)
-            counts = report[version.name] = {
-                "embeddings": facts.embedded(settings, EncodedSet(dataset, version.encoder, version.version))
-            }
-            if not version.followed:
-                state_check.check_vectors(settings, found, version, [])
-                continue
-            consistency.check_versions(found, milvus, version)
-            online, collections = state_check.OnlineStore(version), consistency.followers(milvus, version)
-            state_check.check_vectors(settings, found, version, [online, *collections])
-            for rows in collections:
-                held = milvus.count(version.encoded, rows.served)
-                counts["milvus_serving" if rows.served else "milvus"] = held
-            counts["online"] = online.there
-            state_check.check_online_products(settings, found, version)
-    state_check.check_service(settings, found, dataset)
-    return report | {"differences": found.told()}
-
-
 def mend(settings: Settings, dataset: str, differences: list[Found]) -> list[str]:
     """Derive again what ``differences`` say, first what others are derived from; the steps that were taken."""
-    from evaluation.consistency import tables as state_check
-
-    asked = {difference["repair"] for difference in differences} - {None}
+    asked = repair_steps(differences)
     if asked & set(TABLE_STEPS):
         _mend_tables(settings, dataset, differences, asked)
     if asked - {"labels"}:  # what follows the tables
-        versions = [version for version in state_check.versions(settings, dataset) if version.followed]
+        versions = [version for version in stored_versions(settings, dataset) if version.followed]
         if versions:
             options.features(settings, [dataset], fresh="features" in asked)
         _mend_milvus(settings, dataset, versions, fresh="index" in asked)
@@ -99,7 +66,6 @@ def mend(settings: Settings, dataset: str, differences: list[Found]) -> list[str
 
 
 def _mend_tables(settings: Settings, dataset: str, differences: list[Found], asked: set[str]) -> None:
-    from evaluation.consistency import tables as state_check
     from spark_jobs import repair
     from spark_jobs.ingest_catalog import append_labels
     from spark_jobs.session import build_session
@@ -109,41 +75,33 @@ def _mend_tables(settings: Settings, dataset: str, differences: list[Found], ask
         repair.dedupe(spark, settings, table, dataset)
     if "labels" in asked:
         append_labels(spark, settings, dataset)
-    versions = state_check.versions(settings, dataset)
+    versions = stored_versions(settings, dataset)
     for version in versions:
         if "vectors" in asked:
-            repair.drop_bad_vectors(spark, settings, dataset, version.version, version.dim)
+            repair.drop_bad_vectors(spark, settings, dataset, version.encoded.encoder_version, version.dim)
     if asked & {"embed", "vectors", "dedupe"}:
-        for version in _to_embed(versions, differences):
+        for version in to_embed(versions, differences):
             _embed_again(settings, dataset, version)
     if asked & {"products", "vectors", "dedupe"}:
         for version in versions:
-            repair.products_again(spark, settings, dataset, version.version)
+            repair.products_again(spark, settings, dataset, version.encoded.encoder_version)
 
 
-def _to_embed(versions: list[Any], differences: list[Found]) -> list[Any]:
-    """Those that nights keep up, whose pass takes away what left for all others too; another one only where its own
-    vectors are bad, or where there is no such version."""
-    bad = {each["of"] for each in differences if each["repair"] == "vectors"}
-    named = {each["of"] for each in differences if each["repair"] == "embed"}
-    followed = [version for version in versions if version.followed]
-    return [each for each in versions if each.followed or each.name in bad or (not followed and each.name in named)]
-
-
-def _embed_again(settings: Settings, dataset: str, version: Any) -> None:
+def _embed_again(settings: Settings, dataset: str, version: StoredVersion) -> None:
     """By the name, where that still means this version: another one's vectors cannot be derived any more."""
+    encoder = version.encoded.encoder
     try:
-        _, named = options.version_of(settings, version.encoder)
+        _, named = options.version_of(settings, encoder)
     except UserError as error:
         print(f"{version.name} cannot be derived again: {error}", file=sys.stderr)
         return
-    if named == version.version:
-        options.embed_named(settings, [version.encoder], dataset)
+    if named == version.encoded.encoder_version:
+        options.embed_named(settings, [encoder], dataset)
     else:
-        print(f"{version.name} cannot be derived again: {version.encoder} is {named} now", file=sys.stderr)
+        print(f"{version.name} cannot be derived again: {encoder} is {named} now", file=sys.stderr)
 
 
-def _mend_milvus(settings: Settings, dataset: str, versions: list[Any], fresh: bool) -> None:
+def _mend_milvus(settings: Settings, dataset: str, versions: list[StoredVersion], fresh: bool) -> None:
     from evaluation.milvus.vector_index import VectorIndex
     from evaluation.promotion.milvus_alias import follow
 

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from evaluation.consistency.differences import KINDS
+from evaluation.consistency.check import state
+from evaluation.consistency.differences import NAMES
 from evaluation.milvus.collection import row_key
 from evaluation.milvus.vector_index import VectorIndex
 from tests.support.small_shop import CONFIG
 from vitrine import facts, feature_store, lake
-from vitrine.cli.verbs.check import state
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import VitrineError
 from vitrine.settings import Settings, load_settings
@@ -127,7 +127,7 @@ def test_what_agrees_has_no_differences_and_what_does_not_is_named_and_repaired(
     damage.tables()
     found = state(home, "shop")
     by_name = {difference["name"]: difference for difference in found["differences"]}
-    assert KINDS.keys() - by_name.keys() == LATER
+    assert NAMES.keys() - by_name.keys() == LATER
     assert by_name["embeddings.missing"]["ids"] == [damage.ids[2]]
     assert by_name["embeddings.orphaned"]["ids"] == ["shop/ghost"]
     assert by_name["embeddings.twice"]["count"] == 1
