@@ -120,7 +120,8 @@ def newest(settings: Settings, where: str, versions: dict[str, int] | None = Non
     """
     last = f"first_value(catalog_version) OVER (PARTITION BY {', '.join(_EVALUATION)} ORDER BY computed_at DESC)"
     # All columns: a table that an earlier version made may lack some.
-    sql = f"SELECT * FROM (SELECT *, {last} AS last FROM {METRICS.name} WHERE {where}) WHERE catalog_version = last"
+    rows = f"SELECT *, {last} AS last FROM {METRICS.name} WHERE {where}"
+    sql = f"SELECT * FROM ({rows}) WHERE catalog_version = last ORDER BY computed_at"
     rows_of: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in lake.query(settings, sql, versions).to_pylist():
         rows_of.setdefault(tuple(row[name] for name in _EVALUATION), []).append(row)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from evaluation.gates.run import run_gate
+from evaluation.gates.ask_gate import ask_index
 from evaluation.milvus.vector_index import VectorIndex, alias_name
 from vitrine import facts
 from vitrine.encoded_set import EncodedSet
@@ -28,8 +28,7 @@ def follow(settings: Settings, milvus: VectorIndex, dataset: str, gated: bool = 
     milvus.sync(serves, served=True)
     figures: dict[str, Any] = {"serving": serves.encoder_version}
     if gated and settings.milvus.index != "FLAT":
-        result = run_gate(settings, "index", dataset, serves.encoder, serves.encoder_version, milvus=milvus)
-        figures["recall"] = result.checks[0]["figures"]["value"]
+        figures["recall"] = ask_index(settings, serves, milvus).checks[0]["figures"]["value"]
     milvus.point_alias(serves)
     return figures
 

@@ -158,6 +158,7 @@ def evaluate(
     Without splits: the data set's own protocol, else leave-one-out.
     """
     from evaluation import metrics_table
+    from evaluation.gates.metrics import compared_with
 
     settings = load_settings()
     how = (queries, index, relevant.value)
@@ -167,25 +168,15 @@ def evaluate(
             asked, version = version_of(settings, name)
             done = evaluate_one(settings, asked, version, chosen, how, full_map, again)
             results.append(done)
-            for other in _held_against(settings, chosen, version) if with_serving else []:
-                if not metrics_table.evaluated(settings, other[1], done):
-                    results.append(evaluate_one(settings, *other, chosen, how, full_map, again))
+            for other in compared_with(settings, EncodedSet(chosen, asked, version)) if with_serving else []:
+                of = other.encoded
+                there = other.kind == "serving" or facts.embedded(settings, of)
+                if there and not metrics_table.evaluated(settings, of.encoder_version, done):
+                    results.append(evaluate_one(settings, of.encoder, of.encoder_version, chosen, how, full_map, again))
             if gated:
                 for which in ("sync", "metrics"):
                     options.gate(settings, which, chosen, asked, version)
     show_each("evaluated", results if as_json else [output.with_intervals(result) for result in results], as_json)
-
-
-def _held_against(settings: Settings, dataset: str, version: str) -> list[tuple[str, str]]:
-    """What the gate on metrics compares the version with: what serves, and the backbone that it was tuned from."""
-    serves = facts.serving(settings, dataset)
-    if serves and serves["encoder_version"] == version:
-        return []
-    others = [(serves["encoder"], serves["encoder_version"])] if serves else []
-    base = facts.encoder_row(settings, version)["base_version"]
-    if base and facts.embedded(settings, EncodedSet(dataset, "", base)):
-        others.append((facts.encoder_row(settings, base)["encoder"], base))
-    return list(dict.fromkeys(others))
 
 
 @app.command()
@@ -253,11 +244,13 @@ def gate(
     """Great Expectations: exit 3 where a gate refuses, saying which expectation failed, with the figures."""
     settings = load_settings()
     chosen_datasets(settings, [dataset])
+    from evaluation.gates.gate import result_json
+
     if which is not Gate.catalog and encoder is None:
         raise UserError(f"gate {which.value} needs --encoder")
     name, version = version_of(settings, encoder) if encoder else (None, None)
     result = options.gate(settings, which.value, dataset, name, version)
-    show(f"gate {which.value} passed", {"dataset": dataset, "encoder": name, **result.figures()}, as_json)
+    show(f"gate {which.value} passed", {"dataset": dataset, "encoder": name, **result_json(result)}, as_json)
 
 
 @app.command()

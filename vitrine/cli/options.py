@@ -13,9 +13,12 @@ from vitrine.errors import UserError, unknown
 from vitrine.settings import Settings, check_name
 
 if TYPE_CHECKING:
-    from evaluation.gates.training_set import Rows
+    from pyspark.sql import SparkSession
+
+    from evaluation.gates.training_set import WrittenSet
     from vitrine.encoders.tuned import Tuned
     from vitrine.online.sync import Fill
+    from vitrine.runs import GateFigures
 
 
 class Label(StrEnum):
@@ -69,35 +72,30 @@ def version_of(settings: Settings, encoder: str) -> tuple[str, str]:
     return encoder, by_name.version(settings, encoder)
 
 
-def gate(settings: Settings, which: str, dataset: str, encoder: str | None = None, version: str | None = None) -> Any:
+def gate(
+    settings: Settings, which: str, dataset: str, encoder: str | None = None, version: str | None = None
+) -> "GateFigures":
     """Ask one gate, in the Spark session of this process where it needs one.
-
-    Returns:
-        ``evaluation.gates.data_docs.GateResult``.
 
     Raises:
         GateRefused: with the expectations that failed.
     """
-    from evaluation.gates.run import run_gate
+    from evaluation.gates.ask_gate import ask_gate
 
-    with ExitStack() as stack:
-        spark = milvus = None
-        if which in ("sync", "index"):
-            from evaluation.milvus.vector_index import VectorIndex
+    def spark() -> "SparkSession":
+        from spark_jobs.session import build_session
 
-            milvus = stack.enter_context(VectorIndex(settings))
-        elif which != "metrics":
-            from spark_jobs.session import build_session
+        return build_session(settings, f"gate {which}")
 
-            spark = build_session(settings, f"gate {which}")
-        return run_gate(settings, which, dataset, encoder, version, spark, milvus)
+    encoded = EncodedSet(dataset, encoder, version) if encoder and version else None
+    return ask_gate(settings, which, dataset, encoded, spark)
 
 
-def gate_training_set(settings: Settings, rows: "Rows", version: str | None) -> None:
-    """Raises GateRefused where nothing may learn from ``rows``."""
-    from evaluation.gates.run import run_training_set_gate
+def gate_training_set(settings: Settings, written: "WrittenSet", version: str | None) -> None:
+    """Raises GateRefused where nothing may learn from ``written``."""
+    from evaluation.gates.ask_gate import ask_training_set
 
-    run_training_set_gate(settings, rows, version)
+    ask_training_set(settings, written, version)
 
 
 def embed_named(settings: Settings, names: list[str], dataset: str, dry_run: bool = False) -> list[dict[str, Any]]:

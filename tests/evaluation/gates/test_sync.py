@@ -29,7 +29,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def failed(settings: Settings, index: VectorIndex) -> dict[str, dict[str, Any]]:
-    result = gate_sync(settings, index, "d", "e", V1, "run")
+    result = gate_sync(settings, D1, index, "run")
     assert result.success == (not result.failed)
     return {check["expectation"]: check["figures"] for check in result.failed}
 
