@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.gates.drift import Probe, drift_checks
-from evaluation.gates.gate import Check, Figures, decide
+from evaluation.gates.gate import Check, decide
 from evaluation.gates.regression import Against, PairedQueries, held_against
 from evaluation.retrieval.retrieval_metrics import per_query
 from spark_jobs.worker.encoder import Encoder
@@ -43,6 +43,7 @@ from spark_jobs.worker.precision import resolve_precision
 from vitrine import images
 from vitrine.datasets import generated
 from vitrine.datasets.photo import Photo
+from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import backbones
 from vitrine.encoders.networks import Built, build
 from vitrine.settings import Settings, load_settings
@@ -134,10 +135,9 @@ def judge(settings: Settings, shop: Shop, vectors: np.ndarray) -> tuple[float, l
     ours, theirs = (figures(each, products, settings) for each in (vectors, shop.serving))
     chance = figures(vectors, products, settings, np.random.default_rng(0).permutation(products))
     paired = PairedQueries(settings.gates.metric, ours, theirs, products, shop.labels("category"))
-    candidate = Figures("candidate", "c", settings.gates.metric, float(np.nanmean(ours)))
     few = np.random.default_rng(0).permutation(len(vectors))[: settings.gates.probes]
-    checks = decide(candidate, float(np.nanmean(chance)), settings.gates)
-    checks += held_against(Against("serving", "serving", "s"), paired, [], settings.gates)
+    checks = decide(settings.gates.metric, float(np.nanmean(ours)), float(np.nanmean(chance)), settings.gates)
+    checks += held_against(Against("serving", EncodedSet("drawn", "serving", "s")), paired, [], settings.gates)
     checks += drift_checks(Probe(vectors[few], shop.serving[few], True), settings.gates)
     return float(np.nanmean(ours - theirs)), checks
 

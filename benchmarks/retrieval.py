@@ -33,16 +33,18 @@ from evaluation.evaluate import write_results
 from evaluation.metrics_table import write_scores
 from evaluation.milvus.vector_index import VectorIndex
 from evaluation.retrieval import neighbours
-from evaluation.retrieval.neighbours import ALL, Items, Task, read_items, relevance_of, shuffled
+from evaluation.retrieval.neighbours import Items, read_items, relevance_of, shuffled
 from evaluation.retrieval.retrieval_metrics import per_query, retrieval_metrics
 from evaluation.retrieval.slices import SHUFFLED, slice_scores
+from evaluation.task import ALL, Task
 from vitrine import lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.setting_sections import EvaluateSettings
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
 
 VERSION, DATASET, DEPTH = "0123456789abcdef", "drawn", 100
-TASK = Task(VERSION, DATASET, "c", ALL, ALL, "product_id")
+TASK = Task(EncodedSet(DATASET, "drawn", VERSION), "c", ALL, ALL, "product_id")
 
 
 class Clock:
@@ -103,7 +105,7 @@ def table(rows: np.ndarray, vectors: np.ndarray, each: int, categories: int) -> 
 def vitrines(settings: Settings, clock: Clock) -> dict[str, float]:
     with VectorIndex(settings) as milvus:
         with clock.part("sync"):
-            at = {EMBEDDINGS.name: milvus.sync(DATASET, VERSION).to_version}
+            at = {EMBEDDINGS.name: milvus.sync(TASK.encoded).to_version}
         milvus._client = Timed(milvus._client, clock)
         with clock.part("reading and ranking"):
             items = read_items(settings, TASK, at)
@@ -120,7 +122,7 @@ def vitrines(settings: Settings, clock: Clock) -> dict[str, float]:
     with clock.part("writing"):
         write_results(settings, TASK, items, found, relevance, n_relevant)
         about = {"encoder": "drawn", "run_id": "benchmark", "input_version": ""}
-        write_scores(settings, vars(TASK) | {"classifier": "", "seed": 0}, about, scores)
+        write_scores(settings, TASK.key | {"classifier": "", "seed": 0}, about, scores)
     return scores[0].values
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,10 @@ from evaluation.metrics_table import ALL_QUERIES, Scores, read_scores, write_sco
 from evaluation.milvus.vector_index import VectorIndex
 from evaluation.retrieval.full_ranking import MAP, average_precisions, staged_vectors
 from evaluation.retrieval.neighbours import (
-    ALL,
     SEED,
     Found,
     Ints,
     Items,
-    Task,
     count_queries,
     is_sampled,
     read_items,
@@ -32,6 +30,7 @@ from evaluation.retrieval.neighbours import (
 from evaluation.retrieval.retrieval_metrics import metric_names, per_query
 from evaluation.retrieval.search_latency import search_latency
 from evaluation.retrieval.slices import MACRO_CATEGORY, MACRO_PRODUCT, SHUFFLED, WITHOUT_DUPLICATES, slice_scores
+from evaluation.task import ALL, Task
 from vitrine import facts, lake, runs
 from vitrine.datasets import registry
 from vitrine.encoded_set import EncodedSet
@@ -46,9 +45,7 @@ _ROWS = 5_000  # of query_results written at once
 
 def evaluate(
     settings: Settings,
-    encoder: str,
-    encoder_version: str,
-    dataset: str,
+    encoded: EncodedSet,
     queries: str | None = None,
     index: str | None = None,
     relevant: str = "product_id",
@@ -77,20 +74,20 @@ def evaluate(
             is nothing embedded, or no query has anything relevant in the index.
     """
     started = time.monotonic()
-    task = _plan(settings, encoder, encoder_version, dataset, queries, index, relevant)
+    task = plan(settings, encoded, queries, index, relevant)
     scores = {} if again else read_scores(settings, _key(task), _input_version(settings, task))
     known = ALL_QUERIES in scores and (not full_map or MAP in scores[ALL_QUERIES].values)
     latency = None
     if not known:
-        scores, latency = _compute(settings, task, encoder, run_id, full_map)
-    classifiers, left_out = score_predictions(settings, task, encoder, run_id=run_id, again=again)
+        scores, latency = _compute(settings, task, run_id, full_map)
+    classifiers, left_out = score_predictions(settings, task, run_id=run_id, again=again)
     return {
-        "dataset": dataset,
-        "encoder": encoder,
+        "dataset": encoded.dataset,
+        "encoder": encoded.encoder,
         **_figures(settings, task, scores, full_map),
         "sampled": is_sampled(settings, task, count_queries(settings, task)),
         "computed": not known,
-        "latency": latency,
+        "latency": latency and asdict(latency),
         "classifiers": classifiers,
         "classifiers_left_out": left_out,
         "seconds": round(time.monotonic() - started, 3),
@@ -101,7 +98,7 @@ def _figures(settings: Settings, task: Task, scores: dict[str, Scores], full_map
     everything, ranked = scores[ALL_QUERIES], metric_names(settings.evaluate.depth)
     names = [*ranked, MAP] if full_map else ranked
     return {
-        **{name: value for name, value in vars(task).items() if name != "dataset"},
+        **{name: value for name, value in task.key.items() if name != "dataset"},
         "queries": everything.queries,
         "queries_left_out": everything.queries_left_out,
         "index": everything.index_size,
@@ -117,41 +114,34 @@ def _figures(settings: Settings, task: Task, scores: dict[str, Scores], full_map
 
 def _key(task: Task) -> dict[str, Any]:
     """What keys the rows of ``metrics``."""
-    return vars(task) | {"classifier": "", "seed": SEED}
+    return task.key | {"classifier": "", "seed": SEED}
 
 
 def _input_version(settings: Settings, task: Task, at: dict[str, int] | None = None) -> str:
     """A fingerprint of all that decides the figures beside the key, as of Delta versions ``at``."""
-    embedded = facts.embedded_version(settings, EncodedSet(task.dataset, "", task.encoder_version), at)
+    embedded = facts.embedded_version(settings, task.encoded, at)
     most = settings.evaluate.max_queries if task.query_split == ALL else None
     return hashlib.sha256(f"{embedded}/{settings.evaluate.depth}/{most}".encode()).hexdigest()[:16]
 
 
-def _plan(
-    settings: Settings,
-    encoder: str,
-    encoder_version: str,
-    dataset: str,
-    queries: str | None,
-    index: str | None,
-    relevant: str,
-) -> Task:
+def plan(settings: Settings, encoded: EncodedSet, queries: str | None, index: str | None, relevant: str) -> Task:
+    """What ``evaluate`` is asked for by the same arguments; raises what it raises."""
     if relevant not in RELEVANT:
         raise unknown("label for --relevant", relevant, RELEVANT)
     if (queries is None) != (index is None):
         raise UserError(f"--queries {queries!r} and --index {index!r}: give both splits, or neither")
+    dataset = encoded.dataset
     facts.check_dataset(settings, dataset)
-    where = f"encoder_version = {lake.quote(encoder_version)} AND dataset = {lake.quote(dataset)}"
-    sql = f"SELECT split, count({relevant}) AS labelled FROM {EMBEDDINGS.name} WHERE {where} GROUP BY split"
-    found = lake.rows(settings, sql)
-    if not found:
+    sql = f"SELECT split, count({relevant}) AS labelled FROM {EMBEDDINGS.name} WHERE {encoded.where} GROUP BY split"
+    counts = lake.rows(settings, sql)
+    if not counts:
         raise UserError(
-            f"data set {dataset!r} has no vector of encoder {encoder!r}: "
-            f"run `vitrine embed --encoder {encoder} --dataset {dataset}` first"
+            f"data set {dataset!r} has no vector of encoder {encoded.encoder!r}: "
+            f"run `vitrine embed --encoder {encoded.encoder} --dataset {dataset}` first"
         )
-    if not any(row["labelled"] for row in found):
+    if not any(row["labelled"] for row in counts):
         raise UserError(f"no image of data set {dataset!r} has a {relevant}: choose one of {', '.join(RELEVANT)}")
-    splits = {row["split"] for row in found} - {None}
+    splits = {row["split"] for row in counts} - {None}
     if queries is None or index is None:
         own = registry.protocol(runs.layout(settings, dataset))
         protocols = (own, *PROTOCOLS) if own else PROTOCOLS
@@ -160,25 +150,24 @@ def _plan(
         for split in (queries, index):
             if split not in splits:
                 raise unknown(f"split of data set {dataset!r}", split, splits)
-    version = facts.catalog_version(settings, dataset)
-    return Task(encoder_version, dataset, version, queries, index, relevant)
+    return Task(encoded, facts.catalog_version(settings, dataset), queries, index, relevant)
 
 
-def _compute(
-    settings: Settings, task: Task, encoder: str, run_id: str, full_map: bool
-) -> tuple[dict[str, Scores], dict[str, Any]]:
-    """All slices' figures, written; ``metrics`` comes last, so that its rows say that all is there. And what
-    ``search_latency`` found."""
+def _compute(settings: Settings, task: Task, run_id: str, full_map: bool) -> tuple[dict[str, Scores], runs.Latency]:
+    """All slices' figures, written, and how long a search took.
+
+    ``metrics`` is written last, so that its rows say that all the others are there.
+    """
     with VectorIndex(settings) as milvus:
-        at = {EMBEDDINGS.name: milvus.sync(task.dataset, task.encoder_version).to_version}
+        at = {EMBEDDINGS.name: milvus.sync(task.encoded).to_version}
         items = read_items(settings, task, at)
         found = search(settings, milvus, task, items, at)
         latency = search_latency(settings, milvus, task, at)
     relevance, n_relevant = relevance_of(found, items, items.labels)
     if not n_relevant.any():
         raise UserError(
-            f"none of the {len(found.queries)} queries ({task.query_split}) of {task.dataset!r} has an item with its "
-            f"{task.relevant} in the index ({task.index_split}): choose other splits or another --relevant"
+            f"none of the {len(found.queries)} queries ({task.query_split}) of {task.encoded.dataset!r} has an item "
+            f"with its {task.relevant} in the index ({task.index_split}): choose other splits or another --relevant"
         )
     each = per_query(relevance, n_relevant)
     if full_map:
@@ -193,7 +182,7 @@ def _compute(
         alike = slice_scores(per_query(*hits), products, [None] * len(products), size)[:1]
         slices += [replace(one, slice=name) for one in alike]
     write_results(settings, task, items, found, relevance, n_relevant)
-    about = {"encoder": encoder, "run_id": run_id, "input_version": _input_version(settings, task, at)}
+    about = {"encoder": task.encoded.encoder, "run_id": run_id, "input_version": _input_version(settings, task, at)}
     write_scores(settings, _key(task), about, slices)
     return {one.slice: one for one in slices}, latency
 
@@ -208,7 +197,7 @@ def write_results(
             yield _result_rows(task, items, found, relevance, n_relevant, slice(start, start + _ROWS))
 
     rows = pa.RecordBatchReader.from_batches(QUERY_RESULTS.schema, batches())
-    lake.write(settings, QUERY_RESULTS, rows, replacing=vars(task))
+    lake.write(settings, QUERY_RESULTS, rows, replacing=task.key)
 
 
 def _result_rows(
@@ -221,7 +210,7 @@ def _result_rows(
     def lists(values: Any) -> pa.Array:
         return pa.ListArray.from_arrays(offsets, values)
 
-    columns = {name: pa.repeat(value, len(queries)) for name, value in vars(task).items()} | {
+    columns = {name: pa.repeat(value, len(queries)) for name, value in task.key.items()} | {
         "query_id": items.ids.take(pa.array(queries)),
         "neighbours": lists(items.ids.take(pa.array(neighbours[there]))),
         "similarities": lists(pa.array(found.similarities[part][there])),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from evaluation.browse.table_cache import Versions
-from evaluation.retrieval.neighbours import ALL
+from evaluation.task import ALL
 from vitrine import lake
 from vitrine.lake import quote
 from vitrine.settings import Settings

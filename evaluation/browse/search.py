@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from evaluation.browse.catalog import Catalog, Ints, Mask
 from evaluation.browse.table_cache import Versions
-from evaluation.milvus.collection import as_matrix
 from vitrine import lake
 from vitrine.lake import quote
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
+from vitrine.vectors import matrix
 
 Floats = NDArray[np.float32]
 
@@ -44,7 +44,7 @@ def read_vectors(settings: Settings, at: Versions, dataset: str, encoder_version
     parts: list[Floats] = []
     for batch in lake.stream(settings, f"SELECT image_id, embedding FROM {EMBEDDINGS.name} WHERE {where}", at):
         ids += batch.column("image_id").to_pylist()
-        parts.append(as_matrix(batch.column("embedding")))
+        parts.append(matrix(batch.column("embedding")))
     named = np.array(ids, dtype=object)
     order = np.argsort(named)
     return Vectors(named[order], np.concatenate(parts)[order] if parts else np.empty((0, 0), np.float32))

@@ -51,6 +51,16 @@ class Said:
         return np.asarray(self.truth == self.predicted)
 
 
+@dataclass(frozen=True)
+class PairedClassifier:
+    """One classifier (its name says label and seed too) on the vectors of two encoder versions, photos in one order."""
+
+    name: str
+    candidate: Said
+    other: Said
+    products: NDArray[np.generic]
+
+
 def classification_metrics(said: Said) -> dict[str, float]:
     """Figures of ``NAMES`` over all photos.
 

@@ -10,15 +10,15 @@ import pyarrow.compute as pc
 
 from evaluation.classification.classification_metrics import (
     NAMES,
+    PairedClassifier,
     Said,
     calibration,
     classification_intervals,
     classification_metrics,
     confusion,
 )
-from evaluation.gates.regression import PairedClassifier
 from evaluation.metrics_table import ALL_QUERIES, Scores, named, read_scores, write_scores
-from evaluation.retrieval.neighbours import Task
+from evaluation.task import Task
 from vitrine import lake
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, PREDICTIONS
@@ -42,7 +42,7 @@ class _Asked:
 
 
 def score_predictions(
-    settings: Settings, task: Task, encoder: str, *, run_id: str, again: bool = False
+    settings: Settings, task: Task, *, run_id: str, again: bool = False
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Score every classifier's predictions of the task's encoder version and data set, and write ``metrics``.
 
@@ -61,7 +61,7 @@ def score_predictions(
         if fault:
             left_out.append(f"{asked.name}: {fault}")
         else:
-            scored.append(_score(settings, task, encoder, asked, rows, split, run_id, again))
+            scored.append(_score(settings, task, asked, rows, split, run_id, again))
     return scored, left_out
 
 
@@ -92,7 +92,8 @@ def _classifiers(settings: Settings, task: Task) -> list[_Asked]:
     found = lake.rows(
         settings,
         "SELECT classifier, label, seed, max(predicted_at) AS made, min(training_set) AS learned, count(*) AS n "
-        f"FROM {PREDICTIONS.name} WHERE {task.where} GROUP BY classifier, label, seed ORDER BY classifier, label, seed",
+        f"FROM {PREDICTIONS.name} WHERE {task.encoded.where} GROUP BY classifier, label, seed "
+        "ORDER BY classifier, label, seed",
     )
     return [
         _Asked(
@@ -114,9 +115,9 @@ def _read(settings: Settings, task: Task, asked: _Asked) -> pa.Table:
         "SELECT p.image_id, p.truth, p.predicted[1] AS said, array_has(p.predicted, p.truth) AS in_top, "
         "p.probabilities[1] AS confidence, e.split, e.product_id, "
         "coalesce(e.label = p.truth AND e.created_timestamp <= p.predicted_at, false) AS holds "
-        f"FROM (SELECT * FROM {PREDICTIONS.name} WHERE {task.where} AND {own}) p LEFT JOIN "
+        f"FROM (SELECT * FROM {PREDICTIONS.name} WHERE {task.encoded.where} AND {own}) p LEFT JOIN "
         f"(SELECT image_id, split, product_id, {asked.label} AS label, created_timestamp "
-        f"FROM {EMBEDDINGS.name} WHERE {task.where}) e ON p.image_id = e.image_id",
+        f"FROM {EMBEDDINGS.name} WHERE {task.encoded.where}) e ON p.image_id = e.image_id",
     )
 
 
@@ -135,7 +136,6 @@ def _checked(settings: Settings, task: Task, asked: _Asked, rows: pa.Table) -> t
 def _score(
     settings: Settings,
     task: Task,
-    encoder: str,
     asked: _Asked,
     rows: pa.Table,
     split: str,
@@ -143,12 +143,12 @@ def _score(
     again: bool,
 ) -> dict[str, Any]:
     said, classes = _said(rows)
-    key = vars(task) | {"query_split": split, "index_split": "", "relevant": asked.label}
+    key = task.key | {"query_split": split, "index_split": "", "relevant": asked.label}
     key |= {"classifier": asked.classifier, "seed": asked.seed}
     known = {} if again else read_scores(settings, key, asked.input_version)
     scores = known.get(ALL_QUERIES) or _scores(settings, task, asked, said, rows, split)
     if not known:
-        about = {"encoder": encoder, "run_id": run_id, "input_version": asked.input_version}
+        about = {"encoder": task.encoded.encoder, "run_id": run_id, "input_version": asked.input_version}
         write_scores(settings, key, about, [scores])
     return {
         "classifier": asked.classifier,

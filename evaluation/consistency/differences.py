@@ -1,4 +1,4 @@
-"""What two places say differently: each kind by its name, counted, with a few ids, whatever the catalog's size."""
+"""What two places hold differently: each difference by its name, counted, with a few ids, however large the catalog."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,8 +7,8 @@ from typing import Any
 SHOWN = 10
 """Ids kept of each difference."""
 
-# A kind's name: what it means, and the step of ``vitrine check --repair`` that mends it, None where none can.
-KINDS: dict[str, tuple[str, str | None]] = {
+# A difference's name: what it means, and the step of ``vitrine check --repair`` that mends it, None where none can.
+NAMES: dict[str, tuple[str, str | None]] = {
     "catalog.twice": ("photos that the catalog has more than once", "dedupe"),
     "labels.missing": ("photos whose label now is not the last one in labels", "labels"),
     "quarantine.in_catalog": ("photos in the catalog that are in quarantine at stage ingest too", None),
@@ -46,28 +46,28 @@ class _Tally:
 
 
 class Differences:
-    """Those found so far, by kind and by what they are of (an encoder version, a store)."""
+    """Those noticed so far, by name and by what they are of (an encoder version, a store)."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, str], _Tally] = {}
+        self._tallies: dict[tuple[str, str], _Tally] = {}
 
-    def add(self, kind: str, of: str, ids: Iterable[str], count: int | None = None) -> None:
+    def add(self, name: str, of: str, ids: Iterable[str], count: int | None = None) -> None:
         """Count ``ids``, or ``count`` of which ``ids`` are some; nothing where there is none."""
         ids = list(ids)
         count = len(ids) if count is None else count
         if not count:
             return
-        assert kind in KINDS, kind
-        tally = self._found.setdefault((kind, of), _Tally())
+        assert name in NAMES, name
+        tally = self._tallies.setdefault((name, of), _Tally())
         tally.count += count
         tally.ids = sorted([*tally.ids, *ids])[:SHOWN]
 
-    def told(self) -> list[dict[str, Any]]:
+    def as_list(self) -> list[dict[str, Any]]:
         """An object a difference: ``name``, ``of``, ``count``, ``ids`` (up to SHOWN), ``what``, ``repair``."""
         return [
-            {"name": kind, "of": of, "count": tally.count, "ids": tally.ids, "what": KINDS[kind][0]}
-            | {"repair": KINDS[kind][1]}
-            for (kind, of), tally in sorted(self._found.items())
+            {"name": name, "of": of, "count": tally.count, "ids": tally.ids, "what": NAMES[name][0]}
+            | {"repair": NAMES[name][1]}
+            for (name, of), tally in sorted(self._tallies.items())
         ]
 
 

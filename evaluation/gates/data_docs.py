@@ -2,92 +2,87 @@
 
 import contextlib
 import html
+import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from evaluation.gates.gate import Check
 from vitrine.errors import VitrineError
+from vitrine.runs import GateFigures
 from vitrine.settings import Settings
 
 EXAMPLES = 3  # rows that a failed expectation names
 PAGES = 200  # runs that the index of the Data Docs lists
-COMPARING = ("embeddings", "metrics")
-"""Gates that hold a version against what serves: they are out of date once another version does."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One expectation: its class in ``great_expectations.expectations``, arguments, and what people read."""
+    """A question about rows: an expectation's class in ``great_expectations.expectations`` and its arguments."""
 
     kind: str
     text: str
+    """What people read."""
     arguments: dict[str, Any]
     figures: dict[str, Any]
-    """What is known beforehand: limits, counts."""
+    """What is known beforehand, as limits; what Great Expectations counts joins it."""
 
 
 def rule(kind: str, text: str, figures: dict[str, Any] | None = None, **arguments: Any) -> Rule:
     return Rule(kind, text, arguments, figures or {})
 
 
-def decided(check: Check) -> Rule:
-    """What is decided already, as a rule of any table: it fails where the check failed."""
-    failed = str(not check.passed).lower()
-    query = f"SELECT count(*) AS photos FROM {{batch}} HAVING {failed}"
-    text = f"{check.name.replace('_', ' ')}: {check.detail}"
-    return rule("UnexpectedRowsExpectation", text, dict(check.figures), unexpected_rows_query=query)
-
-
 @dataclass(frozen=True)
-class GateResult:
-    """What a gate said; ``checks`` holds ``{"expectation": text, "success": bool, "figures": {...}}`` each."""
+class Decision:
+    """A question that is answered already, with all its figures: Great Expectations shows it, and counts nothing."""
 
-    gate: str
-    success: bool
-    checks: list[dict[str, Any]]
-    data_docs: Path
-    """The index page."""
-    serving_version: str | None = None
-    """What the gates in ``COMPARING`` compared with."""
+    text: str
+    passed: bool
+    figures: dict[str, Any]
 
-    @property
-    def warnings(self) -> list[str]:
-        """What passed and is worth a look all the same."""
-        return [check["expectation"] for check in self.checks if "warning" in check["figures"] and check["success"]]
 
-    @property
-    def failed(self) -> list[dict[str, Any]]:
-        return [{k: check[k] for k in ("expectation", "figures")} for check in self.checks if not check["success"]]
-
-    def figures(self) -> dict[str, Any]:
-        """The object that ``gate --json`` prints and ``runs`` keeps."""
-        said = {"gate": self.gate, "success": self.success, "checks": self.checks, "failed": self.failed}
-        compared = {"serving_version": self.serving_version} if self.gate in COMPARING else {}
-        return said | {"warnings": self.warnings} | compared | {"data_docs": str(self.data_docs)}
+def decided(check: Check, question: str) -> Decision:
+    """``check`` as the answer to ``question``."""
+    return Decision(f"{question}: {check.detail}", check.passed, dict(check.figures))
 
 
 def validate(
     settings: Settings,
     gate: str,
     subject: str,
-    frame: Any,
-    rules: list[Rule],
+    asked: Sequence[Rule | Decision],
     run_id: str | None,
+    frame: Any = None,
     serving_version: str | None = None,
-) -> GateResult:
-    """Ask a gate's rules, as ``ask`` does; it lets through what passes all of them."""
-    checks = ask(settings, f"{gate} {subject}", frame, rules, run_id or subject)
-    return GateResult(gate, all(check["success"] for check in checks), checks, index_page(settings), serving_version)
+) -> GateFigures:
+    """Ask what a gate asks, as ``ask`` does; it lets through what passes all of it.
+
+    ``frame``: the rows, of pandas or Spark, that rules are asked of. ``serving_version``: what a gate in ``COMPARING``
+    compared with.
+    """
+    checks = ask(settings, f"{gate} {subject}", asked, run_id or subject, frame)
+    return GateFigures(
+        gate,
+        success=all(check["success"] for check in checks),
+        checks=checks,
+        failed=[{name: check[name] for name in ("expectation", "figures")} for check in checks if not check["success"]],
+        warnings=[check["expectation"] for check in checks if "warning" in check["figures"] and check["success"]],
+        serving_version=serving_version,
+        data_docs=str(index_page(settings)),
+    )
 
 
-def ask(settings: Settings, name: str, frame: Any, rules: list[Rule], run_id: str) -> list[dict[str, Any]]:
+def ask(
+    settings: Settings, name: str, asked: Sequence[Rule | Decision], run_id: str, frame: Any = None
+) -> list[dict[str, Any]]:
     """Ask every rule of ``frame`` (pandas or Spark) and write the Data Docs; no other gate runs meanwhile.
 
     Returns:
-        A dict a rule, in their order: ``expectation``, ``success``, ``figures``.
+        A dict a question, in their order: ``expectation``, ``success``, ``figures``.
 
     Raises:
         VitrineError: an expectation could not be asked.
@@ -98,8 +93,8 @@ def ask(settings: Settings, name: str, frame: Any, rules: list[Rule], run_id: st
     (settings.home / "gx").mkdir(parents=True, exist_ok=True)
     # Standard output belongs to --json.
     with contextlib.redirect_stdout(sys.stderr), FileLock(settings.home / "gx" / "lock"):
-        results = _ask(settings, name, frame, rules, run_id)
-    return [_check(rule, result) for rule, result in zip(rules, results, strict=True)]
+        results = _ask(settings, name, asked, run_id, frame)
+    return [_check(question, result) for question, result in zip(asked, results, strict=True)]
 
 
 def index_page(settings: Settings) -> Path:
@@ -107,13 +102,16 @@ def index_page(settings: Settings) -> Path:
     return settings.reports / "data_docs" / "index.html"
 
 
-def _ask(settings: Settings, name: str, frame: Any, rules: list[Rule], run_id: str) -> list[dict[str, Any]]:
-    """The results in the order of ``rules``."""
+def _ask(
+    settings: Settings, name: str, asked: Sequence[Rule | Decision], run_id: str, frame: Any
+) -> list[dict[str, Any]]:
+    """The results in the order of ``asked``."""
     import great_expectations as gx
     import pandas as pd
     from great_expectations import expectations
     from great_expectations.core import RunIdentifier
 
+    frame = pd.DataFrame() if frame is None else frame
     context = gx.get_context(mode="ephemeral", project_config=_context_config(settings))
     on_pandas = isinstance(frame, pd.DataFrame)
     source = (
@@ -122,10 +120,14 @@ def _ask(settings: Settings, name: str, frame: Any, rules: list[Rule], run_id: s
     batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("now")
     (settings.home / "gx" / "suites" / f"{name}.json").unlink(missing_ok=True)  # a killed run may have left a part
     suite = context.suites.add(gx.ExpectationSuite(name))
-    for number, rule in enumerate(rules):
-        kind = getattr(expectations, rule.kind)
-        shown = html.escape(rule.text, quote=False)  # the pages show it as markup, and it may hold a category's name
-        suite.add_expectation(kind(description=shown, meta={"rule": number}, **rule.arguments))
+    for number, question in enumerate(asked):
+        text = html.escape(question.text, quote=False)  # the pages show it as markup; it may hold a category's name
+        about = {"description": text, "meta": {"question": number}}
+        if isinstance(question, Decision):
+            shown = figures_line(question.figures)
+            suite.add_expectation(_decided_expectation()(passed=question.passed, observed=shown, **about))
+        else:
+            suite.add_expectation(getattr(expectations, question.kind)(**about, **question.arguments))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
     form: dict[str, Any] = {"result_format": "SUMMARY", "partial_unexpected_count": EXAMPLES}
     if not on_pandas:
@@ -135,7 +137,22 @@ def _ask(settings: Settings, name: str, frame: Any, rules: list[Rule], run_id: s
     keys = [key for key in context.validation_results_store.list_keys() if key.run_id == run]
     context.build_data_docs(resource_identifiers=[*keys, *context.expectations_store.list_keys()])
     results = [result.to_json_dict() for result in outcome.results]
-    return sorted(results, key=lambda result: result["expectation_config"]["meta"]["rule"])
+    return sorted(results, key=lambda result: result["expectation_config"]["meta"]["question"])
+
+
+@cache
+def _decided_expectation() -> Any:
+    """The expectation that a ``Decision`` is; made when it is needed, as the library takes seconds to import."""
+    from great_expectations.expectations.expectation import BatchExpectation
+
+    class ExpectDecisionToPass(BatchExpectation):
+        passed: bool
+        observed: str
+
+        def _validate(self, metrics: Any, runtime_configuration: Any = None, execution_engine: Any = None) -> Any:
+            return {"success": self.passed, "result": {"observed_value": self.observed}}
+
+    return ExpectDecisionToPass
 
 
 def _context_config(settings: Settings) -> Any:
@@ -186,19 +203,34 @@ def _context_config(settings: Settings) -> Any:
     )
 
 
-def _check(rule: Rule, result: dict[str, Any]) -> dict[str, Any]:
+def figures_line(figures: dict[str, Any]) -> str:
+    """The figures of a check as people read them, on one line."""
+    return ", ".join(f"{name} {_shown(value)}" for name, value in figures.items())
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, str) and value.isprintable():
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _check(question: Rule | Decision, result: dict[str, Any]) -> dict[str, Any]:
     raised = result.get("exception_info") or {}
     faults = [raised] if "raised_exception" in raised else list(raised.values())
     for fault in faults:
         if fault["raised_exception"]:
-            raise VitrineError(f"expectation {rule.text!r} could not be asked: {fault['exception_message']}")
-    found = result.get("result") or {}
-    figures = dict(rule.figures)
-    if not figures.keys() & {"quarantined", "value", "skipped"}:  # else it knew all its figures beforehand
-        if "unexpected_count" in found:
-            figures |= {"checked": found["element_count"], "unexpected": found["unexpected_count"]}
-            if found.get("partial_unexpected_index_list"):
-                figures["examples"] = found["partial_unexpected_index_list"]
-        else:
-            figures["observed"] = found.get("observed_value")
-    return {"expectation": rule.text, "success": bool(result["success"]), "figures": figures}
+            raise VitrineError(f"expectation {question.text!r} could not be asked: {fault['exception_message']}")
+    figures = question.figures if isinstance(question, Decision) else question.figures | _counted(result)
+    return {"expectation": question.text, "success": bool(result["success"]), "figures": figures}
+
+
+def _counted(result: dict[str, Any]) -> dict[str, Any]:
+    """What Great Expectations counted, with some of the rows that are not as they should be."""
+    counts = result.get("result") or {}
+    if "unexpected_count" not in counts:
+        return {"observed": counts.get("observed_value")}
+    figures = {"checked": counts["element_count"], "unexpected": counts["unexpected_count"]}
+    examples = counts.get("partial_unexpected_index_list")
+    return figures | ({"examples": examples} if examples else {})

@@ -7,18 +7,18 @@ moved mean says that weights, preprocessing or libraries changed.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from evaluation.gates.gate import Check
 from vitrine import lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.setting_sections import GateSettings
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
+from vitrine.vectors import lengths, matrix
 
 NEIGHBOURS = 10
 FEWEST = 50
@@ -123,8 +123,7 @@ def _overlap(ours: Vectors, theirs: Vectors, least: float) -> Check:
 
 def _direction(probe: Probe, least: float) -> Check:
     if not probe.same_encoder or probe.candidate.shape != probe.serving.shape:
-        why = "another encoder serves, whose directions are its own"
-        return Check("mean_direction", True, f"skipped: {why}", {"skipped": why})
+        return Check.skipped("mean_direction", "another encoder serves, whose directions are its own")
     means = [side.mean(axis=0) for side in (probe.candidate, probe.serving)]
     lengths = float(np.linalg.norm(means[0]) * np.linalg.norm(means[1]))
     value = float(means[0] @ means[1]) / lengths if lengths else 0.0
@@ -140,17 +139,14 @@ def _warning(name: str, detail: str, figures: dict[str, float | str], warns: boo
 # ---- from the lake ----
 
 
-def read_probe(
-    settings: Settings, dataset: str, candidate: tuple[str, str], serving: tuple[str, str], photos: int
-) -> Probe | None:
+def read_probe(settings: Settings, candidate: EncodedSet, serving: EncodedSet, photos: int) -> Probe | None:
     """The first ``photos`` by SHA-256 of the image id that both have a vector of, one of each content.
 
-    ``candidate`` and ``serving``: encoder and version. Vectors that are broken (NaN, another dimension than most) are
-    left out: other checks refuse those. None where fewer than ``FEWEST`` are left.
+    Vectors that are broken (NaN, another dimension than most) are left out: other checks refuse those. None where fewer
+    than ``FEWEST`` are left.
     """
-    here = f"dataset = {lake.quote(dataset)} AND encoder_version ="
-    sides = [f"{here} {lake.quote(version)}" for _, version in (candidate, serving)]
-    first, second = (f"(SELECT image_id, content_sha256 FROM {EMBEDDINGS.name} WHERE {where})" for where in sides)
+    sides = (candidate, serving)
+    first, second = (f"(SELECT image_id, content_sha256 FROM {EMBEDDINGS.name} WHERE {side.where})" for side in sides)
     chosen = lake.query(
         settings,
         f"SELECT min(a.image_id) AS image_id FROM {first} a JOIN {second} b ON a.image_id = b.image_id "
@@ -160,22 +156,20 @@ def read_probe(
     if len(chosen) < FEWEST:
         return None
     ids = ", ".join(map(lake.quote, chosen.column("image_id").to_pylist()))
-    ours, theirs = (_vectors(settings, f"{where} AND image_id IN ({ids})") for where in sides)
+    ours, theirs = (_vectors(settings, f"{side.where} AND image_id IN ({ids})") for side in sides)
     both = sorted(ours.keys() & theirs.keys())
     if len(both) < FEWEST:
         return None
     stacked = [np.stack([side[image_id] for image_id in both]) for side in (ours, theirs)]
-    return Probe(stacked[0], stacked[1], candidate[0] == serving[0])
+    return Probe(stacked[0], stacked[1], candidate.encoder == serving.encoder)
 
 
-def _vectors(settings: Settings, where: str) -> dict[str, Any]:
-    """Each image's vector, float64 (D,)."""
+def _vectors(settings: Settings, where: str) -> dict[str, Vectors]:
+    """Each image's vector, float64 (D,); none of broken ones."""
     rows = lake.query(settings, f"SELECT image_id, embedding FROM {EMBEDDINGS.name} WHERE {where}")
-    lists = rows.column("embedding").combine_chunks()
-    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-    dim = int(np.bincount(lengths).argmax())
-    kept = pa.array(lengths == dim)
-    values = lists.filter(kept).flatten().to_numpy(zero_copy_only=False).astype(np.float64)
-    vectors = values.reshape(int((lengths == dim).sum()), dim)
-    ids = rows.column("image_id").combine_chunks().filter(kept).to_pylist()
-    return {ids[at]: vectors[at] for at in np.flatnonzero(np.isfinite(vectors).all(axis=1))}
+    dims = lengths(rows.column("embedding"))
+    whole = rows.filter(pa.array((dims == np.bincount(dims).argmax()) & (dims > 0)))
+    vectors = matrix(whole.column("embedding")).astype(np.float64)
+    finite = np.isfinite(vectors).all(axis=1)
+    ids = whole.column("image_id").to_pylist()
+    return {ids[at]: vectors[at] for at in np.flatnonzero(finite)}

@@ -1,43 +1,42 @@
 """The gate on the served index: does it find what an exact search finds?"""
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-from numpy.typing import NDArray
+from typing import Any
 
-from evaluation.gates.data_docs import GateResult, rule, validate
-from evaluation.milvus.collection import Hits, as_matrix
-from evaluation.milvus.sync import Source
+import numpy as np
+
+from evaluation.gates.data_docs import Decision, validate
+from evaluation.milvus.collection import Hits
 from evaluation.milvus.vector_index import VectorIndex
+from vitrine import lake
+from vitrine.encoded_set import EncodedSet
+from vitrine.runs import GateFigures
 from vitrine.settings import Settings
+from vitrine.tables import EMBEDDINGS
+from vitrine.vectors import matrix
 
 QUERIES = 1_000
 _NOISE = 1e-5  # of a cosine in float32, summed in another order
 
 
-def gate_index(
-    settings: Settings,
-    milvus: VectorIndex,
-    dataset: str,
-    encoder: str,
-    encoder_version: str,
-    run_id: str | None = None,
-) -> GateResult:
+def gate_index(settings: Settings, encoded: EncodedSet, milvus: VectorIndex, run_id: str | None = None) -> GateFigures:
     """Fill the served collection of the version, beside what serves, and measure its recall against the exact one.
 
     The queries are vectors of the data set itself, always the same: the first by SHA-256 of the image id.
     """
-    at = milvus.sync(dataset, encoder_version).to_version
-    milvus.sync(dataset, encoder_version, served=True)
-    ids, vectors = _queries(Source(settings, dataset, encoder_version), at)
-    most = settings.gates.recall_at
-    exact, served = (milvus.search(dataset, encoder_version, vectors, most + 1, served=kind) for kind in (False, True))
-    value, least = recall(ids, exact, served, most), settings.gates.min_recall
-    name, how = milvus.collection(dataset, encoder_version, served=True).name, settings.milvus.index
-    text = f"{how} finds at least {least:.1%} of the exact {most} nearest"
-    figures = {"value": value, "min_recall": least, "recall_at": most, "queries": len(ids), "collection": name}
-    asked = rule("ExpectColumnValuesToBeBetween", text, figures, column="recall", min_value=least)
-    return validate(settings, "index", f"{dataset} {encoder}", pd.DataFrame({"recall": [value]}), [asked], run_id)
+    at = milvus.sync(encoded).to_version
+    milvus.sync(encoded, served=True)
+    chosen = f"{encoded.where} ORDER BY sha256(image_id) LIMIT {QUERIES}"
+    sql = f"SELECT image_id, embedding FROM {EMBEDDINGS.name} WHERE {chosen}"
+    queries = lake.query(settings, sql, {EMBEDDINGS.name: at})
+    ids, vectors = queries.column("image_id").to_pylist(), matrix(queries.column("embedding"))
+    most, least = settings.gates.recall_at, settings.gates.min_recall
+    exact, served = (milvus.search(encoded, vectors, most + 1, served=kind) for kind in (False, True))
+    value = recall(ids, exact, served, most)
+    figures: dict[str, Any] = {"value": value, "min_recall": least, "recall_at": most, "queries": len(ids)}
+    figures |= {"collection": milvus.collection(encoded, served=True).name}
+    text = f"{settings.milvus.index} finds at least {least:.1%} of the exact {most} nearest"
+    subject = f"{encoded.dataset} {encoded.encoder}"
+    return validate(settings, "index", subject, [Decision(text, value >= least, figures)], run_id)
 
 
 def recall(query_ids: list[str], exact: Hits, served: Hits, most: int) -> float:
@@ -48,15 +47,9 @@ def recall(query_ids: list[str], exact: Hits, served: Hits, most: int) -> float:
     ``knn``). 1 where no query has a neighbour: nothing is missed.
     """
     shares = []
-    for query, ids, cosines, found_ids, found in zip(query_ids, *exact, *served, strict=True):
+    for query, ids, cosines, served_ids, served_cosines in zip(query_ids, *exact, *served, strict=True):
         wanted = [value for image_id, value in zip(ids, cosines, strict=True) if image_id != query][:most]
-        near = [value for image_id, value in zip(found_ids, found, strict=True) if image_id != query][:most]
+        near = [value for image_id, value in zip(served_ids, served_cosines, strict=True) if image_id != query][:most]
         if wanted:
             shares.append(sum(value >= wanted[-1] - _NOISE for value in near) / len(wanted))
     return float(np.mean(shares)) if shares else 1.0
-
-
-def _queries(source: Source, at: int) -> tuple[list[str], NDArray[np.float32]]:
-    batches = source.rows("image_id, embedding", at, f"ORDER BY sha256(image_id) LIMIT {QUERIES}")
-    rows = pa.Table.from_batches(batches).combine_chunks()
-    return rows.column("image_id").to_pylist(), as_matrix(rows.column("embedding").combine_chunks())

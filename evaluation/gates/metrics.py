@@ -1,6 +1,6 @@
 """The gate on figures: good by itself, no worse than what serves, and, tuned, no worse than its own backbone."""
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -8,20 +8,23 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from evaluation.classification.predictions import paired_predictions
-from evaluation.gates import gate as decision
-from evaluation.gates.data_docs import GateResult, rule, validate
-from evaluation.gates.gate import Check
+from evaluation.gates.data_docs import decided, validate
+from evaluation.gates.gate import Check, decide
 from evaluation.gates.regression import Against, PairedQueries, held_against
-from evaluation.metrics_table import ALL_QUERIES
-from evaluation.retrieval.neighbours import ALL, Task
+from evaluation.metrics_table import ALL_QUERIES, Evaluation, newest
 from evaluation.retrieval.retrieval_metrics import metric_names, per_query
 from evaluation.retrieval.slices import SHUFFLED
 from evaluation.statistics.bootstrap import Floats
+from evaluation.task import ALL, Task
 from vitrine import facts, lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import tuned
 from vitrine.errors import UserError, unknown
+from vitrine.lake import matches
+from vitrine.runs import GateFigures
 from vitrine.settings import Settings
-from vitrine.tables import CATALOG, ENCODERS, METRICS, QUERY_RESULTS
+from vitrine.tables import CATALOG, QUERY_RESULTS
+from vitrine.vectors import lengths
 
 _QUESTIONS = {
     "floor": "above the floor",
@@ -34,157 +37,155 @@ _QUESTIONS = {
     "base_classifiers": "no classifier worse than by its own backbone",
 }
 
-Row = dict[str, Any]
 
-
-def gate_metrics(
-    settings: Settings, dataset: str, encoder: str, encoder_version: str, run_id: str | None = None
-) -> GateResult:
-    """Is the encoder version good enough for ``dataset``, by its newest figures on the catalog as it is now?
+def gate_metrics(settings: Settings, encoded: EncodedSet, run_id: str | None = None) -> GateFigures:
+    """Is the encoder version good enough for its data set, by its newest figures on the catalog as it is now?
 
     Raises:
         UserError: it, what serves, or its own backbone has no such figures yet (the message names the command).
     """
-    import pandas as pd
-
-    newest = _newest_metrics(settings, dataset, encoder, encoder_version)
-    checks = decision.decide(_figures(newest[ALL_QUERIES]), newest[SHUFFLED]["value"], settings.gates)
-    serving = facts.serving(settings, dataset)
-    served = serving["encoder_version"] if serving else None
-    task = _task(newest[ALL_QUERIES])
-    checks += _held_against_serving(settings, task, encoder, serving)
-    if served != encoder_version:
-        checks += _held_against_base(settings, task, encoder, served)
-    frame = pd.DataFrame({check.name: [check.passed] for check in checks})
-    rules = [
-        rule(
-            "ExpectColumnValuesToBeInSet",
-            f"{_QUESTIONS[check.name]}: {check.detail}",
-            dict(check.figures),
-            column=check.name,
-            value_set=[True],
-        )
-        for check in checks
-    ]
-    return validate(settings, "metrics", f"{dataset} {encoder}", frame, rules, run_id, served)
-
-
-# ---- the figures ----
-
-
-def _newest_metrics(settings: Settings, dataset: str, encoder: str, encoder_version: str) -> dict[str, Row]:
-    """The newest rows of the gate's metric, by slice, of one protocol."""
-    relevant, metric = settings.nightly.relevant, settings.gates.metric
-    version = facts.catalog_version(settings, dataset)
-    found = _metrics(settings, dataset, encoder_version, version, relevant)
-    command = _command(encoder, dataset, relevant)
-    if not found:
-        raise UserError(f"no figures of encoder {encoder!r} on the catalog of {dataset!r} as it is now: run {command}")
-    known = {row["metric"] for row in found} & set(metric_names(settings.evaluate.depth))
-    if metric not in known:
-        raise unknown("metric for [gates] metric", metric, known)
-    newest = next(row for row in found if row["metric"] == metric and row["slice"] == ALL_QUERIES)
-    slices = {row["slice"]: row for row in reversed(found) if row["metric"] == metric and _key(row) == _key(newest)}
-    if SHUFFLED not in slices:
-        raise UserError(f"no figures of encoder {encoder!r} on shuffled labels of {dataset!r}: run {command}")
-    return slices
-
-
-def _metrics(settings: Settings, dataset: str, encoder_version: str, catalog_version: str, relevant: str) -> list[Row]:
-    """Retrieval figures, newest first."""
-    where = {
-        "dataset": dataset,
-        "encoder_version": encoder_version,
-        "catalog_version": catalog_version,
-        "relevant": relevant,
-        "classifier": "",
-    }
-    condition = " AND ".join(f"{column} = {lake.quote(value)}" for column, value in where.items())
-    return lake.rows(settings, f"SELECT * FROM {METRICS.name} WHERE {condition} ORDER BY computed_at DESC")
-
-
-def _key(row: Row) -> tuple[Any, ...]:
-    return tuple(row[column] for column in ("query_split", "index_split", "relevant", "seed"))
-
-
-def _figures(row: Row) -> decision.Figures:
-    return decision.Figures(row["encoder"], row["encoder_version"], row["metric"], row["value"])
-
-
-def _command(encoder: str, dataset: str, relevant: str, more: str = "") -> str:
-    return f"`vitrine evaluate --encoder {encoder} --dataset {dataset}{more} --relevant {relevant}`"
+    evaluation, metric = _newest_figures(settings, encoded), settings.gates.metric
+    value, chance = (evaluation.scores[name].values[metric] for name in (ALL_QUERIES, SHUFFLED))
+    checks = decide(metric, value, chance, settings.gates)
+    task = Task(encoded, evaluation.catalog_version, *evaluation.protocol)
+    serves = facts.serving_set(settings, encoded.dataset)
+    others = compared_with(settings, encoded)
+    checks += _skipped_serving(encoded, serves)
+    for against in others:
+        checks += _compared(settings, task, against)
+    checks += _skipped_base(settings, encoded, serves)
+    asked = [decided(check, _QUESTIONS[check.name]) for check in checks]
+    served = serves.encoder_version if serves else None
+    return validate(settings, "metrics", f"{encoded.dataset} {encoded.encoder}", asked, run_id, serving_version=served)
 
 
 # ---- what it is held against ----
 
 
-def _task(row: Row) -> Task:
-    names = ("encoder_version", "dataset", "catalog_version", "query_split", "index_split", "relevant")
-    return Task(**{name: row[name] for name in names})
+def compared_with(settings: Settings, encoded: EncodedSet) -> list[Against]:
+    """What the gate holds ``encoded`` against: what serves, and the backbone that it was tuned from.
 
-
-def _held_against_serving(settings: Settings, task: Task, encoder: str, serving: Row | None) -> list[Check]:
-    if serving is None:
-        return [Check("serving", True, "skipped: nothing serves yet", {"skipped": "nothing serves yet"})]
-    if serving["encoder_version"] == task.encoder_version:
-        return [Check("serving", True, "skipped: this version is what serves", {"skipped": "it is what serves"})]
-    against = Against("serving", serving["encoder"], serving["encoder_version"])
-    advice = ""
-    if serving["encoder"] == encoder:
-        advice = (
-            f"; {encoder!r} names another version by now: give what serves a name of its own in vitrine.toml first, "
-            "or promote with --force and a --reason"
-        )
-    return _compared(settings, task, encoder, against, f"what serves {task.dataset!r}", advice)
-
-
-def _held_against_base(settings: Settings, task: Task, encoder: str, served: str | None) -> list[Check]:
-    """A tuned encoder against the backbone that it was tuned from: tuning may have made it worse."""
-    about = f"SELECT encoder, base_version FROM {ENCODERS.name} WHERE encoder_version ="
-    found = lake.rows(settings, f"{about} {lake.quote(task.encoder_version)}")
-    version = found[0]["base_version"] if found else None
-    if version is None:
+    Nothing where it serves itself; one of them where both are one version.
+    """
+    serves, backbone = facts.serving_set(settings, encoded.dataset), _backbone(settings, encoded)
+    if serves and serves.encoder_version == encoded.encoder_version:
         return []
-    if version == served:
-        return [Check("base", True, "skipped: its own backbone is what serves", {"skipped": "it is what serves"})]
-    base = lake.rows(settings, f"{about} {lake.quote(version)}")
-    if not base:
-        made = tuned.find(settings, encoder)
-        name = made.base if made else version
+    others = [Against("serving", serves)] if serves else []
+    if backbone and not (serves and serves.encoder_version == backbone.encoder_version):
+        others.append(Against("base", backbone))
+    return others
+
+
+def _backbone(settings: Settings, encoded: EncodedSet) -> EncodedSet | None:
+    """What a tuned encoder was tuned from; None of one that was not tuned."""
+    row = facts.find_encoder(settings, encoded.encoder_version)
+    version = row["base_version"] if row else None
+    if version is None:
+        return None
+    if base := facts.find_encoder(settings, version):
+        return EncodedSet(encoded.dataset, base["encoder"], version)
+    made = tuned.find(settings, encoded.encoder)
+    return EncodedSet(encoded.dataset, made.base if made else version, version)
+
+
+def _skipped_serving(encoded: EncodedSet, serves: EncodedSet | None) -> list[Check]:
+    if serves is None:
+        return [Check.skipped("serving", "nothing serves yet")]
+    if serves.encoder_version == encoded.encoder_version:
+        return [Check.skipped("serving", "this version is what serves", "it is what serves")]
+    return []
+
+
+def _skipped_base(settings: Settings, encoded: EncodedSet, serves: EncodedSet | None) -> list[Check]:
+    backbone = _backbone(settings, encoded)
+    if serves and backbone and serves.encoder_version == backbone.encoder_version:
+        return [Check.skipped("base", "its own backbone is what serves", "it is what serves")]
+    return []
+
+
+# ---- the figures ----
+
+
+def _newest_figures(settings: Settings, encoded: EncodedSet) -> Evaluation:
+    """The newest evaluation that has the gate's metric, on all queries and on shuffled labels."""
+    metric, relevant = settings.gates.metric, settings.nightly.relevant
+    where = {"catalog_version": facts.catalog_version(settings, encoded.dataset), "relevant": relevant}
+    evaluations = newest(settings, f"{encoded.where} AND {matches(classifier='', **where)}")
+    command = _command(encoded, relevant)
+    if not evaluations:
         raise UserError(
-            f"the backbone of {encoder!r}, {name} ({version}), has no vectors: run `vitrine embed --encoder {name} "
-            f"--dataset {task.dataset}`, then {_command(name, task.dataset, task.relevant)}"
+            f"no figures of encoder {encoded.encoder!r} on the catalog of {encoded.dataset!r} as it is now: "
+            f"run {command}"
         )
-    against = Against("base", base[0]["encoder"], version)
-    return _compared(settings, task, encoder, against, f"the backbone of {encoder!r}")
+    metrics = {name for one in evaluations for scores in one.scores.values() for name in scores.values}
+    known = metrics & set(metric_names(settings.evaluate.depth))
+    if metric not in known:
+        raise unknown("metric for [gates] metric", metric, known)
+    evaluation = next(one for one in evaluations if _has(one, ALL_QUERIES, metric))
+    if not _has(evaluation, SHUFFLED, metric):
+        raise UserError(
+            f"no figures of encoder {encoded.encoder!r} on shuffled labels of {encoded.dataset!r}: run {command}"
+        )
+    return evaluation
 
 
-def _compared(
-    settings: Settings, task: Task, encoder: str, against: Against, who: str, advice: str = ""
-) -> list[Check]:
-    other = Task(**vars(task) | {"encoder_version": against.encoder_version})
-    who = f"{who}, {against.encoder} ({against.encoder_version}),"
+def _has(evaluation: Evaluation, name: str, metric: str) -> bool:
+    return name in evaluation.scores and metric in evaluation.scores[name].values
+
+
+def _command(encoded: EncodedSet, relevant: str, more: str = "") -> str:
+    asked = f"--encoder {encoded.encoder} --dataset {encoded.dataset}{more} --relevant {relevant}"
+    return f"`vitrine evaluate {asked}`"
+
+
+# ---- query by query ----
+
+
+def _compared(settings: Settings, task: Task, against: Against) -> list[Check]:
+    """The checks of ``held_against``, on the queries that both versions answered."""
+    encoded, other, relevant = task.encoded, against.encoded, task.relevant
+    _refuse_unembedded(settings, encoded, against, relevant)
+    what = f"what serves {encoded.dataset!r}" if against.kind == "serving" else f"the backbone of {encoded.encoder!r}"
+    who = f"{what}, {other.encoder} ({other.encoder_version}),"
     splits = "" if task.query_split == ALL else f" --queries {task.query_split} --index {task.index_split}"
-    theirs = _read(settings, other)
+    theirs = _read(settings, replace(task, encoded=other))
     if theirs is None:
-        command = _command(against.encoder, task.dataset, task.relevant, splits)
+        command, advice = _command(other, relevant, splits), _advice(encoded, against)
         raise UserError(f"{who} has no figures on the same queries and catalog: run {command}{advice}")
     ours = _read(settings, task)
     again = f"{splits} --again"
     if ours is None:
-        command = _command(encoder, task.dataset, task.relevant, again)
-        raise UserError(f"the queries' results of {encoder!r} are gone: run {command}")
+        raise UserError(
+            f"the queries' results of {encoded.encoder!r} are gone: run {_command(encoded, relevant, again)}"
+        )
     paired = _paired(settings, task, ours, theirs)
     most, least = max(len(ours[0]), len(theirs[0])), (1 - 2 * settings.gates.max_quarantine_share)
     if not len(paired.candidate) or len(paired.candidate) < least * most:
-        commands = " and ".join(
-            _command(name, task.dataset, task.relevant, again) for name in (encoder, against.encoder)
-        )
+        commands = " and ".join(_command(side, relevant, again) for side in (encoded, other))
         raise UserError(
-            f"{who} has {len(paired.candidate)} of {most} queries in common with {encoder!r}: run {commands}"
+            f"{who} has {len(paired.candidate)} of {most} queries in common with {encoded.encoder!r}: run {commands}"
         )
-    classifiers = paired_predictions(settings, task, other)
+    classifiers = paired_predictions(settings, task, replace(task, encoded=other))
     return held_against(against, paired, classifiers, settings.gates)
+
+
+def _refuse_unembedded(settings: Settings, encoded: EncodedSet, against: Against, relevant: str) -> None:
+    other = against.encoded
+    if against.kind == "base" and facts.find_encoder(settings, other.encoder_version) is None:
+        raise UserError(
+            f"the backbone of {encoded.encoder!r}, {other.encoder} ({other.encoder_version}), has no vectors: run "
+            f"`vitrine embed --encoder {other.encoder} --dataset {encoded.dataset}`, then {_command(other, relevant)}"
+        )
+
+
+def _advice(encoded: EncodedSet, against: Against) -> str:
+    """What to do where what serves cannot be evaluated by its name any more."""
+    if against.kind == "base" or against.encoded.encoder != encoded.encoder:
+        return ""
+    return (
+        f"; {encoded.encoder!r} names another version by now: give what serves a name of its own in vitrine.toml "
+        "first, or promote with --force and a --reason"
+    )
 
 
 def _paired(
@@ -194,8 +195,8 @@ def _paired(
     both = at.is_valid().to_numpy(zero_copy_only=False)
     rows = lake.query(
         settings,
-        f"SELECT image_id, product_id, category FROM {CATALOG.name} WHERE dataset = {lake.quote(task.dataset)} "
-        f"AND image_id IN (SELECT query_id FROM {QUERY_RESULTS.name} WHERE {_where(task)})",
+        f"SELECT image_id, product_id, category FROM {CATALOG.name} WHERE {matches(dataset=task.encoded.dataset)} "
+        f"AND image_id IN (SELECT query_id FROM {QUERY_RESULTS.name} WHERE {matches(**task.key)})",
     )
     known = pc.index_in(ours[0].filter(pa.array(both)), value_set=rows.column("image_id").combine_chunks())
     about = rows.take(known)
@@ -208,13 +209,9 @@ def _paired(
     )
 
 
-def _where(task: Task) -> str:
-    return " AND ".join(f"{column} = {lake.quote(value)}" for column, value in vars(task).items())
-
-
 def _read(settings: Settings, task: Task) -> tuple[pa.Array, Floats] | None:
     """The task's queries by id, and each one's figure of the gate's metric, float64 (Q,); None where there are none."""
-    sql = f"SELECT query_id, relevance, n_relevant FROM {QUERY_RESULTS.name} WHERE {_where(task)}"
+    sql = f"SELECT query_id, relevance, n_relevant FROM {QUERY_RESULTS.name} WHERE {matches(**task.key)}"
     ids, figures = [], []
     for batch in lake.stream(settings, sql):
         relevance = _padded(batch.column("relevance"), settings.evaluate.depth)
@@ -228,8 +225,8 @@ def _read(settings: Settings, task: Task) -> tuple[pa.Array, Floats] | None:
 
 def _padded(lists: pa.ListArray, depth: int) -> NDArray[np.bool_]:
     """Lists of up to ``depth`` ranks (or as many as the longest) as bool (Q, ranks), False past the end."""
-    lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
-    there = np.arange(max(depth, int(lengths.max(initial=0)))) < lengths[:, None]
+    ranks = lengths(lists)
+    there = np.arange(max(depth, int(ranks.max(initial=0)))) < ranks[:, None]
     relevance = np.zeros(there.shape, dtype=bool)
     relevance[there] = lists.flatten().to_numpy(zero_copy_only=False)
     return relevance

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-from evaluation.classification.classification_metrics import Said, paired_classification
+from evaluation.classification.classification_metrics import PairedClassifier, paired_classification
 from evaluation.gates.gate import Check
 from evaluation.statistics.bootstrap import Floats, PairedDifference, paired_difference
+from vitrine.encoded_set import EncodedSet
 from vitrine.setting_sections import GateSettings
 
 FEWEST_PRODUCTS = 5
@@ -29,13 +30,12 @@ class Against:
 
     kind: str
     """``serving`` or ``base``: the names of its checks begin with it."""
-    encoder: str
-    encoder_version: str
+    encoded: EncodedSet
 
     @property
     def called(self) -> str:
         what = "the serving" if self.kind == "serving" else "its own backbone"
-        return f"{what} {self.encoder} ({self.encoder_version})"
+        return f"{what} {self.encoded.encoder} ({self.encoded.encoder_version})"
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,6 @@ class PairedQueries:
     """(Q,): what each query shows: what is drawn."""
     categories: NDArray[np.object_]
     """(Q,): names, None where there is none."""
-
-
-@dataclass(frozen=True)
-class PairedClassifier:
-    """One classifier (its name says label and seed too) on the vectors of two encoder versions, photos in one order."""
-
-    name: str
-    candidate: Said
-    other: Said
-    products: NDArray[np.generic]
 
 
 def held_against(
@@ -102,7 +92,7 @@ def _overall(against: Against, queries: PairedQueries, thresholds: GateSettings)
         figures["more_queries"] = found.more_queries
     if not found.clear:
         figures["warning"] = "unclear"
-    figures[f"{against.kind}_version"] = against.encoder_version
+    figures[f"{against.kind}_version"] = against.encoded.encoder_version
     return Check(against.kind, not found.worse and (found.clear or thresholds.unclear == "pass"), detail, figures)
 
 
@@ -176,7 +166,7 @@ def _categories(against: Against, queries: PairedQueries, thresholds: GateSettin
         means[category] = f"{sides[1].mean():.4f} to {sides[0].mean():.4f}"
     if not differences:
         why = f"no category has {least} queries of {FEWEST_PRODUCTS} products"
-        return Check(name, True, f"skipped: {why}", {"skipped": why})
+        return Check.skipped(name, why)
     fallen = worse_ones(differences, thresholds.confidence)
     shown = (fallen or sorted(differences, key=lambda one: differences[one].value)[:1])[:_SHOWN]
     named = "; ".join(f"{one!r} from {means[one]}, {_told(differences[one])}" for one in shown)
@@ -194,7 +184,7 @@ def _classifiers(against: Against, classifiers: Sequence[PairedClassifier], thre
     name, most = f"{against.kind}_classifiers", thresholds.max_drop
     if not classifiers:
         why = "no classifier told the same photos by both versions' vectors"
-        return Check(name, True, f"skipped: {why}", {"skipped": why})
+        return Check.skipped(name, why)
     differences: dict[str, PairedDifference] = {}
     for one in classifiers:
         found = paired_classification(one.candidate, one.other, one.products, most, thresholds.confidence)

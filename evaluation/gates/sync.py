@@ -2,61 +2,54 @@
 
 from typing import Any
 
-import pandas as pd
-
 from evaluation.consistency.differences import Differences
-from evaluation.consistency.milvus import MilvusRows, check_ids
-from evaluation.consistency.tables import Version, compare_vectors
-from evaluation.gates.data_docs import GateResult, rule, validate
+from evaluation.consistency.milvus import MilvusRows, check_behind, check_ids
+from evaluation.consistency.tables import StoredVersion
+from evaluation.consistency.vectors import compare_vectors
+from evaluation.gates.data_docs import EXAMPLES, Decision, validate
 from evaluation.milvus.vector_index import VectorIndex
+from vitrine.encoded_set import EncodedSet
+from vitrine.runs import GateFigures
 from vitrine.settings import Settings
 
-_EXAMPLES = 3
-_ASKED = {
-    "behind": "Milvus has every change of the lake",
-    "missing": "every photo with a vector is in Milvus",
-    "too_many": "Milvus has no photo without a vector",
-    "other": "vectors and labels of {probes} photos are the lake's",
+_QUESTIONS = {
+    "milvus.behind": "Milvus has every change of the lake",
+    "milvus.missing": "every photo with a vector is in Milvus",
+    "milvus.too_many": "Milvus has no photo without a vector",
+    "milvus.other": "vectors and labels of {probes} photos are the lake's",
 }
 
 
-def gate_sync(
-    settings: Settings,
-    milvus: VectorIndex,
-    dataset: str,
-    encoder: str,
-    encoder_version: str,
-    run_id: str | None = None,
-) -> GateResult:
+def gate_sync(settings: Settings, encoded: EncodedSet, milvus: VectorIndex, run_id: str | None = None) -> GateFigures:
     """Bring Milvus to the lake's version, then hold the ids of all rows, and what some of them hold, against the lake.
 
     Judges the exact collection, and that of the served index where it is another and there already. The vectors and
     labels are those of ``gates.probes`` photos, always the same: the first by SHA-256 of their ids.
     """
-    version = Version(settings, dataset, encoder, encoder_version, None, True)
-    apart = settings.milvus.index != "FLAT" and milvus.collection(dataset, encoder_version, served=True).exists()
-    held = []
+    apart = settings.milvus.index != "FLAT" and milvus.collection(encoded, served=True).exists()
+    version = StoredVersion(encoded, None, True)
+    differences = []
     for served in (False, True) if apart else (False,):
-        milvus.sync(dataset, encoder_version, served)
-        held.append(_differences(milvus, MilvusRows(milvus, version, served), settings.gates.probes))
-    rules = []
-    for kind, text in _ASKED.items():
-        told = [each[kind] for each in held if kind in each]
-        figures: dict[str, Any] = {"value": sum(one["count"] for one in told)}
-        if ids := [image_id for one in told for image_id in one["ids"]]:
-            figures["examples"] = ids[:_EXAMPLES]
-        text = text.format(probes=settings.gates.probes)
-        rules.append(rule("ExpectColumnValuesToBeInSet", text, figures, column=kind, value_set=[0]))
-    frame = pd.DataFrame([{kind: each[kind]["count"] if kind in each else 0 for kind in _ASKED} for each in held])
-    return validate(settings, "sync", f"{dataset} {encoder}", frame, rules, run_id)
+        milvus.sync(encoded, served)
+        differences += _differences(settings, MilvusRows(settings, milvus, version, served))
+    asked = [
+        _decision(text.format(probes=settings.gates.probes), [one for one in differences if one["name"] == name])
+        for name, text in _QUESTIONS.items()
+    ]
+    return validate(settings, "sync", f"{encoded.dataset} {encoded.encoder}", asked, run_id)
 
 
-def _differences(milvus: VectorIndex, rows: MilvusRows, probes: int) -> dict[str, dict[str, Any]]:
-    """By kind, as ``Differences`` tells them: of those in ``_ASKED``, the ones that there are."""
-    of, all_ids, some_vectors = rows.version, Differences(), Differences()
-    behind = milvus.behind(of.dataset, of.version, rows.served)
-    all_ids.add("milvus.behind", rows.name, [], 1 if behind is None else behind)
+def _decision(text: str, differences: list[dict[str, Any]]) -> Decision:
+    figures: dict[str, Any] = {"value": sum(one["count"] for one in differences)}
+    if ids := [image_id for one in differences for image_id in one["ids"]]:
+        figures["examples"] = ids[:EXAMPLES]
+    return Decision(text, not differences, figures)
+
+
+def _differences(settings: Settings, rows: MilvusRows) -> list[dict[str, Any]]:
+    """As ``Differences.as_list`` gives them; ids are those of all rows, vectors those of the probes."""
+    all_ids, probes = Differences(), Differences()
+    check_behind(settings, all_ids, rows)
     check_ids(all_ids, rows)
-    compare_vectors(of.settings, some_vectors, of, [rows], f"ORDER BY sha256(image_id) LIMIT {probes}")
-    told = {one["name"]: one for one in (*some_vectors.told(), *all_ids.told())}
-    return {kind: told[f"milvus.{kind}"] for kind in _ASKED if f"milvus.{kind}" in told}
+    compare_vectors(settings, probes, rows.version, [rows], f"ORDER BY sha256(image_id) LIMIT {settings.gates.probes}")
+    return all_ids.as_list() + [one for one in probes.as_list() if one["name"] == "milvus.other"]

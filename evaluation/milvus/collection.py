@@ -18,6 +18,7 @@ from evaluation.milvus.connection import MilvusConnection
 from vitrine.errors import UserError, VitrineError
 from vitrine.names import check_name
 from vitrine.setting_sections import MilvusSettings
+from vitrine.vectors import matrix
 
 IDENTITY, VERSION = "vitrine.table", "vitrine.version"
 COLUMNS = ("image_id", "product_id", "category", "split", "embedding")
@@ -135,7 +136,7 @@ class Collection:
         """Write rows of ``COLUMNS``; how many."""
         if not batch.num_rows:
             return 0
-        vectors = as_matrix(batch.column(FIELD))
+        vectors = matrix(batch.column(FIELD))
         texts = {c: pc.fill_null(batch.column(c), "").to_pylist() for c in COLUMNS[:-1]}
         step = max(100, min(2_000, 8_000_000 // vectors[0].nbytes))  # servers take messages of up to 64 MB
         for start in range(0, len(vectors), step):
@@ -239,16 +240,3 @@ class Collection:
                 ids.append([image_id for _, image_id in ranked])
                 similarities.append([-negated for negated, _ in ranked])
         return ids, similarities
-
-
-def as_matrix(column: pa.Array) -> NDArray[np.float32]:
-    """A column of N float lists of one length D as float32, (N, D).
-
-    Raises:
-        VitrineError: a row is null or has another length.
-    """
-    lengths = pc.unique(pc.list_value_length(column)).to_pylist()
-    if len(column) and (len(lengths) != 1 or not lengths[0]):
-        raise VitrineError(f"vectors of one encoder version have {len(lengths)} lengths: {sorted(map(str, lengths))}")
-    values: NDArray[np.float32] = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
-    return values.reshape(len(column), -1)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from evaluation.milvus.collection import Collection
 from evaluation.milvus.vector_index import VectorIndex
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError, VitrineError
 from vitrine.feature_store import PRODUCTS
 from vitrine.names import check_name
@@ -40,7 +41,8 @@ def more_like_this(
     if asked["embedding"] is None:
         raise UserError(f"data set {dataset!r} has no product {product_id!r} online")
     with VectorIndex(settings, wait_seconds=WAIT_SECONDS) as milvus:
-        collection = _collection(milvus, dataset, served.encoder_version)
+        encoded = EncodedSet(dataset, served.view.tags["encoder"], served.encoder_version)
+        collection = _collection(milvus, encoded)
         nearest = _other_products(collection, asked["embedding"], product_id, k)
     rows = online.rows(served.view, list(nearest), PRODUCTS)
     similar = [
@@ -57,14 +59,17 @@ def more_like_this(
     return {"product_id": product_id, "encoder_version": served.encoder_version, "similar": similar}
 
 
-def _collection(milvus: VectorIndex, dataset: str, version: str) -> Collection:
+def _collection(milvus: VectorIndex, encoded: EncodedSet) -> Collection:
     """The one with the index that serves; the exact one where the index was changed since."""
     for served in (True, False):
-        collection = milvus.collection(dataset, version, served)
+        collection = milvus.collection(encoded, served)
         if collection.exists():
             collection.load()
             return collection
-    raise VitrineError(f"Milvus has no collection of {dataset!r} and version {version}: run `vitrine index` first")
+    raise VitrineError(
+        f"Milvus has no collection of {encoded.dataset!r} and version {encoded.encoder_version}: "
+        "run `vitrine index` first"
+    )
 
 
 def _other_products(

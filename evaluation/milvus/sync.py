@@ -9,20 +9,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
-from deltalake.exceptions import DeltaError
+import pyarrow.compute as pc
 from rich.console import Console
 from rich.progress import Progress
 
 from evaluation.milvus.collection import COLUMNS, PART, Collection, key_ranges, row_key
 from vitrine import lake
+from vitrine.change_feed import UNREADABLE, ChangeFeed
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
 
-MARKS = ("image_id", "_change_type", "_commit_version")
-UPSERTS, DELETE = ("insert", "update_postimage"), "delete"
 PROGRESS_FROM = 5_000
-NO_FEED = (DeltaError, OSError, pa.ArrowException)  # vacuumed, or never written
 
 
 @dataclass(frozen=True)
@@ -40,41 +39,22 @@ class SyncResult:
 
 @dataclass(frozen=True)
 class Source:
-    """The vectors of one encoder version and data set, in the lake."""
+    """The vectors of an encoded set, in the lake."""
 
     settings: Settings
-    dataset: str
-    encoder_version: str
+    encoded: EncodedSet
 
     @property
-    def where(self) -> str:
-        return f"encoder_version = {lake.quote(self.encoder_version)} AND dataset = {lake.quote(self.dataset)}"
+    def feed(self) -> ChangeFeed:
+        return ChangeFeed(self.settings, EMBEDDINGS, self.encoded.where, "image_id")
 
     def rows(self, columns: str, at: int, tail: str = "") -> Iterator[pa.RecordBatch]:
-        sql = f"SELECT {columns} FROM {EMBEDDINGS.name} WHERE {self.where} {tail}"
+        """``columns`` of its rows as of Delta version ``at``; ``tail`` ends the statement."""
+        sql = f"SELECT {columns} FROM {EMBEDDINGS.name} WHERE {self.encoded.where} {tail}"
         return lake.stream(self.settings, sql, {EMBEDDINGS.name: at})
 
     def count(self, at: int) -> int:
         return sum(int(batch.column("n")[0].as_py()) for batch in self.rows("count(*) AS n", at))
-
-    def last_changes(self, since: int, until: int) -> dict[str, tuple[int, bool]]:
-        """Each image that changed: its last commit, and whether it was written or removed by it.
-
-        In one commit a row may be both removed and written (an overwrite): then it is written.
-        """
-        last: dict[str, tuple[int, bool]] = {}
-        for batch in self.feed(["image_id"], since, until):
-            for image_id, kind, commit in marks(batch):
-                if kind in (*UPSERTS, DELETE):
-                    last[image_id] = max(last.get(image_id, (-1, False)), (commit, kind in UPSERTS))
-        return last
-
-    def feed(self, columns: list[str], since: int, until: int) -> Iterator[pa.RecordBatch]:
-        return lake.changes(self.settings, EMBEDDINGS, since, until, self.where, columns)
-
-
-def marks(batch: pa.RecordBatch) -> Iterator[tuple[str, str, int]]:
-    return zip(*(batch.column(c).to_pylist() for c in MARKS), strict=True)
 
 
 def sync(source: Source, collection: Collection) -> SyncResult:
@@ -113,8 +93,8 @@ def behind(source: Source, collection: Collection) -> int | None:
     if held is None:
         return None
     try:
-        return len(source.last_changes(held, lake.version(source.settings, EMBEDDINGS)))
-    except NO_FEED:
+        return len(source.feed.last_changes(held, lake.version(source.settings, EMBEDDINGS)))
+    except UNREADABLE:
         return None
 
 
@@ -123,8 +103,8 @@ def _caught_up(source: Source, collection: Collection, held: int, to_version: in
     if held >= to_version:
         return (0, 0) if held == to_version else None
     try:
-        return _apply_changes(source, collection, held, to_version)
-    except NO_FEED as error:
+        return _apply_changes(source.feed, collection, held, to_version)
+    except UNREADABLE as error:
         _say(f"the change feed of {EMBEDDINGS.name} since {held} cannot be read ({error}): filling afresh")
         return None
 
@@ -138,16 +118,13 @@ def _settled(collection: Collection, written: bool) -> int:
     return collection.count()
 
 
-def _apply_changes(source: Source, collection: Collection, since: int, until: int) -> tuple[int, int]:
-    """The last change of each image wins. Two passes over the feed, so that memory holds ids and no vectors."""
-    last = source.last_changes(since, until)
-    if not last:
-        return 0, 0
+def _apply_changes(feed: ChangeFeed, collection: Collection, since: int, until: int) -> tuple[int, int]:
+    """How many rows were written and deleted: each image's last change alone is applied."""
+    last = feed.last_changes(since, until)
     upserted = 0
-    for batch in source.feed(list(COLUMNS), since, until):
-        keep = [kind in UPSERTS and last[image_id] == (commit, True) for image_id, kind, commit in marks(batch)]
-        upserted += collection.upsert(batch.filter(pa.array(keep, pa.bool_())))
-    deleted = collection.delete([row_key(image_id) for image_id, (_, there) in last.items() if not there])
+    for batch in feed.last_rows(list(COLUMNS), since, until, last) if last else ():
+        upserted += collection.upsert(batch.filter(pc.not_equal(batch.column("_change_type"), "delete")))
+    deleted = collection.delete([row_key(image_id) for image_id, (_, written) in last.items() if not written])
     return upserted, deleted
 
 
@@ -156,7 +133,7 @@ def _fill(source: Source, collection: Collection, identity: str, version: int, t
     there = collection.exists()
     if not there and not total:
         raise UserError(
-            f"data set {source.dataset!r} has no vector of encoder version {source.encoder_version}: "
+            f"data set {source.encoded.dataset!r} has no vector of encoder version {source.encoded.encoder_version}: "
             "run `vitrine embed` first"
         )
     leftovers = False
@@ -168,14 +145,15 @@ def _fill(source: Source, collection: Collection, identity: str, version: int, t
         collection.create(len(first.column("embedding")[0]), identity)
     upserted = 0
     with Progress(console=Console(stderr=True), disable=total < PROGRESS_FROM) as progress:
-        task = progress.add_task(f"Milvus {collection.name}", total=total)
+        bar = progress.add_task(f"Milvus {collection.name}", total=total)
         for batch in source.rows(", ".join(COLUMNS), version):
             upserted += collection.upsert(batch)
-            progress.update(task, completed=upserted)
+            progress.update(bar, completed=upserted)
     return upserted, _delete_strangers(source, collection, version) if leftovers else 0
 
 
 def _delete_strangers(source: Source, collection: Collection, version: int) -> int:
+    """Delete the rows that the lake has not; how many."""
     deleted = 0
     for low, high in key_ranges(collection.count(), PART):
         known: set[str] = set()

@@ -16,6 +16,7 @@ from evaluation.milvus.collection import EXACT, IDENTITY, Collection, Hits, coll
 from evaluation.milvus.connection import MilvusConnection
 from evaluation.milvus.sync import Source, SyncResult
 from vitrine import lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import VitrineError
 from vitrine.names import check_name
 from vitrine.tables import EMBEDDINGS
@@ -32,55 +33,51 @@ class VectorIndex(MilvusConnection):
     raises VitrineError (at the end of the block) where Milvus fails.
     """
 
-    def collection(self, dataset: str, encoder_version: str, served: bool = False) -> Collection:
-        """Raises UserError where ``dataset`` is no name or ``encoder_version`` not 16 hex digits."""
+    def collection(self, encoded: EncodedSet, served: bool = False) -> Collection:
+        """Raises UserError where the data set is no name or the version not 16 hex digits."""
         index = served_index(self._settings.milvus) if served else EXACT
-        return Collection(self, self._client, collection_name(dataset, encoder_version, index), index)
+        return Collection(self, self._client, collection_name(encoded.dataset, encoded.encoder_version, index), index)
 
-    def sync(self, dataset: str, encoder_version: str, served: bool = False) -> SyncResult:
+    def sync(self, encoded: EncodedSet, served: bool = False) -> SyncResult:
         """As ``milvus_sync.sync``; no other process of this home writes to Milvus meanwhile."""
-        collection = self.collection(dataset, encoder_version, served)
+        collection = self.collection(encoded, served)
         with self.writing():
-            return milvus_sync.sync(Source(self._settings, dataset, encoder_version), collection)
+            return milvus_sync.sync(Source(self._settings, encoded), collection)
 
-    def behind(self, dataset: str, encoder_version: str, served: bool = False) -> int | None:
+    def behind(self, encoded: EncodedSet, served: bool = False) -> int | None:
         """As ``milvus_sync.behind``."""
-        collection = self.collection(dataset, encoder_version, served)
-        return milvus_sync.behind(Source(self._settings, dataset, encoder_version), collection)
+        collection = self.collection(encoded, served)
+        return milvus_sync.behind(Source(self._settings, encoded), collection)
 
-    def forget(self, dataset: str, encoder_version: str) -> None:
+    def forget(self, encoded: EncodedSet) -> None:
         """Let the next sync of each of its collections write all rows again; meanwhile they serve as they are."""
         for served in {False, not served_index(self._settings.milvus).exact}:
-            collection = self.collection(dataset, encoder_version, served)
+            collection = self.collection(encoded, served)
             if collection.exists():
                 collection.note(lake.identity(self._settings, EMBEDDINGS), None)
 
     # Reading
 
-    def count(self, dataset: str, encoder_version: str, served: bool = False) -> int:
+    def count(self, encoded: EncodedSet, served: bool = False) -> int:
         """Rows of the collection; 0 where there is none."""
-        collection = self.collection(dataset, encoder_version, served)
+        collection = self.collection(encoded, served)
         if not collection.exists():
             return 0
         collection.load()
         return collection.count()
 
-    def ids(
-        self, dataset: str, encoder_version: str, served: bool = False, low: str = "", high: str = "g"
-    ) -> Iterator[str]:
+    def ids(self, encoded: EncodedSet, served: bool = False, low: str = "", high: str = "g") -> Iterator[str]:
         """The image ids of the collection whose SHA-256 is in [low, high), hexadecimal, in no order that means
         anything; none where there is no collection."""
-        collection = self.collection(dataset, encoder_version, served)
+        collection = self.collection(encoded, served)
         if collection.exists():
             collection.load()
             for rows in collection.pages("image_id", low, high):
                 yield from (row["image_id"] for row in rows)
 
-    def rows(
-        self, dataset: str, encoder_version: str, image_ids: list[str], served: bool = False
-    ) -> list[dict[str, Any]]:
-        """``milvus_collection.COLUMNS`` of those of ``image_ids`` that the collection has; some hundreds at once."""
-        collection = self.collection(dataset, encoder_version, served)
+    def rows(self, encoded: EncodedSet, image_ids: list[str], served: bool = False) -> list[dict[str, Any]]:
+        """``collection.COLUMNS`` of those of ``image_ids`` that the collection has; some hundreds at once."""
+        collection = self.collection(encoded, served)
         if not image_ids or not collection.exists():
             return []
         collection.load()
@@ -88,8 +85,7 @@ class VectorIndex(MilvusConnection):
 
     def search(
         self,
-        dataset: str,
-        encoder_version: str,
+        encoded: EncodedSet,
         vectors: NDArray[np.float32],
         limit: int,
         split: str | None = None,
@@ -107,7 +103,7 @@ class VectorIndex(MilvusConnection):
         Raises:
             VitrineError: the collection is not there.
         """
-        collection = self.collection(dataset, encoder_version, served)
+        collection = self.collection(encoded, served)
         if not collection.exists():
             raise VitrineError(f"Milvus has no collection {collection.name!r}: run `vitrine index` first")
         collection.load()
@@ -128,20 +124,20 @@ class VectorIndex(MilvusConnection):
         parsed = parse_name(self.alias_collection(dataset) or "")
         return parsed[1] if parsed else None
 
-    def point_alias(self, dataset: str, encoder_version: str) -> bool:
-        """Let ``<dataset>_serving`` name the served collection of ``encoder_version``; True where that is news.
+    def point_alias(self, encoded: EncodedSet) -> bool:
+        """Let ``<dataset>_serving`` name the served collection of ``encoded``; True where that is news.
 
         One step in Milvus: a search is answered from the old collection or from the new one.
 
         Raises:
             VitrineError: the collection is not there, or a fill of it was cut short.
         """
-        collection, alias = self.collection(dataset, encoder_version, served=True), alias_name(dataset)
+        collection, alias = self.collection(encoded, served=True), alias_name(encoded.dataset)
         if collection.held(lake.identity(self._settings, EMBEDDINGS)) is None:
             raise VitrineError(
                 f"Milvus has no whole collection {collection.name!r} for the alias {alias!r}: fill it first"
             )
-        target = self.alias_collection(dataset)
+        target = self.alias_collection(encoded.dataset)
         if target == collection.name:
             return False
         collection.load()

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from evaluation.gates.run import run_gate
+from evaluation.gates.ask_gate import ask_index
 from evaluation.milvus.vector_index import VectorIndex, alias_name
 from vitrine import facts
+from vitrine.encoded_set import EncodedSet
 from vitrine.settings import Settings
 
 
@@ -20,30 +21,28 @@ def follow(settings: Settings, milvus: VectorIndex, dataset: str, gated: bool = 
     Raises:
         GateRefused: the served index finds too little; the alias stays where it was.
     """
-    serves = facts.serving(settings, dataset)
+    serves = facts.serving_set(settings, dataset)
     if serves is None:
         milvus.drop_alias(dataset)
         return {"serving": None}
-    encoder, version = str(serves["encoder"]), str(serves["encoder_version"])
-    milvus.sync(dataset, version, served=True)
-    said: dict[str, Any] = {"serving": version}
+    milvus.sync(serves, served=True)
+    figures: dict[str, Any] = {"serving": serves.encoder_version}
     if gated and settings.milvus.index != "FLAT":
-        result = run_gate(settings, "index", dataset, encoder, version, milvus=milvus)
-        said["recall"] = result.checks[0]["figures"]["value"]
-    milvus.point_alias(dataset, version)
-    return said
+        figures["recall"] = ask_index(settings, serves, milvus).checks[0]["figures"]["value"]
+    milvus.point_alias(serves)
+    return figures
 
 
-def lag(settings: Settings, milvus: VectorIndex, dataset: str, encoder_version: str) -> str | None:
-    """Why Milvus has something to catch up with, of this version and of what serves; None where it has not."""
-    if milvus.behind(dataset, encoder_version) != 0:
-        return f"Milvus has not the newest vectors of {encoder_version}"
-    serves = facts.serving(settings, dataset)
+def lag(settings: Settings, milvus: VectorIndex, encoded: EncodedSet) -> str | None:
+    """Why Milvus has something to catch up with, of ``encoded`` and of what serves; None where it has not."""
+    if milvus.behind(encoded) != 0:
+        return f"Milvus has not the newest vectors of {encoded.encoder_version}"
+    serves = facts.serving_set(settings, encoded.dataset)
     if serves is None:
         return None
-    version = str(serves["encoder_version"])
-    if milvus.alias_target(dataset) != version:
-        return f"Milvus's alias {alias_name(dataset)} does not name {version}, which serves"
-    if milvus.behind(dataset, version, served=True) != 0:
-        return f"Milvus has not the newest vectors of {version}, which serves"
+    if milvus.alias_target(encoded.dataset) != serves.encoder_version:
+        alias = alias_name(encoded.dataset)
+        return f"Milvus's alias {alias} does not name {serves.encoder_version}, which serves"
+    if milvus.behind(serves, served=True) != 0:
+        return f"Milvus has not the newest vectors of {serves.encoder_version}, which serves"
     return None

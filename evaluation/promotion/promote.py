@@ -7,8 +7,7 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from evaluation.gates.data_docs import COMPARING
-from evaluation.gates.run import gates
+from evaluation.gates.gate import COMPARING, gates_to_serve
 from vitrine import facts, lake, locks
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders.backbones import forbids_commerce
@@ -240,7 +239,7 @@ def _gates(
         f"SELECT * FROM {RUNS.name} WHERE verb = 'gate' AND dataset = {quote(dataset)} "
         f"AND (encoder_version IS NULL OR encoder_version = {quote(encoder_version)}) ORDER BY started_at",
     )
-    asked = gates(settings)
+    asked = gates_to_serve(settings)
     newest: dict[str, Row] = {}
     for row in found:
         gate = json.loads(row["figures"] or "{}").get("gate")

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.milvus.collection import as_matrix
-from evaluation.retrieval.neighbours import Ints, Items, Task
+from evaluation.retrieval.neighbours import Ints, Items
+from evaluation.task import Task
 from vitrine import lake
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
+from vitrine.vectors import matrix
 
 MAP = "MAP"
 _BLOCK_BYTES = 256_000_000  # of cosines held at once
@@ -25,13 +26,13 @@ Vectors = NDArray[np.float32]
 @contextmanager
 def staged_vectors(settings: Settings, task: Task, items: Items, at: dict[str, int]) -> Iterator[Vectors]:
     """The vectors of ``items`` by position, float32 (N, D), in a file that is gone after the block."""
-    source = f"FROM {EMBEDDINGS.name} WHERE {task.where}"
+    source = f"FROM {EMBEDDINGS.name} WHERE {task.encoded.where}"
     first = lake.query(settings, f"SELECT embedding {source} LIMIT 1", at)
     shape = (len(items.ids), len(first.column("embedding")[0]))
     with tempfile.TemporaryDirectory(prefix="ranking-", dir=settings.home) as folder:
         vectors = np.memmap(Path(folder) / "vectors", dtype=np.float32, mode="w+", shape=shape)
         for batch in lake.stream(settings, f"SELECT image_id, embedding {source}", at):
-            vectors[items.positions(batch.column("image_id"))] = as_matrix(batch.column("embedding"))
+            vectors[items.positions(batch.column("image_id"))] = matrix(batch.column("embedding"))
         yield vectors
 
 

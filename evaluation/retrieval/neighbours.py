@@ -16,39 +16,19 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from evaluation.milvus.collection import as_matrix
 from evaluation.milvus.vector_index import VectorIndex
+from evaluation.task import ALL, Task
 from vitrine import lake
 from vitrine.errors import VitrineError
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
+from vitrine.vectors import matrix
 
-ALL = "all"
 SEED = 0
 BLOCK = 1_000  # queries searched at once
 ROUNDING = 1e-5  # of a cosine in float32
 
 Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is evaluated: the values that key its rows."""
-
-    encoder_version: str
-    dataset: str
-    catalog_version: str
-    query_split: str
-    index_split: str
-    relevant: str
-
-    @property
-    def where(self) -> str:
-        version, dataset = lake.quote(self.encoder_version), lake.quote(self.dataset)
-        return f"encoder_version = {version} AND dataset = {dataset}"
-
-    def within(self, split: str) -> str:
-        return self.where if split == ALL else f"{self.where} AND split = {lake.quote(split)}"
 
 
 @dataclass(frozen=True)
@@ -93,7 +73,7 @@ class Found:
 
 def read_items(settings: Settings, task: Task, at: dict[str, int]) -> Items:
     columns = "image_id, product_id, category, split, content_sha256"
-    sql = f"SELECT {columns} FROM {EMBEDDINGS.name} WHERE {task.where} ORDER BY image_id"
+    sql = f"SELECT {columns} FROM {EMBEDDINGS.name} WHERE {task.encoded.where} ORDER BY image_id"
     rows = lake.query(settings, sql, at)
     splits = np.array(rows.column("split").to_pylist(), dtype=object)
     return Items(
@@ -128,14 +108,14 @@ def search(settings: Settings, milvus: VectorIndex, task: Task, items: Items, at
     parts: list[tuple[Ints, Ints, NDArray[np.float32]]] = []
     done = 0
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        bar = progress.add_task(f"searching {task.dataset}", total=None)
+        bar = progress.add_task(f"searching {task.encoded.dataset}", total=None)
         for query_ids, vectors in _query_vectors(settings, _chosen_queries(settings, task, at), at):
-            ids, cosines = milvus.search(task.dataset, task.encoder_version, vectors, depth + 1, split)
+            ids, cosines = milvus.search(task.encoded, vectors, depth + 1, split)
             parts.append(ranked(items, query_ids, ids, cosines, depth))
             done += len(query_ids)
             progress.update(bar, completed=done)
     if not parts:
-        raise VitrineError(f"data set {task.dataset!r} lost its queries ({task.query_split}): run it again")
+        raise VitrineError(f"data set {task.encoded.dataset!r} lost its queries ({task.query_split}): run it again")
     queries, neighbours, similarities = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(queries)
     return Found(queries[order], neighbours[order], similarities[order])
@@ -158,7 +138,7 @@ def _query_vectors(
     for batch in lake.stream(settings, sql, at):
         for start in range(0, batch.num_rows, BLOCK):
             part = batch.slice(start, BLOCK)
-            yield part.column("image_id"), as_matrix(part.column("embedding"))
+            yield part.column("image_id"), matrix(part.column("embedding"))
 
 
 def ranked(

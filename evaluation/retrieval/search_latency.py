@@ -1,47 +1,44 @@
 """How long one search takes: a few queries, one at a time, as a shop's page asks."""
 
 import time
-from typing import Any
 
 import numpy as np
 
-from evaluation.milvus.collection import EXACT, as_matrix
+from evaluation.milvus.collection import EXACT
 from evaluation.milvus.vector_index import VectorIndex
-from evaluation.retrieval.neighbours import ALL, Task
+from evaluation.task import ALL, Task
 from vitrine import lake
+from vitrine.runs import Latency
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
+from vitrine.vectors import matrix
 
 QUERIES = 20
 LIMIT = 10
 
 
-def search_latency(settings: Settings, milvus: VectorIndex, task: Task, at: dict[str, int]) -> dict[str, Any]:
+def search_latency(settings: Settings, milvus: VectorIndex, task: Task, at: dict[str, int]) -> Latency:
     """Clock time of searching the exact collection of ``task``, from this process to Milvus and back.
 
     The queries are the first ``QUERIES`` of the task by SHA-256 of the image id; the first is asked once before the
     clock starts.
-
-    Returns:
-        ``milliseconds``: the median; ``low`` and ``high``: the fastest and the slowest; ``queries``, ``limit``, the
-        ``index`` and whose ``milvus`` it was (``Lite`` or ``server``).
     """
     within = task.within(task.query_split)
     sql = f"SELECT embedding FROM {EMBEDDINGS.name} WHERE {within} ORDER BY sha256(image_id) LIMIT {QUERIES}"
-    vectors = as_matrix(lake.query(settings, sql, at).column("embedding").combine_chunks())
+    vectors = matrix(lake.query(settings, sql, at).column("embedding"))
     split = None if task.index_split == ALL else task.index_split
     clock = []
     for vector in (vectors[0], *vectors):
         started = time.perf_counter()
-        milvus.search(task.dataset, task.encoder_version, vector[None, :], LIMIT, split)
+        milvus.search(task.encoded, vector[None, :], LIMIT, split)
         clock.append(1000 * (time.perf_counter() - started))
     timed = np.array(clock[1:])
-    return {
-        "milliseconds": round(float(np.median(timed)), 3),
-        "low": round(float(timed.min()), 3),
-        "high": round(float(timed.max()), 3),
-        "queries": len(timed),
-        "limit": LIMIT,
-        "index": EXACT.kind,
-        "milvus": "Lite" if milvus.lite else "server",
-    }
+    return Latency(
+        milliseconds=round(float(np.median(timed)), 3),
+        low=round(float(timed.min()), 3),
+        high=round(float(timed.max()), 3),
+        queries=len(timed),
+        limit=LIMIT,
+        index=EXACT.kind,
+        milvus="Lite" if milvus.lite else "server",
+    )

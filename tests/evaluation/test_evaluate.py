@@ -14,6 +14,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from evaluation.evaluate import evaluate
 from vitrine import lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, METRICS, PREDICTIONS, QUERY_RESULTS
@@ -88,8 +89,8 @@ def of_split(images: Images, split: str | None) -> list[str]:
     return [image_id for image_id, image in images.items() if split is None or image["split"] == split]
 
 
-def run(settings: Settings, *args: Any, run_id: str = "r1", **kwargs: Any) -> dict[str, Any]:
-    return evaluate(settings, "e", VERSION, *args, run_id=run_id, **kwargs)
+def run(settings: Settings, dataset: str, *args: Any, run_id: str = "r1", **kwargs: Any) -> dict[str, Any]:
+    return evaluate(settings, EncodedSet(dataset, "e", VERSION), *args, run_id=run_id, **kwargs)
 
 
 @pytest.mark.parametrize("relevant", ["product_id", "category"])
@@ -212,7 +213,7 @@ def test_what_cannot_be_is_said(home: Callable[[], Settings]) -> None:
         with pytest.raises(UserError, match=message):
             run(settings, *args)
     with pytest.raises(UserError, match="run `vitrine embed --encoder e --dataset shop` first"):
-        evaluate(settings, "e", "f" * 16, "shop", run_id="r")
+        evaluate(settings, EncodedSet("shop", "e", "f" * 16), run_id="r")
     assert lake.rows(settings, "SELECT * FROM metrics") == []
 
 

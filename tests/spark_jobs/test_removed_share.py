@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.consistency.check import state
 from spark_jobs.ingest_catalog import ingest
 from vitrine import lake
-from vitrine.cli.verbs.check import state
 from vitrine.errors import GateRefused, UserError
 from vitrine.settings import Settings
 from vitrine.tables import TABLES

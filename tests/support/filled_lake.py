@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 
 from vitrine import lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
 
 V1, V2 = "00000000000000aa", "00000000000000bb"
+D1, D2 = EncodedSet("d", "e", V1), EncodedSet("d", "e", V2)
 HOSTILE = ['d/it\'s "q"', "d/line\nbreak\r\n", "d/back\\slash\\", "d/ünï💡", "d/' OR 1=1 --", "d/..", "d/{x}%s"]
 
 

@@ -21,6 +21,7 @@ import psutil
 
 from tests.support.verbs_here import vitrine
 from vitrine import lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import heads, tuned
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import TABLES
@@ -308,11 +309,11 @@ def _milvus(settings: Settings) -> dict[str, list[dict[str, Any]]]:
 
     with VectorIndex(settings) as index:
         found: dict[str, list[dict[str, Any]]] = {"alias": [{"version": index.alias_target("shop")}]}
-        for row in lake.rows(settings, "SELECT encoder_version FROM encoders"):
-            version = row["encoder_version"]
-            if index.count("shop", version):
+        for row in lake.rows(settings, "SELECT encoder, encoder_version FROM encoders"):
+            encoded, version = EncodedSet.of(row | {"dataset": "shop"}), row["encoder_version"]
+            if index.count(encoded):
                 held = index._client.query(collection_name("shop", version), filter='key >= ""', output_fields=["*"])
-                assert len(held) == len({row["key"] for row in held}) == index.count("shop", version)
+                assert len(held) == len({row["key"] for row in held}) == index.count(encoded)
                 found[f"milvus {version}"] = sorted(map(dict, held), key=lambda item: item["image_id"])
     return found
 
@@ -348,9 +349,9 @@ def _alike(x: Any, y: Any) -> bool:
 
 def agrees(project: Path) -> list[str]:
     """What ``vitrine check`` finds, and checkpoints that were left."""
+    from evaluation.consistency.check import state
     from evaluation.consistency.differences import sentence
-    from vitrine.cli.verbs.check import state as check
 
     settings = load_settings(project)
     left = [f"left: {path}" for path in (settings.home / "staging").glob("*")]
-    return [sentence(found) for found in check(settings, "shop")["differences"]] + left
+    return [sentence(found) for found in state(settings, "shop")["differences"]] + left

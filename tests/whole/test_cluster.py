@@ -12,12 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from evaluation.consistency.check import state
 from spark_jobs.ingest_catalog import ingest
 from tests.support import spark_cluster
 from tests.support.project import PROJECT
 from tests.support.spark_cluster import Cluster, Worker
 from vitrine import lake
-from vitrine.cli.verbs.check import state
 from vitrine.settings import Settings
 from vitrine.spark_conf import class_archive
 

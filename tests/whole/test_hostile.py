@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.consistency.check import state
 from tests.support.project import PROJECT
 from tests.support.small_shop import CONFIG
 from tests.support.verbs_here import vitrine
 from vitrine import lake
-from vitrine.cli.verbs.check import state
 from vitrine.online.lookup import OnlineFeatures
 from vitrine.settings import load_settings
 

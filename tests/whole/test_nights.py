@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evaluation.consistency.check import state
 from tests.support.airflow_server import AirflowServer
 from vitrine import facts, lake
-from vitrine.cli.verbs.check import state
 from vitrine.settings import Settings, load_settings
 
 NIGHT, BACKFILL = "nightly_reembedding", "backfill_backbone"

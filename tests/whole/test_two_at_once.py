@@ -9,13 +9,13 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from evaluation.consistency.check import state
 from spark_jobs.backfill_order import BackfillOrder
 from spark_jobs.delta_tables import merge_table, read_table
 from spark_jobs.embed_catalog import embed, embed_together
 from spark_jobs.ingest_catalog import ingest
 from spark_jobs.maintain_tables import maintain
 from vitrine import lake
-from vitrine.cli.verbs.check import state
 from vitrine.encoders import by_name
 from vitrine.setting_sections import EncoderSettings
 from vitrine.settings import Settings

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from evaluation.gates import ask_gate
 from feature_repo import definitions
 from spark_jobs import progress, session
 from training import build_training_set, training_set
 from vitrine import facts, feature_store, runs
 from vitrine.cli.verbs.embed import embed_named
-from vitrine.cli.verbs.gate import gate_training_set
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import by_name
 from vitrine.settings import Settings
@@ -48,7 +48,7 @@ def training_sets(
             )
             run.encoder_version = rows.encoder_version
             run.figures |= {"training_set": rows.fingerprint, **rows.sizes}
-        gate_training_set(settings, rows, rows.encoder_version)
+        ask_gate.ask_training_set(settings, rows, rows.encoder_version)
         made[dataset, encoder] = rows
     session.end_session()
     return made

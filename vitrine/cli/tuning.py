@@ -200,7 +200,7 @@ def _measured_on_each(settings: Settings, tunings: list[Tuning], label: str) -> 
 
     def measured(encoded: EncodedSet) -> float:
         how = (None, None, label)
-        figures = evaluate_one(settings, encoded.encoder, encoded.encoder_version, encoded.dataset, how)
+        figures = evaluate_one(settings, encoded, how)
         return float(figures["metrics"][metric])
 
     def on_each(encoder: str) -> list[EncodedSet]:

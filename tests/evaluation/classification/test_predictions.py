@@ -8,13 +8,14 @@ import pytest
 from deltalake import DeltaTable
 
 from evaluation.classification.predictions import paired_predictions, score_predictions
-from evaluation.retrieval.neighbours import Task
+from evaluation.task import Task
 from vitrine import lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, METRICS, PREDICTIONS
 
 VERSION = "0123456789abcdef"
-TASK = Task(VERSION, "shop", "c", "test", "train", "product_id")
+TASK = Task(EncodedSet("shop", "e", VERSION), "c", "test", "train", "product_id")
 KINDS = ["cup", "hat", "it's \n=a kind; --"]
 
 
@@ -51,7 +52,7 @@ def test_every_classifier_label_and_seed_is_scored(shop: Settings) -> None:
     predict(shop)
     predict(shop, seed=1)
     predict(shop, "product_id", classifier="linear_probe")
-    found, left_out = score_predictions(shop, TASK, "e", run_id="r")
+    found, left_out = score_predictions(shop, TASK, run_id="r")
     named = [(said["classifier"], said["label"], said["seed"]) for said in found]
     assert named == [("linear_probe", "product_id", 0), *(("nearest_neighbours", "category", n) for n in (0, 1))]
     assert left_out == []
@@ -75,22 +76,22 @@ def test_every_classifier_label_and_seed_is_scored(shop: Settings) -> None:
 
 def test_what_is_scored_already_is_read_back(shop: Settings) -> None:
     predict(shop)
-    first, _ = score_predictions(shop, TASK, "e", run_id="r")
+    first, _ = score_predictions(shop, TASK, run_id="r")
     at = lake.version(shop, METRICS)
-    back, _ = score_predictions(shop, TASK, "e", run_id="r2")
+    back, _ = score_predictions(shop, TASK, run_id="r2")
     assert (first[0].pop("computed"), back[0].pop("computed")) == (True, False)
     assert back == first and lake.version(shop, METRICS) == at
-    assert score_predictions(shop, TASK, "e", run_id="r3", again=True)[0][0]["computed"]
+    assert score_predictions(shop, TASK, run_id="r3", again=True)[0][0]["computed"]
     DeltaTable(str(PREDICTIONS.path(shop))).delete()
     predict(shop)  # made anew
-    assert score_predictions(shop, TASK, "e", run_id="r4")[0][0]["computed"]
+    assert score_predictions(shop, TASK, run_id="r4")[0][0]["computed"]
 
 
 def test_predictions_of_another_catalog_are_left_out_and_named(shop: Settings) -> None:
     predict(shop)
 
     def scored() -> tuple[int, list[str]]:
-        found, left_out = score_predictions(shop, TASK, "e", run_id="r")
+        found, left_out = score_predictions(shop, TASK, run_id="r")
         return len(found), left_out
 
     assert scored() == (1, [])
@@ -112,18 +113,18 @@ def test_predictions_of_another_catalog_are_left_out_and_named(shop: Settings) -
 
 def test_predictions_of_two_versions_are_paired_by_photo(shop: Settings) -> None:
     predict(shop)
-    other = replace(TASK, encoder_version="f" * 16)
+    other = replace(TASK, encoded=EncodedSet("shop", "f", "f" * 16))
     assert paired_predictions(shop, TASK, other) == []
     rows = lake.rows(shop, "SELECT * FROM embeddings")
-    lake.append(shop, EMBEDDINGS, [row | {"encoder_version": other.encoder_version} for row in rows])
+    lake.append(shop, EMBEDDINGS, [row | {"encoder_version": other.encoded.encoder_version} for row in rows])
     told = lake.rows(shop, "SELECT * FROM predictions ORDER BY image_id DESC")
-    right = {"encoder_version": other.encoder_version, "predicted_at": lake.now()}
+    right = {"encoder_version": other.encoded.encoder_version, "predicted_at": lake.now()}
     lake.append(shop, PREDICTIONS, [row | right | {"predicted": [row["truth"]]} for row in told])
     (found,) = paired_predictions(shop, TASK, other)
     assert found.name == "nearest_neighbours by category, seed 0"
     assert found.candidate.right.sum() == 12 and found.other.right.all() and len(found.products) == 18
     np.testing.assert_array_equal(found.candidate.truth % 3, found.other.truth % 3)
     DeltaTable(str(EMBEDDINGS.path(shop))).delete(
-        f"image_id = 'shop/01' AND encoder_version = '{other.encoder_version}'"
+        f"image_id = 'shop/01' AND encoder_version = '{other.encoded.encoder_version}'"
     )
     assert paired_predictions(shop, TASK, other) == []  # one side is of an older catalog

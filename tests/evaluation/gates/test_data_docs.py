@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pandas as pd
 import pytest
 
-from evaluation.gates.data_docs import ask, index_page, rule
+from evaluation.gates.data_docs import Decision, ask, index_page, rule
 from vitrine.settings import Settings
 
 EVIL = "<script>alert(1)</script>"
@@ -41,12 +41,13 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first page of a gate that one good and one hostile photo went through."""
     settings = Settings(home=tmp_path_factory.mktemp("docs"))
     frame = pd.DataFrame({"image_id": ["shop/a", f"shop/{EVIL}"], "width": [10, 0]})
-    rules = [
+    asked = [
         rule("ExpectColumnValuesToBeInSet", f"a known photo {EVIL}", column="image_id", value_set=["shop/a", EVIL]),
         rule("ExpectColumnValuesToMatchRegex", "a plain id", column="image_id", regex="^[a-z/<]*$"),
         rule("ExpectColumnValuesToBeBetween", "width is at least 1", column="width", min_value=1),
+        Decision(f"no category fell: {EVIL} of $hats", False, {"worst": f"{EVIL} $hats", "value": 0.25}),
     ]
-    ask(settings, "catalog shop", frame, rules, "r1")
+    ask(settings, "catalog shop", asked, "r1", frame)
     return index_page(settings)
 
 
@@ -69,6 +70,7 @@ def test_what_a_table_holds_is_text(pages: list[Path]) -> None:
         assert EVIL not in html and Loads(html).running == []
     told = "".join(page.read_text(encoding="utf-8") for page in pages if "validations" in page.parts)
     assert f"shop/{EVIL}".replace("<", "&lt;").replace(">", "&gt;") in told  # once, not twice escaped
+    assert "of $hats" in told and "$hats, value 0.25" in told
 
 
 def test_links_lead_to_pages(pages: list[Path], index: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from evaluation.gates.drift import Probe, cosines, drift_checks, effective_rank, near_duplicates, overlap, read_probe
 from vitrine import lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.setting_sections import GateSettings
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
@@ -93,14 +94,14 @@ def test_the_probe_set_is_what_both_have_of_one_content_each(settings: Settings)
     first[names[51]] = first[names[51]][:5]
     embed(settings, ONE, first, contents)
     embed(settings, TWO, {name: second[name] for name in names[:110]}, contents | {names[60]: "changed"})
-    found = read_probe(settings, "shop", ("e", ONE), ("e", TWO), 1000)
+    found = read_probe(settings, EncodedSet("shop", "e", ONE), EncodedSet("shop", "e", TWO), 1000)
     assert found is not None and found.same_encoder
     assert found.candidate.shape == (97, 8) and found.serving.shape == (97, 6)  # 100 contents, 60 changed, two broken
-    few = read_probe(settings, "shop", ("e", ONE), ("other", TWO), 60)
+    few = read_probe(settings, EncodedSet("shop", "e", ONE), EncodedSet("shop", "other", TWO), 60)
     assert few is not None and not few.same_encoder
     alike = {contents[name]: name for name in reversed(names[:110]) if name != names[60]}
     ordered = sorted(alike.values(), key=lambda name: hashlib.sha256(name.encode()).hexdigest())[:60]
     kept = [name for name in sorted(ordered) if name not in names[50:52]]
     np.testing.assert_allclose(few.candidate, [first[name] for name in kept], rtol=1e-6)
     np.testing.assert_allclose(few.serving, [second[name] for name in kept], rtol=1e-6)
-    assert read_probe(settings, "shop", ("e", ONE), ("e", "3" * 16), 1000) is None
+    assert read_probe(settings, EncodedSet("shop", "e", ONE), EncodedSet("shop", "e", "3" * 16), 1000) is None

@@ -4,18 +4,14 @@ import math
 
 import pytest
 
-from evaluation.gates.gate import Figures, decide
+from evaluation.gates.gate import decide
 from vitrine.setting_sections import GateSettings
 
 THRESHOLDS = GateSettings(min_value=0.5, min_above_chance=0.1)
 
 
-def figures(value: float) -> Figures:
-    return Figures("e", "new", "mMP@5", value)
-
-
 def failed(value: float, chance: float = 0.0) -> list[str]:
-    checks = decide(figures(value), chance, THRESHOLDS)
+    checks = decide("mMP@5", value, chance, THRESHOLDS)
     assert [check.name for check in checks] == ["floor", "chance"]
     return [check.name for check in checks if not check.passed]
 
@@ -38,7 +34,7 @@ def test_nan_passes_nothing() -> None:
 
 
 def test_details_tell_the_figures() -> None:
-    details = [check.detail for check in decide(figures(0.4), 0.35, THRESHOLDS)]
+    details = [check.detail for check in decide("mMP@5", 0.4, 0.35, THRESHOLDS)]
     assert details == [
         "mMP@5 0.4000 is below the floor 0.5000",
         "mMP@5 0.4000 against 0.3500 on shuffled labels: +0.0500, at least +0.1000 asked",

@@ -10,14 +10,18 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from evaluation.gates.run import GateResult, run_gate
+from evaluation.gates.ask_gate import ask_gate
+from evaluation.gates.gate import result_json
 from spark_jobs.session import build_session
 from vitrine import facts, lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import GateRefused, UserError
+from vitrine.runs import GateFigures
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, METRICS, PROMOTIONS, QUARANTINE, QUERY_RESULTS
 
 VERSION, OTHER = "0123456789abcdef", "fedcba9876543210"
+ENCODED = EncodedSet("shop", "e", VERSION)
 DIM = 4
 Row = dict[str, Any]
 
@@ -84,9 +88,8 @@ def run_rows(settings: Settings) -> list[Row]:
 
 def refused(settings: Settings, spark: Any, gate: str, *names: str) -> str:
     """The gate refuses with one message that names exactly the expectations that begin with ``names``."""
-    subject = ("shop",) if gate == "catalog" else ("shop", "e", VERSION)
     with pytest.raises(GateRefused) as error:
-        run_gate(settings, gate, *subject, spark=spark)
+        ask_gate(settings, gate, "shop", None if gate == "catalog" else ENCODED, lambda: spark)
     row = run_rows(settings)[-1]
     failed = [check["expectation"] for check in row["figures"]["failed"]]
     assert (row["state"], row["verb"], len(failed)) == ("refused", "gate", len(names)), failed
@@ -112,9 +115,9 @@ def test_a_good_catalog_passes(settings: Settings, spark: Any, capfd: pytest.Cap
     fill(settings, photos)
     lake.append(settings, QUARANTINE, quarantined(["shop/bad"], "ingest") + quarantined(["x"] * 9, "embed", "e"))
     capfd.readouterr()
-    result = run_gate(settings, "catalog", "shop", spark=spark)
+    result = ask_gate(settings, "catalog", "shop", None, lambda: spark)
     assert capfd.readouterr().out == ""
-    assert isinstance(result, GateResult)
+    assert isinstance(result, GateFigures)
     assert result.success and not result.failed and len(result.checks) == 9
     (row,) = run_rows(settings)
     assert (row["state"], row["dataset"], row["encoder_version"]) == ("done", "shop", None)
@@ -126,9 +129,9 @@ def test_a_good_catalog_passes(settings: Settings, spark: Any, capfd: pytest.Cap
         "share": 1 / 21,
         "max_quarantine_share": 0.05,
     }
-    page = result.data_docs.read_text()
+    page = Path(result.data_docs).read_text()
     assert row["run_id"] in page
-    assert result.data_docs == settings.reports / "data_docs" / "index.html"
+    assert Path(result.data_docs) == settings.reports / "data_docs" / "index.html"
 
 
 def test_a_catalog_that_is_empty_or_all_unreadable(settings: Settings, spark: Any) -> None:
@@ -140,7 +143,7 @@ def test_a_catalog_that_is_empty_or_all_unreadable(settings: Settings, spark: An
 def test_too_many_photos_in_quarantine(settings: Settings, spark: Any) -> None:
     fill(settings, catalog(19))
     lake.append(settings, QUARANTINE, quarantined(["shop/a"], "ingest"))
-    run_gate(settings, "catalog", "shop", spark=spark)  # 1 of 20: the threshold itself passes
+    ask_gate(settings, "catalog", "shop", None, lambda: spark)  # 1 of 20: the threshold itself passes
     lake.append(settings, QUARANTINE, quarantined(["shop/b"], "ingest"))
     message = refused(settings, spark, "catalog", "at most 5.0% of the photos are in quarantine")
     assert "quarantined 2, catalog 19, share 0.09524, max_quarantine_share 0.05" in message
@@ -183,7 +186,7 @@ def test_good_embeddings_pass(settings: Settings, spark: Any) -> None:
     photos = catalog(40)
     fill(settings, photos, vectors(photos[1:]))
     lake.append(settings, QUARANTINE, quarantined([photos[0]["image_id"]], "embed", "e"))
-    result = run_gate(settings, "embeddings", "shop", "e", VERSION, spark)
+    result = ask_gate(settings, "embeddings", "shop", ENCODED, lambda: spark)
     assert result.success and len(result.checks) == 9
     (row,) = run_rows(settings)
     assert (row["state"], row["encoder"], row["encoder_version"]) == ("done", "e", VERSION)
@@ -290,8 +293,8 @@ def serve(settings: Settings, version: str, encoder: str = "old") -> None:
     lake.append(settings, PROMOTIONS, [row | {"catalog_version": "c", "gates": "{}", "forced": False}])
 
 
-def judge(settings: Settings) -> GateResult:
-    return run_gate(settings, "metrics", "shop", "e", VERSION)
+def judge(settings: Settings) -> GateFigures:
+    return ask_gate(settings, "metrics", "shop", ENCODED, pytest.fail)
 
 
 def test_the_first_promotion_has_to_pass_something(settings: Settings) -> None:
@@ -303,7 +306,7 @@ def test_the_first_promotion_has_to_pass_something(settings: Settings) -> None:
         {"value": 0.6, "chance": 0.1, "min_above_chance": 0.05},
         {"skipped": "nothing serves yet"},
     ]
-    assert result.figures()["serving_version"] is None
+    assert result_json(result)["serving_version"] is None
     measure(settings, VERSION, 0.04, 0.02)  # the newest figures count
     message = refused(settings, None, "metrics", "above the floor", "above chance")
     assert "0.0400 is below the floor 0.0500" in message
@@ -315,7 +318,7 @@ def test_not_worse_than_what_serves(settings: Settings) -> None:
     serve(settings, OTHER)
     measure(settings, OTHER, 0.6)
     passed = judge(settings)
-    assert passed.figures()["serving_version"] == OTHER and passed.warnings == []
+    assert result_json(passed)["serving_version"] == OTHER and passed.warnings == []
     assert [check["expectation"].split(":")[0] for check in passed.checks] == [
         *("above the floor", "above chance", "no worse than what serves"),
         *("no category far worse than by what serves", "no classifier worse than by what serves"),
@@ -420,22 +423,22 @@ def test_nothing_measured_on_this_catalog(settings: Settings, monkeypatch: pytes
 
 def test_what_cannot_be_asked(settings: Settings) -> None:
     with pytest.raises(UserError, match="unknown gate 'pearly': choose one of catalog, embeddings, index, metrics"):
-        run_gate(settings, "pearly", "shop")
+        ask_gate(settings, "pearly", "shop", None, pytest.fail)
     with pytest.raises(UserError, match="unknown data set 'shop'"):
-        run_gate(settings, "catalog", "shop")
+        ask_gate(settings, "catalog", "shop", None, pytest.fail)
     fill(settings, catalog())
     with pytest.raises(UserError, match="name it with --encoder"):
-        run_gate(settings, "metrics", "shop")
+        ask_gate(settings, "metrics", "shop", None, pytest.fail)
     with pytest.raises(UserError, match="vitrine embed --encoder e --dataset shop"):
-        run_gate(settings, "embeddings", "shop", "e", VERSION, object())  # type: ignore[arg-type]
+        ask_gate(settings, "embeddings", "shop", ENCODED, object)
 
 
 def test_parts_that_a_killed_run_left_spoil_nothing(settings: Settings) -> None:
     fill(settings, catalog())
     measure(settings, VERSION, 0.6)
     first = judge(settings)
-    for path in [*(settings.home / "gx").rglob("*.json"), *first.data_docs.parent.rglob("*.html")]:
+    for path in [*(settings.home / "gx").rglob("*.json"), *Path(first.data_docs).parent.rglob("*.html")]:
         path.write_text(path.read_text()[:100])
-    index = judge(settings).data_docs.read_text()
+    index = Path(judge(settings).data_docs).read_text()
     assert run_rows(settings)[-1]["run_id"] in index
     assert index.rstrip().endswith("</html>")

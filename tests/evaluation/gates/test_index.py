@@ -8,11 +8,13 @@ import pytest
 from evaluation.gates.index import recall
 from evaluation.milvus.vector_index import VectorIndex
 from vitrine import lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import EMBEDDINGS
 
 VERSION = "0123456789abcdef"
+ENCODED = EncodedSet("d", "e", VERSION)
 EXACT = ([["q", "a", "b", "c"], ["d", "e", "f"]], [[1.0, 0.9, 0.8, 0.7], [0.6, 0.5, 0.4]])
 
 
@@ -61,9 +63,9 @@ def test_the_served_index_is_beside_the_exact_one(tmp_path: Path, kind: str, wea
             vectors = embed(settings, 900)
         with VectorIndex(settings) as milvus:
             for served in (False, True):
-                milvus.sync("d", VERSION, served)
+                milvus.sync(ENCODED, served)
             assert [made[0] for made in milvus.collections()] == [f"d__{VERSION}", f"d__{VERSION}__{tail}"]
-            exact, other = (milvus.search("d", VERSION, vectors[:200], 6, served=served) for served in (False, True))
+            exact, other = (milvus.search(ENCODED, vectors[:200], 6, served=served) for served in (False, True))
         found.append(recall([str(n) for n in range(200)], exact, other, 5))
     assert found[0] < 0.9 < 0.97 < found[1]
 

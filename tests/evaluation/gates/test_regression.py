@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.classification.classification_metrics import Said
+from evaluation.classification.classification_metrics import PairedClassifier, Said
 from evaluation.gates.gate import Check
-from evaluation.gates.regression import Against, PairedClassifier, PairedQueries, held_against, p_value, worse_ones
+from evaluation.gates.regression import Against, PairedQueries, held_against, p_value, worse_ones
 from evaluation.statistics.bootstrap import PairedDifference
+from vitrine.encoded_set import EncodedSet
 from vitrine.setting_sections import GateSettings
 
-SERVING = Against("serving", "old", "f" * 16)
+SERVING = Against("serving", EncodedSet("shop", "old", "f" * 16))
 KINDS = ("cups", "hats", "it's \n<b>$kinds")
 
 
@@ -108,7 +109,7 @@ def test_what_is_unclear_says_how_many_more_and_passes_or_not_as_set() -> None:
 
 
 def test_a_tuned_encoder_worse_than_its_backbone_is_refused() -> None:
-    found = judged(queries(-0.1), Against("base", "mae", "b" * 16))
+    found = judged(queries(-0.1), Against("base", EncodedSet("shop", "mae", "b" * 16)))
     assert [name for name, check in found.items() if not check.passed] == ["base", "base_categories"]
     assert f"of its own backbone mae ({'b' * 16})" in found["base"].detail
     assert found["base"].figures["base_version"] == "b" * 16

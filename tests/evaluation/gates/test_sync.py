@@ -9,7 +9,7 @@ import pytest
 from evaluation.gates.sync import gate_sync
 from evaluation.milvus.collection import row_key
 from evaluation.milvus.vector_index import VectorIndex
-from tests.support.filled_lake import HOSTILE, V1, fill_lake, row, unit
+from tests.support.filled_lake import D1, HOSTILE, V1, fill_lake, row, unit
 from vitrine import lake
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import EMBEDDINGS
@@ -29,13 +29,13 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def failed(settings: Settings, index: VectorIndex) -> dict[str, dict[str, Any]]:
-    result = gate_sync(settings, index, "d", "e", V1, "run")
+    result = gate_sync(settings, D1, index, "run")
     assert result.success == (not result.failed)
     return {check["expectation"]: check["figures"] for check in result.failed}
 
 
 def write(index: VectorIndex, *rows: dict[str, Any]) -> None:
-    index.collection("d", V1).upsert(pa.RecordBatch.from_pylist(list(rows), schema=EMBEDDINGS.schema))
+    index.collection(D1).upsert(pa.RecordBatch.from_pylist(list(rows), schema=EMBEDDINGS.schema))
 
 
 def test_what_follows_the_lake_passes(settings: Settings) -> None:
@@ -44,7 +44,7 @@ def test_what_follows_the_lake_passes(settings: Settings) -> None:
         assert failed(settings, index) == {}, "the gate fills what nobody has filled"
         lake.append(settings, EMBEDDINGS, [row("d/late", unit(1)[0])])
         assert failed(settings, index) == {}
-        assert set(index.ids("d", V1)) == {*ids, "d/late"}
+        assert set(index.ids(D1)) == {*ids, "d/late"}
 
 
 @pytest.mark.parametrize("lost", [HOSTILE[0], "d/0003"])
@@ -52,7 +52,7 @@ def test_a_row_that_became_another_is_found(settings: Settings, lost: str) -> No
     """As many rows as the lake has: a count says nothing."""
     fill_lake(settings, 60)
     with VectorIndex(settings) as index:
-        index.sync("d", V1)
+        index.sync(D1)
         index._client.delete(f"d__{V1}", ids=[row_key(lost)])
         write(index, row("d/stranger", unit(1)[0]))
         assert failed(settings, index) == {
@@ -64,7 +64,7 @@ def test_a_row_that_became_another_is_found(settings: Settings, lost: str) -> No
 def test_other_vectors_and_labels_are_found(settings: Settings) -> None:
     ids, vectors = fill_lake(settings, 60)
     with VectorIndex(settings) as index:
-        index.sync("d", V1)
+        index.sync(D1)
         write(index, row(ids[20], vectors[21], "test"), row(ids[30], vectors[30], "elsewhere"))
         assert failed(settings, index) == {SAME: {"value": 2, "examples": [ids[20], ids[30]]}}
 
@@ -77,7 +77,7 @@ def test_of_many_photos_some_vectors_are_compared(
     settings = load_settings(tmp_path)
     ids, vectors = fill_lake(settings, 300)
     with VectorIndex(settings) as index:
-        index.sync("d", V1)
+        index.sync(D1)
         write(index, *(row(image_id, -vector) for image_id, vector in zip(ids, vectors, strict=True)))
         (figures,) = failed(settings, index).values()
         assert figures["value"] == 50

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from evaluation.gates.run import run_training_set_gate
+from evaluation.gates.ask_gate import ask_training_set
 from evaluation.gates.training_set import gate_training_set
 from vitrine import lake
 from vitrine.errors import GateRefused
@@ -79,7 +79,7 @@ def failed(settings: Settings, rows: Rows) -> dict[str, dict[str, Any]]:
 
 def test_a_sound_set_passes_with_vectors_and_with_photos(settings: Settings, rows: Rows) -> None:
     result = gate_training_set(settings, rows, "run")
-    assert result.success and len(result.checks) == 8 and result.data_docs.is_file()
+    assert result.success and len(result.checks) == 8 and Path(result.data_docs).is_file()
     for part in ("train", "validation"):
         path = Path(rows.folder) / part / "0.parquet"
         pq.write_table(pq.read_table(path).drop_columns("embedding"), path)
@@ -129,7 +129,7 @@ def test_too_few_to_learn_from(settings: Settings, rows: Rows) -> None:
 
 def test_a_refusal_is_a_row_of_runs_and_says_why(settings: Settings, rows: Rows) -> None:
     with pytest.raises(GateRefused, match=r"gate training_set refused 32 photos of d by small: .*Nothing is tuned"):
-        run_training_set_gate(settings, replace(rows, without_features=30), "00000000000000aa")
+        ask_training_set(settings, replace(rows, without_features=30), "00000000000000aa")
     (run,) = lake.rows(settings, "SELECT state, verb, encoder, figures FROM runs")
     assert (run["state"], run["verb"], run["encoder"]) == ("refused", "gate", "small")
     assert json.loads(run["figures"])["gate"] == "training_set"

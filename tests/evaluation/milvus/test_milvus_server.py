@@ -31,8 +31,9 @@ from evaluation.milvus.vector_index import VectorIndex
 from evaluation.promotion.milvus_alias import follow
 from evaluation.promotion.promote import promote, rollback
 from vitrine import lake
-from vitrine.cli.main import main
+from vitrine.cli import main
 from vitrine.cli.verbs import check
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import GateRefused, UserError, VitrineError
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS
@@ -215,8 +216,8 @@ def test_exact_search_is_exact_and_what_the_served_index_misses_is_refused(home:
         with pytest.raises(GateRefused, match=r"HNSW finds at least 100.0% of the exact 10 nearest"):
             follow(settings, milvus, "d", gated=True)
         assert milvus.alias_collection("d") is None
-        found, _ = milvus.search("d", ONE, asked[1], 11, served=True)
-        exact, _ = milvus.search("d", ONE, asked[1], 11)
+        found, _ = milvus.search(EncodedSet("d", "e", ONE), asked[1], 11, served=True)
+        exact, _ = milvus.search(EncodedSet("d", "e", ONE), asked[1], 11)
         assert exact == nearest(ids, vectors, asked[1], 11)
         assert follow(settings, milvus, "d") == {"serving": ONE}
         assert milvus.alias_collection("d") == f"d__{ONE}__hnsw_4_8"
@@ -257,7 +258,7 @@ def test_searches_meet_one_version_while_the_alias_moves(home: Home, server: Ser
         assert follow(settings, milvus, "d") == {"serving": TWO}  # fills it under load, then moves
         for version in (ONE, TWO) * 5:
             time.sleep(0.1)
-            milvus.point_alias("d", version)
+            milvus.point_alias(EncodedSet("d", "e", version))
         rollback(settings, "d")
         assert follow(settings, milvus, "d") == {"serving": ONE}
         moved = time.monotonic()
@@ -322,8 +323,8 @@ def test_a_server_killed_in_the_middle_of_a_sync(home: Home, server: Server, mon
     main.features(["d"])
     assert milvus_differences(settings) == {"milvus.behind": 2_500, "milvus.other": 499, "milvus.too_many": 1}
     with VectorIndex(settings) as milvus:
-        result = milvus.sync("d", ONE)
+        result = milvus.sync(EncodedSet("d", "e", ONE))
         assert (result.upserted, result.deleted, result.from_version, result.rows) == (2_499, 1, 1, 2_999)
         queries, now = unit(20, 7), np.concatenate([moved[1:], vectors[2_500:]])
-        assert milvus.search("d", ONE, queries, 50)[0] == nearest(ids[1:], now, queries, 50)
+        assert milvus.search(EncodedSet("d", "e", ONE), queries, 50)[0] == nearest(ids[1:], now, queries, 50)
     assert milvus_differences(settings) == {}

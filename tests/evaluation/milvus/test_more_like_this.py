@@ -11,6 +11,7 @@ from evaluation.milvus.vector_index import VectorIndex
 from evaluation.promotion.milvus_alias import follow as point
 from tests.support.served_home import V1, V2, add, blank, follow, promote, register, remove, vector
 from vitrine import feature_store, lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError
 from vitrine.online.lookup import OnlineFeatures
 from vitrine.settings import Settings, load_settings
@@ -72,7 +73,7 @@ def test_the_nearest_products_with_their_features(home: Settings):
     lake.append(home, EMBEDDINGS, [blank(EMBEDDINGS, **own, image_id=f"d/1/{number}.jpg") for number in range(300)])
     remove(home, "d/2")
     with VectorIndex(home) as milvus:
-        milvus.sync("d", V1)
+        milvus.sync(EncodedSet("d", "small", V1))
     rest = [name for name, _ in expected(V1, "d/0", 11) if name not in ("d/1", "d/2")]
     found = more_like_this(home, online, "d", "d/0", 4)["similar"]
     assert [row["product_id"] for row in found] == ["d/1", *rest[:3]]

@@ -13,8 +13,9 @@ from evaluation.milvus.collection import row_key
 from evaluation.milvus.sync import SyncResult
 from evaluation.milvus.vector_index import VectorIndex
 from evaluation.promotion.milvus_alias import follow
-from tests.support.filled_lake import HOSTILE, V1, V2, fill_lake, row, unit
+from tests.support.filled_lake import D1, D2, HOSTILE, V1, V2, fill_lake, row, unit
 from vitrine import lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import EMBEDDINGS, PROMOTIONS
@@ -47,9 +48,9 @@ def merge(settings: Settings, rows: list[dict]) -> None:
     )
 
 
-def held(index: VectorIndex, version: str = V1) -> set[str]:
-    ids = list(index.ids("d", version))
-    assert len(ids) == len(set(ids)) == index.count("d", version)
+def held(index: VectorIndex, encoded: EncodedSet = D1) -> set[str]:
+    ids = list(index.ids(encoded))
+    assert len(ids) == len(set(ids)) == index.count(encoded)
     return set(ids)
 
 
@@ -57,15 +58,15 @@ def test_neighbours_equal_brute_force(settings: Settings) -> None:
     ids, vectors = fill_lake(settings, 700)
     queries = unit(40, seed=1)
     with VectorIndex(settings) as index:
-        index.sync("d", V1)
+        index.sync(D1)
         for split in (None, "train"):
             rows = [n for n in range(len(ids)) if split is None or n % 3]
             cosines = queries @ vectors[rows].T
             order = np.argsort(-cosines, axis=1)[:, :50]
-            found, similarities = index.search("d", V1, queries, 50, split)
+            found, similarities = index.search(D1, queries, 50, split)
             assert found == [[ids[rows[n]] for n in ranks] for ranks in order]
             np.testing.assert_allclose(similarities, np.take_along_axis(cosines, order, axis=1), atol=1e-5)
-        found, _ = index.search("d", V1, queries[:2], 1000, "train")
+        found, _ = index.search(D1, queries[:2], 1000, "train")
         assert [len(hits) for hits in found] == [len(rows)] * 2
 
 
@@ -74,7 +75,7 @@ def test_sync_sends_what_changed_and_nothing_else(settings: Settings, monkeypatc
     fill_lake(settings, 20, version=V2)
     first = lake.version(settings, EMBEDDINGS)
     with VectorIndex(settings) as index:
-        assert index.sync("d", V1) == SyncResult(300, 0, None, first, 300)
+        assert index.sync(D1) == SyncResult(300, 0, None, first, 300)
         assert held(index) == set(ids)
 
     moved = unit(3, seed=5)
@@ -85,24 +86,24 @@ def test_sync_sends_what_changed_and_nothing_else(settings: Settings, monkeypatc
         table(settings).delete(f"image_id = {lake.quote(image_id)} AND encoder_version = '{V1}'")
     then = lake.version(settings, EMBEDDINGS)
     with VectorIndex(settings) as index:  # a new process would open it the same way
-        assert index.sync("d", V1) == SyncResult(3, 2, first, then, 299)
+        assert index.sync(D1) == SyncResult(3, 2, first, then, 299)
         assert held(index) == set(ids) - set(gone) | {"d/new"}
-        nearest, similarities = index.search("d", V1, moved, 1)
+        nearest, similarities = index.search(D1, moved, 1)
         assert nearest == [[ids[1]], [ids[20]], ["d/new"]]
         np.testing.assert_allclose(similarities, 1, atol=1e-5)
 
         for verb in ("upsert", "delete", "flush", "alter_collection_properties"):
             monkeypatch.setattr(index._client, verb, None)
-        assert index.sync("d", V1) == SyncResult(0, 0, then, then, 299)
+        assert index.sync(D1) == SyncResult(0, 0, then, then, 299)
 
 
 def test_deleted_and_written_again_between_two_syncs(settings: Settings) -> None:
     ids, vectors = fill_lake(settings, 30)
     with VectorIndex(settings) as index:
-        index.sync("d", V1)
+        index.sync(D1)
         table(settings).delete(f"encoder_version = '{V1}'")
         merge(settings, [row(image_id, vectors[n]) for n, image_id in enumerate(ids[:10])])
-        result = index.sync("d", V1)
+        result = index.sync(D1)
         assert (result.upserted, result.deleted) == (10, 20)
         assert held(index) == set(ids[:10])
 
@@ -110,12 +111,12 @@ def test_deleted_and_written_again_between_two_syncs(settings: Settings) -> None
 def test_hostile_ids_come_and_go(settings: Settings) -> None:
     fill_lake(settings, 40)
     with VectorIndex(settings) as index:
-        index.sync("d", V1)
+        index.sync(D1)
         for image_id in HOSTILE:
             table(settings).delete(f"image_id = {lake.quote(image_id)}")
-        assert index.sync("d", V1).deleted == len(HOSTILE)
+        assert index.sync(D1).deleted == len(HOSTILE)
         assert not held(index) & set(HOSTILE)
-        assert index.count("d", V1) == 40 - len(HOSTILE)
+        assert index.count(D1) == 40 - len(HOSTILE)
 
 
 class Killed(BaseException):
@@ -135,10 +136,10 @@ def test_a_killed_fill_leaves_nothing_behind(settings: Settings, monkeypatch: py
 
         verb = "alter_collection_properties" if moment.startswith("all") else "upsert"
         monkeypatch.setattr(index._client, verb, dies)
-        index.sync("d", V1)
+        index.sync(D1)
     table(settings).delete(f"image_id = {lake.quote(ids[10])}")
     with VectorIndex(settings) as index:
-        result = index.sync("d", V1)
+        result = index.sync(D1)
         assert (result.upserted, result.from_version) == (299, None)
         assert held(index) == set(ids) - {ids[10]}
 
@@ -148,14 +149,14 @@ def test_rows_that_were_lost_are_counted_told_and_filled_in(
 ) -> None:
     ids, _ = fill_lake(settings, 40)
     with VectorIndex(settings) as index:
-        index.sync("d", V1)
+        index.sync(D1)
         index._client.delete(f"d__{V1}", ids=[row_key(image_id) for image_id in ids[:3]])
-        assert index.sync("d", V1).rows == 40
+        assert index.sync(D1).rows == 40
         assert held(index) == set(ids)
         assert f"Milvus held 37 rows of d__{V1}, the lake 40: filling afresh" in capsys.readouterr().err
-        index.forget("d", V1)
-        assert index.behind("d", V1) is None
-        assert index.sync("d", V1).upserted == 40
+        index.forget(D1)
+        assert index.behind(D1) is None
+        assert index.sync(D1).upserted == 40
 
 
 def test_no_alias_to_a_collection_that_a_fill_left_half_full(
@@ -165,28 +166,28 @@ def test_no_alias_to_a_collection_that_a_fill_left_half_full(
     with VectorIndex(settings) as index:
         with monkeypatch.context() as patch, pytest.raises(TypeError):
             patch.setattr(index._client, "alter_collection_properties", None)
-            index.sync("d", V1)
+            index.sync(D1)
         with pytest.raises(VitrineError, match="no whole collection"):
-            index.point_alias("d", V1)
+            index.point_alias(D1)
 
 
 def test_another_table_or_a_lost_feed_means_a_fresh_fill(settings: Settings, tmp_path: Path) -> None:
     ids, vectors = fill_lake(settings)
     with VectorIndex(settings) as index:
-        index.sync("d", V1)
+        index.sync(D1)
     table(settings).delete(f"image_id = {lake.quote(ids[0])}")
     merge(settings, [row(ids[1], vectors[0])])
     for file in (EMBEDDINGS.path(settings) / "_change_data").rglob("*.parquet"):
         file.unlink()
     with VectorIndex(settings) as index:
-        result = index.sync("d", V1)
+        result = index.sync(D1)
         assert (result.upserted, result.deleted, result.from_version) == (299, 1, None)
         assert held(index) == set(ids[1:])
 
     settings.lake.rename(tmp_path / "old_lake")
     lake.append(settings, EMBEDDINGS, [row(image_id, vectors[n]) for n, image_id in enumerate(ids[:5])])
     with VectorIndex(settings) as index:
-        result = index.sync("d", V1)
+        result = index.sync(D1)
         assert (result.upserted, result.from_version) == (5, None)
         assert held(index) == set(ids[:5])
 
@@ -208,19 +209,19 @@ def test_the_alias_follows_promotions(settings: Settings) -> None:
         assert follow(settings, index, "d") == {"serving": None}
         assert index.alias_target("d") is None
         with pytest.raises(VitrineError, match="fill it first"):
-            index.point_alias("d", V1)
-        index.sync("d", V1)
-        assert index.point_alias("d", V1)
-        assert not index.point_alias("d", V1)
+            index.point_alias(D1)
+        index.sync(D1)
+        assert index.point_alias(D1)
+        assert not index.point_alias(D1)
         promote(V2)
         assert follow(settings, index, "d") == {"serving": V2}
         assert index.alias_target("d") == V2
-        assert index.count("d", V2) == 20
+        assert index.count(D2) == 20
         with pytest.raises(VitrineError, match="serves"):
             index.drop(f"d__{V2}")
         index.drop(f"d__{V1}")
         index.drop(f"d__{V1}")
-        assert (index.count("d", V1), list(index.ids("d", V1))) == (0, [])
+        assert (index.count(D1), list(index.ids(D1))) == (0, [])
     with VectorIndex(settings) as index:
         assert index.alias_target("d") == V2
 
@@ -229,20 +230,20 @@ def test_what_cannot_be_is_said(settings: Settings) -> None:
     lake.create_tables(settings)
     with VectorIndex(settings) as index:
         with pytest.raises(UserError, match="vitrine embed"):
-            index.sync("d", V1)
+            index.sync(D1)
         with pytest.raises(UserError, match="data set name"):
-            index.sync("d/e", V1)
+            index.sync(EncodedSet("d/e", "e", V1))
         with pytest.raises(UserError, match="16 hex digits"):
-            index.count("d", "latest")
+            index.count(EncodedSet("d", "e", "latest"))
         with pytest.raises(VitrineError, match="vitrine index"):
-            index.search("d", V1, unit(1), 1)
-        assert index.count("d", V1) == 0
+            index.search(D1, unit(1), 1)
+        assert index.count(D1) == 0
 
 
 def test_an_image_without_a_vector_is_an_error_of_ours(settings: Settings) -> None:
     lake.append(settings, EMBEDDINGS, [row("d/a", unit(1)[0]), row("d/b", unit(1, dim=3)[0])])
     with pytest.raises(VitrineError, match="lengths"), VectorIndex(settings) as index:
-        index.sync("d", V1)
+        index.sync(D1)
 
 
 def test_a_server_that_is_not_there(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -266,5 +267,5 @@ def test_lite_waits_for_whoever_has_it(settings: Settings, tmp_path: Path) -> No
     process = subprocess.Popen([sys.executable, "-c", holder, str(lock)], stdout=subprocess.PIPE)
     assert process.stdout and process.stdout.readline()
     with VectorIndex(settings, 20) as index:
-        assert index.count("d", V1) == 0
+        assert index.count(D1) == 0
     process.wait()

@@ -8,6 +8,7 @@ import pytest
 from evaluation.milvus.vector_index import VectorIndex
 from evaluation.promotion.old_collections import drop_old
 from vitrine import lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.setting_sections import MilvusSettings, NightlyDataset, NightlySettings
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, ENCODERS, PROMOTIONS, RUNS
@@ -43,11 +44,11 @@ def test_what_serves_and_what_is_named_or_used_stays(settings: Settings) -> None
     hnsw = settings.model_copy(update={"milvus": MilvusSettings(index="HNSW")})
     with VectorIndex(settings) as milvus:
         for encoder_version in (BEFORE, LONG_BEFORE, NIGHTLY, TRIED, FORGOTTEN):
-            milvus.sync("d", encoder_version)
+            milvus.sync(EncodedSet("d", "e", encoder_version))
     with VectorIndex(hnsw) as milvus:
-        milvus.sync("d", SERVES, served=True)
-        milvus.sync("d", BEFORE, served=True)
-        milvus.point_alias("d", SERVES)
+        milvus.sync(EncodedSet("d", "e", SERVES), served=True)
+        milvus.sync(EncodedSet("d", "e", BEFORE), served=True)
+        milvus.point_alias(EncodedSet("d", "e", SERVES))
         milvus._client.create_collection("another__0123456789abcdef", dimension=2)
 
     nightly = NightlySettings(encoders=("e4",), datasets=(NightlyDataset(name="d", source="s"),))
@@ -66,6 +67,6 @@ def test_how_long_is_a_setting(settings: Settings, days: int, kept: int) -> None
     version(settings, TRIED)
     run(settings, TRIED, 31)
     with VectorIndex(settings) as milvus:
-        milvus.sync("d", TRIED)
+        milvus.sync(EncodedSet("d", "e", TRIED))
     now = settings.model_copy(update={"milvus": MilvusSettings(keep_days=days)})
     assert drop_old(now)["collections_kept"] == kept

@@ -53,7 +53,7 @@ def embed(settings: Settings, version: str) -> None:
 
 
 def say(settings: Settings, gate: str, version: str, state: str = "done", **other: Any) -> None:
-    """A run of a gate, as ``run_gate`` leaves it."""
+    """A run of a gate, as ``ask_gate`` leaves it."""
     serving = facts.serving(settings, "shop")
     with record(settings, "gate", "shop", None if gate == "catalog" else "e") as run:
         run.encoder_version = None if gate == "catalog" else version
@@ -70,7 +70,7 @@ def say(settings: Settings, gate: str, version: str, state: str = "done", **othe
 
 
 def pass_gates(settings: Settings, version: str) -> None:
-    for gate in module.gates(settings):
+    for gate in module.gates_to_serve(settings):
         say(settings, gate, version)
 
 

@@ -65,7 +65,7 @@ def test_a_retired_encoder_is_out_everywhere_and_a_cut_retirement_is_finished(
     feature_store.apply(store, definitions.objects(settings))
     with VectorIndex(settings) as milvus:
         for version in (SERVES, OLD):
-            milvus.sync("d", version)
+            milvus.sync(EncodedSet("d", "e", version))
     sync_all(settings, store, "d")
     assert online(settings) == ["old", "serves"]
     retire(settings, "head")

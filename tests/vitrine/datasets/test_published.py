@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from evaluation.evaluate import _plan
+from evaluation.evaluate import plan
 from tests.support.project import PROJECT, SHARED
 from vitrine import lake, runs
 from vitrine.datasets import registry
 from vitrine.datasets.photo import Photo
 from vitrine.datasets.published import adapter as published
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, RUNS
@@ -374,7 +375,7 @@ def ran(settings: Settings, dataset: str, figures: dict[str, object], state: str
 
 
 def planned(settings: Settings, dataset: str) -> tuple[str, str]:
-    task = _plan(settings, "e", VERSION, dataset, None, None, "product_id")
+    task = plan(settings, EncodedSet(dataset, "e", VERSION), None, None, "product_id")
     return task.query_split, task.index_split
 
 

@@ -11,6 +11,7 @@ from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets
 from vitrine.cli.options import Datasets, Encoders, Gated, Json
 from vitrine.cli.verbs.gate import ask
+from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import by_name
 from vitrine.encoders.tuned import Tuned
 from vitrine.settings import Settings, load_settings
@@ -32,7 +33,7 @@ def embed(
     for chosen in chosen_datasets(settings, dataset):
         results += embed_named(settings, encoder, chosen, dry_run)
     for result in results if gated and not dry_run else []:
-        ask(settings, "embeddings", result["dataset"], result["encoder"], result["encoder_version"])
+        ask(settings, "embeddings", result["dataset"], EncodedSet.of(result))
     output.show_each("embedded", results, as_json)
 
 

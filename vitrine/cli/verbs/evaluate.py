@@ -6,9 +6,10 @@ import typer
 
 from evaluation import evaluate as evaluation
 from evaluation import metrics_table
+from evaluation.gates import metrics
 from vitrine import facts, runs
 from vitrine.cli import output
-from vitrine.cli.choices import chosen_datasets, encoder_and_version
+from vitrine.cli.choices import chosen_datasets, encoded_set
 from vitrine.cli.options import Datasets, Encoders, Json, Label
 from vitrine.cli.verbs.gate import ask
 from vitrine.encoded_set import EncodedSet
@@ -43,46 +44,39 @@ def evaluate(
     results = []
     for name in dict.fromkeys(encoder):
         for chosen in chosen_datasets(settings, dataset):
-            asked, version = encoder_and_version(settings, name)
-            done = evaluate_one(settings, asked, version, chosen, how, full_map, again)
+            encoded = encoded_set(settings, name, chosen)
+            done = evaluate_one(settings, encoded, how, full_map, again)
             results.append(done)
-            for other in _held_against(settings, chosen, version) if with_serving else []:
-                if not metrics_table.evaluated(settings, other[1], done):
-                    results.append(evaluate_one(settings, *other, chosen, how, full_map, again))
-            if gated:
-                for which in ("sync", "metrics"):
-                    ask(settings, which, chosen, asked, version)
+            if with_serving:
+                lacking = [each for each in _compared_with(settings, encoded) if not _has_figures(settings, each, done)]
+                results += [evaluate_one(settings, each, how, full_map, again) for each in lacking]
+            for which in ("sync", "metrics") if gated else ():
+                ask(settings, which, chosen, encoded)
     shown = results if as_json else [output.with_intervals(result) for result in results]
     output.show_each("evaluated", shown, as_json)
 
 
-def _held_against(settings: Settings, dataset: str, version: str) -> list[tuple[str, str]]:
-    """What the gate on metrics compares the version with: what serves, and the backbone that it was tuned from."""
-    serves = facts.serving(settings, dataset)
-    if serves and serves["encoder_version"] == version:
-        return []
-    others = [(serves["encoder"], serves["encoder_version"])] if serves else []
-    base = facts.encoder_row(settings, version)["base_version"]
-    if base and facts.embedded(settings, EncodedSet(dataset, "", base)):
-        others.append((facts.encoder_row(settings, base)["encoder"], base))
-    return list(dict.fromkeys(others))
+def _compared_with(settings: Settings, encoded: EncodedSet) -> list[EncodedSet]:
+    """What the gate on metrics compares with: what serves, and the backbone, where it has vectors."""
+    against = metrics.compared_with(settings, encoded)
+    return [each.encoded for each in against if each.kind == "serving" or facts.embedded(settings, each.encoded)]
+
+
+def _has_figures(settings: Settings, encoded: EncodedSet, like: dict[str, Any]) -> bool:
+    return metrics_table.evaluated(settings, encoded.encoder_version, like)
 
 
 def evaluate_one(
     settings: Settings,
-    encoder: str,
-    version: str,
-    dataset: str,
+    encoded: EncodedSet,
     how: tuple[str | None, str | None, str],
     full_map: bool = False,
     again: bool = False,
 ) -> dict[str, Any]:
-    """One encoder on one data set, as ``evaluation.evaluate.evaluate`` does it, recorded; ``how``: the split that asks,
-    the split that is searched, and what counts as relevant."""
-    with runs.record(settings, "evaluate", dataset, encoder) as run:
-        run.encoder_version = version
-        run.figures |= evaluation.evaluate(
-            settings, encoder, version, dataset, *how, run_id=run.run_id, full_map=full_map, again=again
-        )
+    """One encoded set, as ``evaluation.evaluate.evaluate`` does it, recorded; ``how``: the split that asks, the split
+    that is searched, and what counts as relevant."""
+    with runs.record(settings, "evaluate", encoded.dataset, encoded.encoder) as run:
+        run.encoder_version = encoded.encoder_version
+        run.figures |= evaluation.evaluate(settings, encoded, *how, run_id=run.run_id, full_map=full_map, again=again)
         run.catalog_version = run.figures["catalog_version"]
-    return {"dataset": dataset, "encoder": encoder, **run.figures}
+    return {"dataset": encoded.dataset, "encoder": encoded.encoder, **run.figures}

@@ -1,17 +1,18 @@
 """``vitrine gate``: Great Expectations' word on a catalog, an encoder, an index."""
 
-from contextlib import ExitStack
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from evaluation.gates import run, training_set
-from evaluation.milvus import vector_index
+from evaluation.gates import ask_gate
+from evaluation.gates import gate as decision
 from spark_jobs import session
+from vitrine import runs
 from vitrine.cli import output
-from vitrine.cli.choices import chosen_datasets, encoder_and_version
+from vitrine.cli.choices import chosen_datasets, encoded_set
 from vitrine.cli.options import Dataset, Json
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
 
@@ -35,29 +36,18 @@ def gate(
     chosen_datasets(settings, [dataset])
     if which is not Gate.catalog and encoder is None:
         raise UserError(f"gate {which.value} needs --encoder")
-    name, version = encoder_and_version(settings, encoder) if encoder else (None, None)
-    result = ask(settings, which.value, dataset, name, version)
-    output.show(f"gate {which.value} passed", {"dataset": dataset, "encoder": name, **result.figures()}, as_json)
+    encoded = encoded_set(settings, encoder, dataset) if encoder else None
+    figures = decision.result_json(ask(settings, which.value, dataset, encoded))
+    name = encoded.encoder if encoded else None
+    output.show(f"gate {which.value} passed", {"dataset": dataset, "encoder": name, **figures}, as_json)
 
 
-def ask(settings: Settings, which: str, dataset: str, encoder: str | None = None, version: str | None = None) -> Any:
+def ask(settings: Settings, which: str, dataset: str, encoded: EncodedSet | None = None) -> "runs.GateFigures":
     """Ask one gate, in the Spark session of this process where it needs one.
-
-    Returns:
-        ``evaluation.gates.data_docs.GateResult``.
 
     Raises:
         GateRefused: with the expectations that failed.
     """
-    with ExitStack() as stack:
-        spark = milvus = None
-        if which in ("sync", "index"):
-            milvus = stack.enter_context(vector_index.VectorIndex(settings))
-        elif which != "metrics":
-            spark = session.build_session(settings, f"gate {which}")
-        return run.run_gate(settings, which, dataset, encoder, version, spark, milvus)
-
-
-def gate_training_set(settings: Settings, rows: "training_set.Rows", version: str | None) -> None:
-    """Raises GateRefused where nothing may learn from ``rows``."""
-    run.run_training_set_gate(settings, rows, version)
+    return ask_gate.ask_gate(
+        settings, which, dataset, encoded, lambda: session.build_session(settings, f"gate {which}")
+    )

@@ -9,7 +9,7 @@ from evaluation.milvus import vector_index
 from evaluation.promotion import milvus_alias
 from vitrine import runs
 from vitrine.cli import output
-from vitrine.cli.choices import chosen_datasets, encoder_and_version
+from vitrine.cli.choices import chosen_datasets, encoded_set
 from vitrine.cli.options import Datasets, Encoders, Json
 from vitrine.settings import load_settings
 
@@ -26,13 +26,13 @@ def index(
     results = []
     with vector_index.VectorIndex(settings) as vectors:
         for name in encoder:
-            asked, version = encoder_and_version(settings, name)
             for chosen in chosen_datasets(settings, dataset):
-                with runs.record(settings, "index", chosen, asked) as run:
-                    run.encoder_version = version
+                encoded = encoded_set(settings, name, chosen)
+                with runs.record(settings, "index", chosen, encoded.encoder) as run:
+                    run.encoder_version = encoded.encoder_version
                     if fresh:
-                        vectors.forget(chosen, version)
-                    run.figures |= asdict(vectors.sync(chosen, version))
+                        vectors.forget(encoded)
+                    run.figures |= asdict(vectors.sync(encoded))
                     run.figures |= milvus_alias.follow(settings, vectors, chosen, gated=True)
-                results.append({"dataset": chosen, "encoder": asked, **run.figures})
+                results.append({"dataset": chosen, "encoder": encoded.encoder, **run.figures})
     output.show_each("indexed", results, as_json)

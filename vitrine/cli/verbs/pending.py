@@ -53,10 +53,11 @@ def _why_pending(
         version = by_name.version(settings, name)
     except UserError as error:  # the task of this encoder says so, and fails alone
         return str(error)
-    if facts.settled(settings, EncodedSet(dataset, name, version)) is None:
+    encoded = EncodedSet(dataset, name, version)
+    if facts.settled(settings, encoded) is None:
         return "embeddings are not those of the catalog"
     if problems := promote.unpassed_gates(settings, dataset, name, version, with_index=first):
         return problems[0]
     if first and not promote.served_before(settings, dataset, version):
         return "never promoted"
-    return milvus_alias.lag(settings, milvus, dataset, version)
+    return milvus_alias.lag(settings, milvus, encoded)

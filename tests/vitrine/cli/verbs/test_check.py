@@ -8,12 +8,13 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from evaluation.consistency.differences import KINDS
+from evaluation.consistency.check import state
+from evaluation.consistency.differences import NAMES
 from evaluation.milvus.collection import row_key
 from evaluation.milvus.vector_index import VectorIndex
 from tests.support.small_shop import CONFIG
 from vitrine import facts, feature_store, lake
-from vitrine.cli.verbs.check import state
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import VitrineError
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, PRODUCT_EMBEDDINGS, PROMOTIONS, QUARANTINE, Table
@@ -91,9 +92,10 @@ class Damage:
         import pandas as pd
 
         vector = self.row(EMBEDDINGS, "image_id", self.ids[9])["embedding"]
+        shop = EncodedSet("shop", "small", self.version)
         with VectorIndex(self.settings) as milvus:
-            collection = milvus.collection("shop", self.version)
-            (row,) = milvus.rows("shop", self.version, [self.ids[10]])
+            collection = milvus.collection(shop)
+            (row,) = milvus.rows(shop, [self.ids[10]])
             collection.upsert(pa.RecordBatch.from_pylist([row | {"embedding": vector[::-1]}]))
             milvus._client.delete(collection.name, ids=[row_key(self.ids[12])])
             milvus.drop_alias("shop")
@@ -125,7 +127,7 @@ def test_what_agrees_has_no_differences_and_what_does_not_is_named_and_repaired(
     damage.tables()
     found = state(home, "shop")
     by_name = {difference["name"]: difference for difference in found["differences"]}
-    assert KINDS.keys() - by_name.keys() == LATER
+    assert NAMES.keys() - by_name.keys() == LATER
     assert by_name["embeddings.missing"]["ids"] == [damage.ids[2]]
     assert by_name["embeddings.orphaned"]["ids"] == ["shop/ghost"]
     assert by_name["embeddings.twice"]["count"] == 1

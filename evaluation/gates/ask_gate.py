@@ -1,0 +1,106 @@
+"""A gate is asked: its question is put, its row of ``runs`` written, and what it refuses is raised.
+
+The gates ``catalog``, ``embeddings``, ``sync`` and ``metrics`` stand before what serves, and ``index`` where its index
+is not an exact one; ``training_set`` stands before a tuning. ``docs/gates.md`` says what each asks for.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from evaluation.gates.catalog import gate_catalog
+from evaluation.gates.data_docs import figures_line
+from evaluation.gates.embeddings import gate_embeddings
+from evaluation.gates.gate import GATES, result_json
+from evaluation.gates.index import gate_index
+from evaluation.gates.metrics import gate_metrics
+from evaluation.gates.sync import gate_sync
+from evaluation.gates.training_set import WrittenSet, gate_training_set
+from evaluation.milvus.vector_index import VectorIndex
+from vitrine import facts, lake
+from vitrine.encoded_set import EncodedSet
+from vitrine.errors import GateRefused, UserError, unknown
+from vitrine.names import check_name
+from vitrine.runs import GateFigures, Run, record
+from vitrine.settings import Settings
+from vitrine.tables import CATALOG, LABELS, QUARANTINE
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+Judge = Callable[[str], GateFigures]
+"""Puts a gate's question, as part of the run with this id."""
+
+
+def ask_gate(
+    settings: Settings, gate: str, dataset: str, encoded: EncodedSet | None, spark: "Callable[[], SparkSession]"
+) -> GateFigures:
+    """Ask one of ``GATES``, write its Data Docs and its row of ``runs``.
+
+    ``encoded`` goes with all gates but the catalog's; ``spark`` starts Spark, for the gates that need it.
+
+    Raises:
+        UserError: the gate or data set is unknown, or there is nothing to judge yet.
+        GateRefused: with the expectations that failed and their figures, after all is written.
+    """
+    if gate not in GATES:
+        raise unknown("gate", gate, GATES)
+    check_name(dataset, "data set name")
+    known = _known_datasets(settings)
+    if dataset not in known:
+        raise unknown("data set", dataset, known)
+    if gate == "catalog":
+        return _ask(settings, gate, dataset, None, partial(gate_catalog, settings, dataset, spark()))
+    if encoded is None:
+        raise UserError(f"gate {gate!r} judges one encoder: name it with --encoder")
+    if gate == "embeddings":
+        return _ask(settings, gate, dataset, encoded, partial(gate_embeddings, settings, encoded, spark()))
+    if gate == "metrics":
+        return _ask(settings, gate, dataset, encoded, partial(gate_metrics, settings, encoded))
+    with VectorIndex(settings) as milvus:
+        if gate == "index":
+            return ask_index(settings, encoded, milvus)
+        return _ask(settings, gate, dataset, encoded, partial(gate_sync, settings, encoded, milvus))
+
+
+def ask_index(settings: Settings, encoded: EncodedSet, milvus: VectorIndex) -> GateFigures:
+    """As ``ask_gate``, of the gate ``index``, where Milvus is open already."""
+    return _ask(settings, "index", encoded.dataset, encoded, partial(gate_index, settings, encoded, milvus))
+
+
+def ask_training_set(settings: Settings, written: WrittenSet, encoder_version: str | None) -> GateFigures:
+    """As ``ask_gate``, of a training set that is written already.
+
+    Raises:
+        GateRefused: as ``ask_gate``.
+    """
+    with record(settings, "gate", written.dataset, written.encoder) as run:
+        run.encoder_version = encoder_version
+        run.catalog_version = facts.catalog_version(settings, written.dataset)
+        subject = f"{written.train} photos of {written.dataset}" + (f" by {written.encoder}" if written.encoder else "")
+        judge = partial(gate_training_set, settings, written)
+        return _judged(run, "training_set", judge, subject, "Nothing is tuned")
+
+
+def _ask(settings: Settings, gate: str, dataset: str, encoded: EncodedSet | None, judge: Judge) -> GateFigures:
+    with record(settings, "gate", dataset, encoded.encoder if encoded else None) as run:
+        run.encoder_version = encoded.encoder_version if encoded else None
+        run.catalog_version = facts.catalog_version(settings, dataset)
+        return _judged(run, gate, judge, str(encoded or dataset), "What serves goes on serving")
+
+
+def _judged(run: Run, gate: str, judge: Judge, subject: str, what_now: str) -> GateFigures:
+    """Put the question, note the figures in ``run``, and raise what was refused."""
+    run.figures = {"gate": gate}
+    result = judge(run.run_id)
+    run.figures = result_json(result)
+    if not result.success:
+        faults = "; ".join(f"{check['expectation']} [{figures_line(check['figures'])}]" for check in result.failed)
+        raise GateRefused(f"gate {gate} refused {subject}: {faults}. {what_now}; see {result.data_docs}")
+    return result
+
+
+def _known_datasets(settings: Settings) -> list[str]:
+    """Every data set that an ingest ever named, also where nothing of it could be read."""
+    names = " UNION ".join(f"SELECT dataset FROM {table.name}" for table in (CATALOG, LABELS, QUARANTINE))
+    return [row["dataset"] for row in lake.rows(settings, names)]

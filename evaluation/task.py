@@ -1,0 +1,38 @@
+"""What one evaluation is of: vectors, the catalog as it was, and which photos ask which for what."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from vitrine import lake
+from vitrine.encoded_set import EncodedSet
+
+ALL = "all"
+"""As a split: every photo, whatever its split; as queries and as index it means leave-one-out."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """The photos of ``query_split`` search those of ``index_split``; photos of one ``relevant`` belong together."""
+
+    encoded: EncodedSet
+    catalog_version: str
+    query_split: str
+    index_split: str
+    relevant: str
+    """``product_id`` or ``category``."""
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The columns that its rows of ``query_results`` and ``metrics`` have in common."""
+        return {
+            "encoder_version": self.encoded.encoder_version,
+            "dataset": self.encoded.dataset,
+            "catalog_version": self.catalog_version,
+            "query_split": self.query_split,
+            "index_split": self.index_split,
+            "relevant": self.relevant,
+        }
+
+    def within(self, split: str) -> str:
+        """The condition for the rows of ``embeddings`` that are of ``split``."""
+        return self.encoded.where if split == ALL else f"{self.encoded.where} AND {lake.matches(split=split)}"
