@@ -3,12 +3,14 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 
 from evaluation.statistics.bootstrap import Floats
 from vitrine import lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.settings import Settings
 from vitrine.tables import METRICS
 
@@ -68,17 +70,77 @@ def evaluated(settings: Settings, encoder_version: str, like: dict[str, Any]) ->
 
 def read_scores(settings: Settings, key: dict[str, Any], input_version: str) -> dict[str, Scores]:
     """The figures of ``key`` by slice; empty where there are none, or they are of another ``input_version``."""
-    where = " AND ".join(
-        f"{name} = {lake.quote(value) if isinstance(value, str) else value}" for name, value in key.items()
-    )
     # All columns: a table that an earlier version made may lack some.
-    found = lake.rows(settings, f"SELECT * FROM {METRICS.name} WHERE {where}")
-    kept: dict[str, Scores] = {}
-    for row in found:
-        if row.get("input_version") != input_version:
-            return {}
+    rows = lake.rows(settings, f"SELECT * FROM {METRICS.name} WHERE {lake.matches(**key)}")
+    return {} if any(row.get("input_version") != input_version for row in rows) else _by_slice(rows)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The newest figures that an encoder version has by one protocol."""
+
+    encoded: EncodedSet
+    catalog_version: str
+    """What the data set held when they were computed."""
+    query_split: str
+    index_split: str
+    """Empty for a classifier."""
+    relevant: str
+    """``product_id`` or ``category``; for a classifier the label that it predicts."""
+    classifier: str
+    """Empty for retrieval."""
+    seed: int
+    computed_at: datetime
+    scores: dict[str, Scores]
+    """By slice; those that ``newest`` was asked for."""
+
+    @property
+    def protocol(self) -> tuple[str, str, str]:
+        """What was asked of what, and what counts as found: figures of two encoders compare only within one."""
+        return self.query_split, self.index_split, self.relevant
+
+
+_EVALUATION = ("encoder_version", "dataset", "query_split", "index_split", "relevant", "classifier", "seed")
+"""Columns of ``metrics``: rows that are alike in them differ in catalog version, slice and metric."""
+
+
+def newest(settings: Settings, where: str, versions: dict[str, int] | None = None) -> list[Evaluation]:
+    """The newest figures, one evaluation for each encoder version, data set, protocol, classifier and seed.
+
+    Of each the catalog version that was computed last counts; a caller that wants the figures of one catalog version
+    says so in ``where``.
+
+    Args:
+        where: the condition for the rows of ``metrics``, most often ``lake.matches(dataset=..., classifier="")`` with
+            more columns; ``classifier=""`` leaves retrieval alone, ``slice`` and ``metric`` narrow what is read.
+        versions: reads ``metrics`` as of an older Delta version, as ``lake.stream`` does.
+
+    Returns:
+        The evaluation that was computed last first; ties by encoder version and protocol. Empty where there is none.
+    """
+    last = f"first_value(catalog_version) OVER (PARTITION BY {', '.join(_EVALUATION)} ORDER BY computed_at DESC)"
+    # All columns: a table that an earlier version made may lack some.
+    sql = f"SELECT * FROM (SELECT *, {last} AS last FROM {METRICS.name} WHERE {where}) WHERE catalog_version = last"
+    rows_of: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in lake.query(settings, sql, versions).to_pylist():
+        rows_of.setdefault(tuple(row[name] for name in _EVALUATION), []).append(row)
+    evaluations = [_evaluation(rows) for _, rows in sorted(rows_of.items())]
+    return sorted(evaluations, key=lambda each: each.computed_at, reverse=True)
+
+
+def _evaluation(rows: list[dict[str, Any]]) -> Evaluation:
+    names = ("catalog_version", "query_split", "index_split", "relevant", "classifier", "seed")
+    computed_at = max(row["computed_at"] for row in rows)
+    key = {name: rows[0][name] for name in names}
+    return Evaluation(EncodedSet.of(rows[0]), **key, computed_at=computed_at, scores=_by_slice(rows))
+
+
+def _by_slice(rows: Iterable[dict[str, Any]]) -> dict[str, Scores]:
+    """The figures of one evaluation's rows of ``metrics``."""
+    scores: dict[str, Scores] = {}
+    for row in rows:
         counts = (row[name] for name in ("queries", "queries_left_out", "index_size"))
-        one = kept.setdefault(row["slice"], Scores(row["slice"], {}, {}, *counts))
+        one = scores.setdefault(row["slice"], Scores(row["slice"], {}, {}, *counts))
         one.values[row["metric"]] = row["value"]
-        one.intervals[row["metric"]] = (row["low"], row["high"])
-    return kept
+        one.intervals[row["metric"]] = (row.get("low"), row.get("high"))
+    return scores
