@@ -116,7 +116,7 @@ class ClassifierDetails:
     classifier: str = ""
     label: str = ""
     """``product_id`` or ``category``: what it predicts."""
-    calibration: list[dict[str, float]] = field(default_factory=list)
+    calibration: list[dict[str, Any]] = field(default_factory=list)
     """The reliability diagram's bins: ``above``, ``upto``, ``photos``, ``confidence``, ``accuracy``."""
     most_confused: list[dict[str, Any]] = field(default_factory=list)
     """``truth``, ``predicted``, ``photos``; the most frequent first."""
@@ -148,6 +148,11 @@ class GateFigures:
     serving_version: str | None = None
     """What a gate that compares compared with."""
     data_docs: str = ""
+
+    @property
+    def asked(self) -> list[dict[str, Any]]:
+        """All ``checks``; of a run of an earlier version, which kept its failures alone, those."""
+        return self.checks or [{"success": False, "figures": {}, **failure} for failure in self.failed]
 
 
 # ---- reading ----

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from evaluation.browse.page import show
 from evaluation.browse.shared import Shared
 from evaluation.browse.uploads import MOST_BYTES
-from evaluation.pages import style as look
+from evaluation.pages.style import style_sheet
 from evaluation.pages.text import shown
 from vitrine.errors import UserError
 from vitrine.images import ImageError
@@ -120,7 +120,7 @@ def serve(shared: Shared, port: int) -> None:
     app.add_middleware(Guard)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(NAMES), www_redirect=False)
     add_photos(shared)
-    ui.add_css(look.style(_HERE / "browse.css"), shared=True)
+    ui.add_css(style_sheet(_HERE / "browse.css"), shared=True)
     ui.add_head_html(f"<script>{(_HERE / 'keys.js').read_text()}</script>", shared=True)
 
     async def view(arguments: PageArguments) -> None:

@@ -1,10 +1,12 @@
 """The report's recommendations in words: what the figures decide, and what they do not."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from evaluation.report.advice import advice
+from evaluation.report.costs import Cost, Point
 from evaluation.report.figures import HEADLINE
 from evaluation.report.paired import Paired
 
@@ -12,23 +14,16 @@ QUERIES = 40
 RIGHT = {"good": 36, "near": 35, "poor": 4}  # of 40 queries, the same ones first
 
 
-def group(*names: str) -> dict[str, Any]:
+def group(*names: str) -> Any:
     entries = [
-        {
-            "encoder_version": name,
-            "label": name,
-            "older_catalog": False,
-            "values": {HEADLINE: RIGHT[name] / QUERIES},
-            "intervals": {},
-        }
+        SimpleNamespace(encoder_version=name, label=name, values={HEADLINE: RIGHT[name] / QUERIES}, intervals={})
         for name in names
     ]
-    return {"encoders": entries}
+    return SimpleNamespace(encoders=entries, current=entries)
 
 
-def costs(**seconds: float | None) -> dict[str, Any]:
-    spread = {name: value and {"value": value, "low": value, "high": value} for name, value in seconds.items()}
-    return {name: {"seconds": value, "money": None, "currency": ""} for name, value in spread.items()}
+def costs(**seconds: float | None) -> dict[str, Cost]:
+    return {name: Cost(seconds=Point(value, value, value) if value else None) for name, value in seconds.items()}
 
 
 def paired(*names: str) -> Paired:
