@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.browse.table_cache import Versions
+from evaluation.browse.table_cache import TableVersions
 from vitrine import facts, lake
 from vitrine.errors import unknown
 from vitrine.lake import quote
@@ -21,7 +21,7 @@ Names = NDArray[np.object_]
 
 
 @dataclass(frozen=True)
-class Photo:
+class CatalogPhoto:
     """One photo of the catalog."""
 
     image_id: str
@@ -51,12 +51,12 @@ class Catalog:
     def positions(self) -> dict[str, int]:
         return {image_id: at for at, image_id in enumerate(self.ids)}
 
-    def photo(self, at: int) -> Photo:
-        return Photo(
+    def photo(self, at: int) -> CatalogPhoto:
+        return CatalogPhoto(
             self.ids[at], self.products[at], self.categories[at], self.splits[at], self.uris[at], self.contents[at]
         )
 
-    def find(self, image_id: str) -> Photo | None:
+    def find(self, image_id: str) -> CatalogPhoto | None:
         at = self.positions.get(image_id)
         return None if at is None else self.photo(at)
 
@@ -77,7 +77,7 @@ class Catalog:
             mask &= self.splits == split
         return mask
 
-    def random(self, count: int, category: str = "") -> list[Photo]:
+    def random(self, count: int, category: str = "") -> list[CatalogPhoto]:
         """Up to ``count`` different photos of a category."""
         positions = np.flatnonzero(self.within(category))
         chosen = np.random.default_rng(secrets.randbits(64)).permutation(positions)[:count]
@@ -89,7 +89,7 @@ class Catalog:
         start = len(self.dataset) + 1
         return [(i[start:].lower(), p[start:].lower()) for i, p in zip(self.ids, self.products, strict=True)]
 
-    def like(self, text: str, most: int, category: str = "") -> list[Photo]:
+    def like(self, text: str, most: int, category: str = "") -> list[CatalogPhoto]:
         """Up to ``most`` photos whose id, or product's id, holds ``text``; those that begin with it first."""
         asked = text.strip().lower().removeprefix(f"{self.dataset}/")
         if not asked:
@@ -100,7 +100,7 @@ class Catalog:
         return [self.photo(at) for at in found[:most]]
 
 
-def read_catalog(settings: Settings, at: Versions, dataset: str) -> Catalog:
+def read_catalog(settings: Settings, at: TableVersions, dataset: str) -> Catalog:
     """The catalog of ``dataset`` as of ``at``.
 
     Raises:
@@ -146,7 +146,7 @@ class Candidates:
 
 
 def read_candidates(
-    settings: Settings, at: Versions, dataset: str, *, asked: tuple[str, ...] = (), most: int = 6
+    settings: Settings, at: TableVersions, dataset: str, *, asked: tuple[str, ...] = (), most: int = 6
 ) -> Candidates:
     """The versions of ``asked`` (encoders' names, or versions; none: all) that embedded ``dataset``.
 

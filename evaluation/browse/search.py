@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.browse.catalog import Catalog, Ints, Mask
-from evaluation.browse.table_cache import Versions
+from evaluation.browse.table_cache import TableVersions
 from evaluation.milvus.collection import as_matrix
 from vitrine import lake
 from vitrine.lake import quote
@@ -37,7 +37,7 @@ class Vectors:
         return self.matrix[at] if at < len(self.ids) and self.ids[at] == image_id else None
 
 
-def read_vectors(settings: Settings, at: Versions, dataset: str, encoder_version: str) -> Vectors:
+def read_vectors(settings: Settings, at: TableVersions, dataset: str, encoder_version: str) -> Vectors:
     """All vectors of ``encoder_version`` in ``dataset`` as of ``at``."""
     where = f"encoder_version = {quote(encoder_version)} AND dataset = {quote(dataset)}"
     ids: list[str] = []

@@ -36,7 +36,7 @@ class Figure:
         return cls(scores.values[metric], *scores.intervals[metric], scores.queries)
 
 
-@dataclass
+@dataclass(eq=False)
 class Entry:
     """An encoder version in a group: its newest figures, and what the page calls it."""
 

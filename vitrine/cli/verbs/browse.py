@@ -39,9 +39,9 @@ def browse(
         if name not in known:
             raise unknown("encoder with vectors", name, known)
     from evaluation.browse.server import check_port, serve
-    from evaluation.browse.shared import Shared
+    from evaluation.browse.site import Site
 
     check_port(port)
-    shared = Shared(settings, tuple(dataset or ()), tuple(encoder or ()))
+    site = Site(settings, tuple(dataset or ()), tuple(encoder or ()))
     output.emit(f"http://127.0.0.1:{port}/  (Ctrl-C ends it)")
-    serve(shared, port)
+    serve(site, port)
