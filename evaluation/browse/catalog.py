@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from evaluation.browse.table_cache import TableVersions
 from vitrine import facts, lake
 from vitrine.errors import unknown
-from vitrine.lake import quote
+from vitrine.lake import matches
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG
 
@@ -95,9 +95,9 @@ class Catalog:
         if not asked:
             return []
         mask = self.within(category)
-        found = [at for at, said in enumerate(self._searched) if mask[at] and (asked in said[0] or asked in said[1])]
-        found.sort(key=lambda at: not any(said.startswith(asked) for said in self._searched[at]))
-        return [self.photo(at) for at in found[:most]]
+        hits = [at for at, names in enumerate(self._searched) if mask[at] and any(asked in name for name in names)]
+        hits.sort(key=lambda at: not any(name.startswith(asked) for name in self._searched[at]))
+        return [self.photo(at) for at in hits[:most]]
 
 
 def read_catalog(settings: Settings, at: TableVersions, dataset: str) -> Catalog:
@@ -107,7 +107,7 @@ def read_catalog(settings: Settings, at: TableVersions, dataset: str) -> Catalog
         UserError: it holds no photo.
     """
     columns = "image_id, product_id, category, split, uri, content_sha256"
-    sql = f"SELECT {columns} FROM {CATALOG.name} WHERE dataset = {quote(dataset)} ORDER BY image_id"
+    sql = f"SELECT {columns} FROM {CATALOG.name} WHERE {matches(dataset=dataset)} ORDER BY image_id"
     rows = lake.query(settings, sql, at)
     if not rows.num_rows:
         raise unknown("data set", dataset, facts.datasets(settings))
@@ -152,21 +152,19 @@ def read_candidates(
 
     Of an encoder the newest version alone, unless another one serves or is asked for by itself.
     """
-    counted = (
-        f"SELECT encoder_version, count(*) AS photos FROM embeddings WHERE dataset = {quote(dataset)} "
-        "GROUP BY encoder_version"
-    )
+    where = matches(dataset=dataset)
+    counted = f"SELECT encoder_version, count(*) AS photos FROM embeddings WHERE {where} GROUP BY encoder_version"
     columns = "e.encoder, e.encoder_version, e.family, e.strategy, e.dim, n.photos"
     sql = f"SELECT {columns} FROM encoders e JOIN ({counted}) n USING (encoder_version) ORDER BY e.created_at DESC"
-    serving = facts.serving(settings, dataset)
-    served = serving["encoder_version"] if serving else None
+    serving = facts.serving_set(settings, dataset)
+    served = serving.encoder_version if serving else None
     kept: list[Candidate] = []
     for row in lake.query(settings, sql, at).to_pylist():
-        found = Candidate(**row, serves=row["encoder_version"] == served)
-        named = found.encoder_version in asked
-        if asked and not named and found.encoder not in asked:
+        candidate = Candidate(**row, serves=row["encoder_version"] == served)
+        named = candidate.encoder_version in asked
+        if asked and not named and candidate.encoder not in asked:
             continue
-        if named or found.serves or all(found.encoder != other.encoder for other in kept):
-            kept.append(found)
-    kept.sort(key=lambda one: not one.serves)
+        if named or candidate.serves or all(candidate.encoder != other.encoder for other in kept):
+            kept.append(candidate)
+    kept.sort(key=lambda candidate: not candidate.serves)
     return Candidates(kept[:most], max(0, len(kept) - most))

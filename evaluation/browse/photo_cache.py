@@ -54,14 +54,14 @@ class PhotoCache:
 
     def prune(self) -> None:
         """Remove the oldest files until the rest has at most ``most_bytes``."""
-        found = []
+        kept = []
         for path in self._folder.glob("*/*.jpg"):
             try:
-                found.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+                kept.append((path.stat().st_mtime_ns, path.stat().st_size, path))
             except FileNotFoundError:  # another process prunes too
                 continue
-        total = sum(size for _, size, _ in found)
-        for _, size, path in sorted(found):
+        total = sum(size for _, size, _ in kept)
+        for _, size, path in sorted(kept):
             if total <= self._most:
                 break
             path.unlink(missing_ok=True)

@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 
 from evaluation.browse.catalog import Catalog, Ints, Mask
 from evaluation.browse.table_cache import TableVersions
-from evaluation.milvus.collection import as_matrix
 from vitrine import lake
-from vitrine.lake import quote
+from vitrine.lake import matches
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
-
-Floats = NDArray[np.float32]
+from vitrine.vectors import Floats, matrix
 
 
 @dataclass(frozen=True)
@@ -39,12 +37,12 @@ class Vectors:
 
 def read_vectors(settings: Settings, at: TableVersions, dataset: str, encoder_version: str) -> Vectors:
     """All vectors of ``encoder_version`` in ``dataset`` as of ``at``."""
-    where = f"encoder_version = {quote(encoder_version)} AND dataset = {quote(dataset)}"
+    where = matches(dataset=dataset, encoder_version=encoder_version)
     ids: list[str] = []
     parts: list[Floats] = []
     for batch in lake.stream(settings, f"SELECT image_id, embedding FROM {EMBEDDINGS.name} WHERE {where}", at):
         ids += batch.column("image_id").to_pylist()
-        parts.append(as_matrix(batch.column("embedding")))
+        parts.append(matrix(batch.column("embedding")))
     named = np.array(ids, dtype=object)
     order = np.argsort(named)
     return Vectors(named[order], np.concatenate(parts)[order] if parts else np.empty((0, 0), np.float32))

@@ -52,11 +52,11 @@ class Guard:
 
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
-                said = MutableHeaders(scope=message)
-                said.setdefault("content-security-policy", _POLICY.format(host=host))
-                said["x-content-type-options"] = "nosniff"
-                said["referrer-policy"] = "no-referrer"
-                said["cross-origin-resource-policy"] = "same-origin"
+                answer = MutableHeaders(scope=message)
+                answer.setdefault("content-security-policy", _POLICY.format(host=host))
+                answer["x-content-type-options"] = "nosniff"
+                answer["referrer-policy"] = "no-referrer"
+                answer["cross-origin-resource-policy"] = "same-origin"
             await send(message)
 
         await self._app(scope, receive, send_on)
@@ -103,7 +103,7 @@ def add_photos(site: Site) -> None:
 def _no_photo(reason: str) -> str:
     """A picture that says why there is none."""
     lines = (("No photo", 40, 11), (shown(reason, 34), 56, 6))
-    text = "".join(f'<text x="50" y="{y}" font-size="{size}">{escape(said)}</text>' for said, y, size in lines)
+    text = "".join(f'<text x="50" y="{y}" font-size="{size}">{escape(line)}</text>' for line, y, size in lines)
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100" font-family="sans-serif" '
         f'text-anchor="middle" fill="#777">{text}</svg>'

@@ -6,7 +6,7 @@ from functools import partial
 from evaluation.browse.catalog import Candidate, Candidates, Catalog, read_candidates, read_catalog
 from evaluation.browse.outcomes import Outcomes, read_outcomes
 from evaluation.browse.photo_cache import PhotoCache
-from evaluation.browse.search import Floats, Near, Vectors, nearest, read_vectors
+from evaluation.browse.search import Near, Vectors, nearest, read_vectors
 from evaluation.browse.table_cache import TableCache, TableVersions
 from evaluation.browse.uploads import Upload, Uploads
 from vitrine import facts, lake
@@ -89,7 +89,6 @@ class Site:
         catalog = snapshot.catalog
         try:
             vectors = self.vectors(catalog.dataset, by.encoder_version)
-            vector: Floats | None
             vector = self.uploads.vector(query.upload, by) if query.upload else vectors.of(query.image_id)
         except (VitrineError, ImageError) as error:
             return str(error)

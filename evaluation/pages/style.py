@@ -1,4 +1,4 @@
-"""The looks that all pages share."""
+"""The style sheet that all pages share."""
 
 from pathlib import Path
 

@@ -55,7 +55,7 @@ def advice(
 
         what = "product" if tagger["relevant"] == "product_id" else "category"
         of_tagger = Words("accuracy", "photos", named, costs, unit)
-        question = f"Which encoder and classifier tell the {what}?"
+        question = f"Which encoder and classifier predict the {what} best?"
         cards += card(f"Tagging by {what}", question, recommend(options, by_photos), of_tagger)
     cheap = "Which is the cheapest that is good enough?"
     return cards + card("Least cost", cheap, recommend(search, by_queries, margin), words)
@@ -69,7 +69,7 @@ def _option(key: str, value: float, bounds: Bounds | None, costs: dict[str, Cost
 
 
 class Words:
-    """How a recommendation is told: of which figure, of what there are more, what options are called."""
+    """A recommendation in words: of which figure, over what (``noun``), and what its options are called."""
 
     def __init__(self, metric: str, noun: str, names: dict[str, str], costs: dict[str, Cost], unit: str) -> None:
         self.metric, self.noun, self.names, self.costs, self.unit = metric, noun, names, costs, unit

@@ -27,9 +27,9 @@ def test_the_summary_says_what_was_done_and_what_refused(settings: Settings) -> 
     ran(settings, "embed", "one", embedded=3, unchanged=7, deleted=1, quarantined=0, seconds=4.0, money=0.25)
     ran(settings, "gate", "one", gate="embeddings")
     ran(settings, "gate", "one", refused=True, gate="metrics")
-    said = nights.summary(settings, since)
-    assert said["changed"] and said["money"] == 0.25
-    lines = said["text"].splitlines()
+    busy = nights.summary(settings, since)
+    assert busy["changed"] and busy["money"] == 0.25
+    lines = busy["text"].splitlines()
     assert lines[:4] == [
         "shop: 10 photos, 2 unreadable",
         "  one: 3 embedded, 7 unchanged, 1 deleted",

@@ -77,13 +77,13 @@ def catalog_rows(folder: Path) -> list[dict[str, Any]]:
             file = EVIL_FILE if number == 7 and photo == 0 else f"{photo:02d}.jpg"
             path = folder / f"{number}-{file}"
             path.write_bytes(draw_photo(item, photo, size=96))
-            found = images.check(str(path))
+            checked = images.check(str(path))
             rows.append(
                 {
                     **{"image_id": f"shop/{named}/{file}", "dataset": "shop", "product_id": f"shop/{named}"},
                     **{"category": "evil & co" if number == 7 else item.kind, "uri": str(path)},
                     **{
-                        name: getattr(found, name)
+                        name: getattr(checked, name)
                         for name in ("size", "modified_at", "content_sha256", "width", "height")
                     },
                     **dict.fromkeys(("content_seen_at", "updated_at"), lake.now()),
@@ -343,7 +343,7 @@ def page(chromium: Any, address: str) -> Iterator[Any]:
     page = chromium.new_page(viewport={"width": 1280, "height": 900}, base_url=address)
     page.set_default_timeout(90_000)  # the first upload loads torch and two networks
     wrong: list[str] = []
-    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     at_home = {"", host_of(address)}
     page.on("request", lambda asked: None if host_of(asked.url) in at_home else wrong.append(asked.url))
@@ -374,9 +374,9 @@ def expected(site: Site, image_id: str, encoder: str) -> list[str]:
     snapshot = site.snapshot("shop")
     assert isinstance(snapshot, Snapshot)
     by = next(one for one in snapshot.candidates.shown if one.encoder == encoder)
-    found = site.search(snapshot, Query(image_id=image_id), by)
-    assert not isinstance(found, str)
-    return [snapshot.catalog.photo(int(at)).product_id for at in found.positions]
+    near = site.search(snapshot, Query(image_id=image_id), by)
+    assert not isinstance(near, str)
+    return [snapshot.catalog.photo(int(at)).product_id for at in near.positions]
 
 
 def test_a_photo_found_by_name_shows_its_neighbours_by_each_encoder(page: Any, site: Site) -> None:

@@ -32,8 +32,8 @@ def paired(*names: str) -> Paired:
 
 
 def cards(*names: str, margin: float = 0.1, **seconds: float | None) -> dict[str, dict[str, Any]]:
-    found = advice(group(*names), costs(**seconds), paired(*names), [], margin)
-    return {card["use"]: card for card in found}
+    made = advice(group(*names), costs(**seconds), paired(*names), [], margin)
+    return {card["use"]: card for card in made}
 
 
 def test_what_is_told_apart_is_decided() -> None:
@@ -46,11 +46,11 @@ def test_what_is_told_apart_is_decided() -> None:
 def test_within_noise_the_cheaper_is_taken_and_more_queries_are_named() -> None:
     card = cards("good", "near", "poor", good=50.0, near=9.0, poor=1.0)["Search"]
     assert (card["name"], card["decided"], card["cost"]) == ("near", False, "9.0 s per 1,000 photos")
-    told = card["sentences"]
+    sentences = card["sentences"]
     together = "with 95 % confidence over all 2 comparisons together"
-    assert told[0] == f"These figures do not decide, {together}, between good and near."
-    assert "near differs by −0.025" in told[1] and "more queries would decide" in told[1]  # noqa: RUF001
-    assert told[2] == "near is the cheapest of them: 9.0 s per 1,000 photos against 50.0 s per 1,000 photos."
+    assert sentences[0] == f"These figures do not decide, {together}, between good and near."
+    assert "near differs by −0.025" in sentences[1] and "more queries would decide" in sentences[1]  # noqa: RUF001
+    assert sentences[2] == "near is the cheapest of them: 9.0 s per 1,000 photos against 50.0 s per 1,000 photos."
 
 
 def test_least_cost_keeps_within_the_margin() -> None:

@@ -309,7 +309,7 @@ def test_side_by_side_shows_what_one_gets_right_and_the_other_wrong(
 ) -> None:
     other = {"encoder_version": ENCODERS["tiny"]}
     near = ((0, [5, 4, 3]), (3, [4, 5, 0]), (6, [7, 0, 8]))  # worse, better, as good
-    lake.append(settings, tables.QUERY_RESULTS, [query(catalog, at, found) | other for at, found in near])
+    lake.append(settings, tables.QUERY_RESULTS, [query(catalog, at, nearest) | other for at, nearest in near])
     gallery = photos.galleries(settings, main_group(settings))
     assert gallery and (gallery["encoder"].encoder, gallery["other"].encoder) == ("lite", "tiny")
     sides = [(q["query_id"], q["score"], q["other_score"]) for side in ("ours", "theirs") for q in gallery[side]]
