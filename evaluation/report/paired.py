@@ -7,13 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.report.figures import Entry, Group
+from evaluation.retrieval.retrieval_metrics import MMP_DEPTH
 from evaluation.statistics.bootstrap import Floats, PairedDifference, paired_difference
 from vitrine import lake
 from vitrine.lake import matches
 from vitrine.settings import Settings
-
-DEPTH = 5
-"""Of the figure that is compared: mMP@5."""
 
 Row = dict[str, Any]
 
@@ -27,7 +25,7 @@ class Paired:
     scores: Floats
     """(contestants, items); NaN where a contestant has none."""
     products: NDArray[np.integer]
-    """(items,): what each shows: what is drawn."""
+    """(items,): a number for the product of each: products are what the bootstrap draws."""
 
     def difference(
         self, one: Any, other: Any, margin: float = 0.0, confidence: float = 0.95
@@ -42,10 +40,10 @@ class Paired:
 
 
 def query_score() -> str:
-    """SQL of a query's share of relevant photos in its first min(5, n_relevant): what mMP@5 is the mean of."""
+    """SQL of a query's share of relevant photos in its first min(5, n_relevant): ``mMP@5`` of ``per_query``."""
     hit = "CASE WHEN n_relevant >= {0} AND coalesce(relevance[{0}], false) THEN 1.0 ELSE 0.0 END"
-    hits = " + ".join(hit.format(rank) for rank in range(1, DEPTH + 1))
-    return f"(({hits}) / least(n_relevant, {DEPTH}))"
+    hits = " + ".join(hit.format(rank) for rank in range(1, MMP_DEPTH + 1))
+    return f"(({hits}) / least(n_relevant, {MMP_DEPTH}))"
 
 
 def results_of(entry: Entry) -> str:

@@ -75,15 +75,15 @@ def _spread(queries: list[Row], photos: dict[str, Row]) -> list[Row]:
 # ---- queries ----
 
 
-def _firsts(prefix: str = "") -> str:
-    columns = ("neighbours", "similarities", "relevance")
-    return ", ".join(f"array_slice({column}, 1, {NEIGHBOURS}) AS {prefix}{column}" for column in columns)
+_NEAREST = ", ".join(
+    f"array_slice({column}, 1, {NEIGHBOURS}) AS {column}" for column in ("neighbours", "similarities", "relevance")
+)
 
 
 def _queries(settings: Settings, where: str, order: str, most: int) -> list[Row]:
     return lake.rows(
         settings,
-        f"SELECT query_id, n_relevant, {query_score()} AS score, coalesce(similarities[1], 0) AS nearest, {_firsts()} "
+        f"SELECT query_id, n_relevant, {query_score()} AS score, coalesce(similarities[1], 0) AS nearest, {_NEAREST} "
         f"FROM query_results WHERE {where} ORDER BY {order} LIMIT {most}",
     )
 
@@ -92,7 +92,7 @@ def _sides(settings: Settings, ours: str, theirs: str) -> dict[str, list[Row]]:
     """Queries that one encoder answers better than the other, either way."""
 
     def side(gap: str) -> list[Row]:
-        columns = f"query_id, n_relevant, {query_score()} AS score, {_firsts()}"
+        columns = f"query_id, n_relevant, {query_score()} AS score, {_NEAREST}"
         return lake.rows(
             settings,
             "SELECT a.*, b.score AS other_score, b.neighbours AS others, b.similarities AS other_similarities, "
