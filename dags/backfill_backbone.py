@@ -11,16 +11,16 @@ from typing import Any
 from airflow.sdk import DAG, Context, Param, task, task_group
 from vitrine_tasks import (
     BACKFILL,
+    DATASETS,
     LABEL,
     NIGHT,
     POOL,
     SETTINGS,
-    START,
     SparkVerb,
     Verb,
     choice,
     choices,
-    defaults,
+    common,
     finish,
     optional,
     repeated,
@@ -28,7 +28,7 @@ from vitrine_tasks import (
 
 PARAMS = {
     "encoder": choice("The backbone, or another encoder, by its name"),
-    "datasets": choices("Data sets", [item.name for item in SETTINGS.nightly.datasets]),
+    "datasets": choices("Data sets", DATASETS),
     "pilot_rows": Param(500, type="integer", minimum=1, title="Photos of the pilot, in each data set"),
     "pilot_share": optional("number", "Or the pilot as a share of what is missing", exclusiveMinimum=0, maximum=1),
     "chunk_rows": Param(20_000, type="integer", minimum=1, title="Photos of a piece"),
@@ -66,7 +66,7 @@ def piece_arguments(context: Context) -> list[str]:
 
 @task
 def pieces(plan: list[dict[str, Any]], priority: str, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-    """Those of the plan that are done with this priority: all, or none."""
+    """The pieces of the plan that take slots with this priority: all, or none."""
     return plan if params and params["priority"] == priority else []
 
 
@@ -113,13 +113,10 @@ with DAG(
     dag_id="backfill_backbone",
     description="Embed whole catalogs with another encoder, in the nights' spare time, within a budget",
     schedule=None,
-    start_date=START,
-    catchup=False,
     max_active_runs=4,
-    default_args=defaults(BACKFILL),
     params=PARAMS,
-    tags=["vitrine"],
     doc_md=__doc__,
+    **common(BACKFILL),
 ) as dag:
     pilot = SparkVerb(task_id="pilot", arguments=pilot_arguments, pool=POOL)
     plan = Verb(task_id="plan", arguments=plan_arguments, pick="chunks")

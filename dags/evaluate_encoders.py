@@ -6,19 +6,19 @@ Started by hand with its form, or by the DAG ``tuning``: what that has made is m
 from typing import Any
 
 from airflow.sdk import DAG, Context, Param, task, task_group
-from vitrine_tasks import POOL, SETTINGS, START, TUNED, TUNING, SparkVerb, Verb, choices, defaults, finish
+from vitrine_tasks import DATASETS, POOL, SETTINGS, TUNED, TUNING, SparkVerb, Verb, choices, common, finish
 
 PARAMS = {
     "encoders": choices("Encoders", list(SETTINGS.nightly.encoders), least=0),
-    "datasets": choices("Data sets", [item.name for item in SETTINGS.nightly.datasets], least=0),
+    "datasets": choices("Data sets", DATASETS, least=0),
     "relevant": Param(SETTINGS.nightly.relevant, enum=["product_id", "category"], title="What counts as found"),
 }
 
 
 @task
 def pairs(params: dict[str, Any] | None = None, triggering_asset_events: Any = None) -> list[dict[str, str]]:
-    """What tuning has made, else what the form says."""
-    events = [event for of in (triggering_asset_events or {}).values() for event in of]
+    """Each encoder with each data set: of what tuning has made, else of the form."""
+    events = [event for of_asset in (triggering_asset_events or {}).values() for event in of_asset]
     asked = [event.extra for event in events if "encoders" in event.extra] or [params or {}]
     return [
         {"encoder": encoder, "dataset": dataset}
@@ -47,13 +47,10 @@ with DAG(
     dag_id="evaluation",
     description="Measure encoders on data sets",
     schedule=[TUNED],
-    start_date=START,
-    catchup=False,
     max_active_runs=1,
-    default_args=defaults(TUNING),
     params=PARAMS,
-    tags=["vitrine"],
     doc_md=__doc__,
+    **common(TUNING),
 ) as dag:
     report = Verb(task_id="report", arguments=["report"], trigger_rule="all_done", retries=0)
     finish(measure.expand(pair=pairs()), report)

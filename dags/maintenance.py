@@ -5,22 +5,19 @@ Never what serves, or what a night embeds. How far time travel and the followers
 """
 
 from airflow.sdk import DAG, Param
-from vitrine_tasks import SETTINGS, START, TUNING, SparkVerb, defaults
+from vitrine_tasks import SETTINGS, TUNING, SparkVerb, common
 
 with DAG(
     dag_id="maintenance",
     description="Compact, vacuum, drop what is old",
     schedule=SETTINGS.airflow.maintenance or None,
-    start_date=START,
-    catchup=False,
     max_active_runs=1,
-    default_args=defaults(TUNING),
     params={
         "keep_days": Param(30, type="integer", minimum=7, title="Days that time travel reaches back"),
         "keep_runs_days": Param(400, type="integer", minimum=30, title="Days that the table runs keeps"),
     },
-    tags=["vitrine"],
     doc_md=__doc__,
+    **common(TUNING),
 ) as dag:
     days = ["--keep-days", "{{ params.keep_days }}", "--keep-runs-days", "{{ params.keep_runs_days }}"]
     SparkVerb(task_id="maintain", arguments=["maintain", *days])

@@ -12,7 +12,7 @@ from typing import Any
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, TaskGroup, XComArg, task_group
 from vitrine_summary import NightSummary
-from vitrine_tasks import NIGHT, POOL, SETTINGS, START, SparkVerb, Verb, defaults, embeddings_asset, served_asset
+from vitrine_tasks import NIGHT, POOL, SETTINGS, SparkVerb, Verb, common, embeddings_asset, served_asset
 
 from vitrine.setting_sections import NightlyDataset
 
@@ -27,7 +27,7 @@ def ingest_arguments(dataset: NightlyDataset) -> list[str]:
 
 def state_of(dataset: str) -> dict[str, Any]:
     """What the assets of ``dataset`` say: the Delta version of ``embeddings`` that has the vectors."""
-    from vitrine import lake
+    from vitrine import lake  # here: Airflow reads the DAGs all day, and delta-rs is heavy
     from vitrine.tables import EMBEDDINGS
 
     return {"dataset": dataset, "table": EMBEDDINGS.name, "delta_version": lake.version(SETTINGS, EMBEDDINGS)}
@@ -75,15 +75,12 @@ with DAG(
     dag_id="nightly_reembedding",
     description="Re-embed what changed, gate it, measure it, serve it",
     schedule=SETTINGS.airflow.nightly or None,
-    start_date=START,
-    catchup=False,
     max_active_runs=1,
-    default_args=defaults(NIGHT),
-    tags=["vitrine"],
     doc_md=__doc__,
+    **common(NIGHT),
 ) as dag:
     summary = NightSummary(task_id="summary", trigger_rule="all_done", retries=0)
-    # The summary is written after a refusal too; this leaf is what says that the night as a whole went well.
+    # The summary is written after a refusal too: this leaf fails then, and the run with it.
     night = EmptyOperator(task_id="night_went_well", trigger_rule="none_failed")
     summary >> night
     for dataset in NIGHTLY.datasets:

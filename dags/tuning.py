@@ -8,12 +8,14 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Context, Param
-from vitrine_tasks import POOL, SETTINGS, START, TUNED, TUNING, SparkVerb, choices, defaults, optional, repeated
+from vitrine_tasks import DATASETS, POOL, SETTINGS, TUNED, TUNING, SparkVerb, choices, common, optional, repeated
+
+from vitrine.encoders.tuned import default_name
 
 PARAMS = {
     "strategy": Param("top", enum=["top", "full"], title="top: a perceptron on frozen vectors; full: all weights"),
     "encoders": choices("What to tune", list(SETTINGS.nightly.encoders)),
-    "datasets": choices("What to tune it to", [item.name for item in SETTINGS.nightly.datasets]),
+    "datasets": choices("What to tune it to", DATASETS),
     "evaluate_on": choices("What to evaluate it on too", [], least=0),
     "label": Param("product_id", enum=["product_id", "category"], title="What to tell apart"),
     "seed": optional("integer", "Left out: [tune] seed", minimum=0),
@@ -33,8 +35,7 @@ def arguments(context: Context) -> list[str]:
 
 
 def made(context: Context) -> dict[str, Any]:
-    from vitrine.encoders.tuned import default_name
-
+    """What the tuning made, by name, and what to evaluate it on."""
     params = context["params"]
     tuned = [default_name(base, params["strategy"], on) for on in params["datasets"] for base in params["encoders"]]
     return {"encoders": tuned, "datasets": sorted({*params["datasets"], *params["evaluate_on"]})}
@@ -44,13 +45,10 @@ with DAG(
     dag_id="tuning",
     description="Tune encoders to data sets",
     schedule=None,
-    start_date=START,
-    catchup=False,
     max_active_runs=4,
-    default_args=defaults(TUNING),
     params=PARAMS,
-    tags=["vitrine"],
     doc_md=__doc__,
+    **common(TUNING),
 ) as dag:
     # A full tuning takes days on few GPUs.
     days = timedelta(days=7)

@@ -1,5 +1,5 @@
-"""What a night came to: a note on its run, the task's XCom, and, where the settings name a connection, mail or a
-webhook. Secrets are in Airflow's connections."""
+"""What a night came to, in a few lines: as a note on its run, as the task's XCom, and, where the settings name a
+connection, by mail or to a webhook. Secrets are in Airflow's connections."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ NOTE_LENGTH, SECONDS = 1000, 20  # Airflow refuses a longer note
 
 
 class NightSummary(Verb):
-    """``vitrine night``: the report written, what the run's verbs did said in a few lines (``text``)."""
+    """``vitrine night``: writes the report; ``text`` becomes what the run's verbs did, in a few lines."""
 
     def __init__(self, **kwargs: Any) -> None:
         since = "{{ dag_run.start_date.isoformat() }}"
@@ -53,14 +53,17 @@ class WebhookNotifier(BaseNotifier):
         self.connection = connection
 
     def notify(self, context: Context) -> None:
-        found = Connection.get(self.connection)
-        headers = {"Authorization": f"Bearer {found.password}"} if found.password else {}
+        receiver = Connection.get(self.connection)
+        headers = {"Authorization": f"Bearer {receiver.password}"} if receiver.password else {}
         body = {"text": context["task"].text, "dag_id": context["dag"].dag_id, "run_id": context["run_id"]}
-        httpx.post(_address(found), json=body, headers=headers, timeout=SECONDS).raise_for_status()
+        httpx.post(_address(receiver), json=body, headers=headers, timeout=SECONDS).raise_for_status()
 
 
 def write_note(context: Context, text: str) -> None:
-    """``text`` as the note of the run, by Airflow's API: tasks have no other way. Without it, the log has the text."""
+    """Make ``text`` the note of the run, by Airflow's API: a task has no other way.
+
+    Without the connection or an answer, the log says so: the text is in it anyway.
+    """
     try:
         api = Connection.get(SETTINGS.airflow.api_connection)
     except (AirflowNotFoundException, AirflowRuntimeError):
@@ -69,11 +72,11 @@ def write_note(context: Context, text: str) -> None:
     run = f"/api/v2/dags/{context['dag'].dag_id}/dagRuns/{context['run_id']}"
     try:
         with httpx.Client(base_url=_address(api), timeout=SECONDS) as client:
-            who = {"username": api.login, "password": api.password}
-            given = client.post("/auth/token", json=who) if api.login else client.get("/auth/token")
-            given.raise_for_status()
-            token = {"Authorization": f"Bearer {given.json()['access_token']}"}
-            client.patch(run, json={"note": text[:NOTE_LENGTH]}, headers=token).raise_for_status()
+            user = {"username": api.login, "password": api.password}
+            answer = client.post("/auth/token", json=user) if api.login else client.get("/auth/token")
+            answer.raise_for_status()
+            headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+            client.patch(run, json={"note": text[:NOTE_LENGTH]}, headers=headers).raise_for_status()
     except httpx.HTTPError as error:
         print(f"no note on the run: {type(error).__name__} from Airflow's API")
 

@@ -29,7 +29,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 CONFIG = find_config()
 ENVIRONMENT = {"VITRINE_HOME": str(SETTINGS.home)} | ({"VITRINE_CONFIG": str(CONFIG)} if CONFIG else {})
 NAME = r"^[a-z](_{0,2}[a-z0-9])*$"  # the command line checks the rest: here it only must not look like an option
-START = datetime(2026, 1, 1)
+DATASETS = [dataset.name for dataset in SETTINGS.nightly.datasets]
 POOL = SETTINGS.airflow.pool
 LABEL = "{{ task.item }}"
 NIGHT, TUNING, BACKFILL = 100, 10, 1
@@ -39,9 +39,9 @@ Arguments = Sequence[Any] | Callable[[Context], Sequence[Any]]
 """Of a verb; a function makes them of a run's parameters, and of ``context["task"].item``."""
 
 
-def defaults(priority: int) -> dict[str, Any]:
-    """A DAG's ``default_args``."""
-    return {
+def common(priority: int) -> dict[str, Any]:
+    """What every DAG is made with; ``priority`` is that of its tasks in the pool."""
+    of_tasks = {
         "retries": SETTINGS.airflow.retries,
         "retry_delay": timedelta(seconds=SETTINGS.airflow.retry_seconds),
         "retry_exponential_backoff": 2,
@@ -50,6 +50,8 @@ def defaults(priority: int) -> dict[str, Any]:
         "priority_weight": priority,
         "weight_rule": "absolute",
     }
+    start = datetime(2026, 1, 1)
+    return {"start_date": start, "catchup": False, "tags": ["vitrine"], "default_args": of_tasks}
 
 
 def embeddings_asset(dataset: str) -> Asset:
@@ -82,7 +84,7 @@ def optional(kind: str, title: str, **rule: Any) -> Param:
 
 
 def finish(last: Any, report: BaseOperator) -> None:
-    """``report`` is made however ``last`` ended; the leaf after both is what says that the run as a whole went well."""
+    """``report`` is made however ``last`` ended; the leaf after both fails where ``last`` did, and the run with it."""
     well = EmptyOperator(task_id="went_well", trigger_rule="none_failed")
     last >> report >> well
     last >> well
@@ -120,13 +122,13 @@ class SparkVerb(SparkSubmitOperator):
     def execute(self, context: Context) -> None:
         if callable(self._arguments):
             self.application_args = list(self._arguments(context))
-        from vitrine import lake
+        from vitrine import lake  # here: Airflow reads the DAGs all day, and delta-rs is heavy
 
         self.conf = spark_conf(SETTINGS, large=lake.is_large(SETTINGS))
         try:
             super().execute(context)
         except AirflowException as error:
-            # spark-submit ends with its driver's exit code where that runs beside it; a cluster's driver tells none.
+            # spark-submit ends with the exit code of a driver that runs beside it; of one in a cluster it has none.
             code = getattr(getattr(self._hook, "_submit_sp", None), "returncode", None)
             if code in (2, 3):
                 raise AirflowFailException(f"{self.name} ended with {code}") from error
@@ -178,11 +180,11 @@ class Verb(BaseOperator):
     def _run(self, arguments: list[str]) -> dict[str, Any]:
         command = [sys.executable, "-m", "vitrine", *arguments, "--json"]
         with (
-            tempfile.TemporaryFile("w+") as said,
+            tempfile.TemporaryFile("w+") as output,
             subprocess.Popen(
                 command,
                 env=os.environ | ENVIRONMENT,
-                stdout=said,
+                stdout=output,
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
@@ -193,8 +195,8 @@ class Verb(BaseOperator):
             for line in self._process.stderr:
                 print(line, end="", flush=True)
             code = self._process.wait()
-            said.seek(0)
-            text = said.read()
+            output.seek(0)
+            text = output.read()
         print(text, flush=True)
         if code:
             end = AirflowFailException if code in (2, 3) else AirflowException

@@ -99,6 +99,12 @@ class Evaluation:
         """What was asked of what, and what counts as found: figures of two encoders compare only within one."""
         return self.query_split, self.index_split, self.relevant
 
+    @property
+    def results(self) -> str:
+        """The condition for its rows of ``query_results``."""
+        protocol = {"query_split": self.query_split, "index_split": self.index_split, "relevant": self.relevant}
+        return f"{self.encoded.where} AND {lake.matches(catalog_version=self.catalog_version, **protocol)}"
+
 
 _EVALUATION = ("encoder_version", "dataset", "query_split", "index_split", "relevant", "classifier", "seed")
 """Columns of ``metrics``: rows that are alike in them differ in catalog version, slice and metric."""

@@ -116,11 +116,28 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class ClassifierDetails:
+    """Which classes one classifier mistakes, and how far its confidence can be believed."""
+
+    classifier: str = ""
+    label: str = ""
+    """``product_id`` or ``category``: what it predicts."""
+    calibration: list[dict[str, Any]] = field(default_factory=list)
+    """The reliability diagram's bins: ``above``, ``upto``, ``photos``, ``confidence``, ``accuracy``."""
+    most_confused: list[dict[str, Any]] = field(default_factory=list)
+    """``truth``, ``predicted``, ``photos``; the most frequent first."""
+    classes: list[str] = field(default_factory=list)
+    """Where they are few; else empty, as ``confusion_matrix`` is."""
+    confusion_matrix: list[list[int]] = field(default_factory=list)
+    """A row a true class, a column a predicted one."""
+
+
+@dataclass(frozen=True)
 class EvaluateFigures:
     """What ``evaluate`` measured beside what ``metrics`` has."""
 
     latency: Latency | None = None
-    classifiers: list[dict[str, Any]] = field(default_factory=list)
+    classifiers: list[ClassifierDetails] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -138,11 +155,30 @@ class GateFigures:
     """What a gate that compares compared with."""
     data_docs: str = ""
 
+    @property
+    def asked(self) -> list[dict[str, Any]]:
+        """All ``checks``; of a run of an earlier version, which kept its failures alone, those."""
+        return self.checks or [{"success": False, "figures": {}, **failure} for failure in self.failed]
+
 
 # ---- reading ----
 
 
+WORK = ("images", "embedded", "queries", "upserted", "rows", "written")
+"""Figures that count the rows a job worked on; the first that a run has is its own."""
 _adapters: dict[type, TypeAdapter[Any]] = {}  # each takes a while to make
+
+
+@dataclass(frozen=True)
+class PhotoRate:
+    """What a thousand photos took in one ``embed`` run."""
+
+    computed: int
+    """Photos of the run, those alone that went through the network or head."""
+    seconds: float
+    money: float
+    """0 where no prices were set."""
+    currency: str
 
 
 @dataclass(frozen=True)
@@ -182,6 +218,21 @@ class RecordedRun:
     def error(self) -> str | None:
         """Why it failed."""
         return self.figures.get("error")
+
+    @property
+    def photo_rate(self) -> PhotoRate | None:
+        """Of an ``embed`` run; None where it computed nothing."""
+        computed, bill = self.read(EmbedCounts).computed, self.read(Bill)
+        if not computed:
+            return None
+        return PhotoRate(computed, 1000 * self.seconds / computed, 1000 * bill.money / computed, bill.currency)
+
+    @property
+    def rows_per_second(self) -> float:
+        """How many rows of its ``WORK`` it did in a second, photos computed where it noted their rate; 0 of none."""
+        counts = (self.figures.get(name) for name in WORK)
+        done = next((count for count in counts if isinstance(count, int | float)), 0)
+        return self.figures.get("images_per_second") or (done / self.seconds if self.seconds > 0 else 0.0)
 
     @property
     def job(self) -> tuple[str, str | None, str | None, str]:

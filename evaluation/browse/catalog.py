@@ -7,10 +7,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.browse.table_cache import Versions
+from evaluation.browse.table_cache import TableVersions
 from vitrine import facts, lake
 from vitrine.errors import unknown
-from vitrine.lake import quote
+from vitrine.lake import matches
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG
 
@@ -21,7 +21,7 @@ Names = NDArray[np.object_]
 
 
 @dataclass(frozen=True)
-class Photo:
+class CatalogPhoto:
     """One photo of the catalog."""
 
     image_id: str
@@ -51,12 +51,12 @@ class Catalog:
     def positions(self) -> dict[str, int]:
         return {image_id: at for at, image_id in enumerate(self.ids)}
 
-    def photo(self, at: int) -> Photo:
-        return Photo(
+    def photo(self, at: int) -> CatalogPhoto:
+        return CatalogPhoto(
             self.ids[at], self.products[at], self.categories[at], self.splits[at], self.uris[at], self.contents[at]
         )
 
-    def find(self, image_id: str) -> Photo | None:
+    def find(self, image_id: str) -> CatalogPhoto | None:
         at = self.positions.get(image_id)
         return None if at is None else self.photo(at)
 
@@ -77,7 +77,7 @@ class Catalog:
             mask &= self.splits == split
         return mask
 
-    def random(self, count: int, category: str = "") -> list[Photo]:
+    def random(self, count: int, category: str = "") -> list[CatalogPhoto]:
         """Up to ``count`` different photos of a category."""
         positions = np.flatnonzero(self.within(category))
         chosen = np.random.default_rng(secrets.randbits(64)).permutation(positions)[:count]
@@ -89,25 +89,25 @@ class Catalog:
         start = len(self.dataset) + 1
         return [(i[start:].lower(), p[start:].lower()) for i, p in zip(self.ids, self.products, strict=True)]
 
-    def like(self, text: str, most: int, category: str = "") -> list[Photo]:
+    def like(self, text: str, most: int, category: str = "") -> list[CatalogPhoto]:
         """Up to ``most`` photos whose id, or product's id, holds ``text``; those that begin with it first."""
         asked = text.strip().lower().removeprefix(f"{self.dataset}/")
         if not asked:
             return []
         mask = self.within(category)
-        found = [at for at, said in enumerate(self._searched) if mask[at] and (asked in said[0] or asked in said[1])]
-        found.sort(key=lambda at: not any(said.startswith(asked) for said in self._searched[at]))
-        return [self.photo(at) for at in found[:most]]
+        hits = [at for at, names in enumerate(self._searched) if mask[at] and any(asked in name for name in names)]
+        hits.sort(key=lambda at: not any(name.startswith(asked) for name in self._searched[at]))
+        return [self.photo(at) for at in hits[:most]]
 
 
-def read_catalog(settings: Settings, at: Versions, dataset: str) -> Catalog:
+def read_catalog(settings: Settings, at: TableVersions, dataset: str) -> Catalog:
     """The catalog of ``dataset`` as of ``at``.
 
     Raises:
         UserError: it holds no photo.
     """
     columns = "image_id, product_id, category, split, uri, content_sha256"
-    sql = f"SELECT {columns} FROM {CATALOG.name} WHERE dataset = {quote(dataset)} ORDER BY image_id"
+    sql = f"SELECT {columns} FROM {CATALOG.name} WHERE {matches(dataset=dataset)} ORDER BY image_id"
     rows = lake.query(settings, sql, at)
     if not rows.num_rows:
         raise unknown("data set", dataset, facts.datasets(settings))
@@ -146,27 +146,25 @@ class Candidates:
 
 
 def read_candidates(
-    settings: Settings, at: Versions, dataset: str, *, asked: tuple[str, ...] = (), most: int = 6
+    settings: Settings, at: TableVersions, dataset: str, *, asked: tuple[str, ...] = (), most: int = 6
 ) -> Candidates:
     """The versions of ``asked`` (encoders' names, or versions; none: all) that embedded ``dataset``.
 
     Of an encoder the newest version alone, unless another one serves or is asked for by itself.
     """
-    counted = (
-        f"SELECT encoder_version, count(*) AS photos FROM embeddings WHERE dataset = {quote(dataset)} "
-        "GROUP BY encoder_version"
-    )
+    where = matches(dataset=dataset)
+    counted = f"SELECT encoder_version, count(*) AS photos FROM embeddings WHERE {where} GROUP BY encoder_version"
     columns = "e.encoder, e.encoder_version, e.family, e.strategy, e.dim, n.photos"
     sql = f"SELECT {columns} FROM encoders e JOIN ({counted}) n USING (encoder_version) ORDER BY e.created_at DESC"
-    serving = facts.serving(settings, dataset)
-    served = serving["encoder_version"] if serving else None
+    serving = facts.serving_set(settings, dataset)
+    served = serving.encoder_version if serving else None
     kept: list[Candidate] = []
     for row in lake.query(settings, sql, at).to_pylist():
-        found = Candidate(**row, serves=row["encoder_version"] == served)
-        named = found.encoder_version in asked
-        if asked and not named and found.encoder not in asked:
+        candidate = Candidate(**row, serves=row["encoder_version"] == served)
+        named = candidate.encoder_version in asked
+        if asked and not named and candidate.encoder not in asked:
             continue
-        if named or found.serves or all(found.encoder != other.encoder for other in kept):
-            kept.append(found)
-    kept.sort(key=lambda one: not one.serves)
+        if named or candidate.serves or all(candidate.encoder != other.encoder for other in kept):
+            kept.append(candidate)
+    kept.sort(key=lambda candidate: not candidate.serves)
     return Candidates(kept[:most], max(0, len(kept) - most))

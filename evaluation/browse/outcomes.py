@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from evaluation.browse.table_cache import Versions
+from evaluation.browse.table_cache import TableVersions
+from evaluation.metrics_table import ALL_QUERIES, Evaluation, newest
 from evaluation.task import ALL
 from vitrine import lake
-from vitrine.lake import quote
+from vitrine.lake import matches, quote
 from vitrine.settings import Settings
 
 FIGURES = ("mR@1", "mMP@5")
@@ -35,44 +36,31 @@ class Outcomes:
         return {query for query in common if len({right[query] for right in asked}) == 2}
 
 
-def read_outcomes(settings: Settings, at: Versions, dataset: str) -> Outcomes:
+def read_outcomes(settings: Settings, at: TableVersions, dataset: str) -> Outcomes:
     """The outcomes of ``dataset`` by the protocol that was evaluated last, one by product before one by category."""
     named = ", ".join(map(quote, FIGURES))
-    key = "encoder_version, catalog_version, query_split, index_split, relevant"
-    sql = (
-        f"SELECT {key}, metric, value FROM metrics WHERE dataset = {quote(dataset)} AND classifier = '' "
-        f"AND slice = 'all' AND metric IN ({named}) ORDER BY computed_at DESC, {key}"
-    )
-    rows = lake.query(settings, sql, at).to_pylist()
-    if not rows:
+    where = f"{matches(dataset=dataset, classifier='', slice=ALL_QUERIES)} AND metric IN ({named})"
+    evaluations = newest(settings, where, at)
+    if not evaluations:
         return Outcomes(settings.nightly.relevant)
-    first = next((row for row in rows if row["relevant"] == "product_id"), rows[0])
-    protocol = {name: first[name] for name in ("query_split", "index_split", "relevant")}
-    newest: dict[str, str] = {}  # catalog version by encoder version
-    figures: dict[str, dict[str, float]] = {}
-    for row in rows:
-        if all(row[name] == value for name, value in protocol.items()):
-            version = row["encoder_version"]
-            if newest.setdefault(version, row["catalog_version"]) == row["catalog_version"]:
-                figures.setdefault(version, {}).setdefault(row["metric"], row["value"])
-    right = {
-        version: _right(
-            settings,
-            at,
-            {"dataset": dataset, "encoder_version": version, "catalog_version": catalog_version, **protocol},
-        )
-        for version, catalog_version in newest.items()
-    }
-    searched = "" if protocol["index_split"] == ALL else protocol["index_split"]
-    return Outcomes(protocol["relevant"], searched, right, figures)
-
-
-def _right(settings: Settings, at: Versions, key: dict[str, str]) -> dict[str, bool]:
-    where = " AND ".join(f"{name} = {quote(value)}" for name, value in key.items())
-    sql = (
-        f"SELECT query_id, coalesce(relevance[1], false) AS correct FROM query_results WHERE {where} AND n_relevant > 0"
+    first = next((each for each in evaluations if each.relevant == "product_id"), evaluations[0])
+    by_version = {each.encoded.encoder_version: each for each in evaluations if each.protocol == first.protocol}
+    return Outcomes(
+        first.relevant,
+        "" if first.index_split == ALL else first.index_split,
+        {version: _right(settings, at, each) for version, each in by_version.items()},
+        {version: each.scores[ALL_QUERIES].values for version, each in by_version.items()},
     )
-    found = lake.query(settings, sql, at)
-    if not found.num_rows:
+
+
+def _right(settings: Settings, at: TableVersions, evaluation: Evaluation) -> dict[str, bool]:
+    """Of each query that has something to be found: is its nearest photo relevant?"""
+    right = lake.query(
+        settings,
+        "SELECT query_id, coalesce(relevance[1], false) AS is_right FROM query_results "
+        f"WHERE {evaluation.results} AND n_relevant > 0",
+        at,
+    )
+    if not right.num_rows:
         return {}
-    return dict(zip(found.column("query_id").to_pylist(), found.column("correct").to_pylist(), strict=True))
+    return dict(zip(right.column("query_id").to_pylist(), right.column("is_right").to_pylist(), strict=True))

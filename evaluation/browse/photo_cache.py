@@ -4,7 +4,7 @@ import hashlib
 import threading
 from pathlib import Path
 
-from evaluation.browse.catalog import Photo
+from evaluation.browse.catalog import CatalogPhoto
 from vitrine import files, images, photo_files, thumbnails
 from vitrine.settings import Settings
 
@@ -24,7 +24,7 @@ class PhotoCache:
         self._lock = threading.Lock()
         self.prune()
 
-    def jpeg(self, photo: Photo, size: str) -> bytes:
+    def jpeg(self, photo: CatalogPhoto, size: str) -> bytes:
         """The photo as a JPEG of one of ``SIDES``.
 
         Raises:
@@ -41,7 +41,7 @@ class PhotoCache:
             self._keep(path, small)
         return small
 
-    def _path(self, photo: Photo, size: str) -> Path:
+    def _path(self, photo: CatalogPhoto, size: str) -> Path:
         name = hashlib.sha256(f"{photo.content_sha256}/{SIDES[size]}/{images.DECODE_POLICY}".encode()).hexdigest()
         return self._folder / name[:2] / f"{name}.jpg"
 
@@ -54,14 +54,14 @@ class PhotoCache:
 
     def prune(self) -> None:
         """Remove the oldest files until the rest has at most ``most_bytes``."""
-        found = []
+        kept = []
         for path in self._folder.glob("*/*.jpg"):
             try:
-                found.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+                kept.append((path.stat().st_mtime_ns, path.stat().st_size, path))
             except FileNotFoundError:  # another process prunes too
                 continue
-        total = sum(size for _, size, _ in found)
-        for _, size, path in sorted(found):
+        total = sum(size for _, size, _ in kept)
+        for _, size, path in sorted(kept):
             if total <= self._most:
                 break
             path.unlink(missing_ok=True)

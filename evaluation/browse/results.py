@@ -3,28 +3,28 @@
 from nicegui import html, run
 from nicegui.element import Element
 
-from evaluation.browse.catalog import Candidate, Photo
-from evaluation.browse.jump import jump
+from evaluation.browse.catalog import Candidate
+from evaluation.browse.jump_button import jump_button
 from evaluation.browse.search import Near
-from evaluation.browse.shared import NEIGHBOURS, Query, Scene, Shared
-from evaluation.browse.state import State
+from evaluation.browse.site import NEIGHBOURS, Query
 from evaluation.browse.tiles import count, tile
+from evaluation.browse.view import View
 from evaluation.pages.text import shown
 
 FAMILIES = {"self_supervised": "self-supervised"}
 STRATEGIES = {"top": "top-tuned", "full": "tuned as a whole"}
 
 
-async def results(shared: Shared, scene: Scene, state: State, query: Query, split: str, photo: Photo | None) -> None:
-    """A row for each encoder; ``photo`` is the query where its label is known."""
-    category = state.category if state.alone else ""
-    _legend(scene, category, split, photo)
-    rows = [(candidate, *_row(scene, state, candidate)) for candidate in scene.candidates.shown]
-    if scene.candidates.left_off:
-        left = count(scene.candidates.left_off, "encoder version")
+async def results(view: View, query: Query) -> None:
+    """A row for each encoder."""
+    _legend(view)
+    candidates = view.snapshot.candidates
+    rows = [(candidate, *_row(view, candidate)) for candidate in candidates.shown]
+    if candidates.left_off:
+        left = count(candidates.left_off, "encoder version")
         html.p(f"{left} more: start with vitrine browse --encoder NAME to choose.").classes("soft small")
-    for candidate, said, body in rows:
-        near = await run.io_bound(shared.search, scene, query, candidate, category, split)
+    for candidate, verdict, body in rows:
+        near = await run.io_bound(view.site.search, view.snapshot, query, candidate, view.category, view.split)
         if near is None:  # the visitor has gone on
             return
         body.clear()
@@ -32,25 +32,28 @@ async def results(shared: Shared, scene: Scene, state: State, query: Query, spli
             if isinstance(near, str):
                 html.p(shown(near, 400), role="alert").classes("note")
             else:
-                said.props["title"] = f"of {count(near.searched, 'photo')}"
-                said.set_visibility(True)
-                _fill(scene, state, near, photo, said)
+                verdict.props["title"] = f"of {count(near.searched, 'photo')}"
+                verdict.set_visibility(True)
+                _fill(view, near, verdict)
 
 
-def _legend(scene: Scene, category: str, split: str, photo: Photo | None) -> None:
-    where = " ".join(part for part in ("split " + shown(split) if split else "", shown(category)) if part)
-    relevant = scene.outcomes.relevant.removesuffix("_id")
+def _legend(view: View) -> None:
+    where = " ".join(
+        part for part in ("split " + shown(view.split) if view.split else "", shown(view.category)) if part
+    )
+    relevant = view.snapshot.outcomes.relevant.removesuffix("_id")
     with html.p().classes("soft small legend"):
-        html.span(f"The {NEIGHBOURS} nearest photos in {where or 'all of ' + scene.catalog.dataset}. ")
-        if photo:
+        html.span(f"The {NEIGHBOURS} nearest photos in {where or 'all of ' + view.snapshot.catalog.dataset}. ")
+        if view.photo:
             html.span("✓").classes("sign good")
             html.span(f" the same {relevant}, ")
             html.span("✕").classes("sign bad")
             html.span(" another one.")
 
 
-def _row(scene: Scene, state: State, candidate: Candidate) -> tuple[Element, Element]:
+def _row(view: View, candidate: Candidate) -> tuple[Element, Element]:
     """A card with its heading; returns where the verdict goes, and the body."""
+    outcomes = view.snapshot.outcomes
     with html.section(**{"aria-label": f"By {candidate.encoder}"}).classes("card encoder"):
         with html.header().classes("row-head"):
             with html.div().classes("names"):
@@ -61,27 +64,29 @@ def _row(scene: Scene, state: State, candidate: Candidate) -> tuple[Element, Ele
                 if candidate.strategy in STRATEGIES:
                     html.span(STRATEGIES[candidate.strategy]).classes("badge brand")
             with html.div().classes("figures soft"):
-                for name, value in scene.outcomes.figures.get(candidate.encoder_version, {}).items():
+                for name, value in outcomes.figures.get(candidate.encoder_version, {}).items():
                     html.span(f"{name} {value:.3f}", title="When it was evaluated last")
-                if wrong := scene.outcomes.wrong(candidate.encoder_version):
-                    jump(scene, state, f"{len(wrong):,} wrong queries", lambda: wrong, small=True)
-                said = html.span().classes("took")
-                said.set_visibility(False)
+                if wrong := outcomes.wrong(candidate.encoder_version):
+                    jump_button(view, f"{len(wrong):,} wrong queries", lambda: wrong, small=True)
+                verdict = html.span().classes("took")
+                verdict.set_visibility(False)
         with html.div().classes("row-body") as body:
             html.p("Searching …", role="status").classes("soft")
-    return said, body
+    return verdict, body
 
 
-def _fill(scene: Scene, state: State, near: Near, photo: Photo | None, said: Element) -> None:
-    neighbours = [scene.catalog.photo(int(at)) for at in near.positions]
-    wanted = getattr(photo, scene.outcomes.relevant) if photo else None
-    right = [None if wanted is None else getattr(one, scene.outcomes.relevant) == wanted for one in neighbours]
+def _fill(view: View, near: Near, verdict: Element) -> None:
+    """The neighbours, each marked right or wrong where the query's label is known."""
+    neighbours = [view.snapshot.catalog.photo(int(at)) for at in near.positions]
+    relevant = view.snapshot.outcomes.relevant
+    wanted = getattr(view.photo, relevant) if view.photo else None
+    right = [None if wanted is None else getattr(one, relevant) == wanted for one in neighbours]
     parts = [f"{sum(map(bool, right))} of {len(right)} right"] if wanted is not None and right else []
-    with said:
+    with verdict:
         html.span(" · ".join([*parts, f"{1000 * near.seconds:.1f} ms"]))
     if not neighbours:
         html.p("No photo is there to be searched.").classes("soft")
         return
     with html.ol().classes("shots near"):
         for rank, (one, is_right) in enumerate(zip(neighbours, right, strict=True), 1):
-            tile(state, one, rank=rank, similarity=float(near.similarities[rank - 1]), right=is_right)
+            tile(view.address, one, rank=rank, similarity=float(near.similarities[rank - 1]), right=is_right)

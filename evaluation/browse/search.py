@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.browse.catalog import Catalog, Ints, Mask
-from evaluation.browse.table_cache import Versions
+from evaluation.browse.table_cache import TableVersions
 from vitrine import lake
-from vitrine.lake import quote
+from vitrine.lake import matches
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
-from vitrine.vectors import matrix
-
-Floats = NDArray[np.float32]
+from vitrine.vectors import Floats, matrix
 
 
 @dataclass(frozen=True)
@@ -37,9 +35,9 @@ class Vectors:
         return self.matrix[at] if at < len(self.ids) and self.ids[at] == image_id else None
 
 
-def read_vectors(settings: Settings, at: Versions, dataset: str, encoder_version: str) -> Vectors:
+def read_vectors(settings: Settings, at: TableVersions, dataset: str, encoder_version: str) -> Vectors:
     """All vectors of ``encoder_version`` in ``dataset`` as of ``at``."""
-    where = f"encoder_version = {quote(encoder_version)} AND dataset = {quote(dataset)}"
+    where = matches(dataset=dataset, encoder_version=encoder_version)
     ids: list[str] = []
     parts: list[Floats] = []
     for batch in lake.stream(settings, f"SELECT image_id, embedding FROM {EMBEDDINGS.name} WHERE {where}", at):

@@ -13,9 +13,9 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from evaluation.browse.page import show
-from evaluation.browse.shared import Shared
+from evaluation.browse.site import Site
 from evaluation.browse.uploads import MOST_BYTES
-from evaluation.pages import style as look
+from evaluation.pages.style import style_sheet
 from evaluation.pages.text import shown
 from vitrine.errors import UserError
 from vitrine.images import ImageError
@@ -52,11 +52,11 @@ class Guard:
 
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
-                said = MutableHeaders(scope=message)
-                said.setdefault("content-security-policy", _POLICY.format(host=host))
-                said["x-content-type-options"] = "nosniff"
-                said["referrer-policy"] = "no-referrer"
-                said["cross-origin-resource-policy"] = "same-origin"
+                answer = MutableHeaders(scope=message)
+                answer.setdefault("content-security-policy", _POLICY.format(host=host))
+                answer["x-content-type-options"] = "nosniff"
+                answer["referrer-policy"] = "no-referrer"
+                answer["cross-origin-resource-policy"] = "same-origin"
             await send(message)
 
         await self._app(scope, receive, send_on)
@@ -76,25 +76,25 @@ def _refusal(headers: Headers, host: str, method: str) -> PlainTextResponse | No
     return None
 
 
-def add_photos(shared: Shared) -> None:
+def add_photos(site: Site) -> None:
     """The addresses of photos: of the catalog by id, of uploads by token; a path is never taken from a request."""
 
     @app.get("/thumb/{dataset}")
     def thumb(
         dataset: str, image_id: Annotated[str, Query(alias="id")], size: Literal["small", "large"] = "small"
     ) -> Response:
-        photo = shared.catalogs(dataset).find(image_id) if dataset in shared.datasets() else None
+        photo = site.catalogs(dataset).find(image_id) if dataset in site.datasets() else None
         if photo is None:
             raise HTTPException(404, "no such photo in the catalog")
         try:
-            data = shared.thumbnails.jpeg(photo, size)
+            data = site.thumbnails.jpeg(photo, size)
         except ImageError as error:
             return Response(_no_photo(str(error)), media_type="image/svg+xml", headers={"cache-control": "no-store"})
         return Response(data, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
 
     @app.get("/uploaded/{token}")
     def uploaded(token: str) -> Response:
-        upload = shared.uploads.find(token)
+        upload = site.uploads.find(token)
         if upload is None:
             raise HTTPException(404, "no such upload")
         return Response(upload.shown, media_type="image/jpeg", headers={"cache-control": "no-store"})
@@ -103,14 +103,14 @@ def add_photos(shared: Shared) -> None:
 def _no_photo(reason: str) -> str:
     """A picture that says why there is none."""
     lines = (("No photo", 40, 11), (shown(reason, 34), 56, 6))
-    text = "".join(f'<text x="50" y="{y}" font-size="{size}">{escape(said)}</text>' for said, y, size in lines)
+    text = "".join(f'<text x="50" y="{y}" font-size="{size}">{escape(line)}</text>' for line, y, size in lines)
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100" font-family="sans-serif" '
         f'text-anchor="middle" fill="#777">{text}</svg>'
     )
 
 
-def serve(shared: Shared, port: int) -> None:
+def serve(site: Site, port: int) -> None:
     """Serve until it is stopped.
 
     Raises:
@@ -119,19 +119,19 @@ def serve(shared: Shared, port: int) -> None:
     check_port(port)
     app.add_middleware(Guard)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(NAMES), www_redirect=False)
-    add_photos(shared)
-    ui.add_css(look.style(_HERE / "browse.css"), shared=True)
+    add_photos(site)
+    ui.add_css(style_sheet(_HERE / "browse.css"), shared=True)
     ui.add_head_html(f"<script>{(_HERE / 'keys.js').read_text()}</script>", shared=True)
 
     async def view(arguments: PageArguments) -> None:
-        await show(shared, arguments)
+        await show(site, arguments)
 
     @ui.page("/", title="Vitrine")
     def index() -> None:
         with html.header().classes("top"):
             html.a("Vitrine", href="/").classes("eyebrow")
             html.h1("What each encoder finds")
-            dataset_links(shared)
+            dataset_links(site)
         with html.main(id="main"):
             ui.sub_pages({"/": view})
 
@@ -149,9 +149,9 @@ def serve(shared: Shared, port: int) -> None:
     )
 
 
-def dataset_links(shared: Shared) -> None:
+def dataset_links(site: Site) -> None:
     """The data sets to choose from, where there are several."""
-    names = shared.datasets()
+    names = site.datasets()
     if len(names) > 1:
         with html.nav(**{"aria-label": "Data sets"}).classes("datasets"):
             for name in names:

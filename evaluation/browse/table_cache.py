@@ -10,11 +10,11 @@ from vitrine.settings import Settings
 from vitrine.tables import Table
 
 T = TypeVar("T")
-Versions = dict[str, int]
+TableVersions = dict[str, int]
 """Of tables by name: the Delta versions to read."""
 
 
-class Following(Generic[T]):
+class TableCache(Generic[T]):
     """``compute(settings, versions, *key)`` by key, as new as ``tables``; the ``most`` keys asked for last are kept.
 
     Asking costs a look at each table's log. Threads may ask at once: one computes, the others wait for it.
@@ -24,7 +24,7 @@ class Following(Generic[T]):
         self, settings: Settings, tables: tuple[Table, ...], compute: Callable[..., T], most: int = 16
     ) -> None:
         self._settings, self._tables, self._compute, self._most = settings, tables, compute, most
-        self._held: OrderedDict[tuple[str, ...], tuple[Versions, T]] = OrderedDict()
+        self._held: OrderedDict[tuple[str, ...], tuple[TableVersions, T]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, *key: str) -> T:

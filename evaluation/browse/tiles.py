@@ -3,8 +3,8 @@
 from nicegui import html
 from nicegui.element import Element
 
-from evaluation.browse.catalog import Photo
-from evaluation.browse.state import State, thumbnail
+from evaluation.browse.address import Address, thumbnail_link
+from evaluation.browse.catalog import CatalogPhoto
 from evaluation.pages.text import shown
 
 
@@ -18,15 +18,15 @@ def count(number: int, what: str) -> str:
 
 
 def tile(
-    state: State, photo: Photo, *, rank: int = 0, similarity: float | None = None, right: bool | None = None
+    address: Address, photo: CatalogPhoto, *, rank: int = 0, similarity: float | None = None, right: bool | None = None
 ) -> Element:
     """One photo that leads to its own neighbours, marked right or wrong where that is known."""
     verdict = {True: "right", False: "wrong", None: ""}[right]
     spoken = ", ".join(part for part in (f"Nearest {rank}" if rank else "Photo", verdict) if part)
-    with html.li().classes(verdict) as item, html.a(href=state.to(image=photo.image_id, upload="")).classes("shot"):
+    with html.li().classes(verdict) as item, html.a(href=address.link(image=photo.image_id, upload="")).classes("shot"):
         with html.span().classes("frame"):
             html.img(
-                src=thumbnail(state.dataset, photo),
+                src=thumbnail_link(address.dataset, photo),
                 alt=f"{spoken}: {shown(photo.product_id)}",
                 loading="lazy",
                 decoding="async",
@@ -34,7 +34,7 @@ def tile(
             if right is not None:
                 html.span("✓" if right else "✕", **{"aria-hidden": "true"}).classes("mark")
         with html.span().classes("caption"):
-            html.bdi(label(photo.product_id, state.dataset), title=shown(photo.image_id)).classes("id")
+            html.bdi(label(photo.product_id, address.dataset), title=shown(photo.image_id)).classes("id")
             if similarity is not None:
                 html.span(f"{similarity:.3f}", title="Cosine similarity").classes("similarity")
     return item

@@ -2,7 +2,7 @@
 
 from nicegui import events, html, run, ui
 
-from evaluation.browse.state import State
+from evaluation.browse.address import Address
 from evaluation.browse.uploads import MOST_BYTES, Uploads
 from evaluation.pages.text import shown
 from vitrine.images import ImageError
@@ -14,20 +14,23 @@ _HEADER = """
 """
 
 
-def upload_button(uploads: Uploads, state: State) -> None:
+def upload_button(uploads: Uploads, address: Address) -> None:
     """Choose a file, or drop one here; a file that is no picture gives its reason below."""
     limit = f"{MOST_BYTES // 1024**2} MB"
 
     async def take(event: events.UploadEventArguments) -> None:
         data = await event.file.read()
-        said = await run.io_bound(_take, uploads, event.file.name, data)
-        upload.reset()
-        if isinstance(said, ImageError):
-            tell(f"{shown(event.file.name, 80)}: {said}")
-        elif said is not None:
-            ui.navigate.to(state.to(image="", upload=said))
+        try:
+            token = await run.io_bound(uploads.take, event.file.name, data)
+        except ImageError as error:
+            show_fault(f"{shown(event.file.name, 80)}: {error}")
+        else:
+            if token is not None:  # else the server stops
+                ui.navigate.to(address.link(image="", upload=token))
+        finally:
+            upload.reset()
 
-    def tell(text: str) -> None:
+    def show_fault(text: str) -> None:
         fault.set_visibility(True)
         fault.clear()
         with fault:
@@ -35,7 +38,7 @@ def upload_button(uploads: Uploads, state: State) -> None:
 
     upload = ui.upload(
         on_upload=take,
-        on_rejected=lambda: tell(f"That file is not taken: it must be a picture of at most {limit}."),
+        on_rejected=lambda: show_fault(f"That file is not taken: it must be a picture of at most {limit}."),
         max_file_size=MOST_BYTES,
         auto_upload=True,
     )
@@ -44,10 +47,3 @@ def upload_button(uploads: Uploads, state: State) -> None:
     html.p(f"JPEG, PNG, WebP and others, up to {limit}. It stays on this machine.").classes("soft small hint")
     fault = html.p(role="alert").classes("note")
     fault.set_visibility(False)
-
-
-def _take(uploads: Uploads, name: str, data: bytes) -> str | ImageError:
-    try:
-        return uploads.take(name, data)
-    except ImageError as error:
-        return error

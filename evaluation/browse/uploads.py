@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from evaluation.browse.catalog import Candidate
-from evaluation.browse.search import Floats
 from vitrine import images, thumbnails
 from vitrine.encoders import backbones, by_name, heads, networks
 from vitrine.encoders.networks import Built
 from vitrine.errors import UserError
 from vitrine.settings import Settings
+from vitrine.vectors import Floats
 
 MOST_BYTES = 20 * 1024 * 1024
 MOST_KEPT = 8
@@ -47,7 +47,7 @@ class Uploads:
         self._lock = threading.Lock()
 
     def take(self, name: str, data: bytes) -> str:
-        """Keep a photo and return the token that it is found by; nobody can guess it.
+        """Keep a photo and return the token of it, which nobody can guess.
 
         Raises:
             ImageError: it is too large, or no picture that is read here.

@@ -12,7 +12,7 @@ from typing import Any
 from great_expectations.render.view.view import DefaultJinjaIndexPageView, DefaultJinjaPageView
 from jinja2 import BaseLoader, ChoiceLoader, Environment, FileSystemLoader, pass_context
 
-from evaluation.pages import style as look
+from evaluation.pages.style import style_sheet
 
 PARTS = Path(__file__).parent / "data_docs_parts"
 MODULE = __name__
@@ -28,7 +28,7 @@ class _Offline:
         theirs = self.env.loader
         assert isinstance(theirs, BaseLoader)
         self.env.loader = ChoiceLoader([FileSystemLoader(PARTS), theirs])
-        self.env.globals["style"] = look.style(PARTS / "style.css")
+        self.env.globals["style"] = style_sheet(PARTS / "style.css")
 
     @pass_context
     def render_content_block(self, jinja_context: Any, content_block: Any, *arguments: Any, **named: Any) -> Any:

@@ -1,4 +1,4 @@
-"""How the report spells values: hostile text made visible, moments, figures, durations."""
+"""How pages spell values: hostile text made visible, moments, figures, durations."""
 
 import json
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ def moment(value: datetime) -> str:
 
 
 def figure(value: object) -> str:
-    """A figure of a gate or a run, as short as it can be told."""
+    """A figure of a gate or a run, in few characters."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
     if isinstance(value, float):
@@ -64,8 +64,7 @@ def ends(low: float | None, high: float | None, signed: bool = False) -> str:
     """An interval; empty where none is known."""
     if low is None or high is None:
         return ""
-    told = change if signed else score
-    return f"{told(low)} to {told(high)}" if signed else f"{told(low)} \N{EN DASH} {told(high)}"
+    return f"{change(low)} to {change(high)}" if signed else f"{score(low)} \N{EN DASH} {score(high)}"
 
 
 FILTERS: dict[str, Any] = {

@@ -3,8 +3,8 @@
 from typing import Any
 
 from evaluation.pages.text import change, ends, money, score, seconds
-from evaluation.report.costs import deciding
-from evaluation.report.figures import HEADLINE
+from evaluation.report.costs import Cost, deciding
+from evaluation.report.figures import HEADLINE, Bounds, Group
 from evaluation.report.paired import Paired
 from evaluation.statistics.recommendation import Comparison, Option, Recommendation, recommend
 
@@ -12,25 +12,25 @@ Row = dict[str, Any]
 
 
 def advice(
-    group: Row | None, found_costs: dict[str, Row], queries: Paired, taggers: list[Row], margin: float
+    group: Group | None, costs: dict[str, Cost], queries: Paired, taggers: list[Row], margin: float
 ) -> list[Row]:
-    """A card a use: ``use``, ``question``, ``name``, ``detail``, ``decided``, ``alone`` and ``sentences``.
+    """A card a use: ``use``, ``question``, what ``Words.card`` says.
 
     Args:
-        group: the main group of ``report_figures``; None where nothing is evaluated.
-        taggers: ``report_classifiers.taggers``, a group a label.
+        group: the main one of ``figures.groups``; None where nothing is evaluated.
+        costs: by encoder version.
+        queries: ``paired.paired_queries`` of the group.
+        taggers: ``classifiers.taggers``, a group a label.
         margin: how much of the figure the cheapest may give away.
     """
     if group is None:
         return []
-    unit = deciding(found_costs)
-    labels = {e["encoder_version"]: e["label"] for e in group["encoders"]}
+    unit = deciding(costs.values())
+    labels = {entry.encoder_version: entry.label for entry in group.encoders}
     search = [
-        _option(
-            entry["encoder_version"], entry["values"][HEADLINE], entry["intervals"].get(HEADLINE), found_costs, unit
-        )
-        for entry in group["encoders"]
-        if HEADLINE in entry["values"] and not entry["older_catalog"]
+        _option(entry.encoder_version, entry.values[HEADLINE], entry.intervals.get(HEADLINE), costs, unit)
+        for entry in group.current
+        if HEADLINE in entry.values
     ]
 
     def by_queries(other: Option, best: Option, margin: float, confidence: float) -> Any:
@@ -39,12 +39,12 @@ def advice(
     def card(use: str, question: str, made: Recommendation | None, words: "Words") -> list[Row]:
         return [{"use": use, "question": question, **words.card(made)}] if made else []
 
-    words = Words(HEADLINE, "queries", labels, found_costs, unit)
+    words = Words(HEADLINE, "queries", labels, costs, unit)
     cards = card("Search", "Which encoder finds the most?", recommend(search, by_queries), words)
     for tagger in taggers:
         named = {each["key"]: f"{each['label']} + {each['classifier'].replace('_', ' ')}" for each in tagger["rows"]}
         options = [
-            _option(each["key"], each["accuracy"]["value"], each["accuracy"]["bounds"], found_costs, unit)
+            _option(each["key"], each["accuracy"]["value"], each["accuracy"]["bounds"], costs, unit)
             for each in tagger["rows"]
         ]
 
@@ -54,27 +54,29 @@ def advice(
             return of.difference(tuple(other.key.split("/", 1)), tuple(best.key.split("/", 1)), margin, confidence)
 
         what = "product" if tagger["relevant"] == "product_id" else "category"
-        of_tagger = Words("accuracy", "photos", named, found_costs, unit)
-        question = f"Which encoder and classifier tell the {what}?"
+        of_tagger = Words("accuracy", "photos", named, costs, unit)
+        question = f"Which encoder and classifier predict the {what} best?"
         cards += card(f"Tagging by {what}", question, recommend(options, by_photos), of_tagger)
     cheap = "Which is the cheapest that is good enough?"
     return cards + card("Least cost", cheap, recommend(search, by_queries, margin), words)
 
 
-def _option(key: str, value: float, bounds: tuple[float, float] | None, costs: dict[str, Row], unit: str) -> Option:
-    cost = costs.get(key.split("/")[0], {}).get(unit)
+def _option(key: str, value: float, bounds: Bounds | None, costs: dict[str, Cost], unit: str) -> Option:
+    """``key`` begins with the encoder version; of a classifier, ``/`` and its name follow."""
+    cost = costs.get(key.split("/")[0], Cost()).point(unit)
     low, high = bounds or (None, None)
-    return Option(key, value, low, high, cost["value"] if cost else None)
+    return Option(key, value, low, high, cost.value if cost else None)
 
 
 class Words:
-    """How a recommendation is told: of which figure, of what there are more, what options are called."""
+    """A recommendation in words: of which figure, over what (``noun``), and what its options are called."""
 
-    def __init__(self, metric: str, noun: str, names: dict[str, str], costs: dict[str, Row], unit: str) -> None:
+    def __init__(self, metric: str, noun: str, names: dict[str, str], costs: dict[str, Cost], unit: str) -> None:
         self.metric, self.noun, self.names, self.costs, self.unit = metric, noun, names, costs, unit
 
     def card(self, made: Recommendation) -> Row:
-        told = self._within(made) if made.margin else self._best(made)
+        """``key`` (the encoder version) and ``name`` of what is recommended, its ``figure`` and ``cost``, whether it is
+        ``alone`` or the figures have ``decided``, and why: ``sentences``."""
         return {
             "key": made.chosen.key.split("/")[0],
             "name": self.names[made.chosen.key],
@@ -82,7 +84,7 @@ class Words:
             "cost": self._cost(made.chosen),
             "alone": not made.comparisons,
             "decided": made.decided,
-            "sentences": told,
+            "sentences": self._within(made) if made.margin else self._best(made),
         }
 
     def _figure(self, option: Option) -> str:
@@ -94,7 +96,7 @@ class Words:
             return "an unmeasured cost"
         if self.unit == "seconds":
             return f"{seconds(option.cost)} per 1,000 photos"
-        currency = self.costs[option.key.split("/")[0]]["currency"]
+        currency = self.costs[option.key.split("/")[0]].currency
         return f"{money(option.cost)} {currency} per 1,000 photos"
 
     def _together(self, made: Recommendation) -> str:
@@ -107,8 +109,8 @@ class Words:
         """How far an option is from the best."""
         if each.paired is None:
             return f"{self.names[each.option.key]} has {self._figure(each.option)}; their {self.noun} cannot be paired"
-        told = ends(each.paired.low, each.paired.high, signed=True)
-        return f"{self.names[each.option.key]} differs by {change(each.paired.value)} ({told})"
+        interval = ends(each.paired.low, each.paired.high, signed=True)
+        return f"{self.names[each.option.key]} differs by {change(each.paired.value)} ({interval})"
 
     def _more(self, each: Comparison) -> str:
         if not each.more_queries:
@@ -130,17 +132,17 @@ class Words:
                 f"{best} has the highest {self.metric}, and {others} worse, {self._sure(made)}.",
                 f"The nearest: {self._against(nearest)}.",
             ]
-        told = [f"These figures do not decide, {self._sure(made)}, between {self._together(made)}."]
-        told += [
+        sentences = [f"These figures do not decide, {self._sure(made)}, between {self._together(made)}."]
+        sentences += [
             f"{self._against(each)}; {self._more(each)}." if each.paired else f"{self._against(each)}."
             for each in made.rivals[:3]
         ]
         if made.chosen.key != made.best.key:
             costs = f"{self._cost(made.chosen)} against {self._cost(made.best)}"
-            return [*told, f"{self.names[made.chosen.key]} is the cheapest of them: {costs}."]
+            return [*sentences, f"{self.names[made.chosen.key]} is the cheapest of them: {costs}."]
         known = all(each.option.cost is not None for each in made.rivals) and made.best.cost is not None
         why = "costs least of them" if known else "has the highest figure; not all of their costs are known"
-        return [*told, f"{best} {why}."]
+        return [*sentences, f"{best} {why}."]
 
     def _within(self, made: Recommendation) -> list[str]:
         chosen, best = self.names[made.chosen.key], self.names[made.best.key]
@@ -156,11 +158,11 @@ class Words:
             return [f"Allowed is {allowed}: every cheaper one is surely below that, so it has to be {best} itself."]
         each = next(each for each in made.comparisons if each.option.key == made.chosen.key)
         costs = f"{self._cost(made.chosen)} against {self._cost(made.best)} of {best}"
-        told = [f"{costs}.", f"Allowed is {allowed}: {self._against(each)}."]
+        why = [f"{costs}.", f"Allowed is {allowed}: {self._against(each)}."]
         if made.decided:
-            return [f"{chosen} is the cheapest that is surely good enough.", *told]
+            return [f"{chosen} is the cheapest that is surely good enough.", *why]
         return [
             f"{chosen} is the cheapest that may be good enough, and these figures do not decide whether it is.",
-            *told,
+            *why,
             *([f"For that, {self._more(each)}."] if each.paired else []),
         ]

@@ -10,12 +10,17 @@ import gzip
 import json
 from functools import cache
 from html import escape
-from typing import Any
+from math import isnan
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from evaluation.report.costs import Cost, Point
+from evaluation.report.figures import Bounds, Entry, Group
+from evaluation.report.paired import Gain
 from evaluation.statistics.recommendation import pareto_front
+from vitrine.runs import RecordedRun
 
 # Each at least 3:1 against the page's light and its dark surface; told apart by the colour-blind too.
 FAMILIES = {
@@ -35,6 +40,15 @@ WIDE = 20  # times: a wider range of costs gets a logarithmic axis
 Row = dict[str, Any]
 
 
+class Dot(NamedTuple):
+    """One encoder's figure in a chart."""
+
+    name: str
+    value: float
+    bounds: Bounds | None
+    entry: Entry
+
+
 @cache
 def library() -> str:
     """plotly.js, gzipped, in base64: 2 MB instead of 4.8."""
@@ -47,90 +61,91 @@ def label(name: object, most: int = MOST_LABEL) -> str:
     return escape(text if len(text) <= most else text[: most - 1] + "…")
 
 
-def family(entry: Row) -> str:
-    name = entry["about"]["family"]
+def family(entry: Entry) -> str:
+    name = entry.about["family"]
     return name if name in FAMILIES else ""
 
 
-def retrieval(group: Row, metric: str) -> Row | None:
+def retrieval(group: Group, metric: str) -> Row | None:
     """A dot with its interval for each encoder, best first; chance as a line."""
-    rows = [
-        {
-            "name": f"{e['number']}  {e['label']}",
-            "value": e["values"][metric],
-            "bounds": e["intervals"].get(metric),
-            "of": e,
-        }
-        for e in group["encoders"]
-        if metric in e["values"]
+    dots = [
+        Dot(_numbered(entry), entry.values[metric], entry.intervals.get(metric), entry)
+        for entry in group.encoders
+        if metric in entry.values
     ]
-    if not rows:
+    if not dots:
         return None
-    figure, height = _dots(rows, "%{x:.3f}")
-    if metric in group["chance"]:
-        figure.add_vline(x=group["chance"][metric], line={"color": QUIET, "width": 1.5, "dash": "dot"})
+    figure, height = _dots(dots, "%{x:.3f}")
+    if metric in group.chance:
+        figure.add_vline(x=group.chance[metric], line={"color": QUIET, "width": 1.5, "dash": "dot"})
     figure.update_layout(xaxis={"range": [0, 1.02], "tickformat": ".1f", "title": {"text": metric}, **STILL})
-    told = "; ".join(f"{row['name']} {row['value']:.3f}" for row in rows)
-    return _plain(figure, f"{metric} of each encoder with its 95 % interval: {told}", height)
+    return _plain(figure, f"{metric} of each encoder with its 95 % interval: {_spoken(dots)}", height)
 
 
-def gains(each: list[Row], metric: str) -> Row | None:
+def _numbered(entry: Entry) -> str:
+    return f"{entry.number}  {entry.label}"
+
+
+def _spoken(dots: list[Dot], form: str = ".3f") -> str:
+    """The figures in words, for those who do not see the chart."""
+    return "; ".join(f"{dot.name} {dot.value:{form}}" for dot in dots)
+
+
+def gains(each: list[Gain], metric: str) -> Row | None:
     """What tuning changed, with its interval, around zero."""
     if not each:
         return None
-    rows = [
-        {
-            "name": f"{gain['entry']['number']}  {gain['entry']['label']}",
-            "value": gain["found"].value,
-            "bounds": (gain["found"].low, gain["found"].high) if gain["found"].low == gain["found"].low else None,
-            "of": gain["entry"],
-        }
+    dots = [
+        Dot(
+            _numbered(gain.entry),
+            gain.change.value,
+            None if isnan(gain.change.low) else (gain.change.low, gain.change.high),
+            gain.entry,
+        )
         for gain in each
     ]
-    figure, height = _dots(rows, "%{x:+.3f}")
+    figure, height = _dots(dots, "%{x:+.3f}")
     figure.add_vline(x=0, line={"color": QUIET, "width": 1.5})
-    most = max(abs(end) for row in rows for end in (row["value"], *(row["bounds"] or ()))) or 0.01
+    most = max(abs(end) for dot in dots for end in (dot.value, *(dot.bounds or ()))) or 0.01
     title = {"text": f"change of {metric}: worse | better than its backbone"}
     figure.update_layout(xaxis={"range": [-1.1 * most, 1.1 * most], "tickformat": "+.2f", "title": title, **STILL})
-    told = "; ".join(f"{row['name']} {row['value']:+.3f}" for row in rows)
-    return _plain(figure, f"Change of {metric} by tuning, with its 95 % interval: {told}", height)
+    spoken = _spoken(dots, "+.3f")
+    return _plain(figure, f"Change of {metric} by tuning, with its 95 % interval: {spoken}", height)
 
 
-def categories(found: Row, metric: str) -> Row:
-    """The worst and best categories of one encoder, with their intervals."""
-    rows = [
-        {
-            "name": row["category"],
-            "value": row["own"]["value"],
-            "bounds": (row["own"]["low"], row["own"]["high"]) if row["own"]["low"] is not None else None,
-            "of": found["encoder"],
-        }
-        for row in found["rows"]
-    ]
-    figure, height = _dots(rows, "%{x:.3f}")
+def categories(of_encoder: Row, metric: str) -> Row:
+    """The worst and best categories of one encoder, as ``figures.by_category`` has them, with their intervals."""
+    dots = []
+    for row in of_encoder["rows"]:
+        own = row["own"]
+        bounds = None if own["low"] is None else (own["low"], own["high"])
+        dots.append(Dot(row["category"], own["value"], bounds, of_encoder["encoder"]))
+    figure, height = _dots(dots, "%{x:.3f}")
     figure.update_layout(xaxis={"range": [0, 1.02], "tickformat": ".1f", "title": {"text": metric}, **STILL})
-    told = "; ".join(f"{row['name']} {row['value']:.3f}" for row in rows)
-    return _plain(figure, f"{metric} by category, the worst first: {told}", height)
+    return _plain(figure, f"{metric} by category, the worst first: {_spoken(dots)}", height)
 
 
-def _dots(rows: list[Row], told: str) -> tuple[go.Figure, int]:
-    """One line a row, its name above its dot: so that names take no width on a phone."""
+def _dots(dots: list[Dot], value: str) -> tuple[go.Figure, int]:
+    """One line a dot, its name above it, so that names take no width on a phone; and the chart's height.
+
+    ``value`` is how plotly writes a dot's own.
+    """
     figure = go.Figure()
     for key, (name, colour) in FAMILIES.items():
-        mine = [at for at, row in enumerate(rows) if family(row["of"]) == key]
+        mine = [at for at, dot in enumerate(dots) if family(dot.entry) == key]
         if mine:
             figure.add_scatter(
                 name=name,
                 mode="markers",
-                x=[rows[at]["value"] for at in mine],
+                x=[dots[at].value for at in mine],
                 y=mine,
-                error_x=_whiskers([rows[at] for at in mine]),
-                marker={"size": 12, "color": colour, "symbol": [_symbol(rows[at]["of"]) for at in mine]},
-                customdata=[label(rows[at]["name"]) for at in mine],
-                hovertemplate=f"%{{customdata}}: {told}<extra></extra>",
+                error_x=_whiskers([(dots[at].value, dots[at].bounds) for at in mine]),
+                marker={"size": 12, "color": colour, "symbol": [_symbol(dots[at].entry) for at in mine]},
+                customdata=[label(dots[at].name) for at in mine],
+                hovertemplate=f"%{{customdata}}: {value}<extra></extra>",
                 cliponaxis=False,
             )
-    for at, row in enumerate(rows):
+    for at, dot in enumerate(dots):
         figure.add_annotation(
             xref="paper",
             x=0,
@@ -138,48 +153,50 @@ def _dots(rows: list[Row], told: str) -> tuple[go.Figure, int]:
             yshift=15,
             xanchor="left",
             showarrow=False,
-            text=label(row["name"], 40),
+            text=label(dot.name, 40),
             align="left",
         )
     figure.update_layout(
-        yaxis={"range": [len(rows) - 0.5, -0.75], "visible": False, "fixedrange": True},
+        yaxis={"range": [len(dots) - 0.5, -0.75], "visible": False, "fixedrange": True},
         showlegend=False,
         margin={"l": 12, "r": 12, "t": 8, "b": 44},
     )
-    return figure, 96 + ROW * len(rows)
+    return figure, 96 + ROW * len(dots)
 
 
-def _symbol(entry: Row) -> str:
-    return STRATEGIES.get(entry["about"]["strategy"], "circle")
+def _symbol(entry: Entry) -> str:
+    return STRATEGIES.get(entry.about["strategy"], "circle")
 
 
-def _whiskers(rows: list[Row]) -> Row:
-    """plotly's error bars from each row's ``value`` and ``bounds``; none where there are no bounds."""
-    bounds = [row["bounds"] or (row["value"], row["value"]) for row in rows]
-    up = [max(high - row["value"], 0.0) for row, (_, high) in zip(rows, bounds, strict=True)]
-    down = [max(row["value"] - low, 0.0) for row, (low, _) in zip(rows, bounds, strict=True)]
+def _whiskers(each: list[tuple[float, Bounds | None]]) -> Row:
+    """plotly's error bars from values and their bounds; none where there are no bounds."""
+    known = [(value, bounds or (value, value)) for value, bounds in each]
+    up = [max(high - value, 0.0) for value, (_, high) in known]
+    down = [max(value - low, 0.0) for value, (low, _) in known]
     return {"symmetric": False, "array": up, "arrayminus": down, "thickness": 2, "width": 0}
 
 
-def against(group: Row, points: dict[str, Row | None], metric: str, unit: str) -> Row | None:
-    """``metric`` against a cost, ``points``: version to ``value``, ``low``, ``high``; with the Pareto front as a
-    line. None where fewer than two encoders have both."""
-    there = {version: point for version, point in points.items() if point}
-    known = [e for e in group["encoders"] if e["encoder_version"] in there and metric in e["values"]]
+def against(group: Group, costs: dict[str, Cost], kind: str, metric: str, unit: str) -> Row | None:
+    """``metric`` against one ``kind`` of cost, with the Pareto front as a line, and the versions on it as ``front``.
+
+    None where fewer than two encoders have both.
+    """
+    points = {version: point for version, cost in costs.items() if (point := cost.point(kind))}
+    known = [entry for entry in group.encoders if entry.encoder_version in points and metric in entry.values]
     if len(known) < 2:
         return None
     figure = go.Figure()
-    at = {e["encoder_version"]: (float(there[e["encoder_version"]]["value"]), e["values"][metric]) for e in known}
+    at = {e.encoder_version: (float(points[e.encoder_version].value), e.values[metric]) for e in known}
     front = pareto_front(at)
     line = {"color": QUIET, "width": 1.5, "shape": "hv", "dash": "dot"}
     xs, ys = ([at[version][axis] for version in front] for axis in (0, 1))
     figure.add_scatter(name="Pareto front", mode="lines", x=xs, y=ys, line=line, hoverinfo="skip")
     for key, (name, colour) in FAMILIES.items():
-        mine = [e for e in known if family(e) == key]
+        mine = [entry for entry in known if family(entry) == key]
         if mine:
-            figure.add_trace(_points(mine, at, there, metric, unit, name, colour))
-    costs = [cost for cost, _ in at.values()]
-    wide = min(costs) > 0 and max(costs) / min(costs) > WIDE
+            figure.add_trace(_points(mine, points, metric, unit, name, colour))
+    values = [cost for cost, _ in at.values()]
+    wide = min(values) > 0 and max(values) / min(values) > WIDE
     axis = {"type": "log", "dtick": 1} if wide else {"rangemode": "tozero"}
     figure.update_layout(
         xaxis={**STILL, **axis, "title": {"text": label(unit)}, "exponentformat": "none", "nticks": 5},
@@ -187,35 +204,34 @@ def against(group: Row, points: dict[str, Row | None], metric: str, unit: str) -
         showlegend=False,
         margin={"l": 52, "r": 20, "t": 12, "b": 48},
     )
-    told = "; ".join(
-        f"{e['label']} {at[e['encoder_version']][0]:,.4g}, {metric} {e['values'][metric]:.3f}" for e in known
-    )
-    return _plain(figure, f"{metric} against {unit}: {told}", 330) | {"front": set(front)}
+    spoken = "; ".join(f"{e.label} {at[e.encoder_version][0]:,.4g}, {metric} {e.values[metric]:.3f}" for e in known)
+    return _plain(figure, f"{metric} against {unit}: {spoken}", 330) | {"front": set(front)}
 
 
-def _points(mine: list[Row], at: Row, points: Row, metric: str, unit: str, name: str, colour: str) -> go.Scatter:
+def _points(mine: list[Entry], points: dict[str, Point], metric: str, unit: str, name: str, colour: str) -> go.Scatter:
     """The encoders of one family, each with its number in its mark."""
-    versions = [e["encoder_version"] for e in mine]
-    x_rows = [{"value": at[v][0], "bounds": (points[v]["low"], points[v]["high"])} for v in versions]
-    y_rows = [{"value": e["values"][metric], "bounds": e["intervals"].get(metric)} for e in mine]
+    costs = [points[entry.encoder_version] for entry in mine]
     return go.Scatter(
         name=name,
         mode="markers+text",
-        x=[at[v][0] for v in versions],
-        y=[at[v][1] for v in versions],
-        error_x=_whiskers(x_rows) | {"thickness": 1},
-        error_y=_whiskers(y_rows) | {"thickness": 1},
-        text=[str(e["number"]) for e in mine],
+        x=[float(cost.value) for cost in costs],
+        y=[entry.values[metric] for entry in mine],
+        error_x=_whiskers([(float(cost.value), (cost.low, cost.high)) for cost in costs]) | {"thickness": 1},
+        error_y=_whiskers([(entry.values[metric], entry.intervals.get(metric)) for entry in mine]) | {"thickness": 1},
+        text=[str(entry.number) for entry in mine],
         textfont={"size": 11, "color": "#ffffff"},
-        marker={"size": 19, "color": colour, "symbol": [_symbol(e) for e in mine]},
-        customdata=[label(e["label"]) for e in mine],
+        marker={"size": 19, "color": colour, "symbol": [_symbol(entry) for entry in mine]},
+        customdata=[label(entry.label) for entry in mine],
         hovertemplate=f"%{{customdata}}<br>{label(unit)} %{{x:,.4g}}<br>{label(metric)} %{{y:.3f}}<extra></extra>",
         cliponaxis=False,
     )
 
 
 def calibration(bins: list[Row]) -> Row | None:
-    """How often what was said with a confidence was right; on the diagonal confidence can be taken at its word."""
+    """How often what was predicted with a confidence was right; on the diagonal the two are equal.
+
+    ``bins``: ``calibration`` of ``runs.ClassifierDetails``.
+    """
     if not bins:
         return None
     figure = go.Figure()
@@ -237,15 +253,16 @@ def calibration(bins: list[Row]) -> Row | None:
         yaxis={**STILL, "range": [0, 1.02], "title": {"text": "share that was right"}},
         margin={"l": 52, "r": 16, "t": 8, "b": 44},
     )
-    told = "; ".join(f"{e['confidence']:.2f} said, {e['accuracy']:.2f} right of {e['photos']}" for e in bins)
-    return _plain(figure, f"Reliability diagram: {told}", 330)
+    spoken = "; ".join(f"{e['confidence']:.2f} said, {e['accuracy']:.2f} right of {e['photos']}" for e in bins)
+    return _plain(figure, f"Reliability diagram: {spoken}", 330)
 
 
-def night(runs: list[Row]) -> Row | None:
+def night(runs: list[RecordedRun]) -> Row | None:
     """Seconds by verb, in the order of the night."""
     seconds: dict[str, float] = {}
     for run in runs:
-        seconds[label(run["verb"])] = seconds.get(label(run["verb"]), 0.0) + run["seconds"]
+        verb = label(run.verb)
+        seconds[verb] = seconds.get(verb, 0.0) + run.seconds
     if not seconds:
         return None
     figure = go.Figure()
@@ -267,8 +284,8 @@ def night(runs: list[Row]) -> Row | None:
         xaxis={"range": [0, longest * 1.3], "visible": False, "fixedrange": True},
         margin={"l": 12, "r": 12, "t": 4, "b": 8},
     )
-    told = ", ".join(f"{verb} {value:.1f}" for verb, value in seconds.items())
-    return _plain(figure, f"Bar chart of seconds by step: {told}", 24 + 30 * len(seconds))
+    spoken = ", ".join(f"{verb} {value:.1f}" for verb, value in seconds.items())
+    return _plain(figure, f"Bar chart of seconds by step: {spoken}", 24 + 30 * len(seconds))
 
 
 def _plain(figure: go.Figure, alt: str, height: int) -> Row:

@@ -1,13 +1,14 @@
-"""How well photos are told by classifiers on each encoder's vectors: figures, confusion, calibration."""
+"""How well classifiers on each encoder's vectors predict labels: figures, confusion, calibration."""
 
-import json
-from collections.abc import Iterator
 from statistics import mean, stdev
 from typing import Any
 
+from evaluation.metrics_table import ALL_QUERIES, Evaluation, newest
+from evaluation.report.figures import Entry, Group
 from evaluation.report.paired import paired_photos
-from vitrine import lake
-from vitrine.lake import quote
+from vitrine import runs
+from vitrine.lake import matches, quote
+from vitrine.runs import ClassifierDetails, EvaluateFigures
 from vitrine.settings import Settings
 
 FIGURES = ("accuracy", "top5", "macro_f1", "ece")
@@ -17,77 +18,64 @@ _RUNS = 500
 Row = dict[str, Any]
 
 
-def taggers(settings: Settings, here: str, group: Row | None) -> list[Row]:
-    """A group a label (``relevant``) that classifiers told on the newest catalog, photos' category first.
+def taggers(settings: Settings, group: Group) -> list[Row]:
+    """A group a label (``relevant``) that classifiers predicted on the newest catalog, photos' category first.
 
     ``rows``, the highest accuracy first: ``key`` (version/classifier), ``entry`` (the encoder's of ``group``),
     ``label``, ``classifier``, ``photos``, ``seeds``, and each of ``FIGURES``: ``value`` (the mean over seeds),
     ``bounds`` (the seeds' mean interval, None where one has none), ``spread`` (standard deviation over seeds, None of
     one). ``paired``: photo by photo. ``details``: confusion and calibration of the first row.
     """
-    if group is None:
-        return []
-    entries = {e["encoder_version"]: e for e in group["encoders"] if not e["older_catalog"]}
-    found = lake.rows(
-        settings,
-        f"SELECT * FROM metrics WHERE {here} AND classifier <> '' AND slice = 'all' "
-        f"AND catalog_version = {quote(group['catalog_version'])} AND metric IN ({', '.join(map(quote, FIGURES))}) "
-        f"AND encoder_version IN ({', '.join(map(quote, entries)) or 'NULL'}) ORDER BY seed LIMIT 20000",
+    entries = {entry.encoder_version: entry for entry in group.current}
+    where = (
+        f"{matches(dataset=group.dataset, catalog_version=group.catalog_version, slice=ALL_QUERIES)} "
+        f"AND classifier <> '' AND metric IN ({', '.join(map(quote, FIGURES))}) "
+        f"AND encoder_version IN ({', '.join(map(quote, entries)) or 'NULL'})"
     )
-    by_label: dict[str, dict[str, list[Row]]] = {}
-    for row in found:
-        key = f"{row['encoder_version']}/{row['classifier']}"
-        by_label.setdefault(row["relevant"], {}).setdefault(key, []).append(row)
+    by_label: dict[str, dict[str, list[Evaluation]]] = {}
+    for each in sorted(newest(settings, where), key=lambda each: each.seed):
+        key = f"{each.encoded.encoder_version}/{each.classifier}"
+        by_label.setdefault(each.relevant, {}).setdefault(key, []).append(each)
     result = []
     for relevant in sorted(by_label):  # category before product_id
-        rows = [_row(key, entries[key.split("/")[0]], each) for key, each in by_label[relevant].items()]
+        rows = [_row(key, entries[key.split("/")[0]], seeds) for key, seeds in by_label[relevant].items()]
         rows = sorted((row for row in rows if "accuracy" in row), key=lambda row: -row["accuracy"]["value"])[:MOST]
         if rows:
-            details = _details(settings, here, relevant, rows[0])
-            paired = paired_photos(settings, here, relevant)
+            details = _details(settings, rows[0]["entry"], rows[0]["classifier"], relevant)
+            paired = paired_photos(settings, group.dataset, relevant)
             result.append({"relevant": relevant, "rows": rows, "paired": paired, "details": details})
     return result
 
 
-def _row(key: str, entry: Row, rows: list[Row]) -> Row:
+def _row(key: str, entry: Entry, seeds: list[Evaluation]) -> Row:
+    scores = [each.scores[ALL_QUERIES] for each in seeds]
     figures: Row = {}
     for name in FIGURES:
-        each = [row for row in rows if row["metric"] == name]
-        if each:
-            values = [row["value"] for row in each]
-            bounds = [(row.get("low"), row.get("high")) for row in each]
-            sure = all(None not in pair for pair in bounds)
+        values = [one.values[name] for one in scores if name in one.values]
+        bounds = [one.intervals[name] for one in scores if name in one.values]
+        if values:
+            known = all(None not in pair for pair in bounds)
             figures[name] = {
                 "value": mean(values),
-                "bounds": tuple(mean(side) for side in zip(*bounds, strict=True)) if sure else None,
+                "bounds": tuple(mean(side) for side in zip(*bounds, strict=True)) if known else None,
                 "spread": stdev(values) if len(values) > 1 else None,
             }
     return {
         "key": key,
         "entry": entry,
-        "label": entry["label"],
-        "classifier": rows[0]["classifier"],
-        "photos": rows[0]["queries"],
-        "seeds": len({row["seed"] for row in rows}),
+        "label": entry.label,
+        "classifier": seeds[0].classifier,
+        "photos": scores[0].queries,
+        "seeds": len({each.seed for each in seeds}),
         **figures,
     }
 
 
-def _details(settings: Settings, here: str, relevant: str, row: Row) -> Row | None:
-    """What the newest evaluation said of the classifier's first seed: ``confusion_matrix`` with ``classes``,
-    ``most_confused``, ``calibration``."""
-    version, classifier = row["key"].split("/", 1)
-    for said in _said(settings, f"{here} AND encoder_version = {quote(version)}"):
-        if said.get("classifier") == classifier and said.get("label") == relevant:
-            return said
+def _details(settings: Settings, entry: Entry, classifier: str, label: str) -> ClassifierDetails | None:
+    """What the newest evaluation that scored the classifier found; of several seeds, of the first."""
+    evaluations = f"{entry.evaluation.encoded.where} AND {matches(verb='evaluate', state='done')}"
+    for run in runs.read(settings, evaluations, newest=_RUNS):
+        for details in run.read(EvaluateFigures).classifiers:
+            if (details.classifier, details.label) == (classifier, label):
+                return details
     return None
-
-
-def _said(settings: Settings, where: str) -> Iterator[Row]:
-    found = lake.rows(
-        settings,
-        f"SELECT figures FROM runs WHERE {where} AND verb = 'evaluate' AND state = 'done' "
-        f"ORDER BY started_at DESC, run_id LIMIT {_RUNS}",
-    )
-    for row in found:
-        yield from json.loads(row["figures"] or "{}").get("classifiers") or []

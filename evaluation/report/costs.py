@@ -1,11 +1,14 @@
 """What each encoder version costs: seconds and money a thousand photos, tuning, bytes a vector, time of a query."""
 
-import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from vitrine import lake
-from vitrine.lake import quote
+from evaluation.report.figures import Group
+from vitrine import runs
+from vitrine.lake import matches
+from vitrine.runs import EvaluateFigures, Latency, PhotoRate
 from vitrine.settings import Settings
 
 WHOLE = 0.5
@@ -16,94 +19,117 @@ BYTES = 4  # of a dimension, float32
 Row = dict[str, Any]
 
 
-def costs(settings: Settings, here: str, group: Row, known: dict[str, Row]) -> dict[str, Row]:
-    """By encoder version, for each encoder of ``group``, what is known of it.
+@dataclass(frozen=True)
+class Point:
+    """A cost, with the least and the most of what it is the middle of."""
 
-    - ``seconds``, ``money``: a thousand photos, each None or ``value`` (the median of the runs that count), ``low``,
-      ``high`` (their least and most); with ``runs``, and ``photos`` of the largest. A head's are its own and its
-      backbone's: photos have to be embedded by that first.
-    - ``tuning``: ``seconds`` and ``money`` of making it, once.
-    - ``bytes`` a vector; ``latency``: as ``evaluation.retrieval.search_latency`` found it.
-    - ``currency``.
-    """
-    rates = _rates(settings, here)
-    latencies = _latencies(settings, here)
-    result = {}
-    for entry in group["encoders"]:
-        version, about = entry["encoder_version"], entry["about"]
-        parts = [rates.get(version)]
-        if about["strategy"] == "top":
-            parts.append(rates.get(about["base_version"]))
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What is known of what an encoder version costs."""
+
+    seconds: Point | None = None
+    """Of a thousand photos, over the runs that count. A head's are its own and its backbone's: photos have to be
+    embedded by that first."""
+    money: Point | None = None
+    """The same, in ``currency``."""
+    runs: int = 0
+    """Those that count."""
+    photos: int = 0
+    """Of the largest of them."""
+    tuning: Row = field(default_factory=dict)
+    """``seconds`` and ``money`` of making it, once."""
+    currency: str = ""
+    bytes: int | None = None
+    """Of a vector."""
+    latency: Latency | None = None
+
+    def point(self, kind: str) -> Point | None:
+        """One kind of cost: ``seconds``, ``money``, ``bytes`` or ``latency``."""
+        if kind == "bytes":
+            return Point(self.bytes, self.bytes, self.bytes) if self.bytes else None
+        if kind == "latency":
+            return Point(self.latency.milliseconds, self.latency.low, self.latency.high) if self.latency else None
+        return self.money if kind == "money" else self.seconds
+
+
+@dataclass(frozen=True)
+class _Rate:
+    """A thousand photos by one encoder version alone."""
+
+    seconds: Point
+    money: Point | None
+    runs: int
+    photos: int
+    currency: str
+
+
+def by_version(settings: Settings, group: Group, known: dict[str, Row]) -> dict[str, Cost]:
+    """The costs of each encoder of ``group``; ``known`` is what ``figures.registered`` returns."""
+    rates = _rates(settings, group.dataset)
+    latencies = _latencies(settings, group.dataset)
+    costs = {}
+    for entry in group.encoders:
+        version, about = entry.encoder_version, entry.about
+        own = rates.get(version)
+        parts = [own, rates.get(about["base_version"])] if about["strategy"] == "top" else [own]
         tuning = known.get(version, {}).get("tuning") or {}
-        result[version] = {
-            "seconds": _sum(parts, "seconds"),
-            "money": _sum(parts, "money"),
-            "runs": parts[0]["runs"] if parts[0] else 0,
-            "photos": parts[0]["photos"] if parts[0] else 0,
-            "with_base": len(parts) > 1,
-            "tuning": tuning,
-            "currency": next((part["currency"] for part in parts if part), tuning.get("currency", "")),
-            "bytes": BYTES * about["dim"] if about["dim"] else None,
-            "latency": latencies.get(version),
-        }
-    return result
+        costs[version] = Cost(
+            seconds=_sum([part.seconds if part else None for part in parts]),
+            money=_sum([part.money if part else None for part in parts]),
+            runs=own.runs if own else 0,
+            photos=own.photos if own else 0,
+            tuning=tuning,
+            currency=next((part.currency for part in parts if part), tuning.get("currency", "")),
+            bytes=BYTES * about["dim"] if about["dim"] else None,
+            latency=latencies.get(version),
+        )
+    return costs
 
 
-def deciding(found: dict[str, Row]) -> str:
+def deciding(costs: Iterable[Cost]) -> str:
     """What encoders are compared by: money where all that have seconds have a price too, else seconds."""
-    timed = [cost for cost in found.values() if cost["seconds"]]
-    return "money" if timed and all(cost["money"] for cost in timed) else "seconds"
+    timed = [cost for cost in costs if cost.seconds]
+    return "money" if timed and all(cost.money for cost in timed) else "seconds"
 
 
-def _rates(settings: Settings, here: str) -> dict[str, Row]:
+def _rates(settings: Settings, dataset: str) -> dict[str, _Rate]:
     """Of every version that embedded: of this data set's runs, else of any."""
-    found = lake.rows(
-        settings,
-        f"SELECT *, coalesce({here}, false) AS own FROM runs WHERE verb = 'embed' AND state = 'done' "
-        "AND encoder_version IS NOT NULL ORDER BY started_at DESC, run_id LIMIT 5000",
-    )
-    runs: dict[tuple[str, bool], list[Row]] = {}
-    for row in found:
-        figures = json.loads(row["figures"] or "{}")
-        if figures.get("computed"):
-            runs.setdefault((row["encoder_version"], row["own"]), []).append(figures | {"seconds": row["seconds"]})
-    return {version: _rate(runs.get((version, True)) or runs[(version, False)]) for version, _ in runs}
+    rates: dict[tuple[str, bool], list[PhotoRate]] = {}
+    where = f"{matches(verb='embed', state='done')} AND encoder_version IS NOT NULL"
+    for run in runs.read(settings, where, newest=5000):
+        if run.encoder_version and (rate := run.photo_rate):
+            rates.setdefault((run.encoder_version, run.dataset == dataset), []).append(rate)
+    return {version: _rate(rates.get((version, True)) or rates[version, False]) for version, _ in rates}
 
 
-def _rate(runs: list[Row]) -> Row:
-    most = max(run["computed"] for run in runs)
-    whole = [run for run in runs if run["computed"] >= WHOLE * most]
-    money = [1000 * run["money"] / run["computed"] for run in whole if run.get("money")]
-    return {
-        "seconds": _spread([1000 * run["seconds"] / run["computed"] for run in whole]),
-        "money": _spread(money) if len(money) == len(whole) else None,
-        "runs": len(whole),
-        "photos": most,
-        "currency": whole[0].get("currency", ""),
-    }
+def _rate(each: list[PhotoRate]) -> _Rate:
+    most = max(rate.computed for rate in each)
+    whole = [rate for rate in each if rate.computed >= WHOLE * most]
+    money = _middle([rate.money for rate in whole]) if all(rate.money for rate in whole) else None
+    return _Rate(_middle([rate.seconds for rate in whole]), money, len(whole), most, whole[0].currency)
 
 
-def _spread(values: list[float]) -> Row:
-    return {"value": median(values), "low": min(values), "high": max(values)}
+def _middle(values: list[float]) -> Point:
+    return Point(median(values), min(values), max(values))
 
 
-def _sum(parts: list[Row | None], name: str) -> Row | None:
-    """The parts' figures together; None where one is missing."""
-    known = [part[name] for part in parts if part and part[name]]
+def _sum(parts: list[Point | None]) -> Point | None:
+    """The parts together; None where one is missing."""
+    known = [part for part in parts if part]
     if len(known) < len(parts):
         return None
-    return {key: sum(part[key] for part in known) for key in ("value", "low", "high")}
+    return Point(sum(part.value for part in known), sum(part.low for part in known), sum(part.high for part in known))
 
 
-def _latencies(settings: Settings, here: str) -> dict[str, Row]:
+def _latencies(settings: Settings, dataset: str) -> dict[str, Latency]:
     """Of each version, the newest that was measured."""
-    found = lake.rows(
-        settings,
-        f"SELECT encoder_version, figures FROM runs WHERE {here} AND verb = 'evaluate' AND state = 'done' "
-        f"AND figures LIKE {quote('%' + chr(34) + 'latency' + chr(34) + '%')} ORDER BY started_at DESC LIMIT 1000",
-    )
-    result: dict[str, Row] = {}
-    for row in found:
-        if latency := json.loads(row["figures"] or "{}").get("latency"):
-            result.setdefault(row["encoder_version"], latency)
-    return result
+    latencies: dict[str, Latency] = {}
+    for run in runs.read(settings, matches(dataset=dataset, verb="evaluate", state="done"), newest=1000):
+        if run.encoder_version and (latency := run.read(EvaluateFigures).latency):
+            latencies.setdefault(run.encoder_version, latency)
+    return latencies

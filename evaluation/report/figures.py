@@ -1,146 +1,194 @@
 """The report's figures: what ``metrics`` says of a data set now, encoder by encoder, protocol by protocol."""
 
 import json
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
 
+from evaluation.metrics_table import ALL_QUERIES, Evaluation, Scores, newest
 from evaluation.retrieval.slices import MACRO_CATEGORY, MACRO_PRODUCT, SHUFFLED, WITHOUT_DUPLICATES, category_slice
 from vitrine import lake
-from vitrine.lake import quote
+from vitrine.lake import matches, quote
 from vitrine.settings import Settings
 
 METRICS = ("mMP@5", "mR@1", "R@10", "MAP@100", "MRR", "NDCG@100")
 HEADLINE = METRICS[0]
-ALL = "all"
-SLICES = (ALL, MACRO_PRODUCT, MACRO_CATEGORY, WITHOUT_DUPLICATES, SHUFFLED)
+SLICES = (ALL_QUERIES, MACRO_PRODUCT, MACRO_CATEGORY, WITHOUT_DUPLICATES, SHUFFLED)
 MOST_ENCODERS = 16
-PROTOCOL = ("query_split", "index_split", "relevant")
 UNKNOWN = {"family": "", "strategy": "", "base_version": None, "source_dataset": None, "dim": None, "backbone": ""}
 
 Row = dict[str, Any]
+Bounds = tuple[float, float]
+"""A 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure with its 95 % interval: None where none is defined."""
+
+    value: float
+    low: float | None
+    high: float | None
+    queries: int
+
+    @classmethod
+    def of(cls, scores: Scores, metric: str) -> Self:
+        return cls(scores.values[metric], *scores.intervals[metric], scores.queries)
+
+
+@dataclass(eq=False)
+class Entry:
+    """An encoder version in a group: its newest figures, and what the page calls it."""
+
+    evaluation: Evaluation
+    about: Row
+    """Its row of ``encoders``, as ``registered`` has it."""
+    serves: bool
+    older_catalog: bool = False
+    """Are the figures of an older catalog than the group's newest?"""
+    label: str = ""
+    number: int = 0
+    """By which charts and tables name it: 1 is the best."""
+
+    def __post_init__(self) -> None:
+        encoded, everything = self.evaluation.encoded, self.evaluation.scores[ALL_QUERIES]
+        self.encoder, self.encoder_version = encoded.encoder, encoded.encoder_version
+        self.values, self.queries = everything.values, everything.queries
+        self.queries_left_out, self.index_size = everything.queries_left_out, everything.index_size
+        self.intervals: dict[str, Bounds] = {
+            name: (low, high)
+            for name, (low, high) in everything.intervals.items()
+            if low is not None and high is not None
+        }
+
+    @property
+    def catalog_version(self) -> str:
+        return self.evaluation.catalog_version
+
+    def figure(self, slice_name: str, metric: str) -> Figure | None:
+        """A metric of one slice of the queries; None where it has none."""
+        scores = self.evaluation.scores.get(slice_name)
+        return Figure.of(scores, metric) if scores and metric in scores.values else None
+
+
+@dataclass(frozen=True)
+class Group:
+    """The newest figures of a data set by one protocol (queries -> index, what counts as relevant)."""
+
+    dataset: str
+    query_split: str
+    index_split: str
+    relevant: str
+    catalog_version: str
+    """The newest that there are figures of."""
+    encoders: list[Entry]
+    """Best first: the newest version of each encoder, the version that serves, and the backbones of tuned ones."""
+    left_off: int
+    """Weaker ones that are too many to be shown."""
+
+    @cached_property
+    def best(self) -> dict[str, float]:
+        """The highest value of each metric."""
+        return {metric: max(entry.values.get(metric, 0.0) for entry in self.encoders) for metric in METRICS}
+
+    @cached_property
+    def chance(self) -> dict[str, float]:
+        """What shuffled labels give: the mean over the encoders."""
+        shuffled = {metric: [entry.figure(SHUFFLED, metric) for entry in self.encoders] for metric in METRICS}
+        values = {metric: [one.value for one in each if one] for metric, each in shuffled.items()}
+        return {metric: sum(each) / len(each) for metric, each in values.items() if each}
+
+    @property
+    def current(self) -> list[Entry]:
+        """Those whose figures are of the newest catalog."""
+        return [entry for entry in self.encoders if not entry.older_catalog]
+
+    @property
+    def leader(self) -> Entry:
+        """What serves, else the best: the encoder that the page looks at closely."""
+        return next((entry for entry in self.encoders if entry.serves), self.encoders[0])
+
+    def of_catalog(self, catalog_version: str) -> list[Entry]:
+        return [entry for entry in self.encoders if entry.catalog_version == catalog_version]
 
 
 def registered(settings: Settings) -> dict[str, Row]:
     """The rows of ``encoders`` by version; ``tuning``: what making it cost, where it was tuned."""
-    found = lake.rows(settings, "SELECT * FROM encoders")
-    return {row["encoder_version"]: row | {"tuning": json.loads(row["cost"] or "{}")} for row in found}
+    rows = lake.rows(settings, "SELECT * FROM encoders")
+    return {row["encoder_version"]: row | {"tuning": json.loads(row["cost"] or "{}")} for row in rows}
 
 
-def groups(settings: Settings, here: str, served: str | None, known: dict[str, Row]) -> list[Row]:
-    """The current figures, one group a protocol (queries -> index, what counts as relevant), the main one first.
+def groups(settings: Settings, dataset: str, served: str | None, known: dict[str, Row]) -> list[Group]:
+    """The current figures, one group a protocol, the main one first.
 
-    Each group has ``encoders``, best first: the newest version of each encoder, the version that serves, and the
-    backbones of tuned ones. Each has ``values`` and ``intervals`` by metric, ``slices``: slice to metric to
-    ``value``, ``low``, ``high``, ``queries``; ``number``, by which charts and tables name it, and ``about`` it. All
-    are from the version's newest catalog version.
+    Args:
+        served: the encoder version that serves.
+        known: what ``registered`` returns.
     """
-    key = "encoder_version, query_split, index_split, relevant, slice, seed, metric"
-    newest = f"row_number() OVER (PARTITION BY {key} ORDER BY computed_at DESC, run_id) AS nth"
     names, slices = ", ".join(map(quote, METRICS)), ", ".join(map(quote, SLICES))
-    where = f"{here} AND classifier = '' AND metric IN ({names}) AND slice IN ({slices})"
-    found = lake.rows(
-        settings,
-        f"SELECT * FROM (SELECT *, {newest} FROM metrics WHERE {where}) AS m WHERE nth = 1 "
-        f"ORDER BY computed_at DESC, {key} LIMIT 20000",
-    )
-    entries: dict[tuple[str, ...], dict[str, Row]] = {}
-    for row in found:  # newest first
-        of_version = entries.setdefault(tuple(row[name] for name in PROTOCOL), {})
-        entry = of_version.setdefault(row["encoder_version"], row | {"slices": {}})
-        if row["catalog_version"] == entry["catalog_version"]:
-            figures = {name: row.get(name) for name in ("value", "low", "high", "queries")}  # old tables lack some
-            entry["slices"].setdefault(row["slice"], {}).setdefault(row["metric"], figures)
-            if row["slice"] == ALL:
-                entry |= {name: row[name] for name in ("queries", "queries_left_out", "index_size")}
-    result = [_group(protocol, list(each.values()), served, known) for protocol, each in entries.items()]
-    result = [group for group in result if group["encoders"]]
-    return sorted(result, key=lambda group: (group["relevant"] != "product_id", -group["newest"].timestamp()))
+    where = f"{matches(dataset=dataset, classifier='')} AND metric IN ({names}) AND slice IN ({slices})"
+    by_protocol: dict[tuple[str, str, str], list[Entry]] = {}
+    for each in newest(settings, where):
+        if ALL_QUERIES in each.scores:
+            version = each.encoded.encoder_version
+            entry = Entry(each, known.get(version, UNKNOWN), serves=version == served)
+            by_protocol.setdefault(each.protocol, []).append(entry)
+    # The protocol that was evaluated last comes first; product before category.
+    ordered = sorted(by_protocol.items(), key=lambda item: item[0][2] != "product_id")
+    return [_group(dataset, protocol, entries) for protocol, entries in ordered]
 
 
-def _group(protocol: tuple[str, ...], entries: list[Row], served: str | None, known: dict[str, Row]) -> Row:
-    kept = _kept([_entry(entry, served, known) for entry in entries if ALL in entry["slices"]])
-    current = kept[0]["catalog_version"] if kept else None
+def _group(dataset: str, protocol: tuple[str, str, str], entries: list[Entry]) -> Group:
+    """``entries``: the newest first."""
+    kept = _kept(entries)
+    current = kept[0].catalog_version
     for entry in kept:
-        entry["older_catalog"] = entry["catalog_version"] != current
-        twins = sum(other["encoder"] == entry["encoder"] for other in kept) > 1
-        entry["label"] = entry["encoder"] + (f" {entry['encoder_version'][:8]}" if twins else "")
-    ranked = sorted(kept, key=lambda e: (-e["values"].get(HEADLINE, -1.0), e["encoder"], e["encoder_version"]))
-    ranked = [e for at, e in enumerate(ranked) if e["serves"] or at < MOST_ENCODERS]
+        entry.older_catalog = entry.catalog_version != current
+        twins = sum(other.encoder == entry.encoder for other in kept) > 1
+        entry.label = entry.encoder + (f" {entry.encoder_version[:8]}" if twins else "")
+    ranked = sorted(kept, key=lambda e: (-e.values.get(HEADLINE, -1.0), e.encoder, e.encoder_version))
+    ranked = [entry for at, entry in enumerate(ranked) if entry.serves or at < MOST_ENCODERS]
     for number, entry in enumerate(ranked, 1):
-        entry["number"] = number
-    chances = {
-        m: [e["slices"][SHUFFLED][m]["value"] for e in ranked if m in e["slices"].get(SHUFFLED, {})] for m in METRICS
-    }
-    return {
-        **dict(zip(PROTOCOL, protocol, strict=True)),
-        "catalog_version": current,
-        "encoders": ranked,
-        "left_off": len(kept) - len(ranked),
-        "best": {m: max((e["values"].get(m, 0.0) for e in ranked), default=0.0) for m in METRICS},
-        "chance": {m: sum(c) / len(c) for m, c in chances.items() if c},
-        "newest": max((e["computed_at"] for e in kept), default=datetime.min.replace(tzinfo=UTC)),
-    }
+        entry.number = number
+    return Group(dataset, *protocol, current, ranked, left_off=len(kept) - len(ranked))
 
 
-def _entry(entry: Row, served: str | None, known: dict[str, Row]) -> Row:
-    figures = entry["slices"][ALL]
-    bounds = {metric: (one["low"], one["high"]) for metric, one in figures.items() if one["low"] is not None}
-    return entry | {
-        "serves": entry["encoder_version"] == served,
-        "values": {metric: one["value"] for metric, one in figures.items()},
-        "intervals": bounds,
-        "about": known.get(entry["encoder_version"], UNKNOWN),
-    }
-
-
-def _kept(entries: list[Row]) -> list[Row]:
+def _kept(entries: list[Entry]) -> list[Entry]:
     """Of ``entries``, newest first: the newest of each encoder, what serves, and the backbones of those."""
     names: set[str] = set()
     chosen = []
     for entry in entries:
-        if entry["serves"] or entry["encoder"] not in names:
+        if entry.serves or entry.encoder not in names:
             chosen.append(entry)
-        names.add(entry["encoder"])
-    bases = {entry["about"]["base_version"] for entry in chosen}
-    return [entry for entry in entries if entry in chosen or entry["encoder_version"] in bases]
+        names.add(entry.encoder)
+    bases = {entry.about["base_version"] for entry in chosen}
+    return [entry for entry in entries if entry in chosen or entry.encoder_version in bases]
 
 
-def leader(group: Row) -> Row:
-    """What serves, else the best: the encoder that the page looks at closely."""
-    return next((entry for entry in group["encoders"] if entry["serves"]), group["encoders"][0])
-
-
-def other_than(group: Row, entry: Row) -> Row | None:
-    """The best of the others, on the same catalog."""
-    same = [e for e in group["encoders"] if e is not entry and e["catalog_version"] == entry["catalog_version"]]
-    return same[0] if same else None
-
-
-def by_category(settings: Settings, here: str, group: Row, most: int) -> Row | None:
+def by_category(settings: Settings, group: Group, most: int) -> Row | None:
     """The ``most`` worst and best categories by the encoder that the page looks at; None where there are not two.
 
-    Each row has ``category``, ``queries``, the encoder's ``own`` figure and, over all encoders of the same catalog,
-    the ``best`` and ``worst``: ``value``, ``low``, ``high``, ``entry``.
+    ``encoder``; ``rows``; ``total``, of all categories; ``several``, whether other encoders are beside it. Each row has
+    ``category``, the encoder's ``own`` figure and, over all encoders of the same catalog, the ``best`` and ``worst``:
+    the fields of a ``Figure``, and its ``entry``.
     """
-    chosen = leader(group)
-    entries = {e["encoder_version"]: e for e in group["encoders"] if e["catalog_version"] == chosen["catalog_version"]}
-    keys = {name: group[name] for name in PROTOCOL} | {"catalog_version": chosen["catalog_version"]}
-    where = " AND ".join([here, *(f"{name} = {quote(value)}" for name, value in keys.items())])
-    found = lake.rows(
-        settings,
-        f"SELECT * FROM metrics WHERE {where} AND classifier = '' AND metric = {quote(HEADLINE)} "
-        f"AND slice LIKE 'category=%' AND encoder_version IN ({', '.join(map(quote, entries))})",
+    chosen = group.leader
+    entries = {entry.encoder_version: entry for entry in group.of_catalog(chosen.catalog_version)}
+    where = (
+        f"{matches(dataset=group.dataset, catalog_version=chosen.catalog_version, classifier='', metric=HEADLINE)} "
+        f"AND {matches(query_split=group.query_split, index_split=group.index_split, relevant=group.relevant)} "
+        f"AND slice LIKE 'category=%' AND encoder_version IN ({', '.join(map(quote, entries))})"
     )
     figures: dict[str, list[Row]] = {}
-    for row in found:
-        one = {name: row.get(name) for name in ("value", "low", "high", "queries")}
-        one |= {"entry": entries[row["encoder_version"]]}
-        figures.setdefault(row["slice"].removeprefix(category_slice("")), []).append(one)
+    for each in newest(settings, where):
+        for name, scores in each.scores.items():
+            one = {"entry": entries[each.encoded.encoder_version], **vars(Figure.of(scores, HEADLINE))}
+            figures.setdefault(name.removeprefix(category_slice("")), []).append(one)
     rows: list[Row] = []
-    for category, each in figures.items():
-        own = [one for one in each if one["entry"] is chosen]
+    for category, ones in figures.items():
+        own = [one for one in ones if one["entry"] is chosen]
         if own:
-            ranked = sorted(each, key=lambda one: (-one["value"], one["entry"]["number"]))
+            ranked = sorted(ones, key=lambda one: (-one["value"], one["entry"].number))
             rows.append({"category": category, "own": own[0], "best": ranked[0], "worst": ranked[-1]})
     if len(rows) < 2:
         return None

@@ -6,14 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.report.figures import PROTOCOL
+from evaluation.report.figures import Entry, Group
+from evaluation.retrieval.retrieval_metrics import MMP_DEPTH
 from evaluation.statistics.bootstrap import Floats, PairedDifference, paired_difference
 from vitrine import lake
-from vitrine.lake import quote
+from vitrine.lake import matches
 from vitrine.settings import Settings
-
-DEPTH = 5
-"""Of the figure that is compared: mMP@5."""
 
 Row = dict[str, Any]
 
@@ -27,7 +25,7 @@ class Paired:
     scores: Floats
     """(contestants, items); NaN where a contestant has none."""
     products: NDArray[np.integer]
-    """(items,): what each shows: what is drawn."""
+    """(items,): a number for the product of each: products are what the bootstrap draws."""
 
     def difference(
         self, one: Any, other: Any, margin: float = 0.0, confidence: float = 0.95
@@ -42,43 +40,46 @@ class Paired:
 
 
 def query_score() -> str:
-    """SQL of a query's share of relevant photos in its first min(5, n_relevant): what mMP@5 is the mean of."""
+    """SQL of a query's share of relevant photos in its first min(5, n_relevant): ``mMP@5`` of ``per_query``."""
     hit = "CASE WHEN n_relevant >= {0} AND coalesce(relevance[{0}], false) THEN 1.0 ELSE 0.0 END"
-    hits = " + ".join(hit.format(rank) for rank in range(1, DEPTH + 1))
-    return f"(({hits}) / least(n_relevant, {DEPTH}))"
+    hits = " + ".join(hit.format(rank) for rank in range(1, MMP_DEPTH + 1))
+    return f"(({hits}) / least(n_relevant, {MMP_DEPTH}))"
 
 
-def results_of(here: str, group: Row, entry: Row) -> str:
-    """The SQL condition of the entry's rows of ``query_results``."""
-    keys = {name: group[name] for name in PROTOCOL}
-    keys |= {name: entry[name] for name in ("encoder_version", "catalog_version")}
-    return " AND ".join([here, "n_relevant > 0", *(f"{name} = {quote(value)}" for name, value in keys.items())])
+def results_of(entry: Entry) -> str:
+    """The SQL condition of the entry's rows of ``query_results`` that have something to be found."""
+    return f"{entry.evaluation.results} AND n_relevant > 0"
 
 
-def paired_queries(settings: Settings, here: str, group: Row) -> Paired:
+def paired_queries(settings: Settings, group: Group) -> Paired:
     """mMP@5 of every query, by encoder version, of those on the newest catalog."""
-    current = [entry for entry in group["encoders"] if not entry["older_catalog"]]
-    where = " OR ".join(f"({results_of(here, group, entry)})" for entry in current)
+    where = " OR ".join(f"({results_of(entry)})" for entry in group.current)
     return _paired(
         settings,
         f"SELECT q.encoder_version AS who, q.query_id AS item, q.score, c.product_id AS product FROM (SELECT query_id, "
         f"encoder_version, {query_score()} AS score FROM query_results WHERE {where or 'false'}) AS q "
-        f"JOIN (SELECT image_id, product_id FROM catalog WHERE {here}) AS c ON c.image_id = q.query_id",
+        f"JOIN {_products(group.dataset)} ON c.image_id = q.query_id",
     )
 
 
-def paired_photos(settings: Settings, here: str, label: str) -> Paired:
-    """How often each photo was told rightly, over the seeds, by (encoder version, classifier)."""
-    told = "avg(CASE WHEN predicted[1] = truth THEN 1.0 ELSE 0.0 END)"
-    found = _paired(
+def paired_photos(settings: Settings, dataset: str, label: str) -> Paired:
+    """How often each photo's label was predicted rightly, over the seeds, by (encoder version, classifier)."""
+    right = "avg(CASE WHEN predicted[1] = truth THEN 1.0 ELSE 0.0 END)"
+    photos = _paired(
         settings,
         f"SELECT concat(p.encoder_version, '/', p.classifier) AS who, p.image_id AS item, p.score, "
-        f"c.product_id AS product FROM (SELECT encoder_version, classifier, image_id, {told} AS score FROM predictions "
-        f"WHERE {here} AND label = {quote(label)} GROUP BY encoder_version, classifier, image_id) AS p "
-        f"JOIN (SELECT image_id, product_id FROM catalog WHERE {here}) AS c ON c.image_id = p.image_id",
+        f"c.product_id AS product FROM (SELECT encoder_version, classifier, image_id, {right} AS score "
+        f"FROM predictions WHERE {matches(dataset=dataset, label=label)} "
+        f"GROUP BY encoder_version, classifier, image_id) AS p "
+        f"JOIN {_products(dataset)} ON c.image_id = p.image_id",
     )
-    rows = {tuple(str(who).split("/", 1)): row for who, row in found.rows.items()}
-    return Paired(rows, found.scores, found.products)
+    rows = {tuple(str(who).split("/", 1)): row for who, row in photos.rows.items()}
+    return Paired(rows, photos.scores, photos.products)
+
+
+def _products(dataset: str) -> str:
+    """A relation ``c`` of the photos that are in the catalog, with their products."""
+    return f"(SELECT image_id, product_id FROM catalog WHERE {matches(dataset=dataset)}) AS c"
 
 
 def _paired(settings: Settings, sql: str) -> Paired:
@@ -100,20 +101,29 @@ def _paired(settings: Settings, sql: str) -> Paired:
 # ---- what tuning changed ----
 
 
-def gains(group: Row, queries: Paired) -> list[Row]:
-    """Of each tuned encoder whose backbone is in ``group`` too: ``entry``, ``base`` and ``found``, tuned minus base."""
-    by_version = {entry["encoder_version"]: entry for entry in group["encoders"]}
-    result = []
-    for entry in group["encoders"]:
-        base = by_version.get(entry["about"]["base_version"])
-        if base:
-            found = queries.difference(entry["encoder_version"], base["encoder_version"])
-            if found:
-                result.append({"entry": entry, "base": base, "found": found})
-    return sorted(result, key=lambda gain: (-gain["found"].value, gain["entry"]["label"]))
+@dataclass(frozen=True)
+class Gain:
+    """A tuned encoder beside its own backbone."""
+
+    entry: Entry
+    base: Entry
+    change: PairedDifference
+    """Tuned minus base."""
 
 
-def cross_matrices(measured: dict[str, list[Row]]) -> list[Row]:
+def gains(group: Group, queries: Paired) -> list[Gain]:
+    """Of each tuned encoder whose backbone is in ``group`` too; the greatest first."""
+    by_version = {entry.encoder_version: entry for entry in group.encoders}
+    each = []
+    for entry in group.encoders:
+        base = by_version.get(entry.about["base_version"])
+        change = base and queries.difference(entry.encoder_version, base.encoder_version)
+        if base and change:
+            each.append(Gain(entry, base, change))
+    return sorted(each, key=lambda gain: (-gain.change.value, gain.entry.label))
+
+
+def cross_matrices(measured: dict[str, list[Gain]]) -> list[Row]:
     """What was tuned on one data set, measured on others: a matrix for each backbone and strategy.
 
     ``measured``: data set to its ``gains``. Each matrix has ``backbone``, ``strategy``, ``sources`` (rows),
@@ -123,10 +133,10 @@ def cross_matrices(measured: dict[str, list[Row]]) -> list[Row]:
     cells: dict[tuple[str, str], dict[tuple[str, str], list[PairedDifference]]] = {}
     for target, each in measured.items():
         for gain in each:
-            about = gain["entry"]["about"]
+            about = gain.entry.about
             if about["source_dataset"]:
-                matrix = cells.setdefault((gain["base"]["encoder"], about["strategy"]), {})
-                matrix.setdefault((about["source_dataset"], target), []).append(gain["found"])
+                matrix = cells.setdefault((gain.base.encoder, about["strategy"]), {})
+                matrix.setdefault((about["source_dataset"], target), []).append(gain.change)
     result = []
     for (backbone, strategy), matrix in sorted(cells.items()):
         sources, targets = (sorted({pair[side] for pair in matrix}) for side in (0, 1))
@@ -137,8 +147,9 @@ def cross_matrices(measured: dict[str, list[Row]]) -> list[Row]:
     return result
 
 
-def _cell(found: list[PairedDifference]) -> Row | None:
-    if not found:
+def _cell(changes: list[PairedDifference]) -> Row | None:
+    if not changes:
         return None
-    low, high = (found[0].low, found[0].high) if len(found) == 1 else (None, None)
-    return {"value": sum(one.value for one in found) / len(found), "low": low, "high": high, "tuned": len(found)}
+    low, high = (changes[0].low, changes[0].high) if len(changes) == 1 else (None, None)
+    value = sum(change.value for change in changes) / len(changes)
+    return {"value": value, "low": low, "high": high, "tuned": len(changes)}

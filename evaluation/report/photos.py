@@ -7,11 +7,11 @@ import base64
 from functools import lru_cache
 from typing import Any
 
-from evaluation.report.figures import leader, other_than
+from evaluation.report.figures import Group
 from evaluation.report.paired import query_score, results_of
 from vitrine import lake, photo_files, thumbnails
 from vitrine.images import ImageError
-from vitrine.lake import quote
+from vitrine.lake import matches, quote
 from vitrine.settings import Settings
 
 THUMBNAIL = 160  # pixels, the longest side
@@ -28,36 +28,37 @@ def forget() -> None:
     _thumbnail.cache_clear()
 
 
-def galleries(settings: Settings, here: str, group: Row) -> Row | None:
+def galleries(settings: Settings, group: Group) -> Row | None:
     """What people would see, by the encoder that the page looks at; None where it has no results of queries.
 
     ``encoder`` and ``other`` (None of one); ``ours`` and ``theirs``: queries that the one answers better than the
     other, the greatest difference first; ``typical`` and ``worst`` queries; ``copies``: see ``_copies``.
     """
-    entry, other = leader(group), other_than(group, leader(group))
-    where = results_of(here, group, entry)
+    entry = group.leader
+    others = [each for each in group.of_catalog(entry.catalog_version) if each is not entry]
+    other = others[0] if others else None  # the best of them
+    where = results_of(entry)
     # By hash: spread over the catalog, and the same queries for every encoder.
     typical = _queries(settings, where, "md5(query_id)", 5 * TYPICAL)
     if not typical:
         return None
     worst = _queries(settings, f"{where} AND {query_score()} < 1", "score, nearest DESC, query_id", WORST)
-    sides = _sides(settings, where, results_of(here, group, other)) if other else {"ours": [], "theirs": []}
+    sides = _sides(settings, where, results_of(other)) if other else {"ours": [], "theirs": []}
     shown = [*typical, *worst, *sides["ours"], *sides["theirs"]]
-    photos = _photos(
-        settings, here, {i for q in shown for i in (q["query_id"], *q["neighbours"], *q.get("others", []))}
-    )
+    ids = {i for q in shown for i in (q["query_id"], *q["neighbours"], *q.get("others", []))}
+    photos = _photos(settings, group.dataset, ids)
     chosen = {"typical": _spread(typical, photos)[:TYPICAL], "worst": worst, **sides}
     boards = {name: [_board(settings, query, photos) for query in some] for name, some in chosen.items()}
-    return {"encoder": entry, "other": other, **boards, "copies": _copies(settings, here, where)}
+    return {"encoder": entry, "other": other, **boards, "copies": _copies(settings, group.dataset, where)}
 
 
 def with_photos(settings: Settings, rows: list[Row]) -> list[Row]:
     """``rows`` of the quarantine, the first with ``data``: a thumbnail where the file can be opened after all."""
-    result = []
+    pictured = []
     for at, row in enumerate(rows):
         data, fault = _thumbnail(row["uri"], settings.max_pixels) if at < QUARANTINED else (None, "")
-        result.append({**row, "pictured": at < QUARANTINED, "data": data, "fault": fault})
-    return result
+        pictured.append({**row, "pictured": at < QUARANTINED, "data": data, "fault": fault})
+    return pictured
 
 
 def _spread(queries: list[Row], photos: dict[str, Row]) -> list[Row]:
@@ -75,15 +76,15 @@ def _spread(queries: list[Row], photos: dict[str, Row]) -> list[Row]:
 # ---- queries ----
 
 
-def _firsts(prefix: str = "") -> str:
-    columns = ("neighbours", "similarities", "relevance")
-    return ", ".join(f"array_slice({column}, 1, {NEIGHBOURS}) AS {prefix}{column}" for column in columns)
+_NEAREST = ", ".join(
+    f"array_slice({column}, 1, {NEIGHBOURS}) AS {column}" for column in ("neighbours", "similarities", "relevance")
+)
 
 
 def _queries(settings: Settings, where: str, order: str, most: int) -> list[Row]:
     return lake.rows(
         settings,
-        f"SELECT query_id, n_relevant, {query_score()} AS score, coalesce(similarities[1], 0) AS nearest, {_firsts()} "
+        f"SELECT query_id, n_relevant, {query_score()} AS score, coalesce(similarities[1], 0) AS nearest, {_NEAREST} "
         f"FROM query_results WHERE {where} ORDER BY {order} LIMIT {most}",
     )
 
@@ -92,7 +93,7 @@ def _sides(settings: Settings, ours: str, theirs: str) -> dict[str, list[Row]]:
     """Queries that one encoder answers better than the other, either way."""
 
     def side(gap: str) -> list[Row]:
-        columns = f"query_id, n_relevant, {query_score()} AS score, {_firsts()}"
+        columns = f"query_id, n_relevant, {query_score()} AS score, {_NEAREST}"
         return lake.rows(
             settings,
             "SELECT a.*, b.score AS other_score, b.neighbours AS others, b.similarities AS other_similarities, "
@@ -104,13 +105,13 @@ def _sides(settings: Settings, ours: str, theirs: str) -> dict[str, list[Row]]:
     return {"ours": side("(a.score - b.score)"), "theirs": side("(b.score - a.score)")}
 
 
-def _photos(settings: Settings, here: str, wanted: set[str]) -> dict[str, Row]:
+def _photos(settings: Settings, dataset: str, wanted: set[str]) -> dict[str, Row]:
+    """Rows of the catalog by image id; those that left it are lacking."""
     if not wanted:
         return {}
-    listed = ", ".join(quote(image_id) for image_id in sorted(wanted))
+    where = f"{matches(dataset=dataset)} AND image_id IN ({', '.join(map(quote, sorted(wanted)))})"
     columns = "image_id, product_id, category, uri, content_sha256"
-    found = lake.rows(settings, f"SELECT {columns} FROM catalog WHERE {here} AND image_id IN ({listed})")
-    return {row["image_id"]: row for row in found}
+    return {row["image_id"]: row for row in lake.rows(settings, f"SELECT {columns} FROM catalog WHERE {where}")}
 
 
 def _board(settings: Settings, query: Row, photos: dict[str, Row]) -> Row:
@@ -132,7 +133,7 @@ def _board(settings: Settings, query: Row, photos: dict[str, Row]) -> Row:
 # ---- near-duplicates ----
 
 
-def _copies(settings: Settings, here: str, where: str) -> Row:
+def _copies(settings: Settings, dataset: str, where: str) -> Row:
     """``pairs`` of photos that are nearest to each other, of different products first; each ``one``, ``other``,
     ``similarity``, ``same_product``, ``same_content``. ``equal``: how many photos of the catalog repeat another's
     content; ``contested``: how many contents are listed under two products or more."""
@@ -142,29 +143,26 @@ def _copies(settings: Settings, here: str, where: str) -> Row:
         f"WHERE {where} AND similarities[1] IS NOT NULL ORDER BY similarity DESC, one LIMIT {_LOOKED_AT}",
     )
     distinct = {tuple(sorted((pair["one"], pair["other"]))): pair for pair in reversed(pairs)}
-    photos = _photos(settings, here, {image_id for pair in distinct for image_id in pair})
+    photos = _photos(settings, dataset, {image_id for pair in distinct for image_id in pair})
     rows = []
     for (one, other), pair in distinct.items():
         if one in photos and other in photos:
             same = {name: photos[one][name] == photos[other][name] for name in ("product_id", "content_sha256")}
-            facts = {"same_product": same["product_id"], "same_content": same["content_sha256"]}
-            rows.append({"ids": (one, other), "similarity": pair["similarity"], **facts})
+            alike = {"same_product": same["product_id"], "same_content": same["content_sha256"]}
+            rows.append({"ids": (one, other), "similarity": pair["similarity"], **alike})
     rows.sort(key=lambda row: (row["same_product"], -row["similarity"], row["ids"]))
-    made = [
-        row
-        | {
-            side: _photo(settings, image_id, photos)
-            for side, image_id in zip(("one", "other"), row["ids"], strict=True)
-        }
+    shown = [
+        row | {side: _photo(settings, row["ids"][at], photos) for at, side in enumerate(("one", "other"))}
         for row in rows[:PAIRS]
     ]
+    here = matches(dataset=dataset)
     equal = f"SELECT count(*) - count(DISTINCT content_sha256) AS n FROM catalog WHERE {here}"
     contested = (
         f"SELECT count(*) AS n FROM (SELECT content_sha256 FROM catalog WHERE {here} GROUP BY content_sha256 "
         "HAVING count(DISTINCT product_id) > 1) AS c"
     )
     counts = {name: lake.rows(settings, sql)[0]["n"] for name, sql in (("equal", equal), ("contested", contested))}
-    return {"pairs": made, **counts}
+    return {"pairs": shown, **counts}
 
 
 # ---- pictures ----

@@ -10,23 +10,19 @@ from typing import Any
 
 import jinja2
 
-from evaluation.pages import style as look
 from evaluation.pages import text
-from evaluation.report import charts as report_charts
-from evaluation.report import classifiers, figures, paired, photos
-from evaluation.report import costs as report_costs
-from evaluation.report import runs as report_runs
+from evaluation.pages.style import style_sheet
+from evaluation.report import charts, classifiers, costs, figures, history, paired, photos
 from evaluation.report.advice import advice
-from evaluation.report.figures import HEADLINE, METRICS
-from vitrine import facts, files, lake
+from evaluation.report.figures import HEADLINE, METRICS, Group
+from vitrine import facts, files, lake, nights
 from vitrine.errors import unknown
-from vitrine.lake import quote
+from vitrine.lake import matches
 from vitrine.settings import Settings
 
 MOST_DATASETS_WITH_GALLERIES = 3
 MOST_CATEGORIES = 8  # worst ones, and as many of the best
 PARTS = Path(__file__).parent / "templates"
-COSTS = ("seconds", "money", "bytes", "latency")
 
 Row = dict[str, Any]
 
@@ -63,29 +59,32 @@ def _known(settings: Settings) -> list[str]:
 
 def _render(settings: Settings, chapters: list[Row]) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([Path(__file__).parent, PARTS]),
+        loader=jinja2.FileSystemLoader(PARTS),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {**text.FILTERS, "family": report_charts.family}
+    environment.filters |= {**text.FILTERS, "family": charts.family, "counts": history.counts}
     environment.globals |= {"ends": text.ends}
-    charts = [chart for chapter in chapters for chart in chapter["charts"].values()]
-    drawn = [{name: chart[name] for name in ("id", "data", "layout")} for chart in charts]
+    drawn = [
+        {name: chart[name] for name in ("id", "data", "layout")}
+        for chapter in chapters
+        for chart in chapter["charts"].values()
+    ]
     return environment.get_template("report.html.j2").render(
         made_at=lake.now(),
         chapters=chapters,
         tiles=_tiles(chapters),
         charts=drawn,
         crosses=paired.cross_matrices({chapter["name"]: chapter["gains"] for chapter in chapters}),
-        plotly=report_charts.library() if charts else "",
-        style=look.style(PARTS / "style.css"),
+        plotly=charts.library() if drawn else "",
+        style=style_sheet(PARTS / "style.css"),
         script=(PARTS / "script.js").read_text(encoding="utf-8"),
         nonce=secrets.token_urlsafe(16),
         metrics=METRICS,
         headline=HEADLINE,
-        families=report_charts.FAMILIES,
+        families=charts.FAMILIES,
         neighbours=photos.NEIGHBOURS,
         max_drop=settings.gates.max_drop,
         data_docs=(settings.reports / "data_docs" / "index.html").is_file(),
@@ -94,19 +93,19 @@ def _render(settings: Settings, chapters: list[Row]) -> str:
 
 def _tiles(chapters: list[Row]) -> Row:
     """The headline: totals over the data sets."""
-    nights = [chapter["night"] for chapter in chapters if chapter["night"]]
-    bad = {row["run_id"]: row for night in nights for row in night["bad"]}
-    runs = {row["run_id"]: row["seconds"] for night in nights for row in night["rows"]}
+    newest = [chapter["night"] for chapter in chapters if chapter["night"]]
+    bad = list({run.run_id: run for night in newest for run in night.bad}.values())
+    seconds = {run.run_id: run.seconds for night in newest for run in night.runs}
     return {
         "photos": sum(chapter["photos"] for chapter in chapters),
         "products": sum(chapter["products"] for chapter in chapters),
-        "encoders": len({e["encoder"] for chapter in chapters for e in chapter["embedded"] + chapter["evaluated"]}),
-        "serving": sorted({c["serving"]["encoder"] for c in chapters if c["serving"]}),
+        "encoders": len(set().union(*(chapter["names"] for chapter in chapters))),
+        "serving": sorted({chapter["serving"]["encoder"] for chapter in chapters if chapter["serving"]}),
         "served": sum(1 for chapter in chapters if chapter["serving"]),
-        "night": max((night["ended"] for night in nights), default=None),
-        "night_seconds": sum(runs.values()),
-        "night_state": report_runs.worst(list(bad.values())),
-        "bad": list(bad.values()),
+        "night": max((night.ended_at for night in newest), default=None),
+        "night_seconds": sum(seconds.values()),
+        "night_state": nights.worst(bad),
+        "bad": bad,
     }
 
 
@@ -115,90 +114,75 @@ def _tiles(chapters: list[Row]) -> Row:
 
 def _chapter(settings: Settings, dataset: str, encoders: dict[str, Row], pictures: bool) -> Row:
     """All that the page says about one data set."""
-    here = f"dataset = {quote(dataset)}"
+    here = matches(dataset=dataset)
     count = "count(*) AS photos, count(DISTINCT product_id) AS products"
-    serving = report_runs.serving(settings, dataset, encoders)
-    served = serving["encoder_version"] if serving else None
-    groups = figures.groups(settings, here, served, encoders)
-    quarantine = report_runs.quarantine(settings, here)
+    embedded = lake.rows(
+        settings,
+        "SELECT encoder, encoder_version, count(*) AS photos FROM embeddings "
+        f"WHERE {here} GROUP BY encoder, encoder_version ORDER BY encoder, encoder_version",
+    )
+    serving = history.serving(settings, dataset, encoders)
+    groups = figures.groups(settings, dataset, serving["encoder_version"] if serving else None, encoders)
+    quarantine = history.quarantine(settings, dataset)
     quarantine["rows"] = photos.with_photos(settings, quarantine["rows"]) if pictures else quarantine["rows"]
     chapter = {
         "name": dataset,
         **lake.rows(settings, f"SELECT {count} FROM catalog WHERE {here}")[0],
-        "embedded": lake.rows(
-            settings,
-            "SELECT encoder, encoder_version, count(*) AS photos FROM embeddings "
-            f"WHERE {here} GROUP BY encoder, encoder_version ORDER BY encoder, encoder_version",
-        ),
+        "embedded": embedded,
+        "names": {row["encoder"] for row in embedded} | {entry.encoder for group in groups for entry in group.encoders},
         "catalog_version": facts.catalog_version(settings, dataset),
         "serving": serving,
         "groups": groups,
-        "evaluated": [entry for group in groups for entry in group["encoders"]],
         "pictures": pictures,
-        "night": report_runs.night(settings, here),
-        "runs": report_runs.runs(settings, here),
+        "night": nights.newest(settings, dataset),
+        "runs": history.newest_runs(settings, dataset),
         "quarantine": quarantine,
-        "gates": report_runs.gates(settings, here),
-        **_compared(settings, here, groups[0] if groups else None, encoders),
-        "gallery": photos.galleries(settings, here, groups[0]) if groups and pictures else None,
+        "gates": history.newest_gates(settings, dataset),
+        **_compared(settings, groups[0] if groups else None, encoders),
+        "gallery": photos.galleries(settings, groups[0]) if groups and pictures else None,
     }
     return chapter | {"charts": _charts(chapter)}
 
 
-def _compared(settings: Settings, here: str, main: Row | None, encoders: dict[str, Row]) -> Row:
+def _compared(settings: Settings, main: Group | None, encoders: dict[str, Row]) -> Row:
     """What holds encoders against each other, by the main protocol."""
     if main is None:
         return {"advice": [], "gains": [], "costs": {}, "taggers": [], "categories": None}
-    queries = paired.paired_queries(settings, here, main)
-    costs = report_costs.costs(settings, here, main, encoders)
-    taggers = classifiers.taggers(settings, here, main)
+    queries = paired.paired_queries(settings, main)
+    cost_of = costs.by_version(settings, main, encoders)
+    taggers = classifiers.taggers(settings, main)
     return {
-        "advice": advice(main, costs, queries, taggers, settings.gates.max_drop),
+        "advice": advice(main, cost_of, queries, taggers, settings.gates.max_drop),
         "gains": paired.gains(main, queries),
-        "costs": costs,
+        "costs": cost_of,
         "taggers": taggers,
-        "categories": figures.by_category(settings, here, main, MOST_CATEGORIES),
+        "categories": figures.by_category(settings, main, MOST_CATEGORIES),
     }
 
 
 def _charts(chapter: Row) -> Row:
     """Every chart that there are figures for, by name, with the ``id`` of its place."""
-    charts: Row = {"night": report_charts.night(chapter["night"]["rows"]) if chapter["night"] else None}
+    drawn: Row = {"night": charts.night(chapter["night"].runs) if chapter["night"] else None}
     if chapter["groups"]:
         main = chapter["groups"][0]
-        charts["retrieval"] = report_charts.retrieval(main, HEADLINE)
-        charts["gains"] = report_charts.gains(chapter["gains"], HEADLINE)
-        for name in COSTS:
-            charts[name] = _cost_chart(main, chapter["costs"], name)
+        drawn["retrieval"] = charts.retrieval(main, HEADLINE)
+        drawn["gains"] = charts.gains(chapter["gains"], HEADLINE)
+        currency = next((cost.currency for cost in chapter["costs"].values() if cost.currency), "")
+        units = {
+            "seconds": "seconds per 1,000 photos",
+            "money": f"{currency} per 1,000 photos",
+            "bytes": "bytes a vector",
+            "latency": "milliseconds a query",
+        }
+        for kind, unit in units.items():
+            drawn[kind] = charts.against(main, chapter["costs"], kind, HEADLINE, unit)
     if chapter["categories"]:
-        charts["categories"] = report_charts.categories(chapter["categories"], HEADLINE)
+        drawn["categories"] = charts.categories(chapter["categories"], HEADLINE)
     for tagger in chapter["taggers"]:
         if tagger["details"]:
-            charts[f"calibration-{tagger['relevant']}"] = report_charts.calibration(tagger["details"]["calibration"])
+            drawn[f"calibration-{tagger['relevant']}"] = charts.calibration(tagger["details"].calibration)
     return {
         name: {"id": f"chart-{name}-{chapter['name']}", "front": set(), **chart}
-        for name, chart in charts.items()
+        for name, chart in drawn.items()
         if chart
     }
-
-
-def _cost_chart(main: Row, costs: dict[str, Row], name: str) -> Row | None:
-    """mMP@5 against one kind of cost."""
-    points: dict[str, Row | None]
-    if name == "bytes":
-        points = {
-            v: {"value": c["bytes"], "low": c["bytes"], "high": c["bytes"]} if c["bytes"] else None
-            for v, c in costs.items()
-        }
-    elif name == "latency":
-        points = {v: c["latency"] and {**c["latency"], "value": c["latency"]["milliseconds"]} for v, c in costs.items()}
-    else:
-        points = {version: cost[name] for version, cost in costs.items()}
-    currency = next((cost["currency"] for cost in costs.values() if cost["currency"]), "")
-    units = {
-        "seconds": "seconds per 1,000 photos",
-        "money": f"{currency} per 1,000 photos",
-        "bytes": "bytes a vector",
-        "latency": "milliseconds a query",
-    }
-    return report_charts.against(main, points, HEADLINE, units[name])

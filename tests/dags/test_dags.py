@@ -69,20 +69,20 @@ def look(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, An
 
 
 @pytest.fixture(scope="module")
-def found(look: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+def as_read(look: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     return look()
 
 
-def test_every_dag_imports_in_under_two_seconds_without_a_heavy_import(found: dict[str, Any]) -> None:
-    assert found["errors"] == {}
-    assert found["heavy"] == [], "the DAG processor reads DAGs all day"
-    assert max(found["seconds"].values()) < 2, found["seconds"]
-    assert set(found["dags"]) == {"nightly_reembedding", "backfill_backbone", "tuning", "evaluation", "maintenance"}
-    assert not any(dag["catchup"] for dag in found["dags"].values())
+def test_every_dag_imports_in_under_two_seconds_without_a_heavy_import(as_read: dict[str, Any]) -> None:
+    assert as_read["errors"] == {}
+    assert as_read["heavy"] == [], "the DAG processor reads DAGs all day"
+    assert max(as_read["seconds"].values()) < 2, as_read["seconds"]
+    assert set(as_read["dags"]) == {"nightly_reembedding", "backfill_backbone", "tuning", "evaluation", "maintenance"}
+    assert not any(dag["catchup"] for dag in as_read["dags"].values())
 
 
-def test_a_night_brings_each_pending_encoder_through_its_gates(found: dict[str, Any]) -> None:
-    night = found["dags"]["nightly_reembedding"]
+def test_a_night_brings_each_pending_encoder_through_its_gates(as_read: dict[str, Any]) -> None:
+    night = as_read["dags"]["nightly_reembedding"]
     tasks, arguments = night["tasks"], night["arguments"]
     chain = ["ingest", "pending", "encoder.embed", "encoder.evaluate", "encoder.promote", "features"]
     for before, after in itertools.pairwise(chain):
@@ -106,8 +106,8 @@ def test_an_index_that_is_not_exact_is_gated_and_one_encoder_needs_no_features_t
     assert sorted(night["tasks"]["shop.encoder.promote"]) == ["night_went_well", "summary"]
 
 
-def test_whatever_computes_vectors_takes_a_slot_and_nights_go_first(found: dict[str, Any]) -> None:
-    dags = found["dags"]
+def test_whatever_computes_vectors_takes_a_slot_and_nights_go_first(as_read: dict[str, Any]) -> None:
+    dags = as_read["dags"]
     pooled = {f"{name}.{task}" for name, dag in dags.items() for task, pool in dag["pools"].items() if pool == "gpu"}
     assert pooled == {
         "nightly_reembedding.shop.encoder.embed",
@@ -121,15 +121,15 @@ def test_whatever_computes_vectors_takes_a_slot_and_nights_go_first(found: dict[
     assert set(dags["maintenance"]["retries"].values()) == {2}
 
 
-def test_forms_refuse_what_is_no_name(found: dict[str, Any]) -> None:
+def test_forms_refuse_what_is_no_name(as_read: dict[str, Any]) -> None:
     import re
 
-    params = found["dags"]["backfill_backbone"]["params"]
+    params = as_read["dags"]["backfill_backbone"]["params"]
     for name in ("encoder", "datasets"):
         pattern = params[name].get("pattern") or params[name]["items"]["pattern"]
         assert re.search(pattern, "efficientnet_lite0__top__shop")
         assert not any(re.search(pattern, wrong) for wrong in ("--help", "a b", "../x", ""))
     assert {"pilot_rows", "pilot_share", "chunk_rows", "wanted", "budget_seconds", "budget_money"} < set(params)
     assert params["priority"]["enum"] == ["spare", "night"]
-    assert found["dags"]["evaluation"]["schedule"] == "AssetTriggeredTimetable", "tuning hands its encoder over"
-    assert found["dags"]["tuning"]["outlets"] == {"tune": ["vitrine://tuning/encoder"]}
+    assert as_read["dags"]["evaluation"]["schedule"] == "AssetTriggeredTimetable", "tuning hands its encoder over"
+    assert as_read["dags"]["tuning"]["outlets"] == {"tune": ["vitrine://tuning/encoder"]}

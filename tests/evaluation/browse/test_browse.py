@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evaluation.browse.address import Address
 from evaluation.browse.catalog import Catalog, read_candidates, read_catalog
 from evaluation.browse.outcomes import Outcomes
 from evaluation.browse.photo_cache import PhotoCache
 from evaluation.browse.search import Vectors, nearest
-from evaluation.browse.shared import Missing, Query, Scene, Shared
-from evaluation.browse.state import State
+from evaluation.browse.site import NothingToShow, Query, Site, Snapshot
 from evaluation.browse.uploads import Uploads
 from tests.support.project import PROJECT
 from vitrine import images, lake, photo_files, tables
@@ -77,13 +77,13 @@ def catalog_rows(folder: Path) -> list[dict[str, Any]]:
             file = EVIL_FILE if number == 7 and photo == 0 else f"{photo:02d}.jpg"
             path = folder / f"{number}-{file}"
             path.write_bytes(draw_photo(item, photo, size=96))
-            found = photo_files.check(str(path))
+            checked = photo_files.check(str(path))
             rows.append(
                 {
                     **{"image_id": f"shop/{named}/{file}", "dataset": "shop", "product_id": f"shop/{named}"},
                     **{"category": "evil & co" if number == 7 else item.kind, "uri": str(path)},
                     **{
-                        name: getattr(found, name)
+                        name: getattr(checked, name)
                         for name in ("size", "modified_at", "content_sha256", "width", "height")
                     },
                     **dict.fromkeys(("content_seen_at", "updated_at"), lake.now()),
@@ -138,8 +138,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def shared(home: Settings) -> Shared:
-    return Shared(home)
+def site(home: Settings) -> Site:
+    return Site(home)
 
 
 def catalog(**of: list[Any]) -> Catalog:
@@ -190,20 +190,20 @@ def test_queries_that_differ_are_those_that_all_were_asked_and_not_all_answered_
 
 
 def test_an_address_says_all_of_a_page_whatever_its_names_are() -> None:
-    state = State(dataset="shop", image=f"shop/{EVIL}/{EVIL_FILE}#?&\n../x", category="a & b")
-    assert State.read(dict(httpx.URL(state.to()).params)) == state
+    address = Address(dataset="shop", image=f"shop/{EVIL}/{EVIL_FILE}#?&\n../x", category="a & b")
+    assert Address.read(dict(httpx.URL(address.link()).params)) == address
 
 
-def test_wrong_queries_are_those_whose_first_neighbour_is_another_product(shared: Shared) -> None:
-    scene = shared.scene("shop")
-    assert isinstance(scene, Scene)
-    for one in scene.candidates.shown:
-        wrong = scene.outcomes.wrong(one.encoder_version)
-        for image_id in scene.catalog.ids:
-            near = shared.search(scene, Query(image_id=image_id), one)
+def test_wrong_queries_are_those_whose_first_neighbour_is_another_product(site: Site) -> None:
+    snapshot = site.snapshot("shop")
+    assert isinstance(snapshot, Snapshot)
+    for one in snapshot.candidates.shown:
+        wrong = snapshot.outcomes.wrong(one.encoder_version)
+        for image_id in snapshot.catalog.ids:
+            near = site.search(snapshot, Query(image_id=image_id), one)
             assert not isinstance(near, str)
-            first = scene.catalog.photo(int(near.positions[0]))
-            photo = scene.catalog.find(image_id)
+            first = snapshot.catalog.photo(int(near.positions[0]))
+            photo = snapshot.catalog.find(image_id)
             assert photo and (first.product_id != photo.product_id) == (image_id in wrong)
 
 
@@ -218,27 +218,27 @@ def test_what_serves_is_shown_first_and_only_what_is_asked_for(home: Settings) -
     assert (len(fewer.shown), fewer.left_off) == (1, 1)
 
 
-def test_an_uploaded_photo_of_the_catalog_finds_itself(shared: Shared) -> None:
-    scene = shared.scene("shop")
-    assert isinstance(scene, Scene)
-    photo = scene.catalog.photo(5)
-    upload = shared.uploads.find(shared.uploads.take("x.jpg", Path(photo.uri).read_bytes()))
-    for one in scene.candidates.shown:
-        near = shared.search(scene, Query(upload=upload), one)
+def test_an_uploaded_photo_of_the_catalog_finds_itself(site: Site) -> None:
+    snapshot = site.snapshot("shop")
+    assert isinstance(snapshot, Snapshot)
+    photo = snapshot.catalog.photo(5)
+    upload = site.uploads.find(site.uploads.take("x.jpg", Path(photo.uri).read_bytes()))
+    for one in snapshot.candidates.shown:
+        near = site.search(snapshot, Query(upload=upload), one)
         assert not isinstance(near, str)
         assert near.positions[0] == 5
         assert near.similarities[0] == pytest.approx(1, abs=1e-5)
 
 
-def test_an_upload_by_an_encoder_that_is_another_version_by_now_is_refused(home: Settings, shared: Shared) -> None:
-    scene = shared.scene("shop")
-    assert isinstance(scene, Scene)
+def test_an_upload_by_an_encoder_that_is_another_version_by_now_is_refused(home: Settings, site: Site) -> None:
+    snapshot = site.snapshot("shop")
+    assert isinstance(snapshot, Snapshot)
     other = home.model_copy(update={"encoders": {"bold": home.encoders["plain"], "plain": home.encoders["plain"]}})
     uploads = Uploads(other)
-    upload = uploads.find(uploads.take("x.jpg", Path(scene.catalog.uris[0]).read_bytes()))
+    upload = uploads.find(uploads.take("x.jpg", Path(snapshot.catalog.uris[0]).read_bytes()))
     assert upload
     with pytest.raises(UserError, match=r"encoder 'bold' is version .* by now"):
-        uploads.vector(upload, scene.candidates.shown[0])
+        uploads.vector(upload, snapshot.candidates.shown[0])
 
 
 def test_uploads_are_pictures_and_only_the_last_are_kept(home: Settings) -> None:
@@ -270,16 +270,16 @@ def test_thumbnails_are_kept_up_to_a_size_and_not_of_a_file_that_changed(tmp_pat
 
 
 def test_a_page_follows_the_tables(settings: Settings, home: Settings) -> None:
-    shared = Shared(settings)
-    nothing = shared.scene("")
-    assert isinstance(nothing, Missing) and "vitrine ingest" in nothing.commands[0]
+    site = Site(settings)
+    nothing = site.snapshot("")
+    assert isinstance(nothing, NothingToShow) and "vitrine ingest" in nothing.commands[0]
     rows = lake.rows(home, "SELECT * FROM catalog")
     lake.append(settings, tables.CATALOG, rows)
-    bare = shared.scene("shop")
-    assert isinstance(bare, Missing)
+    bare = site.snapshot("shop")
+    assert isinstance(bare, NothingToShow)
     assert bare.commands == ("vitrine embed --encoder efficientnet_lite0 --dataset shop",)
-    other = shared.scene("other")
-    assert isinstance(other, Missing) and other.title == "No data set 'other'"
+    other = site.snapshot("other")
+    assert isinstance(other, NothingToShow) and other.title == "No data set 'other'"
 
 
 # ---- in a browser ----
@@ -343,7 +343,7 @@ def page(chromium: Any, address: str) -> Iterator[Any]:
     page = chromium.new_page(viewport={"width": 1280, "height": 900}, base_url=address)
     page.set_default_timeout(90_000)  # the first upload loads torch and two networks
     wrong: list[str] = []
-    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     at_home = {"", host_of(address)}
     page.on("request", lambda asked: None if host_of(asked.url) in at_home else wrong.append(asked.url))
@@ -370,31 +370,31 @@ def near(page: Any, encoder: str) -> list[str]:
     return [picture.get_attribute("alt") for picture in row.locator(".near img").all()]
 
 
-def expected(shared: Shared, image_id: str, encoder: str) -> list[str]:
-    scene = shared.scene("shop")
-    assert isinstance(scene, Scene)
-    by = next(one for one in scene.candidates.shown if one.encoder == encoder)
-    found = shared.search(scene, Query(image_id=image_id), by)
-    assert not isinstance(found, str)
-    return [scene.catalog.photo(int(at)).product_id for at in found.positions]
+def expected(site: Site, image_id: str, encoder: str) -> list[str]:
+    snapshot = site.snapshot("shop")
+    assert isinstance(snapshot, Snapshot)
+    by = next(one for one in snapshot.candidates.shown if one.encoder == encoder)
+    near = site.search(snapshot, Query(image_id=image_id), by)
+    assert not isinstance(near, str)
+    return [snapshot.catalog.photo(int(at)).product_id for at in near.positions]
 
 
-def test_a_photo_found_by_name_shows_its_neighbours_by_each_encoder(page: Any, shared: Shared) -> None:
-    scene = shared.scene("shop")
-    assert isinstance(scene, Scene)
-    image_id = scene.catalog.ids[4]
+def test_a_photo_found_by_name_shows_its_neighbours_by_each_encoder(page: Any, site: Site) -> None:
+    snapshot = site.snapshot("shop")
+    assert isinstance(snapshot, Snapshot)
+    image_id = snapshot.catalog.ids[4]
     page.goto("/")
     page.get_by_label("Product or photo id").fill(image_id.removeprefix("shop/"))
     page.locator(".hit").first.wait_for()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     searched(page)
-    assert State.read(dict(httpx.URL(page.url).params)).image == image_id
-    product = scene.catalog.products[4]
+    assert Address.read(dict(httpx.URL(page.url).params)).image == image_id
+    product = snapshot.catalog.products[4]
     for encoder in ("bold", "plain"):
         texts = [
             f"Nearest {rank}, {'right' if one == product else 'wrong'}: {one}"
-            for rank, one in enumerate(expected(shared, image_id, encoder), 1)
+            for rank, one in enumerate(expected(site, image_id, encoder), 1)
         ]
         assert near(page, encoder) == texts
     assert page.get_by_role("region", name="By bold").get_by_text("Serves now").count() == 1
@@ -419,11 +419,11 @@ def test_back_leads_to_the_photo_before_and_an_address_can_be_sent_on(page: Any)
     assert page.locator("h2").inner_text() == title
 
 
-def test_a_category_restricts_what_is_offered_and_what_is_searched(page: Any, shared: Shared) -> None:
-    scene = shared.scene("shop")
-    assert isinstance(scene, Scene)
-    category = scene.catalog.categories[0]
-    ids = {i for i, of in zip(scene.catalog.ids, scene.catalog.categories, strict=True) if of == category}
+def test_a_category_restricts_what_is_offered_and_what_is_searched(page: Any, site: Site) -> None:
+    snapshot = site.snapshot("shop")
+    assert isinstance(snapshot, Snapshot)
+    category = snapshot.catalog.categories[0]
+    ids = {i for i, of in zip(snapshot.catalog.ids, snapshot.catalog.categories, strict=True) if of == category}
     page.goto("/?dataset=shop")
     page.get_by_label("Category").click()
     page.get_by_role("option", name=category, exact=True).click()
@@ -437,14 +437,14 @@ def test_a_category_restricts_what_is_offered_and_what_is_searched(page: Any, sh
     assert "alone=1" in page.url
 
 
-def test_a_random_wrong_query_is_one_that_the_served_encoder_got_wrong(page: Any, shared: Shared) -> None:
-    scene = shared.scene("shop")
-    assert isinstance(scene, Scene)
-    wrong = scene.outcomes.wrong(scene.candidates.shown[0].encoder_version)
+def test_a_random_wrong_query_is_one_that_the_served_encoder_got_wrong(page: Any, site: Site) -> None:
+    snapshot = site.snapshot("shop")
+    assert isinstance(snapshot, Snapshot)
+    wrong = snapshot.outcomes.wrong(snapshot.candidates.shown[0].encoder_version)
     page.goto("/?dataset=shop")
     page.get_by_role("button", name="Random wrong query").click()
     searched(page)
-    assert State.read(dict(httpx.URL(page.url).params)).image in wrong
+    assert Address.read(dict(httpx.URL(page.url).params)).image in wrong
     assert ", wrong: " in near(page, "bold")[0]
     before = page.url
     page.get_by_role("button", name="Where they differ").click()
@@ -453,10 +453,10 @@ def test_a_random_wrong_query_is_one_that_the_served_encoder_got_wrong(page: Any
     assert (", wrong: " in near(page, "bold")[0]) != (", wrong: " in near(page, "plain")[0])
 
 
-def test_an_upload_is_searched_and_a_hostile_name_is_text(page: Any, shared: Shared) -> None:
-    scene = shared.scene("shop")
-    assert isinstance(scene, Scene)
-    photo = scene.catalog.photo(3)
+def test_an_upload_is_searched_and_a_hostile_name_is_text(page: Any, site: Site) -> None:
+    snapshot = site.snapshot("shop")
+    assert isinstance(snapshot, Snapshot)
+    photo = snapshot.catalog.photo(3)
     file = {"name": EVIL_FILE, "mimeType": "image/jpeg", "buffer": Path(photo.uri).read_bytes()}
     page.goto("/?dataset=shop")
     page.locator("input[type=file]").set_input_files(file)
@@ -476,12 +476,12 @@ def test_a_bad_upload_gives_its_reason(page: Any) -> None:
 
 
 def test_a_hostile_product_name_is_text(page: Any) -> None:
-    page.goto(State(dataset="shop", image=f"shop/{EVIL}/{EVIL_FILE}").to())
+    page.goto(Address(dataset="shop", image=f"shop/{EVIL}/{EVIL_FILE}").link())
     searched(page)
     assert page.locator("h2").inner_text() == EVIL
     assert EVIL in page.title()
     page.wait_for_function("document.querySelector('.large img').naturalWidth > 0")
-    page.goto(State(dataset="shop", category="evil & co").to())
+    page.goto(Address(dataset="shop", category="evil & co").link())
     page.locator(".offer .shot").first.wait_for()
     page.get_by_label("Product or photo id").fill("<script>")
     page.locator(".hit").first.wait_for()

@@ -1,10 +1,12 @@
 """The report's recommendations in words: what the figures decide, and what they do not."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from evaluation.report.advice import advice
+from evaluation.report.costs import Cost, Point
 from evaluation.report.figures import HEADLINE
 from evaluation.report.paired import Paired
 
@@ -12,23 +14,16 @@ QUERIES = 40
 RIGHT = {"good": 36, "near": 35, "poor": 4}  # of 40 queries, the same ones first
 
 
-def group(*names: str) -> dict[str, Any]:
+def group(*names: str) -> Any:
     entries = [
-        {
-            "encoder_version": name,
-            "label": name,
-            "older_catalog": False,
-            "values": {HEADLINE: RIGHT[name] / QUERIES},
-            "intervals": {},
-        }
+        SimpleNamespace(encoder_version=name, label=name, values={HEADLINE: RIGHT[name] / QUERIES}, intervals={})
         for name in names
     ]
-    return {"encoders": entries}
+    return SimpleNamespace(encoders=entries, current=entries)
 
 
-def costs(**seconds: float | None) -> dict[str, Any]:
-    spread = {name: value and {"value": value, "low": value, "high": value} for name, value in seconds.items()}
-    return {name: {"seconds": value, "money": None, "currency": ""} for name, value in spread.items()}
+def costs(**seconds: float | None) -> dict[str, Cost]:
+    return {name: Cost(seconds=Point(value, value, value) if value else None) for name, value in seconds.items()}
 
 
 def paired(*names: str) -> Paired:
@@ -37,8 +32,8 @@ def paired(*names: str) -> Paired:
 
 
 def cards(*names: str, margin: float = 0.1, **seconds: float | None) -> dict[str, dict[str, Any]]:
-    found = advice(group(*names), costs(**seconds), paired(*names), [], margin)
-    return {card["use"]: card for card in found}
+    made = advice(group(*names), costs(**seconds), paired(*names), [], margin)
+    return {card["use"]: card for card in made}
 
 
 def test_what_is_told_apart_is_decided() -> None:
@@ -51,11 +46,11 @@ def test_what_is_told_apart_is_decided() -> None:
 def test_within_noise_the_cheaper_is_taken_and_more_queries_are_named() -> None:
     card = cards("good", "near", "poor", good=50.0, near=9.0, poor=1.0)["Search"]
     assert (card["name"], card["decided"], card["cost"]) == ("near", False, "9.0 s per 1,000 photos")
-    told = card["sentences"]
+    sentences = card["sentences"]
     together = "with 95 % confidence over all 2 comparisons together"
-    assert told[0] == f"These figures do not decide, {together}, between good and near."
-    assert "near differs by −0.025" in told[1] and "more queries would decide" in told[1]  # noqa: RUF001
-    assert told[2] == "near is the cheapest of them: 9.0 s per 1,000 photos against 50.0 s per 1,000 photos."
+    assert sentences[0] == f"These figures do not decide, {together}, between good and near."
+    assert "near differs by −0.025" in sentences[1] and "more queries would decide" in sentences[1]  # noqa: RUF001
+    assert sentences[2] == "near is the cheapest of them: 9.0 s per 1,000 photos against 50.0 s per 1,000 photos."
 
 
 def test_least_cost_keeps_within_the_margin() -> None:

@@ -28,15 +28,15 @@ def browser() -> Iterator[Any]:
 
 
 class Visit:
-    """A page as it was opened: what it said, what it asked for."""
+    """A page as it was opened: its messages and errors, and the addresses that it asked for."""
 
     def __init__(self, browser: Any, path: Path, size: tuple[int, int]) -> None:
         self.context = browser.new_context(viewport={"width": size[0], "height": size[1]})
         self.page = self.context.new_page()
-        self.said: list[str] = []
+        self.messages: list[str] = []
         self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("console", lambda message: self.messages.append(message.text))
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.goto(path.as_uri())
         self.page.wait_for_selector("html[data-charts=drawn]", timeout=60_000)
@@ -55,20 +55,20 @@ def visit(request: pytest.FixtureRequest, browser: Any, written: Path) -> Iterat
 
 
 def test_nothing_is_complained_of_and_nothing_is_loaded(visit: Visit) -> None:
-    assert visit.said == []
+    assert visit.messages == []
     assert [url for url in visit.asked if not url.startswith(("file://", "data:", "blob:"))] == []
     assert len([url for url in visit.asked if url.startswith("file://")]) == 1
 
 
 def test_every_picture_loads(visit: Visit) -> None:
-    found = visit.page.evaluate(
+    widths = visit.page.evaluate(
         """async () => {
           const pictures = [...document.images];
           for (const picture of pictures) { picture.loading = "eager"; await picture.decode().catch(() => {}); }
           return pictures.map((picture) => picture.naturalWidth);
         }"""
     )
-    assert len(found) > 50 and min(found) > 0
+    assert len(widths) > 50 and min(widths) > 0
 
 
 def test_every_link_has_its_target(visit: Visit) -> None:

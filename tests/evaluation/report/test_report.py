@@ -7,16 +7,14 @@ from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from evaluation.report import charts as report_charts
-from evaluation.report import costs as report_costs
-from evaluation.report import figures as report_figures
-from evaluation.report import photos as report_photos
-from evaluation.report import report
+from evaluation.report import charts, costs, figures, photos, report
+from evaluation.report.figures import Group
 from vitrine import facts, lake, tables
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
@@ -51,14 +49,14 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return load_settings(tmp_path)
 
 
-def photos(folder: Path, products: list[str], each: int = 3) -> list[dict[str, Any]]:
+def photo_rows(folder: Path, products: list[str], each: int = 3) -> list[dict[str, Any]]:
     folder.mkdir()
-    found = []
+    rows = []
     for number, product in enumerate(products):
         for photo in range(each):
             path = folder / f"{number}-{photo}.jpg"
             Image.new("RGB", (300, 200), (40 * number % 256, 80 * photo, 120)).save(path, quality=60)
-            found.append(
+            rows.append(
                 {
                     "image_id": f"shop/{product}/{photo}.jpg",
                     "dataset": "shop",
@@ -73,7 +71,7 @@ def photos(folder: Path, products: list[str], each: int = 3) -> list[dict[str, A
                     "updated_at": NIGHT,
                 }
             )
-    return found
+    return rows
 
 
 def metric(encoder: str, name: str, value: float, **other: Any) -> dict[str, Any]:
@@ -143,17 +141,17 @@ def query(catalog: list[dict[str, Any]], at: int, near: list[int], n_relevant: i
 @pytest.fixture
 def catalog(settings: Settings, tmp_path: Path) -> list[dict[str, Any]]:
     """Three products of three photos, one named by an enemy; two encoders, one of which a gate refused."""
-    rows = photos(tmp_path / "photos", ["mug", "hat", EVIL])
+    rows = photo_rows(tmp_path / "photos", ["mug", "hat", EVIL])
     lake.append(settings, tables.CATALOG, rows)
-    figures = [
+    measured = [
         metric(encoder, name, value + 0.01 * at, **({"low": 0.625, "high": 0.75} if at == 0 and value > 0.6 else {}))
         for encoder, value in (("lite", 0.7), ("tiny", 0.5))
         for at, name in enumerate(report.METRICS)
     ]
-    figures += [metric("lite", "mMP@5", 0.111, slice="shuffled_labels")]
-    figures += [metric("lite", "mMP@5", 0.612, slice="without_duplicates")]
-    figures += [metric("lite", "mMP@5", 0.123, catalog_version="c0", computed_at=NIGHT - timedelta(days=1))]
-    lake.append(settings, tables.METRICS, figures)
+    measured += [metric("lite", "mMP@5", 0.111, slice="shuffled_labels")]
+    measured += [metric("lite", "mMP@5", 0.612, slice="without_duplicates")]
+    measured += [metric("lite", "mMP@5", 0.123, catalog_version="c0", computed_at=NIGHT - timedelta(days=1))]
+    lake.append(settings, tables.METRICS, measured)
     results = [query(rows, 0, [1, 2, 3]), query(rows, 3, [0, 1, 4]), query(rows, 6, [7, 0, 8])]
     lake.append(settings, tables.QUERY_RESULTS, results)
     refusal = {"expectation": f"floor {EVIL}", "figures": {"observed": 0.41, "min_value": 0.5}}
@@ -221,27 +219,17 @@ def test_hostile_text_is_only_text(settings: Settings, catalog: list[dict[str, A
     assert all("alert" not in str(a.get("onerror", "")) for _, a in page.tags)
 
 
-def entry(name: str, **other: Any) -> dict[str, Any]:
-    about = {"family": "supervised", "strategy": "pretrained", "base_version": None, "dim": 4, "source_dataset": None}
-    return {
-        "encoder": name,
-        "label": name,
-        "encoder_version": name,
-        "number": 1,
-        "values": {"mMP@5": 0.5},
-        "intervals": {},
-        "about": about,
-        "older_catalog": False,
-    } | other
-
-
 def test_hostile_names_in_charts() -> None:
-    chart = report_charts.retrieval({"encoders": [entry(EVIL)], "chance": {}}, "mMP@5")
+    about = {"family": "supervised", "strategy": "pretrained"}
+    entry = SimpleNamespace(label=EVIL, number=1, values={"mMP@5": 0.5}, intervals={}, about=about)
+    group: Any = SimpleNamespace(encoders=[entry], chance={})
+    chart = charts.retrieval(group, "mMP@5")
     assert chart is not None
     escaped = "&lt;script&gt;alert(1)&lt;/script&gt;"  # plotly reads entities
     assert chart["data"][0]["customdata"] == [f"1  {escaped}"]
     assert chart["layout"]["annotations"][0]["text"] == f"1  {escaped}"
-    chart = report_charts.night([{"verb": "</script><b>", "seconds": 1.0}])
+    ran: Any = SimpleNamespace(verb="</script><b>", seconds=1.0)
+    chart = charts.night([ran])
     assert chart is not None
     assert chart["data"][0]["y"] == ["&lt;/script&gt;&lt;b&gt;"]
 
@@ -250,15 +238,15 @@ def test_charts_hold_the_figures(settings: Settings, catalog: list[dict[str, Any
     html, _ = write(settings)
     embedded = re.search(r'<script type="application/json" id="charts">(.*?)</script>', html, re.S)
     assert embedded
-    charts = {chart["id"]: chart for chart in json.loads(embedded[1])}
-    assert set(charts) == {"chart-retrieval-shop", "chart-night-shop", "chart-seconds-shop"}
-    dots = charts["chart-retrieval-shop"]["data"][0]
+    drawn = {chart["id"]: chart for chart in json.loads(embedded[1])}
+    assert set(drawn) == {"chart-retrieval-shop", "chart-night-shop", "chart-seconds-shop"}
+    dots = drawn["chart-retrieval-shop"]["data"][0]
     assert (dots["x"], dots["y"]) == ([0.7, 0.5], [0, 1])
     whiskers = dots["error_x"]
     assert whiskers["array"] == pytest.approx([0.05, 0]) and whiskers["arrayminus"] == pytest.approx([0.075, 0])
-    assert charts["chart-retrieval-shop"]["layout"]["shapes"][0]["x0"] == 0.111  # chance
-    assert charts["chart-night-shop"]["data"][0]["x"] == [12.5, 17.0, 25.0]  # yesterday's ingest is not in it
-    front, points = charts["chart-seconds-shop"]["data"]
+    assert drawn["chart-retrieval-shop"]["layout"]["shapes"][0]["x0"] == 0.111  # chance
+    assert drawn["chart-night-shop"]["data"][0]["x"] == [12.5, 17.0, 25.0]  # yesterday's ingest is not in it
+    front, points = drawn["chart-seconds-shop"]["data"]
     assert points["x"] == pytest.approx([12500 / 9, 500.0]) and points["text"] == ["1", "2"]
     assert front["x"] == pytest.approx([500.0, 12500 / 9]) and front["y"] == [0.5, 0.7]
 
@@ -299,15 +287,14 @@ def test_right_and_wrong_neighbours(settings: Settings, catalog: list[dict[str, 
     assert Image.open(BytesIO(base64.b64decode(data))).size == (160, 107)
 
 
-def main_group(settings: Settings, dataset: str = "shop") -> dict[str, Any]:
-    known = report_figures.registered(settings)
-    serving = facts.serving(settings, dataset)
+def main_group(settings: Settings) -> Group:
+    serving = facts.serving(settings, "shop")
     served = serving["encoder_version"] if serving else None
-    return report_figures.groups(settings, f"dataset = '{dataset}'", served, known)[0]
+    return figures.groups(settings, "shop", served, figures.registered(settings))[0]
 
 
 def test_worst_queries_come_worst_first(settings: Settings, catalog: list[dict[str, Any]]) -> None:
-    gallery = report_photos.galleries(settings, "dataset = 'shop'", main_group(settings))
+    gallery = photos.galleries(settings, main_group(settings))
     assert gallery
     assert {q["query_id"] for q in gallery["typical"]} == {catalog[at]["image_id"] for at in (0, 3, 6)}
     # A hit at rank 3 does not count where only two are to be found.
@@ -322,9 +309,9 @@ def test_side_by_side_shows_what_one_gets_right_and_the_other_wrong(
 ) -> None:
     other = {"encoder_version": ENCODERS["tiny"]}
     near = ((0, [5, 4, 3]), (3, [4, 5, 0]), (6, [7, 0, 8]))  # worse, better, as good
-    lake.append(settings, tables.QUERY_RESULTS, [query(catalog, at, found) | other for at, found in near])
-    gallery = report_photos.galleries(settings, "dataset = 'shop'", main_group(settings))
-    assert gallery and (gallery["encoder"]["encoder"], gallery["other"]["encoder"]) == ("lite", "tiny")
+    lake.append(settings, tables.QUERY_RESULTS, [query(catalog, at, nearest) | other for at, nearest in near])
+    gallery = photos.galleries(settings, main_group(settings))
+    assert gallery and (gallery["encoder"].encoder, gallery["other"].encoder) == ("lite", "tiny")
     sides = [(q["query_id"], q["score"], q["other_score"]) for side in ("ours", "theirs") for q in gallery[side]]
     assert sides == [("shop/mug/0.jpg", 1.0, 0.0), ("shop/hat/0.jpg", 0.0, 1.0)]
     assert [it["right"] for it in gallery["ours"][0]["other_near"]] == [False, False, False]
@@ -335,13 +322,13 @@ def test_side_by_side_shows_what_one_gets_right_and_the_other_wrong(
 
 
 def test_near_duplicates_of_different_products_come_first(settings: Settings, catalog: list[dict[str, Any]]) -> None:
-    gallery = report_photos.galleries(settings, "dataset = 'shop'", main_group(settings))
+    gallery = photos.galleries(settings, main_group(settings))
     assert gallery
     pairs = [(pair["ids"], pair["same_product"], pair["same_content"]) for pair in gallery["copies"]["pairs"]]
     assert pairs[0] == (("shop/hat/0.jpg", "shop/mug/0.jpg"), False, False)
     assert all(same for _, same, _ in pairs[1:]) and gallery["copies"]["equal"] == 0
     lake.append(settings, tables.CATALOG, [catalog[0] | {"image_id": "shop/hat/copy.jpg", "product_id": "shop/hat"}])
-    copies = report_photos.galleries(settings, "dataset = 'shop'", main_group(settings))
+    copies = photos.galleries(settings, main_group(settings))
     assert copies and (copies["copies"]["equal"], copies["copies"]["contested"]) == (1, 1)
 
 
@@ -364,7 +351,7 @@ def test_empty_lake(settings: Settings) -> None:
 
 
 def test_catalog_without_metrics(settings: Settings, tmp_path: Path) -> None:
-    lake.append(settings, tables.CATALOG, photos(tmp_path / "photos", ["mug"]))
+    lake.append(settings, tables.CATALOG, photo_rows(tmp_path / "photos", ["mug"]))
     _, page = write(settings)
     for words in ("There are no metrics yet", "No run has been recorded", "No gate has run", "nothing serves"):
         assert words in page.text
@@ -407,11 +394,10 @@ def test_a_failed_write_leaves_the_old_page(
 def test_a_night_with_little_to_do_is_no_measure_of_costs(settings: Settings, catalog: list[dict[str, Any]]) -> None:
     version = {"encoder": "lite", "encoder_version": ENCODERS["lite"]}
     lake.append(settings, tables.RUNS, [run("embed", 90, {"computed": 1}, **version), run("embed", 91, {}, **version)])
-    costs = report_costs.costs(settings, "dataset = 'shop'", main_group(settings), {})
-    assert costs[ENCODERS["lite"]]["seconds"]["value"] == pytest.approx(12500 / 9)
-    assert (
-        costs[ENCODERS["lite"]]["money"]["value"] == pytest.approx(100.0) and costs[ENCODERS["tiny"]]["money"] is None
-    )
+    by_version = costs.by_version(settings, main_group(settings), {})
+    lite, tiny = (by_version[ENCODERS[name]] for name in ("lite", "tiny"))
+    assert lite.seconds and lite.seconds.value == pytest.approx(12500 / 9)
+    assert lite.money and lite.money.value == pytest.approx(100.0) and tiny.money is None
 
 
 def test_the_whole_page(full_shop: Settings) -> None:
@@ -425,7 +411,7 @@ def test_the_whole_page(full_shop: Settings) -> None:
         assert words in text, words
     undecided = r"Search ≈ the figures do not decide .*? between siglip_vitb16, clip_vitb32 and dinov2_vits14\."
     assert re.search(undecided, text) and "more queries would decide" in text
-    assert len(page.all("img")) <= 2 * report_photos.MOST_THUMBNAILS
+    assert len(page.all("img")) <= 2 * photos.MOST_THUMBNAILS
     ids = [a["id"] for _, a in page.tags if a.get("id")]
     assert len(ids) == len(set(ids))
     assert {(a["href"] or "")[1:] for a in page.all("a")} <= set(ids)

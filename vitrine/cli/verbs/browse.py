@@ -4,8 +4,7 @@ from typing import Annotated
 
 import typer
 
-from evaluation.browse import server
-from evaluation.browse import shared as pages
+from evaluation.browse import server, site
 from vitrine import lake
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets
@@ -42,6 +41,6 @@ def browse(
         if name not in known:
             raise unknown("encoder with vectors", name, known)
     server.check_port(port)
-    shared = pages.Shared(settings, tuple(dataset or ()), tuple(encoder or ()))
+    pages = site.Site(settings, tuple(dataset or ()), tuple(encoder or ()))
     output.emit(f"http://127.0.0.1:{port}/  (Ctrl-C ends it)")
-    server.serve(shared, port)
+    server.serve(pages, port)

@@ -5,14 +5,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Self
 from urllib.parse import urlencode
 
-from evaluation.browse.catalog import Photo
+from evaluation.browse.catalog import CatalogPhoto
 
 EVERYWHERE = "all"
 """As ``within``: the whole data set, whatever the evaluation searches."""
 
 
 @dataclass(frozen=True)
-class State:
+class Address:
     """The parameters of the address ``/?...``; empty ones are left out of it."""
 
     dataset: str = ""
@@ -31,13 +31,13 @@ class State:
     def read(cls, parameters: Mapping[str, str]) -> Self:
         return cls(**{name: parameters.get(name, "") for name in cls.__dataclass_fields__})
 
-    def to(self, **changes: str) -> str:
+    def link(self, **changes: str) -> str:
         """The address of the same with ``changes``."""
-        said = {name: value for name, value in asdict(replace(self, **changes)).items() if value}
-        return f"/?{urlencode(said)}" if said else "/"
+        given = {name: value for name, value in asdict(replace(self, **changes)).items() if value}
+        return f"/?{urlencode(given)}" if given else "/"
 
 
-def thumbnail(dataset: str, photo: Photo, size: str = "small") -> str:
+def thumbnail_link(dataset: str, photo: CatalogPhoto, size: str = "small") -> str:
     """The address of a photo; the id is a parameter, so that no path is made of it."""
-    said = {"id": photo.image_id, "size": size, "v": photo.content_sha256[:12]}
-    return f"/thumb/{dataset}?{urlencode(said)}"
+    parameters = {"id": photo.image_id, "size": size, "v": photo.content_sha256[:12]}
+    return f"/thumb/{dataset}?{urlencode(parameters)}"

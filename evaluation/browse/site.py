@@ -1,4 +1,4 @@
-"""What all pages of one server share: the tables in memory, thumbnails, uploads."""
+"""What all pages of one server are made from: the tables in memory, thumbnails, uploads."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -6,8 +6,8 @@ from functools import partial
 from evaluation.browse.catalog import Candidate, Candidates, Catalog, read_candidates, read_catalog
 from evaluation.browse.outcomes import Outcomes, read_outcomes
 from evaluation.browse.photo_cache import PhotoCache
-from evaluation.browse.search import Floats, Near, Vectors, nearest, read_vectors
-from evaluation.browse.table_cache import Following, Versions
+from evaluation.browse.search import Near, Vectors, nearest, read_vectors
+from evaluation.browse.table_cache import TableCache, TableVersions
 from evaluation.browse.uploads import Upload, Uploads
 from vitrine import facts, lake
 from vitrine.errors import VitrineError
@@ -19,7 +19,7 @@ NEIGHBOURS = 8
 
 
 @dataclass(frozen=True)
-class Scene:
+class Snapshot:
     """One data set, as the tables are now."""
 
     catalog: Catalog
@@ -28,7 +28,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Missing:
+class NothingToShow:
     """Why there is nothing to be shown, and what to do about it."""
 
     title: str
@@ -44,50 +44,51 @@ class Query:
     upload: Upload | None = None
 
 
-class Shared:
-    """Safe to call from threads; what takes long is computed once for all that ask."""
+class Site:
+    """All that a server's pages show. Safe to call from threads; what takes long is computed once for all that ask."""
 
     def __init__(self, settings: Settings, datasets: tuple[str, ...] = (), encoders: tuple[str, ...] = ()) -> None:
         """``datasets`` and ``encoders`` (names, or versions) are all that is shown; none given: whatever there is."""
         self.settings, self._only = settings, datasets
         lake.create_tables(settings)
         compared = partial(read_candidates, asked=encoders)
-        self.names: Following[list[str]] = Following(settings, (CATALOG, PROMOTIONS), _read_names)
-        self.catalogs: Following[Catalog] = Following(settings, (CATALOG,), read_catalog)
+        self.names: TableCache[list[str]] = TableCache(settings, (CATALOG, PROMOTIONS), _read_names)
+        self.catalogs: TableCache[Catalog] = TableCache(settings, (CATALOG,), read_catalog)
         followed = (EMBEDDINGS, ENCODERS, PROMOTIONS)
-        self.candidates: Following[Candidates] = Following(settings, followed, compared)
-        self.outcomes: Following[Outcomes] = Following(settings, (METRICS, QUERY_RESULTS), read_outcomes)
-        self.vectors: Following[Vectors] = Following(settings, (EMBEDDINGS,), read_vectors)
+        self.candidates: TableCache[Candidates] = TableCache(settings, followed, compared)
+        self.outcomes: TableCache[Outcomes] = TableCache(settings, (METRICS, QUERY_RESULTS), read_outcomes)
+        self.vectors: TableCache[Vectors] = TableCache(settings, (EMBEDDINGS,), read_vectors)
         self.thumbnails = PhotoCache(settings)
         self.uploads = Uploads(settings)
 
     def datasets(self) -> list[str]:
         return [name for name in self.names() if not self._only or name in self._only]
 
-    def scene(self, dataset: str) -> Scene | Missing:
+    def snapshot(self, dataset: str) -> Snapshot | NothingToShow:
         """What there is of ``dataset``; of the first one where it is empty."""
         names = self.datasets()
         if not names:
             walk = ("vitrine ingest PHOTOS --dataset shop", "vitrine demo")
-            return Missing("No catalog yet", "Bring photos in, or let Vitrine draw some and run a whole night.", walk)
+            return NothingToShow(
+                "No catalog yet", "Bring photos in, or let Vitrine draw some and run a whole night.", walk
+            )
         if dataset and dataset not in names:
-            return Missing(f"No data set {dataset!r}", f"There are: {', '.join(names)}.")
+            return NothingToShow(f"No data set {dataset!r}", f"There are: {', '.join(names)}.")
         catalog = self.catalogs(dataset or names[0])
         candidates = self.candidates(catalog.dataset)
         if not candidates.shown:
             embed = f"vitrine embed --encoder efficientnet_lite0 --dataset {catalog.dataset}"
             text = f"None of the encoders asked for has a vector of {catalog.dataset}'s {len(catalog):,} photos."
-            return Missing("No embeddings yet", text, (embed,))
-        return Scene(catalog, candidates, self.outcomes(catalog.dataset))
+            return NothingToShow("No embeddings yet", text, (embed,))
+        return Snapshot(catalog, candidates, self.outcomes(catalog.dataset))
 
     def search(
-        self, scene: Scene, query: Query, by: Candidate, category: str = "", split: str = "", most: int = NEIGHBOURS
+        self, snapshot: Snapshot, query: Query, by: Candidate, category: str = "", split: str = ""
     ) -> Near | str:
         """The neighbours by one encoder among the photos of a category and a split, or why there are none."""
-        catalog = scene.catalog
+        catalog = snapshot.catalog
         try:
             vectors = self.vectors(catalog.dataset, by.encoder_version)
-            vector: Floats | None
             vector = self.uploads.vector(query.upload, by) if query.upload else vectors.of(query.image_id)
         except (VitrineError, ImageError) as error:
             return str(error)
@@ -95,9 +96,9 @@ class Shared:
             return (
                 f"It has no vector of this photo yet: vitrine embed --encoder {by.encoder} --dataset {catalog.dataset}"
             )
-        return nearest(catalog, vectors, vector, catalog.within(category, split), most, query.image_id)
+        return nearest(catalog, vectors, vector, catalog.within(category, split), NEIGHBOURS, query.image_id)
 
 
-def _read_names(settings: Settings, _: Versions) -> list[str]:
+def _read_names(settings: Settings, _: TableVersions) -> list[str]:
     """The data sets that there are, those that something serves first."""
     return sorted(facts.datasets(settings), key=lambda name: facts.serving(settings, name) is None)
