@@ -21,20 +21,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from growth import fill_lake
+from pyspark.sql import functions as F
+
+from spark_jobs.delta_tables import read_table
+from spark_jobs.session import build_session
+from vitrine import lake, runs
+from vitrine.encoders import backbones, heads, identity, tuned
+from vitrine.settings import load_settings
+from vitrine.tables import EMBEDDINGS
 
 ROUNDS, BATCH = 5, 10_000
 ENCODER, HEAD = "efficientnet_lite0", "head"
 
 
-def draw_head(inputs: int, units: int) -> Any:
-    from vitrine.encoders.heads import Head
-
+def draw_head(inputs: int, units: int) -> heads.Head:
     random = np.random.default_rng(0)
 
     def layer(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
         return random.standard_normal((rows, columns), np.float32), random.standard_normal(columns, np.float32)
 
-    return Head((layer(inputs, units),), layer(units, 2), ("a", "b"))
+    return heads.Head((layer(inputs, units),), layer(units, 2), ("a", "b"))
 
 
 def rates(inputs: int, units: int) -> None:
@@ -56,11 +63,6 @@ def rates(inputs: int, units: int) -> None:
 
 def fill(home: Path, rows: int, inputs: int, units: int) -> None:
     """A home whose data set has a vector of the base for each image, and a head registered on that."""
-    from growth import fill_lake
-
-    from vitrine.encoders import backbones, heads, identity, tuned
-    from vitrine.settings import load_settings
-
     fill_lake(home, rows, inputs, ENCODER)
     settings = load_settings(home)
     head = draw_head(inputs, units)
@@ -82,13 +84,6 @@ def fill(home: Path, rows: int, inputs: int, units: int) -> None:
 
 def read_and_write(home: Path, units: int) -> None:
     """The least that a job from Delta to Delta does: every base vector read, a row of the head's width written."""
-    from pyspark.sql import functions as F
-
-    from spark_jobs.delta_tables import read_table
-    from spark_jobs.session import build_session
-    from vitrine.settings import load_settings
-    from vitrine.tables import EMBEDDINGS
-
     settings = load_settings(home)
     rows = read_table(build_session(settings, "read and write"), settings, EMBEDDINGS)
     rows = rows.withColumn("embedding", F.slice("embedding", 1, units))
@@ -112,9 +107,6 @@ def main() -> None:
     sizes = json.dumps([given.inputs, given.units])
     one = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     subprocess.run([sys.executable, __file__, "--rates", sizes], env=one, check=True)
-    from vitrine import lake
-    from vitrine.settings import load_settings
-
     with tempfile.TemporaryDirectory(prefix="vitrine-benchmark-") as made:
         home = Path(made)
         fill(home, given.rows, given.inputs, given.units)
@@ -122,8 +114,8 @@ def main() -> None:
         run(home, *embed, ENCODER)  # the products' vectors of the base are not the head's work
         plain = run(home, __file__, "--copy", json.dumps([made, given.units]))
         ours = run(home, *embed, HEAD)
-        runs = lake.rows(load_settings(home), f"SELECT figures FROM runs WHERE encoder = '{HEAD}'")
-        products = json.loads(runs[0]["figures"])["products_seconds"]
+        (embedding,) = runs.read(load_settings(home), lake.matches(encoder=HEAD))
+        products = embedding.figures["products_seconds"]
         print(f"\nseconds of the whole command, {given.rows} rows\n\n| | seconds | rows/s | times |\n|---|---|---|---|")
         shown = {"reading and writing": plain, "vitrine embed": ours, "without the products": ours - products}
         for name, seconds in shown.items():

@@ -134,6 +134,7 @@ def by_dataloader(how: Settings) -> None:
 
 
 def by_vitrine(how: Settings) -> None:
+    # Not at the top: the other systems' processes, which are timed from their start, do not load it.
     from vitrine.cli.main import main
 
     os.chdir(how["project"])
@@ -196,6 +197,7 @@ def run(name: str, how: Settings, folder: Path) -> float:
 def vectors(name: str, folder: Path) -> dict[str, np.ndarray]:
     """By file's name with its folders, since systems spell paths in their own ways."""
     if name.startswith("Vitrine"):
+        # Not at the top, as in ``by_vitrine``.
         from vitrine import lake
         from vitrine.settings import load_settings
 

@@ -23,6 +23,16 @@ from multiprocessing import Pool
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
+from vitrine import lake
+from vitrine.datasets.drawn.photos import draw_photo, product
+from vitrine.encoders import backbones, identity
+from vitrine.settings import load_settings
+from vitrine.tables import CATALOG, EMBEDDINGS
+from vitrine.vectors import lists
+
 PHOTOS_A_PRODUCT = 10
 PICTURES = 500
 
@@ -47,8 +57,6 @@ def vitrine(home: Path, cores: int, *arguments: str) -> tuple[float, dict[str, A
 
 
 def draw(number: int, size: int = 256) -> bytes:
-    from vitrine.datasets.drawn.photos import draw_photo, product
-
     return draw_photo(product(number // PHOTOS_A_PRODUCT), number % PHOTOS_A_PRODUCT, size=size)
 
 
@@ -85,14 +93,6 @@ def drawn(folder: Path, pictures: list[bytes], size: int, encoder: str, cores: i
 
 def fill_lake(home: Path, count: int, dim: int, encoder: str) -> None:
     """A home with a data set of ``count`` images, generated as data, each with a vector of ``dim`` numbers."""
-    import numpy as np
-    import pyarrow as pa
-
-    from vitrine import lake
-    from vitrine.encoders import backbones, identity
-    from vitrine.settings import load_settings
-    from vitrine.tables import CATALOG, EMBEDDINGS
-
     (home / "vitrine.toml").touch()
     settings = load_settings(home)
     version = identity.identify(settings, backbones.resolve(settings, encoder)).encoder_version
@@ -115,7 +115,7 @@ def fill_lake(home: Path, count: int, dim: int, encoder: str) -> None:
             "height": pa.array([100] * n, pa.int32()),
             "encoder_version": pa.array([version] * n),
             "encoder": pa.array([encoder] * n),
-            "embedding": pa.ListArray.from_arrays(np.arange(0, n * dim + 1, dim, dtype=np.int32), vectors.reshape(-1)),
+            "embedding": lists(vectors),
             **dict.fromkeys(
                 ("modified_at", "content_seen_at", "updated_at", "event_timestamp", "created_timestamp"),
                 pa.array([moment] * n, pa.timestamp("us", "UTC")),
@@ -127,12 +127,6 @@ def fill_lake(home: Path, count: int, dim: int, encoder: str) -> None:
 
 def generated(home: Path, count: int, dim: int, encoder: str) -> list[str]:
     """The rows of the second table."""
-    import pyarrow as pa
-
-    from vitrine import lake
-    from vitrine.settings import load_settings
-    from vitrine.tables import CATALOG
-
     fill_lake(home, count, dim, encoder)
     settings, cores = load_settings(home), os.cpu_count() or 1
     embed = ("embed", "--encoder", encoder, "--dataset", "shop")

@@ -19,6 +19,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.support.airflow_server import AirflowServer
+from vitrine.datasets.drawn.photos import draw_photo, product
+from vitrine.settings import load_settings
+
 NIGHT, DATASET = "nightly_reembedding", "shop"
 
 
@@ -32,8 +38,6 @@ def configure(folder: Path, source: str, encoder: str) -> None:
 
 def draw(photos: str, root: Path) -> None:
     """PRODUCTSxPHOTOS drawn photos as files: both homes read the same."""
-    from vitrine.datasets.drawn.photos import draw_photo, product
-
     products, each = map(int, photos.split("x"))
     for number in range(products):
         item = product(number)
@@ -65,7 +69,7 @@ def by_hand(folder: Path, source: str, encoder: str) -> dict[str, float]:
     return seconds
 
 
-def by_airflow(server: Any) -> dict[str, float]:
+def by_airflow(server: AirflowServer) -> dict[str, float]:
     """Seconds of each task of a night, and of the run."""
     run_id = server.trigger(NIGHT)
     run = server.wait(NIGHT, run_id, seconds=7200)
@@ -82,20 +86,17 @@ def by_airflow(server: Any) -> dict[str, float]:
 
 
 def once(folder: Path, photos: Path, encoder: str) -> dict[str, dict[str, float]]:
-    from tests.support.airflow_server import AirflowServer
-    from vitrine.settings import load_settings
-
-    found: dict[str, dict[str, float]] = {}
+    seconds: dict[str, dict[str, float]] = {}
     for name in ("hand", "airflow"):
         configure(folder / name, str(photos), encoder)
     for night in ("new", "unchanged"):
-        found[f"hand, {night}"] = by_hand(folder / "hand", str(photos), encoder)
-        found[f"hand, {night}"]["whole"] = sum(found[f"hand, {night}"].values())
+        by_verb = by_hand(folder / "hand", str(photos), encoder)
+        seconds[f"hand, {night}"] = by_verb | {"whole": sum(by_verb.values())}
     os.chdir(folder / "airflow")
     with AirflowServer(load_settings(folder / "airflow")) as server:
         for night in ("new", "unchanged"):
-            found[f"airflow, {night}"] = by_airflow(server)
-    return found
+            seconds[f"airflow, {night}"] = by_airflow(server)
+    return seconds
 
 
 def main() -> None:

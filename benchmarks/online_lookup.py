@@ -34,6 +34,25 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from feast.infra.key_encoding_utils import serialize_entity_key
+from feast.infra.online_stores.helpers import _mmh3, _redis_key
+from feast.protos.feast.types.Value_pb2 import Value
+
+from feature_repo import definitions
+from spark_jobs.fill_online import fill_online
+from spark_jobs.session import build_session
+from vitrine import feature_store, lake
+from vitrine.encoded_set import EncodedSet
+from vitrine.feature_store import open_store
+from vitrine.online import sync as online_sync
+from vitrine.online.lookup import OnlineFeatures
+from vitrine.online.values import entity_keys, plain_of, vector_of
+from vitrine.settings import load_settings
+from vitrine.tables import EMBEDDINGS, ENCODERS, PRODUCT_EMBEDDINGS, PROMOTIONS, Table
+from vitrine.vectors import lists
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.support import store_servers  # the tests' own: they are no part of the package
 
 PRODUCTS, BLOCK, METHODS = 100, 20, ("raw", "Feast", "lookup", "Arrow", "JSON")
 STORES = ("sqlite", "redis", "postgres")
@@ -43,19 +62,14 @@ Lookup = Callable[[list[str]], Any]
 
 def fill_lake(count: int, dim: int) -> None:
     """Products with vectors, promoted; nothing online."""
-    from vitrine import lake
-    from vitrine.settings import load_settings
-    from vitrine.tables import EMBEDDINGS, ENCODERS, PRODUCT_EMBEDDINGS, PROMOTIONS, Table
-
     settings, moment, random = load_settings(), datetime.now(UTC), np.random.default_rng(0)
     same = {"dataset": "shop", "encoder": "small", "encoder_version": VERSION, "dim": dim, "n_images": 5}
 
     def rows(table: Table, first: int, vectors: np.ndarray) -> pa.Table:
         n = len(vectors)
-        offsets = np.arange(0, n * vectors.shape[1] + 1, vectors.shape[1], dtype=np.int32)
         own = {
             "product_id": pa.array([f"shop/p{number:08d}" for number in range(first, first + n)]),
-            "embedding": pa.ListArray.from_arrays(offsets, vectors.reshape(-1)),
+            "embedding": lists(vectors),
         }
         fill = {"string": "cup", "timestamp[us, tz=UTC]": moment, "int32": 0, "bool": False}
         plain = {field.name: same.get(field.name, fill.get(str(field.type))) for field in table.schema}
@@ -74,18 +88,9 @@ def fill_lake(count: int, dim: int) -> None:
         lake.write(settings, PRODUCT_EMBEDDINGS, rows(PRODUCT_EMBEDDINGS, first, vectors))
 
 
-def _store_servers() -> Any:
-    """The tests' own: they are no part of the package."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from tests.support import store_servers
-
-    return store_servers
-
-
 @contextmanager
 def server(store: str) -> Iterator[dict[str, str]]:
     """The environment in which Feast's online store is ``store``, running."""
-    store_servers = _store_servers()
     env = {"VITRINE_FEAST__ONLINE_STORE": store}
     with ExitStack() as stack:
         if store != "sqlite":
@@ -99,21 +104,12 @@ def server(store: str) -> Iterator[dict[str, str]]:
 
 def bring_online(count: int, spark: bool) -> dict[str, float]:
     """Rows a second of each way; the store holds the rows of the last, the change feed's."""
-    from feature_repo import definitions
-    from vitrine import feature_store
-    from vitrine.encoded_set import EncodedSet
-    from vitrine.online import sync as online_sync
-    from vitrine.settings import load_settings
-
     settings = load_settings()
-    store = feature_store.open_store(settings)
+    store = open_store(settings)
     feature_store.apply(store, definitions.objects(settings))
     source = online_sync.Source(settings, feature_store.PRODUCTS, EncodedSet("shop", "small", VERSION))
     ways: dict[str, Callable[[], object]] = {}
     if spark:
-        from spark_jobs.fill_online import fill_online
-        from spark_jobs.session import build_session
-
         session = build_session(settings, "benchmark")
         session.range(10).count()
         span = (datetime(2020, 1, 1, tzinfo=UTC), datetime.now(UTC))
@@ -134,26 +130,17 @@ def bring_online(count: int, spark: bool) -> dict[str, float]:
 
 def raw_reader(count: int) -> Lookup:
     """The store's own driver: the same four features, the vectors decoded; keys are made before the clock runs."""
-    from feast.infra.key_encoding_utils import serialize_entity_key
-    from feast.infra.online_stores.helpers import _mmh3, _redis_key
-    from feast.protos.feast.types.Value_pb2 import Value
-
-    from vitrine.feature_store import PRODUCTS as KIND
-    from vitrine.feature_store import open_store
-    from vitrine.online.values import entity_keys, plain_of, vector_of
-    from vitrine.settings import load_settings
-
     settings = load_settings()
     store = open_store(settings)
     config, dim = store.config, int(store.get_feature_view(VIEW).tags["dim"])
     ids = [f"shop/p{number:08d}" for number in range(count)]
-    made = dict(zip(ids, entity_keys(KIND, ids), strict=True))
+    made = dict(zip(ids, entity_keys(feature_store.PRODUCTS, ids), strict=True))
     if settings.feast.online_store == "redis":
         import redis
 
         feast, secret = settings.feast, settings.feast.password
         client = redis.Redis(port=feast.redis.port, password=secret.get_secret_value() if secret else None)
-        fields = [_mmh3(f"{VIEW}:{name}") for name in KIND.features]
+        fields = [_mmh3(f"{VIEW}:{name}") for name in feature_store.PRODUCTS.features]
         keys = {name: _redis_key("vitrine", key, 3) for name, key in made.items()}
 
         def read_redis(asked: list[str]) -> Any:
@@ -175,8 +162,8 @@ def raw_reader(count: int) -> Lookup:
         query = f"{columns} IN ({','.join('?' * PRODUCTS)})"
 
         def read_sqlite(asked: list[str]) -> Any:
-            found = database.execute(query, [bytes_of[name] for name in asked])
-            return [(key, name, decode(value)) for key, name, value in found]
+            rows = database.execute(query, [bytes_of[name] for name in asked])
+            return [(key, name, decode(value)) for key, name, value in rows]
 
         return read_sqlite
     from feast.infra.utils.postgres.connection_utils import _get_conn
@@ -185,18 +172,13 @@ def raw_reader(count: int) -> Lookup:
     connection.autocommit = True
 
     def read_postgres(asked: list[str]) -> Any:
-        found = connection.execute(f"{columns} = ANY(%s)", ([bytes_of[name] for name in asked],))
-        return [(key, name, decode(value)) for key, name, value in found]
+        rows = connection.execute(f"{columns} = ANY(%s)", ([bytes_of[name] for name in asked],))
+        return [(key, name, decode(value)) for key, name, value in rows]
 
     return read_postgres
 
 
 def readers(count: int, port: int) -> dict[str, Lookup]:
-    from vitrine.feature_store import PRODUCTS as KIND
-    from vitrine.feature_store import open_store
-    from vitrine.online.lookup import OnlineFeatures
-    from vitrine.settings import load_settings
-
     settings = load_settings()
     store, online = open_store(settings), OnlineFeatures(settings)
     service, connection = store.get_feature_service(SERVICE), http.client.HTTPConnection("127.0.0.1", port)
@@ -220,9 +202,13 @@ def readers(count: int, port: int) -> dict[str, Lookup]:
     def as_arrow(ids: list[str]) -> Any:
         return pa.ipc.open_stream(post("/datasets/shop/products", {"ids": ids})).read_all()
 
-    found = {"Feast": feast, "lookup": lambda ids: online.lookup("shop", ids, KIND)}
-    found |= {"Arrow": as_arrow, "JSON": as_json}
-    return {"raw": raw_reader(count), **found}
+    return {
+        "raw": raw_reader(count),
+        "Feast": feast,
+        "lookup": lambda ids: online.lookup("shop", ids, feature_store.PRODUCTS),
+        "Arrow": as_arrow,
+        "JSON": as_json,
+    }
 
 
 def client(seed: int, count: int, port: int, lookups: int, barrier: Any, results: Any) -> None:
@@ -244,7 +230,7 @@ def client(seed: int, count: int, port: int, lookups: int, barrier: Any, results
 @contextmanager
 def served(env: dict[str, str]) -> Iterator[int]:
     """``vitrine serve``; its port."""
-    port = _store_servers().free_port()
+    port = store_servers.free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "vitrine", "serve", "--port", str(port)],
         env=os.environ | env,

@@ -42,6 +42,7 @@ from vitrine.encoded_set import EncodedSet
 from vitrine.setting_sections import EvaluateSettings
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
+from vitrine.vectors import lists
 
 VERSION, DATASET, DEPTH = "0123456789abcdef", "drawn", 100
 TASK = Task(EncodedSet(DATASET, "drawn", VERSION), "c", ALL, ALL, "product_id")
@@ -88,13 +89,12 @@ def draw(settings: Settings, photos: int, dim: int, each: int, categories: int) 
 
 
 def table(rows: np.ndarray, vectors: np.ndarray, each: int, categories: int) -> pa.Table:
-    offsets = np.arange(0, vectors.size + 1, vectors.shape[1], dtype=np.int32)
     columns: dict[str, Any] = {
         "image_id": [f"{DATASET}/photo-{row:08d}.jpg" for row in rows],
         "product_id": [f"{DATASET}/{row // each}" for row in rows],
         "category": [f"kind {row // each % categories}" for row in rows],
         "content_sha256": [f"{row:064x}" for row in rows],
-        "embedding": pa.ListArray.from_arrays(offsets, vectors.ravel()),
+        "embedding": lists(vectors),
     }
     same = {"encoder_version": VERSION, "dataset": DATASET, "encoder": "drawn", "split": None}
     same |= dict.fromkeys(("event_timestamp", "created_timestamp"), lake.now())

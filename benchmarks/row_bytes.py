@@ -16,16 +16,23 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import redis
+
+from feature_repo import definitions
+from vitrine import feature_store, lake
+from vitrine.encoded_set import EncodedSet
+from vitrine.online.sync import Source, sync
+from vitrine.setting_sections import FeastSettings
+from vitrine.settings import Settings
+from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS
+from vitrine.vectors import lists
 
 VERSION = "00000000000000aa"
 ONLINE = 2000
 
 
-def fill(settings: Any, count: int, dim: int) -> None:
+def fill(settings: Settings, count: int, dim: int) -> None:
     """``count`` rows of ``catalog`` and ``embeddings``, in one commit each."""
-    from vitrine import lake
-    from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS
-
     random, moment = np.random.default_rng(0), lake.now()
     vectors = random.standard_normal((count, dim), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -44,7 +51,7 @@ def fill(settings: Any, count: int, dim: int) -> None:
         "height": pa.array(random.integers(300, 2000, count), pa.int32()),
         "encoder_version": [VERSION] * count,
         "encoder": ["efficientnet_lite0"] * count,
-        "embedding": pa.ListArray.from_arrays(np.arange(0, count * dim + 1, dim, dtype=np.int32), vectors.reshape(-1)),
+        "embedding": lists(vectors),
         **dict.fromkeys(
             ("modified_at", "content_seen_at", "updated_at", "event_timestamp", "created_timestamp"),
             pa.array([moment] * count, pa.timestamp("us", "UTC")),
@@ -57,21 +64,15 @@ def fill(settings: Any, count: int, dim: int) -> None:
     lake.append(settings, ENCODERS, [blank | own])
 
 
-def stored(settings: Any, name: str) -> int:
+def stored(settings: Settings, name: str) -> int:
     """Bytes of the Parquet files of a table."""
     return sum(path.stat().st_size for path in (settings.lake / name).rglob("*.parquet"))
 
 
-def in_redis(settings: Any) -> float | None:
+def in_redis(settings: Settings) -> float | None:
     """Bytes that Redis takes for an online row; None without redis-server."""
     if not shutil.which("redis-server"):
         return None
-    import redis
-
-    from feature_repo import definitions
-    from vitrine import feature_store
-    from vitrine.setting_sections import FeastSettings
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -86,16 +87,15 @@ def in_redis(settings: Any) -> float | None:
         store = feature_store.open_store(online)
         feature_store.apply(store, definitions.objects(online))
         before = client.info("memory")["used_memory"]
-        sent = feature_store.sync(online, store, "shop", "small", VERSION).upserted
+        source = Source(online, feature_store.IMAGES, EncodedSet("shop", "small", VERSION))
+        sent = sync(store, source).upserted
         return (client.info("memory")["used_memory"] - before) / sent
     finally:
         server.terminate()
         server.wait(30)
 
 
-def _answers(client: Any) -> bool:
-    import redis
-
+def _answers(client: redis.Redis) -> bool:
     try:
         return bool(client.ping())
     except redis.ConnectionError:
@@ -103,8 +103,6 @@ def _answers(client: Any) -> bool:
 
 
 def measure(folder: Path, count: int, dim: int) -> str:
-    from vitrine.settings import Settings
-
     settings = Settings(root=folder, home=folder / "many")
     fill(settings, count, dim)
     catalog, embedding = (stored(settings, name) / count for name in ("catalog", "embeddings"))

@@ -24,14 +24,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from spark_jobs.worker.encoder_plan import EncoderPlan
+from vitrine import images, photo_files
+from vitrine.encoders.backbones import Backbone
+
 Rates = dict[str, float]
 
 
-def plan(network: str, precision: str, threads: int) -> Any:
-    from spark_jobs.worker.encoder_plan import EncoderPlan
-    from vitrine import images
-    from vitrine.encoders.backbones import Backbone
-
+def plan(network: str, precision: str, threads: int) -> EncoderPlan:
     source = "open_clip" if network.startswith("ViT-") else "timm"
     backbone = Backbone(network, source, network, "supervised", weights="random:0")
     return EncoderPlan(backbone, None, precision, images.DEFAULT_MAX_PIXELS, threads)
@@ -47,18 +47,18 @@ def per_second(step: Callable[[], int], seconds: float) -> float:
 
 def engine(network: str, precision: str, device: str, files: list[str], seconds: float, gate: Any, out: Any) -> None:
     """One process's rates; all processes go through each gate together."""
+    # Not at the top, here and below: torch reads OMP_WAIT_POLICY, which ``main`` sets, when it is loaded.
     import torch
 
     from spark_jobs.worker.encoder import Encoder
     from spark_jobs.worker.precision import finish_forward, start_forward
-    from vitrine import images, photo_files
 
     threads = 1 if device == "cpu" else os.cpu_count() or 1
     encoder = Encoder(plan(network, precision, threads), device)
     forever = ((path, [path]) for path in itertools.cycle(files))
-    found = encoder.encode(forever)
+    encoded = encoder.encode(forever)
     while not encoder.batch_size.settled:
-        next(found)
+        next(encoded)
     size = encoder.batch_size.now
     ready = torch.rand(size, 3, *encoder.built.input_shape)
 
@@ -73,7 +73,7 @@ def engine(network: str, precision: str, device: str, files: list[str], seconds:
     endless = itertools.cycle(files)
     with ThreadPoolExecutor(threads) as pool:
         steps: dict[str, Callable[[], int]] = {
-            "engine": lambda: len(next(found).keys),
+            "engine": lambda: len(next(encoded).keys),
             "forward": compute,
             "decode": lambda: len(list(pool.map(decode, itertools.islice(endless, 32)))),
         }
@@ -135,13 +135,13 @@ def profile(network: str, precision: str, device: str, files: list[str]) -> None
     from spark_jobs.worker.encoder import Encoder
 
     encoder = Encoder(plan(network, precision, os.cpu_count() or 1), device)
-    found = encoder.encode((path, [path]) for path in itertools.cycle(files))
+    encoded = encoder.encode((path, [path]) for path in itertools.cycle(files))
     while not encoder.batch_size.settled:
-        next(found)
+        next(encoded)
     kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * device.startswith("cuda")
     with torch.profiler.profile(activities=kinds) as seen:
         for _ in range(20):
-            next(found)
+            next(encoded)
     by = "self_cuda_time_total" if device.startswith("cuda") else "self_cpu_time_total"
     print(f"\n{network}, {precision}, 20 batches\n\n{seen.key_averages().table(sort_by=by, row_limit=15)}")
 

@@ -21,6 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from training.top_tuning import load_tensorflow_beside
+from vitrine.setting_sections import TopSettings
+
 CLASSES, EPOCHS, EXECUTIONS, SEED = 100, 30, 2, 0
 
 
@@ -36,22 +39,20 @@ def draw(folder: Path, rows: int, dim: int) -> None:
         np.save(folder / f"{part}_y.npy", labels)
 
 
-def protocol(trials: int, batch_size: int, precision: str = "fp32") -> Any:
-    from vitrine.setting_sections import TopSettings
-
+def protocol(trials: int, batch_size: int, precision: str = "fp32") -> TopSettings:
     how = {"epochs": EPOCHS, "executions": EXECUTIONS, "stop_hopeless": False, "precision": precision}
     return TopSettings(trials=trials, batch_size=batch_size, **how)
 
 
 def ours(data: Path, folder: Path, trials: int, batch_size: int, precision: str) -> list[float]:
-    from training.trial_workers import SideBySide, load_tensorflow_beside
-
     load_tensorflow_beside()
-    from training.perceptron import Rows
+    # Not at the top: TensorFlow's load is timed, and goes on beside that of the workers, as in top-tuning itself.
+    from training.perceptron import LabelledVectors
     from training.top_search import Search
+    from training.trial_workers import SideBySide
 
     settings = protocol(trials, batch_size, precision)
-    side_by_side = SideBySide(data, CLASSES, Rows.open(data, "train").scaling(), EXECUTIONS, precision)
+    side_by_side = SideBySide(data, CLASSES, LabelledVectors.open(data, "train").scaling(), EXECUTIONS, precision)
     search = Search(folder, settings, SEED, side_by_side)
     search.search(verbose=0)
     side_by_side.close()
@@ -62,6 +63,7 @@ def plain(data: Path, folder: Path, trials: int, batch_size: int) -> list[float]
     import keras
     import keras_tuner
 
+    # Not at the top: TensorFlow's load is timed, and the other way has to start its workers' before its own.
     from training.top_search import recipe_of, space
 
     settings = protocol(trials, batch_size)

@@ -16,21 +16,23 @@ import time
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
+import pyarrow.compute as pc
+from growth import fill_lake
+
+from feature_repo import definitions
+from spark_jobs.session import build_session
+from training.build_training_set import build_training_set
+from vitrine import feature_store, lake
+from vitrine.encoded_set import EncodedSet
+from vitrine.settings import load_settings
+from vitrine.tables import CATALOG, LABELS
 
 ENCODER = "efficientnet_lite0"
 
 
 def fill(home: Path, rows: int, dim: int) -> None:
     """Vectors, labels and splits, with the encoder's view applied to Feast."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    from growth import fill_lake
-
-    from feature_repo import definitions
-    from vitrine import feature_store, lake
-    from vitrine.settings import load_settings
-    from vitrine.tables import CATALOG, LABELS
-
     fill_lake(home, rows, dim, ENCODER)
     settings = load_settings(home)
     row = lake.query(settings, "SELECT encoder, encoder_version, dim FROM encoders")
@@ -47,14 +49,10 @@ def fill(home: Path, rows: int, dim: int) -> None:
 
 
 def build(home: Path) -> None:
-    from spark_jobs.session import build_session
-    from training.training_set import build_training_set
-    from vitrine import lake
-    from vitrine.settings import load_settings
-
     settings = load_settings(home)
     version = lake.rows(settings, "SELECT encoder_version FROM encoders")[0]["encoder_version"]
-    made = build_training_set(settings, build_session(settings, "set"), "shop", "product_id", (ENCODER, version))
+    encoded = EncodedSet("shop", ENCODER, version)
+    made = build_training_set(settings, build_session(settings, "set"), "shop", "product_id", encoded)
     print(f"{made.train} to train, {made.validation} to validate, {len(made.classes)} classes", file=sys.stderr)
 
 

@@ -16,6 +16,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from vitrine import lake
+from vitrine.settings import load_settings
+
 METRICS = ("mMP@5", "mR@1", "MAP@100", "R@10")
 
 
@@ -36,28 +39,25 @@ def measured(home: Path, encoder: str) -> dict[str, Any]:
 
 def accuracy(home: Path, base_version: str, seed: int) -> float:
     """The share of the test split that the tuned perceptron told right."""
-    from vitrine import lake
-    from vitrine.settings import load_settings
-
     sql = (
         "SELECT avg(CASE WHEN predicted[1] = truth THEN 1.0 ELSE 0.0 END) AS accuracy FROM predictions "
-        f"WHERE encoder_version = {lake.quote(base_version)} AND seed = {seed} AND classifier = 'perceptron'"
+        f"WHERE {lake.matches(encoder_version=base_version, seed=seed, classifier='perceptron')}"
     )
     return float(lake.rows(load_settings(home), sql)[0]["accuracy"])
 
 
-def told(values: list[float], digits: int = 3) -> str:
+def shown(values: list[float], digits: int = 3) -> str:
     """Mean, and the standard deviation over seeds."""
     if len(values) == 1:
         return f"{values[0]:.{digits}f}"
     return f"{statistics.fmean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
 
 
-def row(name: str, found: list[dict[str, Any]]) -> str:
-    cells = [told([each[metric] for each in found]) for metric in METRICS]
-    cells.append(told([each["accuracy"] for each in found]) if "accuracy" in found[0] else "")
+def row(name: str, runs: list[dict[str, Any]]) -> str:
+    cells = [shown([each[metric] for each in runs]) for metric in METRICS]
+    cells.append(shown([each["accuracy"] for each in runs]) if "accuracy" in runs[0] else "")
     for step in ("search", "training", "embed"):
-        cells.append(told([each[step] for each in found], 0) if step in found[0] else "")
+        cells.append(shown([each[step] for each in runs], 0) if step in runs[0] else "")
     return f"| {name} | {' | '.join(cells)} |"
 
 
@@ -78,15 +78,15 @@ def main() -> None:
         print("|---" * (len(METRICS) + 5) + "|", flush=True)
         for encoder in given.encoders:
             print(row(encoder, [measured(home, encoder)]), flush=True)
-            found = []
+            runs = []
             for seed in given.seeds:
                 name = f"{encoder}__top{seed}"
                 on = ("--encoder", encoder, "--dataset", "shop", "--name", name, "--seed", str(seed))
                 tuned = vitrine(home, "tune", "top", *on)
                 seconds = {step: tuned[f"{step}_seconds"] for step in ("search", "training")}
                 right = accuracy(home, tuned["base_version"], seed)
-                found.append({**measured(home, name), "accuracy": right, **seconds})
-            print(row(f"{encoder}, top-tuned", found), flush=True)
+                runs.append({**measured(home, name), "accuracy": right, **seconds})
+            print(row(f"{encoder}, top-tuned", runs), flush=True)
 
 
 if __name__ == "__main__":

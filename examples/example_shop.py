@@ -8,9 +8,9 @@ encoders.
 docs/analysts.md and examples/open_the_tables.ipynb ask this lake.
 """
 
+import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -201,7 +201,7 @@ def _date_back(settings: Settings, tables: Iterable[Table], days: int) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python examples/example_shop.py HOME")
-    made = make(Path(sys.argv[1]).resolve())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("home", metavar="HOME", help="a folder that is not there yet", type=Path)
+    made = make(parser.parse_args().home.resolve())
     print(f"export VITRINE_HOME={made.home}; vitrine sql --shell")

@@ -4,8 +4,8 @@ import pytest
 
 from spark_jobs.sql.queries import ask
 from vitrine.errors import UserError
+from vitrine.runs import record
 from vitrine.settings import Settings
-from vitrine.tracking import record
 
 
 def test_ask_knows_the_tables_and_names_a_mistake(settings: Settings, spark: object) -> None:
