@@ -27,6 +27,7 @@ from typing import Any
 from spark_jobs.worker.encoder_plan import EncoderPlan
 from vitrine import images, photo_files
 from vitrine.encoders.backbones import Backbone
+from vitrine.encoders.networks import build
 
 Rates = dict[str, float]
 
@@ -87,8 +88,6 @@ def engine(network: str, precision: str, device: str, files: list[str], seconds:
 def dataloader(network: str, files: list[str], seconds: float, out: Any) -> None:
     import torch
     from PIL import Image
-
-    from vitrine.encoders.networks import build
 
     built = build(plan(network, "fp32", 1).backbone)
 

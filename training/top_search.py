@@ -22,6 +22,8 @@ from vitrine.setting_sections import TopSettings
 _STEP = 128  # of the layers' width
 
 Execution = Callable[[Recipe, int, int, list[float]], list[list[dict[str, float]]]]
+"""(recipe, seed, epochs, bar) to each execution's epochs; one ends early where its best validation accuracy so far is
+below the bar of that epoch."""
 
 
 class _Oracle(keras_tuner.oracles.BayesianOptimizationOracle):
