@@ -272,7 +272,7 @@ def promote(
     name, version = version_of(settings, encoder)
     with runs.record(settings, "promote", dataset, name) as run:
         run.encoder_version = version
-        run.figures |= job(settings, dataset, name, version, force, reason, if_new)
+        run.figures |= job(settings, EncodedSet(dataset, name, version), force, reason, if_new)
         run.figures |= options.follow(settings, dataset)
     show(f"promote {name}", run.figures, as_json)
 

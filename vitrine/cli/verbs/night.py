@@ -69,9 +69,9 @@ def _why_pending(settings: Settings, milvus: "VectorIndex", dataset: str, name: 
     encoded = EncodedSet(dataset, name, version)
     if facts.settled(settings, encoded) is None:
         return "embeddings are not those of the catalog"
-    if problems := unpassed_gates(settings, dataset, name, version, with_index=first):
+    if problems := unpassed_gates(settings, encoded, with_index=first):
         return problems[0]
-    if first and not served_before(settings, dataset, version):
+    if first and not served_before(settings, encoded):
         return "never promoted"
     return lag(settings, milvus, encoded)
 
