@@ -16,9 +16,9 @@ from evaluation.milvus.vector_index import VectorIndex
 from evaluation.retrieval.full_ranking import MAP, average_precisions, staged_vectors
 from evaluation.retrieval.neighbours import (
     SEED,
-    Found,
     Ints,
     Items,
+    Ranking,
     count_queries,
     is_sampled,
     read_items,
@@ -161,49 +161,49 @@ def _compute(settings: Settings, task: Task, run_id: str, full_map: bool) -> tup
     with VectorIndex(settings) as milvus:
         at = {EMBEDDINGS.name: milvus.sync(task.encoded).to_version}
         items = read_items(settings, task, at)
-        found = search(settings, milvus, task, items, at)
+        ranking = search(settings, milvus, task, items, at)
         latency = search_latency(settings, milvus, task, at)
-    relevance, n_relevant = relevance_of(found, items, items.labels)
+    relevance, n_relevant = relevance_of(ranking, items, items.labels)
     if not n_relevant.any():
         raise UserError(
-            f"none of the {len(found.queries)} queries ({task.query_split}) of {task.encoded.dataset!r} has an item "
+            f"none of the {len(ranking.queries)} queries ({task.query_split}) of {task.encoded.dataset!r} has an item "
             f"with its {task.relevant} in the index ({task.index_split}): choose other splits or another --relevant"
         )
     each = per_query(relevance, n_relevant)
     if full_map:
         with staged_vectors(settings, task, items, at) as vectors:
-            each[MAP] = average_precisions(vectors, items.labels, items.in_index, found.queries)
-    size, products = int(items.in_index.sum()), items.products[found.queries]
-    slices = slice_scores(each, products, items.categories[found.queries].tolist(), size)
-    others = {SHUFFLED: relevance_of(found, items, shuffled(items))}
-    if unlike := without_duplicates(found, items, relevance, n_relevant):
+            each[MAP] = average_precisions(vectors, items.labels, items.in_index, ranking.queries)
+    size, products = int(items.in_index.sum()), items.products[ranking.queries]
+    slices = slice_scores(each, products, items.categories[ranking.queries].tolist(), size)
+    others = {SHUFFLED: relevance_of(ranking, items, shuffled(items))}
+    if unlike := without_duplicates(ranking, items, relevance, n_relevant):
         others[WITHOUT_DUPLICATES] = unlike
     for name, hits in others.items():
         alike = slice_scores(per_query(*hits), products, [None] * len(products), size)[:1]
         slices += [replace(one, slice=name) for one in alike]
-    write_results(settings, task, items, found, relevance, n_relevant)
+    write_results(settings, task, items, ranking, relevance, n_relevant)
     about = {"encoder": task.encoded.encoder, "run_id": run_id, "input_version": _input_version(settings, task, at)}
     write_scores(settings, _key(task), about, slices)
     return {one.slice: one for one in slices}, latency
 
 
 def write_results(
-    settings: Settings, task: Task, items: Items, found: Found, relevance: NDArray[np.bool_], n_relevant: Ints
+    settings: Settings, task: Task, items: Items, ranking: Ranking, relevance: NDArray[np.bool_], n_relevant: Ints
 ) -> None:
     """Replace the task's rows of ``query_results``, some thousand queries in memory at a time."""
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for start in range(0, len(found.queries), _ROWS):
-            yield _result_rows(task, items, found, relevance, n_relevant, slice(start, start + _ROWS))
+        for start in range(0, len(ranking.queries), _ROWS):
+            yield _result_rows(task, items, ranking, relevance, n_relevant, slice(start, start + _ROWS))
 
     rows = pa.RecordBatchReader.from_batches(QUERY_RESULTS.schema, batches())
     lake.write(settings, QUERY_RESULTS, rows, replacing=task.key)
 
 
 def _result_rows(
-    task: Task, items: Items, found: Found, relevance: NDArray[np.bool_], n_relevant: Ints, part: slice
+    task: Task, items: Items, ranking: Ranking, relevance: NDArray[np.bool_], n_relevant: Ints, part: slice
 ) -> pa.RecordBatch:
-    queries, neighbours = found.queries[part], found.neighbours[part]
+    queries, neighbours = ranking.queries[part], ranking.neighbours[part]
     there = neighbours >= 0
     offsets = pa.array(np.concatenate([[0], np.cumsum(there.sum(axis=1))]).astype(np.int32))
 
@@ -213,7 +213,7 @@ def _result_rows(
     columns = {name: pa.repeat(value, len(queries)) for name, value in task.key.items()} | {
         "query_id": items.ids.take(pa.array(queries)),
         "neighbours": lists(items.ids.take(pa.array(neighbours[there]))),
-        "similarities": lists(pa.array(found.similarities[part][there])),
+        "similarities": lists(pa.array(ranking.similarities[part][there])),
         "relevance": lists(pa.array(relevance[part][there])),
         "n_relevant": pa.array(n_relevant[part]),
     }

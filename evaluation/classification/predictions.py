@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from evaluation.classification.classification_metrics import (
     NAMES,
     PairedClassifier,
-    Said,
+    Predictions,
     calibration,
     classification_intervals,
     classification_metrics,
@@ -19,7 +19,7 @@ from evaluation.classification.classification_metrics import (
 )
 from evaluation.metrics_table import ALL_QUERIES, Scores, named, read_scores, write_scores
 from evaluation.task import Task
-from vitrine import lake
+from vitrine import facts, lake
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, PREDICTIONS
 
@@ -27,10 +27,10 @@ _LABELS = ("product_id", "category")
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """One classifier's predictions of one encoder version and data set."""
+class _Classifier:
+    """One whose predictions of an encoded set there are."""
 
-    classifier: str
+    method: str
     label: str
     seed: int
     input_version: str
@@ -38,7 +38,7 @@ class _Asked:
 
     @property
     def name(self) -> str:
-        return f"{self.classifier} by {self.label}, seed {self.seed}"
+        return f"{self.method} by {self.label}, seed {self.seed}"
 
 
 def score_predictions(
@@ -55,30 +55,31 @@ def score_predictions(
         out. ``computed`` is False where the figures were there already; ``again`` computes them anyway.
     """
     scored, left_out = [], []
-    for asked in _classifiers(settings, task):
-        rows = _read(settings, task, asked)
-        split, fault = _checked(settings, task, asked, rows)
+    for classifier in _classifiers(settings, task):
+        rows = _read(settings, task, classifier)
+        split, fault = _checked(settings, task, classifier, rows)
         if fault:
-            left_out.append(f"{asked.name}: {fault}")
+            left_out.append(f"{classifier.name}: {fault}")
         else:
-            scored.append(_score(settings, task, asked, rows, split, run_id, again))
+            scored.append(_score(settings, task, classifier, rows, split, run_id, again))
     return scored, left_out
 
 
 def paired_predictions(settings: Settings, task: Task, other: Task) -> list[PairedClassifier]:
     """The classifiers (alike in label and seed) whose predictions count for both tasks' versions, photo by photo."""
-    theirs = {asked.name: asked for asked in _classifiers(settings, other)}
+    others = {classifier.name: classifier for classifier in _classifiers(settings, other)}
     paired = []
-    for asked in _classifiers(settings, task):
-        if asked.name not in theirs:
+    for classifier in _classifiers(settings, task):
+        name = classifier.name
+        if name not in others:
             continue
-        first, second = _read(settings, task, asked), _read(settings, other, theirs[asked.name])
-        if _checked(settings, task, asked, first)[1] or _checked(settings, other, theirs[asked.name], second)[1]:
+        first, second = _read(settings, task, classifier), _read(settings, other, others[name])
+        if _checked(settings, task, classifier, first)[1] or _checked(settings, other, others[name], second)[1]:
             continue
         first, second = _in_common(first, second), _in_common(second, first)
         if len(first):
             products = first.column("product_id").combine_chunks().dictionary_encode().indices.to_numpy()
-            paired.append(PairedClassifier(asked.name, _said(first)[0], _said(second)[0], products))
+            paired.append(PairedClassifier(name, _predictions(first)[0], _predictions(second)[0], products))
     return paired
 
 
@@ -88,47 +89,47 @@ def _in_common(rows: pa.Table, others: pa.Table) -> pa.Table:
     return rows.filter(pc.is_in(rows.column("image_id"), value_set=ids)).sort_by("image_id")
 
 
-def _classifiers(settings: Settings, task: Task) -> list[_Asked]:
-    found = lake.rows(
+def _classifiers(settings: Settings, task: Task) -> list[_Classifier]:
+    rows = lake.rows(
         settings,
         "SELECT classifier, label, seed, max(predicted_at) AS made, min(training_set) AS learned, count(*) AS n "
         f"FROM {PREDICTIONS.name} WHERE {task.encoded.where} GROUP BY classifier, label, seed "
         "ORDER BY classifier, label, seed",
     )
     return [
-        _Asked(
+        _Classifier(
             row["classifier"],
             row["label"],
             row["seed"],
             hashlib.sha256(f"{row['made'].isoformat()}/{row['learned']}/{row['n']}".encode()).hexdigest()[:16],
         )
-        for row in found
+        for row in rows
         if row["label"] in _LABELS
     ]
 
 
-def _read(settings: Settings, task: Task, asked: _Asked) -> pa.Table:
+def _read(settings: Settings, task: Task, classifier: _Classifier) -> pa.Table:
     """One row a prediction, beside what the photo is now; null there where it has no vector any more."""
-    own = f"classifier = {lake.quote(asked.classifier)} AND label = {lake.quote(asked.label)} AND seed = {asked.seed}"
+    own = lake.matches(classifier=classifier.method, label=classifier.label, seed=classifier.seed)
     return lake.query(
         settings,
-        "SELECT p.image_id, p.truth, p.predicted[1] AS said, array_has(p.predicted, p.truth) AS in_top, "
+        "SELECT p.image_id, p.truth, p.predicted[1] AS likeliest, array_has(p.predicted, p.truth) AS in_top, "
         "p.probabilities[1] AS confidence, e.split, e.product_id, "
         "coalesce(e.label = p.truth AND e.created_timestamp <= p.predicted_at, false) AS holds "
         f"FROM (SELECT * FROM {PREDICTIONS.name} WHERE {task.encoded.where} AND {own}) p LEFT JOIN "
-        f"(SELECT image_id, split, product_id, {asked.label} AS label, created_timestamp "
+        f"(SELECT image_id, split, product_id, {classifier.label} AS label, created_timestamp "
         f"FROM {EMBEDDINGS.name} WHERE {task.encoded.where}) e ON p.image_id = e.image_id",
     )
 
 
-def _checked(settings: Settings, task: Task, asked: _Asked, rows: pa.Table) -> tuple[str, str | None]:
+def _checked(settings: Settings, task: Task, classifier: _Classifier, rows: pa.Table) -> tuple[str, str | None]:
     """The split that the predictions are of, and why they do not count, None where they do."""
     splits = pc.unique(rows.column("split")).drop_null().to_pylist()
     moved = len(rows) - pc.sum(rows.column("holds").cast(pa.int64())).as_py()
     if moved or len(splits) != 1:
         return "", f"of an older catalog ({moved} of its {len(rows)} photos changed or went since): ask it again"
     split = str(splits[0])
-    sql = f"SELECT count({asked.label}) AS n FROM {EMBEDDINGS.name} WHERE {task.within(split)}"
+    sql = f"SELECT count({classifier.label}) AS n FROM {EMBEDDINGS.name} WHERE {task.within(split)}"
     fresh = int(lake.rows(settings, sql)[0]["n"]) - len(rows)
     return split, f"of an older catalog (photos that came since: {fresh}): ask it again" if fresh else None
 
@@ -136,50 +137,52 @@ def _checked(settings: Settings, task: Task, asked: _Asked, rows: pa.Table) -> t
 def _score(
     settings: Settings,
     task: Task,
-    asked: _Asked,
+    classifier: _Classifier,
     rows: pa.Table,
     split: str,
     run_id: str,
     again: bool,
 ) -> dict[str, Any]:
-    said, classes = _said(rows)
-    key = task.key | {"query_split": split, "index_split": "", "relevant": asked.label}
-    key |= {"classifier": asked.classifier, "seed": asked.seed}
-    known = {} if again else read_scores(settings, key, asked.input_version)
-    scores = known.get(ALL_QUERIES) or _scores(settings, task, asked, said, rows, split)
+    predictions, classes = _predictions(rows)
+    key = task.key | {"query_split": split, "index_split": "", "relevant": classifier.label}
+    key |= {"classifier": classifier.method, "seed": classifier.seed}
+    known = {} if again else read_scores(settings, key, classifier.input_version)
+    scores = known.get(ALL_QUERIES) or _scores(settings, task, classifier, predictions, rows, split)
     if not known:
-        about = {"encoder": task.encoded.encoder, "run_id": run_id, "input_version": asked.input_version}
+        about = {"encoder": task.encoded.encoder, "run_id": run_id, "input_version": classifier.input_version}
         write_scores(settings, key, about, [scores])
     return {
-        "classifier": asked.classifier,
-        "label": asked.label,
-        "seed": asked.seed,
+        "classifier": classifier.method,
+        "label": classifier.label,
+        "seed": classifier.seed,
         "split": split,
         "photos": scores.queries,
         "photos_left_out": scores.queries_left_out,
         "computed": not known,
         **scores.figures(NAMES),
-        **confusion(said, classes),
-        "calibration": calibration(said),
+        **confusion(predictions, classes),
+        "calibration": calibration(predictions),
     }
 
 
-def _scores(settings: Settings, task: Task, asked: _Asked, said: Said, rows: pa.Table, split: str) -> Scores:
-    figures = classification_metrics(said)
+def _scores(
+    settings: Settings, task: Task, classifier: _Classifier, predictions: Predictions, rows: pa.Table, split: str
+) -> Scores:
+    figures = classification_metrics(predictions)
     values = np.array([figures[name] for name in NAMES])
     products = rows.column("product_id").combine_chunks().dictionary_encode().indices.to_numpy()
-    unlabelled = f"{task.within(split)} AND {asked.label} IS NULL"
-    sql = f"SELECT count(*) AS n FROM {EMBEDDINGS.name} WHERE {unlabelled}"
-    left_out = int(lake.rows(settings, sql)[0]["n"])
-    return Scores(ALL_QUERIES, *named(NAMES, values, classification_intervals(said, products)), len(rows), left_out)
+    unlabelled = f"{task.within(split)} AND {classifier.label} IS NULL"
+    left_out = facts.count(settings, EMBEDDINGS, unlabelled)
+    intervals = classification_intervals(predictions, products)
+    return Scores(ALL_QUERIES, *named(NAMES, values, intervals), len(rows), left_out)
 
 
-def _said(rows: pa.Table) -> tuple[Said, list[str]]:
+def _predictions(rows: pa.Table) -> tuple[Predictions, list[str]]:
     """The predictions with classes as numbers, and the classes' names."""
-    both = pa.concat_arrays([rows.column(name).combine_chunks() for name in ("truth", "said")])
+    both = pa.concat_arrays([rows.column(name).combine_chunks() for name in ("truth", "likeliest")])
     classes = sorted(pc.unique(both).to_pylist())
     numbers = pc.index_in(both, value_set=pa.array(classes, both.type)).to_numpy()
-    return Said(
+    return Predictions(
         numbers[: len(rows)],
         numbers[len(rows) :],
         rows.column("in_top").to_numpy(),

@@ -45,7 +45,7 @@ def decide(metric: str, value: float, chance: float, thresholds: GateSettings) -
     """Is an encoder any good by itself? Two checks, each of which has to pass: ``floor`` and ``chance``.
 
     ``value`` is its figure of ``metric``, in [0, 1], and ``chance`` the same on shuffled labels. A NaN passes nothing.
-    What it is held against is the business of ``regression``.
+    ``regression`` holds it against other versions.
     """
     return [
         _floor(metric, value, thresholds.min_value),

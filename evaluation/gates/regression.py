@@ -77,40 +77,40 @@ def held_against(
 
 def _overall(against: Against, queries: PairedQueries, thresholds: GateSettings) -> Check:
     most, confidence = thresholds.max_drop, thresholds.confidence
-    found = paired_difference(queries.candidate, queries.other, queries.products, most, confidence)
+    change = paired_difference(queries.candidate, queries.other, queries.products, most, confidence)
     both = ~np.isnan(queries.candidate - queries.other)
     value, theirs = float(queries.candidate[both].mean()), float(queries.other[both].mean())
     detail = (
-        f"{queries.metric} {value:.4f} against {theirs:.4f} of {against.called}: {_told(found)}, "
-        f"down to {-most:+.4f} allowed; {verdict(found)}; {found.queries:,} queries of {found.clusters:,} products"
+        f"{queries.metric} {value:.4f} against {theirs:.4f} of {against.called}: {_with_interval(change)}, "
+        f"down to {-most:+.4f} allowed; {verdict(change)}; {change.queries:,} queries of {change.clusters:,} products"
     )
-    figures: dict[str, float | str] = {"value": value, against.kind: theirs, "difference": found.value}
-    bounds = {"low": found.low, "high": found.high, "p_worse": found.p_worse}
+    figures: dict[str, float | str] = {"value": value, against.kind: theirs, "difference": change.value}
+    bounds = {"low": change.low, "high": change.high, "p_worse": change.p_worse}
     figures |= {name: bound for name, bound in bounds.items() if not math.isnan(bound)}
-    figures |= {"max_drop": most, "confidence": confidence, "queries": found.queries, "products": found.clusters}
-    if found.more_queries:
-        figures["more_queries"] = found.more_queries
-    if not found.clear:
+    figures |= {"max_drop": most, "confidence": confidence, "queries": change.queries, "products": change.clusters}
+    if change.more_queries:
+        figures["more_queries"] = change.more_queries
+    if not change.clear:
         figures["warning"] = "unclear"
     figures[f"{against.kind}_version"] = against.encoded.encoder_version
-    return Check(against.kind, not found.worse and (found.clear or thresholds.unclear == "pass"), detail, figures)
+    return Check(against.kind, not change.worse and (change.clear or thresholds.unclear == "pass"), detail, figures)
 
 
-def verdict(found: PairedDifference) -> str:
-    """What a difference says of its margin, in words."""
-    if found.worse:
-        return f"worse beyond that in {found.p_worse:.1%} of the resamples, {found.confidence:.1%} refuse"
-    if found.clear:
+def verdict(change: PairedDifference) -> str:
+    """What a change says of its margin, in words."""
+    if change.worse:
+        return f"worse beyond that in {change.p_worse:.1%} of the resamples, {change.confidence:.1%} refuse"
+    if change.clear:
         return "not worse"
-    if found.more_queries is None:
+    if change.more_queries is None:
         return "unclear, and more queries like these would not settle it"
-    return f"unclear: about {found.more_queries:,} more queries would settle it"
+    return f"unclear: about {change.more_queries:,} more queries would settle it"
 
 
-def _told(found: PairedDifference) -> str:
-    if math.isnan(found.low):
-        return f"{found.value:+.4f}"
-    return f"{found.value:+.4f} (95 % interval {found.low:+.4f} to {found.high:+.4f})"
+def _with_interval(change: PairedDifference) -> str:
+    if math.isnan(change.low):
+        return f"{change.value:+.4f}"
+    return f"{change.value:+.4f} (95 % interval {change.low:+.4f} to {change.high:+.4f})"
 
 
 # ---- many at once ----
@@ -123,7 +123,7 @@ def worse_ones(differences: Mapping[str, PairedDifference], confidence: float) -
     in ascending order, p(1) .. p(m), the i-th is named where p(i) <= (1 - confidence) / (m - i + 1) and all before it
     are. It holds however the differences depend on each other.
     """
-    values = {name: p_value(found) for name, found in differences.items()}
+    values = {name: p_value(change) for name, change in differences.items()}
     ordered = sorted(values, key=lambda name: (values[name], differences[name].value, name))
     named = []
     for at, name in enumerate(ordered):
@@ -133,7 +133,7 @@ def worse_ones(differences: Mapping[str, PairedDifference], confidence: float) -
     return named
 
 
-def p_value(found: PairedDifference) -> float:
+def p_value(change: PairedDifference) -> float:
     """One-sided, of "not worse by more than the margin".
 
     Student's t of (value + margin) / s with C - 1 degrees of freedom, C clusters, s the bootstrap's standard error
@@ -142,13 +142,13 @@ def p_value(found: PairedDifference) -> float:
     (Cameron and Miller, A practitioner's guide to cluster-robust inference, 2015, find it still too sure where they
     are very few: hence ``FEWEST_PRODUCTS``).
     """
-    distance = found.value + found.margin
-    if found.clusters < 2:
+    distance = change.value + change.margin
+    if change.clusters < 2:
         return 1.0
-    error = found.standard_error * math.sqrt(found.clusters / (found.clusters - 1))
+    error = change.standard_error * math.sqrt(change.clusters / (change.clusters - 1))
     if error <= _NOISE:
         return 0.0 if distance < -_NOISE else 1.0
-    return float(stdtr(found.clusters - 1, distance / error))
+    return float(stdtr(change.clusters - 1, distance / error))
 
 
 def _categories(against: Against, queries: PairedQueries, thresholds: GateSettings) -> Check:
@@ -165,11 +165,10 @@ def _categories(against: Against, queries: PairedQueries, thresholds: GateSettin
         differences[category] = paired_difference(*sides, queries.products[own], most, thresholds.confidence)
         means[category] = f"{sides[1].mean():.4f} to {sides[0].mean():.4f}"
     if not differences:
-        why = f"no category has {least} queries of {FEWEST_PRODUCTS} products"
-        return Check.skipped(name, why)
+        return Check.skipped(name, f"no category has {least} queries of {FEWEST_PRODUCTS} products")
     fallen = worse_ones(differences, thresholds.confidence)
     shown = (fallen or sorted(differences, key=lambda one: differences[one].value)[:1])[:_SHOWN]
-    named = "; ".join(f"{one!r} from {means[one]}, {_told(differences[one])}" for one in shown)
+    named = "; ".join(f"{one!r} from {means[one]}, {_with_interval(differences[one])}" for one in shown)
     head = f"{len(fallen)} of {len(differences)} categories fell" if fallen else f"none of {len(differences)} fell"
     detail = (
         f"{head} by more than {most:.4f} in {queries.metric} against {against.called}, {small} too small to judge; "
@@ -183,16 +182,15 @@ def _categories(against: Against, queries: PairedQueries, thresholds: GateSettin
 def _classifiers(against: Against, classifiers: Sequence[PairedClassifier], thresholds: GateSettings) -> Check:
     name, most = f"{against.kind}_classifiers", thresholds.max_drop
     if not classifiers:
-        why = "no classifier told the same photos by both versions' vectors"
-        return Check.skipped(name, why)
+        return Check.skipped(name, "no classifier told the same photos by both versions' vectors")
     differences: dict[str, PairedDifference] = {}
     for one in classifiers:
-        found = paired_classification(one.candidate, one.other, one.products, most, thresholds.confidence)
-        differences |= {f"{figure} of {one.name}": difference for figure, difference in found.items()}
+        changes = paired_classification(one.candidate, one.other, one.products, most, thresholds.confidence)
+        differences |= {f"{figure} of {one.name}": change for figure, change in changes.items()}
     worse = worse_ones(differences, thresholds.confidence)
     lowest = min(differences, key=lambda each: differences[each].value)
     shown = worse[:_SHOWN] or [lowest]
-    named = "; ".join(f"{each} {_told(differences[each])}" for each in shown)
+    named = "; ".join(f"{each} {_with_interval(differences[each])}" for each in shown)
     head = f"{len(worse)} of {len(differences)} figures are" if worse else f"none of {len(differences)} figures is"
     detail = (
         f"{head} worse by more than {most:.4f} against {against.called}; "

@@ -72,8 +72,8 @@ def collection_name(dataset: str, encoder_version: str, index: Index = EXACT) ->
 
 def parse_name(name: str) -> tuple[str, str] | None:
     """The data set and encoder version of a collection's name; None where it is none of ours."""
-    found = _NAME.fullmatch(name)
-    return (found["dataset"], found["version"]) if found else None
+    match = _NAME.fullmatch(name)
+    return (match["dataset"], match["version"]) if match else None
 
 
 def row_key(image_id: str) -> str:
@@ -225,7 +225,7 @@ class Collection:
         ids: list[list[str]] = []
         similarities: list[list[float]] = []
         for start in range(0, len(vectors), block):
-            found = self._client.search(
+            answers = self._client.search(
                 self.name,
                 data=vectors[start : start + block],
                 limit=limit,
@@ -233,7 +233,7 @@ class Collection:
                 search_params={"metric_type": "IP", "params": tuned},
                 output_fields=["image_id"],  # none at all would send every hit's vector
             )
-            for hits in found:
+            for hits in answers:
                 # dict's own look-up: a Hit's is ten times as slow, and there are a hundred hits a query.
                 names = [dict.__getitem__(hit, "entity")["image_id"] for hit in hits]
                 ranked = sorted(zip((-value for value in hits.distances), names, strict=True))

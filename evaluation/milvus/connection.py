@@ -58,7 +58,7 @@ class MilvusConnection:
             self._client.list_collections()  # a server says first here that it does not know the token or database
         except (MilvusException, ValueError) as error:  # ValueError: a port that is no number
             self._stack.close()
-            raise VitrineError(f"cannot open Milvus at {self.place}: {_said(error)}") from error
+            raise VitrineError(f"cannot open Milvus at {self.place}: {_message(error)}") from error
         except BaseException:
             self._stack.close()
             raise
@@ -69,7 +69,7 @@ class MilvusConnection:
     ) -> None:
         self._stack.close()
         if isinstance(error, MilvusException):
-            raise VitrineError(f"Milvus at {self.place}: {_said(error)}") from error
+            raise VitrineError(f"Milvus at {self.place}: {_message(error)}") from error
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -150,7 +150,7 @@ def _tls(settings: Settings, uri: str) -> dict[str, Any]:
     return arguments | ({"server_pem_path": str(given["ca_certificate"])} if given else {})
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     """One line; where a server could not be reached or refused the caller, gRPC knows why."""
     cause = error.__cause__
     if isinstance(cause, grpc.RpcError):

@@ -35,14 +35,15 @@ def _wanted(settings: Settings, name: str, dataset: str, version: str) -> bool:
     indexes = {collection_name(dataset, version), collection_name(dataset, version, served_index(settings.milvus))}
     if name not in indexes:
         return False
-    named = {row["encoder_version"] for row in standing(settings, dataset)[-2:]}
-    named |= {nightly.encoder_version for nightly in feature_store.online(settings, dataset)}
-    return version in named or version in _used(settings, dataset)
+    needed = {row["encoder_version"] for row in standing(settings, dataset)[-2:]}
+    needed |= {encoded.encoder_version for encoded in feature_store.online(settings, dataset)}
+    return version in needed or version in _used(settings, dataset)
 
 
 def _used(settings: Settings, dataset: str) -> set[str]:
+    """The encoder versions that a run used in the last ``[milvus] keep_days``."""
     verbs = ", ".join(map(lake.quote, USES))
-    where = f"dataset = {lake.quote(dataset)} AND verb IN ({verbs}) AND encoder_version IS NOT NULL"
-    found = lake.rows(settings, f"SELECT encoder_version, max(started_at) AS at FROM runs WHERE {where} GROUP BY 1")
+    where = f"{lake.matches(dataset=dataset)} AND verb IN ({verbs}) AND encoder_version IS NOT NULL"
+    last = lake.rows(settings, f"SELECT encoder_version, max(started_at) AS at FROM runs WHERE {where} GROUP BY 1")
     since = lake.now() - timedelta(days=settings.milvus.keep_days)
-    return {row["encoder_version"] for row in found if row["at"] >= since}
+    return {row["encoder_version"] for row in last if row["at"] >= since}

@@ -10,10 +10,9 @@ import pyarrow as pa
 from evaluation.milvus.vector_index import VectorIndex
 from vitrine import facts, feature_store, lake
 from vitrine.errors import UserError, unknown
+from vitrine.lake import matches
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, ENCODERS, PRODUCT_EMBEDDINGS
-
-RETIRED = "retired"
 
 
 def retire(settings: Settings, encoder: str, delete_rows: bool = False) -> dict[str, Any]:
@@ -31,7 +30,7 @@ def retire(settings: Settings, encoder: str, delete_rows: bool = False) -> dict[
     versions = [row["encoder_version"] for row in rows]
     _refuse_needed(settings, versions)
     for row in rows:
-        set_state(settings, row, RETIRED)
+        _set_state(settings, row, facts.RETIRED)
     dropped = _drop_collections(settings, versions)
     store = feature_store.open_store(settings)
     removed = [name for row in rows for name in feature_store.forget(store, row["encoder"], row["encoder_version"])]
@@ -49,11 +48,11 @@ def bring_back(settings: Settings, encoder: str) -> dict[str, Any]:
     """The opposite: the next night, or ``vitrine embed``, ``index`` and ``features``, fill what is missing."""
     rows = _versions(settings, encoder)
     for row in rows:
-        set_state(settings, row, "nightly" if row["encoder"] in settings.nightly.encoders else "experiment")
+        _set_state(settings, row, facts.usual_state(settings, row["encoder"]))
     return {"encoder": encoder, "versions": [row["encoder_version"] for row in rows]}
 
 
-def set_state(settings: Settings, row: dict[str, Any], state: str) -> None:
+def _set_state(settings: Settings, row: dict[str, Any], state: str) -> None:
     """One commit, none where it is so already."""
     if row["state"] != state:
         data = pa.Table.from_pylist([row | {"state": state}], schema=ENCODERS.schema)
@@ -61,26 +60,27 @@ def set_state(settings: Settings, row: dict[str, Any], state: str) -> None:
 
 
 def _versions(settings: Settings, encoder: str) -> list[dict[str, Any]]:
-    named = lake.quote(encoder)
-    found = lake.rows(settings, f"SELECT * FROM encoders WHERE encoder = {named} OR encoder_version = {named}")
-    if not found:
-        raise unknown("encoder", encoder, {r["encoder"] for r in lake.rows(settings, "SELECT encoder FROM encoders")})
-    return found
+    where = f"{matches(encoder=encoder)} OR {matches(encoder_version=encoder)}"
+    rows = lake.rows(settings, f"SELECT * FROM {ENCODERS.name} WHERE {where}")
+    if not rows:
+        known = {row["encoder"] for row in lake.rows(settings, f"SELECT encoder FROM {ENCODERS.name}")}
+        raise unknown("encoder", encoder, known)
+    return rows
 
 
 def _refuse_needed(settings: Settings, versions: list[str]) -> None:
     for dataset in facts.datasets(settings):
-        serves = facts.serving(settings, dataset)
-        if serves and serves["encoder_version"] in versions:
+        serves = facts.serving_set(settings, dataset)
+        if serves and serves.encoder_version in versions:
             raise UserError(
-                f"{serves['encoder']!r} ({serves['encoder_version']}) serves {dataset!r}: promote another encoder "
+                f"{serves.encoder!r} ({serves.encoder_version}) serves {dataset!r}: promote another encoder "
                 "there, or roll back, before it is retired"
             )
     among = ", ".join(map(lake.quote, versions))
     based = lake.rows(
         settings,
-        f"SELECT DISTINCT encoder FROM encoders WHERE base_version IN ({among}) AND state <> '{RETIRED}' "
-        f"AND encoder_version NOT IN ({among}) ORDER BY encoder",
+        f"SELECT DISTINCT encoder FROM {ENCODERS.name} WHERE base_version IN ({among}) "
+        f"AND state <> '{facts.RETIRED}' AND encoder_version NOT IN ({among}) ORDER BY encoder",
     )
     if based:
         names = ", ".join(repr(row["encoder"]) for row in based)
@@ -97,9 +97,9 @@ def _drop_collections(settings: Settings, versions: list[str]) -> list[str]:
 
 def _delete_rows(settings: Settings, versions: list[str]) -> int:
     """Rows of ``embeddings``; those of the products go along."""
-    among = ", ".join(map(lake.quote, versions))
-    count = lake.rows(settings, f"SELECT count(*) AS n FROM embeddings WHERE encoder_version IN ({among})")[0]["n"]
+    where = f"encoder_version IN ({', '.join(map(lake.quote, versions))})"
+    count = facts.count(settings, EMBEDDINGS, where)
     for table in (PRODUCT_EMBEDDINGS, EMBEDDINGS):
         with lake.committing(settings, table):
-            lake.delta(settings, table).delete(f"encoder_version IN ({among})")
-    return int(count)
+            lake.delta(settings, table).delete(where)
+    return count

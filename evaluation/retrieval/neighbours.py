@@ -52,15 +52,15 @@ class Items:
         Raises:
             VitrineError: an id is none of these items'.
         """
-        found = pc.index_in(image_ids, value_set=self.ids)
-        if found.null_count:  # a server, and another process synced it meanwhile
-            strange = image_ids.filter(found.is_null())[0]
+        places = pc.index_in(image_ids, value_set=self.ids)
+        if places.null_count:  # Milvus is a server, and another process synced it meanwhile
+            strange = image_ids.filter(places.is_null())[0]
             raise VitrineError(f"Milvus moved on during the evaluation (image {str(strange)!r}): run it again")
-        return found.to_numpy().astype(np.int64)
+        return places.to_numpy().astype(np.int64)
 
 
 @dataclass(frozen=True)
-class Found:
+class Ranking:
     """Each query's neighbours in rank order, queries by position."""
 
     queries: Ints
@@ -101,7 +101,7 @@ def is_sampled(settings: Settings, task: Task, total: int) -> bool:
     return task.query_split == ALL and total > settings.evaluate.max_queries
 
 
-def search(settings: Settings, milvus: VectorIndex, task: Task, items: Items, at: dict[str, int]) -> Found:
+def search(settings: Settings, milvus: VectorIndex, task: Task, items: Items, at: dict[str, int]) -> Ranking:
     """The nearest items of the index to each query, or to each of the sample."""
     depth = settings.evaluate.depth
     split = None if task.index_split == ALL else task.index_split
@@ -118,7 +118,7 @@ def search(settings: Settings, milvus: VectorIndex, task: Task, items: Items, at
         raise VitrineError(f"data set {task.encoded.dataset!r} lost its queries ({task.query_split}): run it again")
     queries, neighbours, similarities = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(queries)
-    return Found(queries[order], neighbours[order], similarities[order])
+    return Ranking(queries[order], neighbours[order], similarities[order])
 
 
 def _chosen_queries(settings: Settings, task: Task, at: dict[str, int]) -> str:
@@ -144,11 +144,12 @@ def _query_vectors(
 def ranked(
     items: Items, query_ids: pa.Array, ids: list[list[str]], cosines: list[list[float]], depth: int
 ) -> tuple[Ints, Ints, NDArray[np.float32]]:
-    """Answers of up to ``depth + 1`` hits as arrays, each without the query itself, wherever it ranks; copies of one
-    photo in the order of their ids.
+    """Milvus's answers of up to ``depth + 1`` hits as arrays, each without the query itself, wherever it ranks.
+
+    Copies of one photo are in the order of their ids.
 
     Returns:
-        As ``Found``: queries (Q,), neighbours and similarities (Q, depth).
+        As ``Ranking``: queries (Q,), neighbours and similarities (Q, depth).
     """
     lengths = np.array([len(hits) for hits in ids])
     rows = np.repeat(np.arange(len(ids)), lengths)
@@ -157,18 +158,21 @@ def ranked(
     similarities = np.full(neighbours.shape, np.nan, dtype=np.float32)
     neighbours[rows, ranks] = items.positions(pa.array(list(itertools.chain.from_iterable(ids)), pa.string()))
     similarities[rows, ranks] = np.fromiter(itertools.chain.from_iterable(cosines), np.float32, len(rows))
-    neighbours, similarities = _copies_level(items.contents, neighbours, similarities)
+    neighbours, similarities = _with_copies_together(items.contents, neighbours, similarities)
     queries = items.positions(query_ids)
     # Last comes what is cut off: the query itself, or else the hit beyond the depth.
     order = np.argsort(neighbours == queries[:, None], axis=1, kind="stable")[:, :depth]
     return queries, np.take_along_axis(neighbours, order, axis=1), np.take_along_axis(similarities, order, axis=1)
 
 
-def _copies_level(
+def _with_copies_together(
     contents: Ints, neighbours: Ints, similarities: NDArray[np.float32]
 ) -> tuple[Ints, NDArray[np.float32]]:
-    """(Q, hits) each, ordered again: copies of one photo have one vector, so that only rounding, which goes by where
-    each lies in Milvus's segments, tells their cosines apart. These get the highest; what is level goes by id."""
+    """Order (Q, hits) again, so that copies of one photo stand together.
+
+    Copies have one vector. Their cosines differ by rounding alone, which depends on where each row lies in Milvus's
+    segments: all of them get the highest one. Hits of equal similarity are ordered by image id.
+    """
     own = np.where(neighbours >= 0, contents[neighbours], -1)
     grouped = np.lexsort((-similarities, own), axis=-1)
     neighbours, similarities, own = (np.take_along_axis(a, grouped, axis=1) for a in (neighbours, similarities, own))
@@ -186,23 +190,23 @@ def shuffled(items: Items) -> Ints:
     return labels
 
 
-def relevance_of(found: Found, items: Items, index_labels: Ints) -> tuple[NDArray[np.bool_], Ints]:
+def relevance_of(ranking: Ranking, items: Items, index_labels: Ints) -> tuple[NDArray[np.bool_], Ints]:
     """Which neighbours have the query's own label: bool (Q, depth), and int (Q,) how many of the index do.
 
     ``index_labels``: (N,), the labels that the index is taken to have; queries keep theirs. An item without a label
     is relevant to nothing and has nothing relevant.
     """
-    own = items.labels[found.queries]
-    theirs = np.where(found.neighbours >= 0, index_labels[found.neighbours], -1)
+    own = items.labels[ranking.queries]
+    theirs = np.where(ranking.neighbours >= 0, index_labels[ranking.neighbours], -1)
     relevance = (theirs == own[:, None]) & (theirs >= 0)
     counted = index_labels[items.in_index & (index_labels >= 0)]
     counts = np.bincount(counted, minlength=int(np.max(items.labels, initial=0)) + 1)
-    itself = items.in_index[found.queries] & (index_labels[found.queries] == own)
+    itself = items.in_index[ranking.queries] & (index_labels[ranking.queries] == own)
     return relevance, np.where(own >= 0, counts[own] - itself, 0)
 
 
 def without_duplicates(
-    found: Found, items: Items, relevance: NDArray[np.bool_], n_relevant: Ints
+    ranking: Ranking, items: Items, relevance: NDArray[np.bool_], n_relevant: Ints
 ) -> tuple[NDArray[np.bool_], Ints] | None:
     """The same as if no item with the query's own content were in the index; None where none is.
 
@@ -211,13 +215,13 @@ def without_duplicates(
     """
     labelled = np.column_stack([items.contents, items.labels])
     _, both = np.unique(labelled, axis=0, return_inverse=True)  # same content and same label
-    equal = _others(items.contents, items, found.queries)
-    equal_and_relevant = np.where(items.labels[found.queries] >= 0, _others(both.ravel(), items, found.queries), 0)
+    equal = _others(items.contents, items, ranking.queries)
+    equal_and_relevant = np.where(items.labels[ranking.queries] >= 0, _others(both.ravel(), items, ranking.queries), 0)
     if not equal.any():
         return None
-    theirs = np.where(found.neighbours >= 0, items.contents[found.neighbours], -1)
-    order = np.argsort(theirs == items.contents[found.queries][:, None], axis=1, kind="stable")
-    kept = np.take_along_axis(theirs, order, axis=1) != items.contents[found.queries][:, None]
+    theirs = np.where(ranking.neighbours >= 0, items.contents[ranking.neighbours], -1)
+    order = np.argsort(theirs == items.contents[ranking.queries][:, None], axis=1, kind="stable")
+    kept = np.take_along_axis(theirs, order, axis=1) != items.contents[ranking.queries][:, None]
     return np.take_along_axis(relevance, order, axis=1) & kept, n_relevant - equal_and_relevant
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from evaluation.classification.classification_metrics import (
     NAMES,
-    Said,
+    Predictions,
     calibration,
     classification_intervals,
     classification_metrics,
@@ -210,7 +210,7 @@ def _classify(
         sure = np.clip(made.skill + better + 0.3 * (0.5 - hard[products]), 0.05, 0.97)
         right = random.random(len(truth)) < sure
         told = np.where(right, truth, (truth + random.integers(1, 8, len(truth))) % len(CATEGORIES))
-        one = Said(truth, told, random.random(len(truth)) < 0.95, np.clip(sure + 0.05, 0, 1))
+        one = Predictions(truth, told, random.random(len(truth)) < 0.95, np.clip(sure + 0.05, 0, 1))
         figures = classification_metrics(one)
         values = np.array([figures[name] for name in NAMES])
         scores = Scores("all", *named(NAMES, values, classification_intervals(one, products)), len(truth), 0)

@@ -6,7 +6,7 @@ from sklearn import metrics
 
 from evaluation.classification.classification_metrics import (
     NAMES,
-    Said,
+    Predictions,
     _statistic,
     calibration,
     classification_intervals,
@@ -18,7 +18,7 @@ from evaluation.classification.classification_metrics import (
 from evaluation.statistics import bootstrap
 
 
-def said(seed: int = 0, photos: int = 300, classes: int = 6, right: float = 0.7) -> tuple[Said, np.ndarray]:
+def said(seed: int = 0, photos: int = 300, classes: int = 6, right: float = 0.7) -> tuple[Predictions, np.ndarray]:
     """Some classes rarer than others, the last one never predicted, another never the truth; and products."""
     random = np.random.default_rng(seed)
     products = np.sort(random.integers(photos // 4, size=photos))
@@ -29,10 +29,10 @@ def said(seed: int = 0, photos: int = 300, classes: int = 6, right: float = 0.7)
     predicted[predicted == classes - 1] = 0
     predicted[5] = classes
     in_top = (truth == predicted) | (random.random(photos) < 0.5)
-    return Said(truth, predicted, in_top, random.random(photos)), products
+    return Predictions(truth, predicted, in_top, random.random(photos)), products
 
 
-def sklearns(one: Said) -> dict[str, float]:
+def sklearns(one: Predictions) -> dict[str, float]:
     macro = {"average": "macro", "zero_division": 0}
     return {
         "accuracy": metrics.accuracy_score(one.truth, one.predicted),
@@ -52,7 +52,7 @@ def test_figures_are_scikit_learns() -> None:
 
 def test_calibration_by_hand() -> None:
     truth, predicted = np.zeros(5, dtype=int), np.array([0, 0, 1, 0, 1])
-    one = Said(truth, predicted, truth == predicted, np.array([0.95, 1.0, 0.99, 0.2, 0.21]))
+    one = Predictions(truth, predicted, truth == predicted, np.array([0.95, 1.0, 0.99, 0.2, 0.21]))
     # (14/15, 1]: 2 of 3 right at 0.98; (2/15, 3/15]: right at 0.2, the bin's upper bound; (3/15, 4/15]: wrong at 0.21.
     expected = 3 / 5 * abs(2 / 3 - 2.94 / 3) + 1 / 5 * 0.8 + 1 / 5 * 0.21
     assert expected_calibration_error(one) == pytest.approx(expected)
@@ -70,7 +70,7 @@ def test_a_resample_has_scikit_learns_figures_of_the_photos_drawn() -> None:
     found = _statistic(one, codes)(counts.astype(float))
     for row, figures in zip(counts, found, strict=True):
         drawn = np.repeat(np.arange(len(codes)), row[codes])
-        part = Said(*(getattr(one, name)[drawn] for name in ("truth", "predicted", "in_top", "confidence")))
+        part = Predictions(*(getattr(one, name)[drawn] for name in ("truth", "predicted", "in_top", "confidence")))
         expected = sklearns(part) | {"ece": expected_calibration_error(part)}
         assert dict(zip(NAMES, figures, strict=True)) == pytest.approx(expected)
 
@@ -87,7 +87,7 @@ def test_intervals_hold_the_figures_and_one_product_has_none() -> None:
 
 def test_the_most_confused_classes_come_first() -> None:
     truth, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([1, 1, 2, 1, 0, 2])
-    one = Said(truth, predicted, truth == predicted, np.ones(6))
+    one = Predictions(truth, predicted, truth == predicted, np.ones(6))
     found = confusion(one, ["a", "b'", "c\n"])
     pairs = [(pair["truth"], pair["predicted"], pair["photos"]) for pair in found["most_confused"]]
     assert pairs == [("a", "b'", 2), ("a", "c\n", 1), ("b'", "a", 1)]
@@ -97,7 +97,7 @@ def test_the_most_confused_classes_come_first() -> None:
 
 def test_classifiers_are_compared_photo_by_photo() -> None:
     better, products = said(seed=5, photos=2000, right=0.75)
-    worse = Said(
+    worse = Predictions(
         better.truth, np.where(np.arange(2000) % 12 == 7, 0, better.predicted), better.in_top, better.confidence
     )
     found = paired_classification(worse, better, products)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.classification.classification_metrics import PairedClassifier, Said
+from evaluation.classification.classification_metrics import PairedClassifier, Predictions
 from evaluation.gates.gate import Check
 from evaluation.gates.regression import Against, PairedQueries, held_against, p_value, worse_ones
 from evaluation.statistics.bootstrap import PairedDifference
@@ -121,9 +121,11 @@ def test_queries_without_an_answer_on_one_side_are_left_out_of_both() -> None:
     assert judged(paired)["serving"].figures["queries"] == 400
 
 
-def said(right: np.ndarray, classes: int = 5) -> Said:
+def said(right: np.ndarray, classes: int = 5) -> Predictions:
     truth = np.arange(len(right)) % classes
-    return Said(truth, np.where(right, truth, (truth + 1) % classes), np.ones(len(right), bool), np.ones(len(right)))
+    return Predictions(
+        truth, np.where(right, truth, (truth + 1) % classes), np.ones(len(right), bool), np.ones(len(right))
+    )
 
 
 def test_a_classifier_that_got_worse_is_refused_photo_by_photo() -> None:

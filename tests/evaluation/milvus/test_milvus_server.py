@@ -200,7 +200,7 @@ def nearest(ids: list[str], vectors: np.ndarray, queries: np.ndarray, limit: int
 
 
 def serve(settings: Settings, version: str) -> None:
-    promote(settings, "d", NAMES[version], version, force=True, reason="test")
+    promote(settings, EncodedSet("d", NAMES[version], version), force=True, reason="test")
 
 
 def test_exact_search_is_exact_and_what_the_served_index_misses_is_refused(home: Home) -> None:

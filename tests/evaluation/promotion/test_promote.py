@@ -11,6 +11,7 @@ import pytest
 from evaluation.promotion import promote as module
 from evaluation.promotion.promote import promote, rollback, unfinished_rollback
 from vitrine import facts, lake
+from vitrine.encoded_set import EncodedSet
 from vitrine.errors import GateRefused, UserError
 from vitrine.runs import record
 from vitrine.setting_sections import LicenceSettings, MilvusSettings
@@ -18,6 +19,7 @@ from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PROMOTIONS
 
 ONE, TWO, THREE = "1" * 16, "2" * 16, "3" * 16
+E1, E2 = EncodedSet("shop", "e1", ONE), EncodedSet("shop", "e2", TWO)
 Row = dict[str, Any]
 
 
@@ -76,7 +78,7 @@ def pass_gates(settings: Settings, version: str) -> None:
 
 def serve(settings: Settings, version: str) -> dict[str, Any]:
     pass_gates(settings, version)
-    return promote(settings, "shop", f"e{version[0]}", version)
+    return promote(settings, EncodedSet("shop", f"e{version[0]}", version))
 
 
 def history(settings: Settings) -> list[Row]:
@@ -96,7 +98,7 @@ def test_a_version_serves_once_its_gates_passed(settings: Settings) -> None:
     gates = json.loads(row["gates"])
     assert list(gates) == ["catalog", "embeddings", "sync", "metrics"]
     assert {gate["state"] for gate in gates.values()} == {"done"}
-    again = promote(settings, "shop", "e1", ONE)
+    again = promote(settings, E1)
     assert again == said | {"promoted": False, "previous_version": ONE, "forced": False}
     assert len(history(settings)) == 1
     assert serve(settings, TWO)["previous_version"] == ONE
@@ -105,7 +107,7 @@ def test_a_version_serves_once_its_gates_passed(settings: Settings) -> None:
 
 def test_no_gate_was_asked(settings: Settings) -> None:
     with pytest.raises(GateRefused) as error:
-        promote(settings, "shop", "e1", ONE)
+        promote(settings, E1)
     for gate, command in {"catalog": "", "embeddings": " --encoder e1", "metrics": " --encoder e1"}.items():
         said = f"gate {gate} has not been asked: run `vitrine gate {gate} --dataset shop{command}`"
         assert said in str(error.value)
@@ -115,7 +117,7 @@ def test_no_gate_was_asked(settings: Settings) -> None:
 def test_another_versions_gates_do_not_count(settings: Settings) -> None:
     pass_gates(settings, TWO)
     with pytest.raises(GateRefused) as error:
-        promote(settings, "shop", "e1", ONE)
+        promote(settings, E1)
     assert "gate catalog" not in str(error.value)
     assert "gate embeddings has not been asked" in str(error.value)
 
@@ -124,14 +126,14 @@ def test_the_newest_run_of_a_gate_counts(settings: Settings) -> None:
     pass_gates(settings, ONE)
     say(settings, "embeddings", ONE, "refused")
     with pytest.raises(GateRefused, match=r"gate embeddings refused \(every vector's norm is 1\)"):
-        promote(settings, "shop", "e1", ONE)
+        promote(settings, E1)
     with pytest.raises(RuntimeError), record(settings, "gate", "shop", "e1") as run:
         run.encoder_version, run.figures = ONE, {"gate": "embeddings"}
         raise RuntimeError("the disk is full")
     with pytest.raises(GateRefused, match=r"gate embeddings did not end \(RuntimeError: the disk is full\)"):
-        promote(settings, "shop", "e1", ONE)
+        promote(settings, E1)
     say(settings, "embeddings", ONE)
-    assert promote(settings, "shop", "e1", ONE)["promoted"]
+    assert promote(settings, E1)["promoted"]
 
 
 def test_gates_of_an_older_catalog_are_out_of_date(settings: Settings) -> None:
@@ -139,7 +141,7 @@ def test_gates_of_an_older_catalog_are_out_of_date(settings: Settings) -> None:
     add_photo(settings, "shop/b")
     say(settings, "catalog", ONE)
     with pytest.raises(GateRefused) as error:
-        promote(settings, "shop", "e1", ONE)
+        promote(settings, E1)
     assert str(error.value).count("is out of date, the catalog has changed since") == 3
     assert "gate catalog" not in str(error.value)
 
@@ -149,7 +151,7 @@ def test_metrics_were_compared_with_what_serves_no_more(settings: Settings) -> N
     pass_gates(settings, TWO)
     serve(settings, THREE)
     with pytest.raises(GateRefused, match="gate metrics is out of date, it compared with another version"):
-        promote(settings, "shop", "e2", TWO)
+        promote(settings, E2)
     assert serving(settings) == THREE
 
 
@@ -157,8 +159,8 @@ def test_force_says_why(settings: Settings) -> None:
     say(settings, "catalog", ONE)
     for force, reason in ((True, None), (True, "  "), (False, "because")):
         with pytest.raises(UserError, match="--force needs a --reason"):
-            promote(settings, "shop", "e1", ONE, force=force, reason=reason)
-    assert promote(settings, "shop", "e1", ONE, force=True, reason="the boss said")["forced"]
+            promote(settings, E1, force=force, reason=reason)
+    assert promote(settings, E1, force=True, reason="the boss said")["forced"]
     (row,) = history(settings)
     assert (row["forced"], row["reason"]) == (True, "the boss said")
     gates = json.loads(row["gates"])
@@ -168,9 +170,9 @@ def test_force_says_why(settings: Settings) -> None:
 
 def test_nothing_to_serve(settings: Settings) -> None:
     with pytest.raises(UserError, match="unknown data set 'shed': choose one of shop"):
-        promote(settings, "shed", "e1", ONE)
+        promote(settings, EncodedSet("shed", "e1", ONE))
     with pytest.raises(UserError, match="vitrine embed --encoder e4 --dataset shop"):
-        promote(settings, "shop", "e4", "4" * 16, force=True, reason="in a hurry")
+        promote(settings, EncodedSet("shop", "e4", "4" * 16), force=True, reason="in a hurry")
     assert not history(settings)
 
 
@@ -207,10 +209,10 @@ def test_weights_that_forbid_commerce_need_a_setting(settings: Settings, licence
     pass_gates(settings, ONE)
     for force in (False, True):
         with pytest.raises(UserError, match=f"under {licence}, which forbids commercial use.*allow_non_commercial"):
-            promote(settings, "shop", "e1", ONE, force, "why not" if force else None)
+            promote(settings, E1, force, "why not" if force else None)
     assert facts.serving(settings, "shop") is None
     allowed = settings.model_copy(update={"licences": LicenceSettings(allow_non_commercial=True)})
-    assert promote(allowed, "shop", "e1", ONE)["promoted"]
+    assert promote(allowed, E1)["promoted"]
 
 
 def test_a_rollback_cut_short_is_finished_and_not_repeated(settings: Settings) -> None:
@@ -233,12 +235,12 @@ def test_an_index_that_is_not_exact_has_a_gate_of_its_own(settings: Settings) ->
     hnsw = settings.model_copy(update={"milvus": MilvusSettings(index="HNSW")})
     pass_gates(settings, ONE)
     with pytest.raises(GateRefused, match="gate index has not been asked: run `vitrine gate index --dataset shop"):
-        promote(hnsw, "shop", "e1", ONE)
+        promote(hnsw, E1)
     say(settings, "index", ONE, "refused")
     with pytest.raises(GateRefused, match="gate index refused"):
-        promote(hnsw, "shop", "e1", ONE)
+        promote(hnsw, E1)
     say(settings, "index", ONE)
-    assert promote(hnsw, "shop", "e1", ONE)["promoted"]
+    assert promote(hnsw, E1)["promoted"]
 
 
 def test_a_night_does_not_undo_a_rollback(settings: Settings) -> None:
@@ -246,11 +248,11 @@ def test_a_night_does_not_undo_a_rollback(settings: Settings) -> None:
     serve(settings, TWO)
     rollback(settings, "shop")
     pass_gates(settings, TWO)
-    assert not promote(settings, "shop", "e2", TWO, if_new=True)["promoted"]
+    assert not promote(settings, E2, if_new=True)["promoted"]
     assert serving(settings) == ONE
-    assert promote(settings, "shop", "e2", TWO)["promoted"]
+    assert promote(settings, E2)["promoted"]
     pass_gates(settings, THREE)
-    assert promote(settings, "shop", "e3", THREE, if_new=True)["promoted"]
+    assert promote(settings, EncodedSet("shop", "e3", THREE), if_new=True)["promoted"]
 
 
 def test_rollback_needs_vectors(settings: Settings) -> None:

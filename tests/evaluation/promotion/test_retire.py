@@ -83,7 +83,7 @@ def test_a_retired_encoder_is_out_everywhere_and_a_cut_retirement_is_finished(
     assert not any(OLD in item.name for item in definitions.objects(settings))
     assert facts.embedded(settings, EncodedSet("d", "", OLD)) == 1, "its rows stay"
     with pytest.raises(UserError, match="is retired"):
-        promote(settings, "d", "old", OLD, force=True, reason="a test")
+        promote(settings, EncodedSet("d", "old", OLD), force=True, reason="a test")
 
     again = retire(settings, "old", delete_rows=True)
     assert (again["collections_dropped"], again["feast_removed"], again["rows_deleted"]) == ([], [], 1)

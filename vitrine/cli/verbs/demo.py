@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from evaluation.metrics_table import ALL_QUERIES, newest
 from vitrine import facts, lake
 from vitrine.cli import airflow, output
 from vitrine.cli.options import Json
@@ -99,15 +100,11 @@ def _check_night(settings: Settings, log: Path, began: datetime) -> None:
 
 
 def _outcome(settings: Settings) -> dict[str, Any]:
-    serves = facts.serving(settings, DATASET)
+    serves = facts.serving_set(settings, DATASET)
     assert serves is not None
-    found = lake.rows(
-        settings,
-        "SELECT metric, value FROM metrics WHERE slice = 'all' AND "
-        f"dataset = {lake.quote(DATASET)} AND encoder_version = {lake.quote(serves['encoder_version'])} "
-        f"AND catalog_version = {lake.quote(facts.catalog_version(settings, DATASET))}",
-    )
-    metrics = {row["metric"]: row["value"] for row in found}
+    now = lake.matches(catalog_version=facts.catalog_version(settings, DATASET), classifier="", slice=ALL_QUERIES)
+    evaluations = newest(settings, f"{serves.where} AND {now}")
+    metrics = evaluations[0].scores[ALL_QUERIES].values if evaluations else {}
     image = lake.rows(settings, f"SELECT min(image_id) AS id FROM catalog WHERE dataset = {lake.quote(DATASET)}")[0]
     online = lookup.OnlineFeatures(settings).lookup(DATASET, [image["id"]])[0]
     vector = online.pop("embedding")

@@ -56,8 +56,8 @@ def _why_pending(
     encoded = EncodedSet(dataset, name, version)
     if facts.settled(settings, encoded) is None:
         return "embeddings are not those of the catalog"
-    if problems := promote.unpassed_gates(settings, dataset, name, version, with_index=first):
+    if problems := promote.unpassed_gates(settings, encoded, with_index=first):
         return problems[0]
-    if first and not promote.served_before(settings, dataset, version):
+    if first and not promote.served_before(settings, encoded):
         return "never promoted"
     return milvus_alias.lag(settings, milvus, encoded)

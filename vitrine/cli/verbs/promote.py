@@ -9,7 +9,7 @@ from evaluation.promotion import milvus_alias
 from evaluation.promotion import promote as promotion
 from vitrine import runs
 from vitrine.cli import output
-from vitrine.cli.choices import chosen_datasets, encoder_and_version
+from vitrine.cli.choices import chosen_datasets, encoded_set
 from vitrine.cli.options import Dataset, Json
 from vitrine.cli.verbs.features import bring_online
 from vitrine.settings import Settings, load_settings
@@ -28,12 +28,12 @@ def promote(
     """Let an encoder version serve a data set, if its gates passed; what already serves goes on."""
     settings = load_settings()
     chosen_datasets(settings, [dataset])
-    name, version = encoder_and_version(settings, encoder)
-    with runs.record(settings, "promote", dataset, name) as run:
-        run.encoder_version = version
-        run.figures |= promotion.promote(settings, dataset, name, version, force, reason, if_new)
+    encoded = encoded_set(settings, encoder, dataset)
+    with runs.record(settings, "promote", dataset, encoded.encoder) as run:
+        run.encoder_version = encoded.encoder_version
+        run.figures |= promotion.promote(settings, encoded, force, reason, if_new)
         run.figures |= follow(settings, dataset)
-    output.show(f"promote {name}", run.figures, as_json)
+    output.show(f"promote {encoded.encoder}", run.figures, as_json)
 
 
 def follow(settings: Settings, dataset: str) -> dict[str, Any]:
