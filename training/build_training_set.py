@@ -124,7 +124,7 @@ def _catalog(settings: Settings, plan: _Plan, *, within: bool) -> str:
 def _featured(settings: Settings, plan: _Plan) -> DataFrame:
     """Every photo of the splits, with what Feast knew of it at the moment: null where that is nothing."""
     encoded, feature = plan.encoded, plan.feature
-    view = feature_store.image_view(encoded.encoder, encoded.encoder_version) if encoded else "catalog"
+    view = feature_store.IMAGES.view(encoded.encoder, encoded.encoder_version) if encoded else "catalog"
     photos = _catalog(settings, plan, within=True)
     entities = f"SELECT *, timestamp '{plan.moment.isoformat()}' AS event_timestamp FROM ({photos})"
     with warnings.catch_warnings():

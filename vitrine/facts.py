@@ -5,6 +5,7 @@ Each rule that more than one room needs stands here once.
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from vitrine import lake, staging
@@ -122,6 +123,23 @@ def embedded(settings: Settings, encoded: EncodedSet) -> int:
 def count(settings: Settings, table: Table, where: str) -> int:
     """How many rows of ``table`` are as ``where`` says."""
     return int(lake.rows(settings, f"SELECT count(*) AS n FROM {table.name} WHERE {where}")[0]["n"])
+
+
+def belong_online(settings: Settings, dataset: str) -> list[EncodedSet]:
+    """The versions whose vectors of ``dataset`` belong online, by encoder and version: what serves it, and its nightly
+    encoders' newest that are not retired."""
+    encoders = lake.rows(settings, "SELECT encoder, encoder_version, state FROM encoders ORDER BY created_at")
+    wanted = set()
+    if serves := serving_set(settings, dataset):
+        # Views go by the name that the version was registered under: it may have been promoted under another one.
+        names = {row["encoder_version"]: row["encoder"] for row in encoders}
+        wanted.add(replace(serves, encoder=names.get(serves.encoder_version, serves.encoder)))
+    if dataset in {item.name for item in settings.nightly.datasets}:
+        newest = {row["encoder"]: row for row in encoders}
+        nightly = [newest[name] for name in settings.nightly.encoders if name in newest]
+        wanted |= {EncodedSet.of(row | {"dataset": dataset}) for row in nightly if row["state"] != RETIRED}
+    by_name = sorted(wanted, key=lambda encoded: (encoded.encoder, encoded.encoder_version))
+    return [encoded for encoded in by_name if embedded(settings, encoded)]
 
 
 # ---- what is missing ----

@@ -4,7 +4,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import feast.infra.offline_stores.contrib.spark_offline_store.spark  # noqa: F401  (see the filter below)
@@ -12,8 +12,7 @@ import yaml
 from feast import FeatureStore, RepoConfig
 from feast.errors import FeatureServiceNotFoundException, FeatureViewNotFoundException
 
-from vitrine import facts, files, lake
-from vitrine.encoded_set import EncodedSet
+from vitrine import files
 from vitrine.setting_sections import RedisSettings
 from vitrine.settings import Settings
 from vitrine.spark_conf import s3_conf
@@ -48,16 +47,6 @@ class Kind:
 IMAGES = Kind("images", "image_id", ("embedding", "product_id", "category", "encoder_version"), EMBEDDINGS)
 PRODUCTS = Kind("products", "product_id", ("embedding", "category", "n_images", "encoder_version"), PRODUCT_EMBEDDINGS)
 KINDS = (IMAGES, PRODUCTS)
-
-
-def image_view(encoder: str, version: str) -> str:
-    """The name of an encoder version's view of images."""
-    return IMAGES.view(encoder, version)
-
-
-def images_serving(dataset: str) -> str:
-    """The name of the service of what serves the images of ``dataset``."""
-    return IMAGES.serving(dataset)
 
 
 def encoder_service(encoder: str, version: str) -> str:
@@ -144,25 +133,6 @@ def apply(store: FeatureStore, objects: Sequence[Any]) -> None:
     """Register ``objects``; those that are there in the same form cost nothing."""
     if objects:
         store.apply(list(objects), skip_feature_view_validation=True)
-
-
-def online(settings: Settings, dataset: str) -> list[EncodedSet]:
-    """The encoder versions whose vectors of ``dataset`` belong online, by encoder and version: what serves it, and its
-    nightly encoders' newest that are not retired."""
-    encoders = lake.rows(
-        settings, "SELECT encoder, encoder_version, state, created_at FROM encoders ORDER BY created_at"
-    )
-    wanted = set()
-    if serves := facts.serving_set(settings, dataset):
-        # Views go by the name that the version was registered under: it may have been promoted under another one.
-        names = {row["encoder_version"]: row["encoder"] for row in encoders}
-        wanted.add(replace(serves, encoder=names.get(serves.encoder_version, serves.encoder)))
-    if dataset in {item.name for item in settings.nightly.datasets}:
-        newest = {row["encoder"]: row for row in encoders}
-        nightly = [newest[name] for name in settings.nightly.encoders if name in newest]
-        wanted |= {EncodedSet.of(row | {"dataset": dataset}) for row in nightly if row["state"] != facts.RETIRED}
-    by_name = sorted(wanted, key=lambda encoded: (encoded.encoder, encoded.encoder_version))
-    return [encoded for encoded in by_name if facts.embedded(settings, encoded)]
 
 
 def forget(store: FeatureStore, encoder: str, version: str) -> list[str]:

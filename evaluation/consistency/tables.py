@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from evaluation.consistency.differences import SHOWN, Differences
 from evaluation.milvus.collection import key_ranges
-from vitrine import facts, feature_store, lake
+from vitrine import facts, lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.lake import matches
 from vitrine.settings import Settings
@@ -47,7 +47,7 @@ class StoredVersion:
 
 def versions(settings: Settings, dataset: str) -> list[StoredVersion]:
     """Every version that has a vector of ``dataset`` or serves it, by encoder and version."""
-    followed = {each.encoder_version for each in feature_store.online(settings, dataset)}
+    followed = {each.encoder_version for each in facts.belong_online(settings, dataset)}
     known = {row["encoder_version"]: row for row in lake.rows(settings, f"SELECT * FROM {ENCODERS.name}")}
     stored = lake.rows(
         settings,

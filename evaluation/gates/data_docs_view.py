@@ -15,7 +15,6 @@ from jinja2 import BaseLoader, ChoiceLoader, Environment, FileSystemLoader, pass
 from evaluation.pages.style import style_sheet
 
 PARTS = Path(__file__).parent / "data_docs_parts"
-MODULE = __name__
 
 
 class _Offline:

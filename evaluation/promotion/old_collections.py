@@ -6,7 +6,7 @@ from typing import Any
 from evaluation.milvus.collection import collection_name, served_index
 from evaluation.milvus.vector_index import VectorIndex
 from evaluation.promotion.promote import standing
-from vitrine import feature_store, lake
+from vitrine import facts, lake
 from vitrine.settings import Settings
 
 USES = ("index", "evaluate", "promote", "rollback")
@@ -36,7 +36,7 @@ def _wanted(settings: Settings, name: str, dataset: str, version: str) -> bool:
     if name not in indexes:
         return False
     needed = {row["encoder_version"] for row in standing(settings, dataset)[-2:]}
-    needed |= {encoded.encoder_version for encoded in feature_store.online(settings, dataset)}
+    needed |= {encoded.encoder_version for encoded in facts.belong_online(settings, dataset)}
     return version in needed or version in _used(settings, dataset)
 
 

@@ -16,7 +16,7 @@ from spark_jobs import ingest_catalog
 from tests.support.store_servers import PASSWORD
 from vitrine import feature_store, lake
 from vitrine.encoded_set import EncodedSet
-from vitrine.feature_store import IMAGES, image_view, open_store
+from vitrine.feature_store import IMAGES, open_store
 from vitrine.online import sync as online_sync
 from vitrine.online.sync import Source, sync
 from vitrine.settings import Settings, load_settings
@@ -42,7 +42,7 @@ def replace(settings: Settings, first: float, at: dt.datetime) -> None:
 
 
 def first_of(settings: Settings) -> float:
-    view = image_view("small", VERSION)
+    view = IMAGES.view("small", VERSION)
     found = open_store(settings).get_online_features(
         features=[f"{view}:embedding"], entity_rows=[{"image_id": "d/1"}]
     ).to_dict()  # fmt: skip

@@ -81,7 +81,7 @@ def sync_all(
         ``{"upserted": rows, "deleted": rows, "views": names}``.
     """
     figures: dict[str, Any] = {"upserted": 0, "deleted": 0, "views": []}
-    for encoded in feature_store.online(settings, dataset):
+    for encoded in facts.belong_online(settings, dataset):
         for kind in KINDS:
             source = Source(settings, kind, encoded)
             synced = sync(store, source, fresh, fill)
@@ -126,7 +126,7 @@ def lag(settings: Settings, dataset: str) -> str | None:
     """Why ``vitrine features`` has something to do for ``dataset``; None where it has not. Changes nothing."""
     store = feature_store.open_store(settings)
     try:
-        for encoded in feature_store.online(settings, dataset):
+        for encoded in facts.belong_online(settings, dataset):
             for kind in KINDS:
                 source = Source(settings, kind, encoded)
                 held, until = _read_cursor(store, source), lake.version(settings, kind.table)

@@ -44,7 +44,7 @@ def settings(settings: Settings) -> Settings:
 
 
 def online(settings: Settings) -> list[str]:
-    return [each.encoder for each in feature_store.online(settings, "d")]
+    return [each.encoder for each in facts.belong_online(settings, "d")]
 
 
 def test_what_serves_and_what_another_computes_from_is_refused(settings: Settings) -> None:

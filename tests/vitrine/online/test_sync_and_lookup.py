@@ -9,10 +9,10 @@ from deltalake import DeltaTable
 from feast import FeatureStore
 
 from feature_repo import definitions
-from vitrine import feature_store, lake
+from vitrine import facts, feature_store, lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError, VitrineError
-from vitrine.feature_store import IMAGES, image_view, open_store
+from vitrine.feature_store import IMAGES, open_store
 from vitrine.online import sync as online_sync
 from vitrine.online.lookup import OnlineFeatures
 from vitrine.online.sync import Source, Synced, sync
@@ -128,7 +128,7 @@ def run(
 
 
 def online(store: FeatureStore, image_ids: list[str], version: str = V1) -> dict[str, Any]:
-    view = image_view("small", version)
+    view = IMAGES.view("small", version)
     found = store.get_online_features(
         features=[f"{view}:{name}" for name in ("embedding", "product_id", "category", "encoder_version")],
         entity_rows=[{"image_id": image_id} for image_id in image_ids],
@@ -151,7 +151,7 @@ def same(settings: Settings, store: FeatureStore, image_ids: list[str], version:
 
 
 def test_names_and_configuration(settings: Settings):
-    assert image_view("small", V1) == f"images_small_{V1}"
+    assert IMAGES.view("small", V1) == f"images_small_{V1}"
     open_store(settings)
     written = (settings.home / "feast" / "feature_store.yaml").read_text()
     assert str(settings.home / "feast" / "online.db") in written
@@ -303,14 +303,14 @@ def test_a_lost_online_store_is_filled_from_scratch(settings: Settings, store: F
 def test_which_versions_belong_online(settings: Settings, store: FeatureStore):
     nightly = NightlySettings(encoders=("small",), datasets=(NightlyDataset(name="d", source="x"),))
     nights = settings.model_copy(update={"nightly": nightly})
-    assert feature_store.online(nights, "d") == []
+    assert facts.belong_online(nights, "d") == []
     lake.append(settings, EMBEDDINGS, [row("d/1", 1), row("d/1", 1, version=V2), row("e/1", 1, "e")])
-    assert feature_store.online(settings, "d") == []
-    assert feature_store.online(nights, "d") == [EncodedSet("d", "small", V2)]  # the newest
-    assert feature_store.online(nights, "e") == []
+    assert facts.belong_online(settings, "d") == []
+    assert facts.belong_online(nights, "d") == [EncodedSet("d", "small", V2)]  # the newest
+    assert facts.belong_online(nights, "e") == []
     promote(settings, "d", V1)
-    assert feature_store.online(settings, "d") == [EncodedSet("d", "small", V1)]
-    assert feature_store.online(nights, "d") == [EncodedSet("d", "small", V1), EncodedSet("d", "small", V2)]
+    assert facts.belong_online(settings, "d") == [EncodedSet("d", "small", V1)]
+    assert facts.belong_online(nights, "d") == [EncodedSet("d", "small", V1), EncodedSet("d", "small", V2)]
 
 
 def test_the_serving_service_follows_the_promotions(settings: Settings, store: FeatureStore):
@@ -344,6 +344,6 @@ def test_the_serving_service_follows_the_promotions(settings: Settings, store: F
         (found,) = client.lookup("d", ["d/1"])
         assert found["encoder_version"] == V2 and found["embedding"] == pytest.approx(vector(7))
     promote(settings, "d", V1, "renamed")  # and back, under another name of the same version
-    assert feature_store.online(settings, "d") == [EncodedSet("d", "small", V1)]
+    assert facts.belong_online(settings, "d") == [EncodedSet("d", "small", V1)]
     feature_store.apply(store, definitions.serving_services(settings))
     assert OnlineFeatures(settings).lookup("d", ["d/1"])[0]["encoder_version"] == V1

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from evaluation.metrics_table import ALL_QUERIES, newest
-from vitrine import facts, lake
+from evaluation import metrics_table
+from vitrine import facts, lake, runs
 from vitrine.cli import airflow, output
 from vitrine.cli.options import Json
 from vitrine.errors import GateRefused, VitrineError
@@ -90,9 +90,9 @@ def _tell(line: str, steps: dict[str, float]) -> None:
 
 def _check_night(settings: Settings, log: Path, began: datetime) -> None:
     tonight = f"started_at >= timestamp '{began:%Y-%m-%d %H:%M:%S.%f}+00:00'"
-    runs = lake.rows(settings, f"SELECT verb, state FROM runs WHERE {tonight}")
-    refused = [row["verb"] for row in runs if row["state"] == "refused"]
-    failed = [row["verb"] for row in runs if row["state"] == "failed"]
+    ended = runs.read(settings, tonight)
+    refused = [run.verb for run in ended if run.state == "refused"]
+    failed = [run.verb for run in ended if run.state == "failed"]
     if refused:
         raise GateRefused(f"refused tonight: {', '.join(refused)}; the report says why, and {log}")
     if failed or not facts.serving(settings, DATASET):
@@ -102,9 +102,11 @@ def _check_night(settings: Settings, log: Path, began: datetime) -> None:
 def _outcome(settings: Settings) -> dict[str, Any]:
     serves = facts.serving_set(settings, DATASET)
     assert serves is not None
-    now = lake.matches(catalog_version=facts.catalog_version(settings, DATASET), classifier="", slice=ALL_QUERIES)
-    evaluations = newest(settings, f"{serves.where} AND {now}")
-    metrics = evaluations[0].scores[ALL_QUERIES].values if evaluations else {}
+    now = lake.matches(
+        catalog_version=facts.catalog_version(settings, DATASET), classifier="", slice=metrics_table.ALL_QUERIES
+    )
+    evaluations = metrics_table.newest(settings, f"{serves.where} AND {now}")
+    metrics = evaluations[0].scores[metrics_table.ALL_QUERIES].values if evaluations else {}
     image = lake.rows(settings, f"SELECT min(image_id) AS id FROM catalog WHERE dataset = {lake.quote(DATASET)}")[0]
     online = lookup.OnlineFeatures(settings).lookup(DATASET, [image["id"]])[0]
     vector = online.pop("embedding")

@@ -100,13 +100,13 @@ class Damage:
             milvus._client.delete(collection.name, ids=[row_key(self.ids[12])])
             milvus.drop_alias("shop")
         store = feature_store.open_store(self.settings)
-        view = feature_store.image_view("small", self.version)
+        view = feature_store.IMAGES.view("small", self.version)
         times = dict.fromkeys(("event_timestamp", "created_timestamp"), lake.now())
         said = {"image_id": self.ids[13], "product_id": "shop/x", "category": None, "encoder_version": self.version}
         gone = dict.fromkeys(("product_id", "category", "embedding"))
         gone |= {"image_id": self.ids[14], "encoder_version": self.version}
         store.write_to_online_store(view, pd.DataFrame([times | said | {"embedding": vector}, times | gone]))
-        store.registry.delete_feature_service(feature_store.images_serving("shop"), store.project)
+        store.registry.delete_feature_service(feature_store.IMAGES.serving("shop"), store.project)
 
 
 def names(found: dict[str, Any]) -> set[str]:
