@@ -13,9 +13,10 @@ from tests.support.project import PROJECT
 
 ROOMS = ("vitrine", "spark_jobs", "training", "evaluation", "feature_repo", "dags")
 IMPORTED_LATE = {
-    "spark_jobs/embed_catalog.py": "the driver loads no torch: its worker's function does",
-    "training/top_tuning.py": "the process that searches loads TensorFlow after its workers have forked",
-    "training/trial_workers.py": "only the workers load TensorFlow",
+    "dags/nightly_reembedding.py": "the scheduler reads the DAGs all day, and delta-rs is heavy: another test holds that",
+    "dags/vitrine_tasks.py": "the same",
+    "spark_jobs/embed_catalog.py": "workers alone load torch, the driver does without it",
+    "training/tune.py": "workers of a cluster alone load torch, the driver starts its tuning in another process",
 }
 """Imports of our own inside functions, and why each cannot stand at the top."""
 
