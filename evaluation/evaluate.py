@@ -63,7 +63,7 @@ def evaluate(
     index's labels permuted: what chance gives. ``full_map`` adds ``MAP``, over the ranking of the whole index.
 
     Where ``metrics`` has the figures already, of the same vectors, labels and settings, they are read back and
-    ``computed`` is False; ``again`` computes them anyway. What classifiers said (``predictions``) is scored beside.
+    ``computed`` is False; ``again`` computes them anyway. Rows of ``predictions`` are scored too.
 
     Returns:
         The object that ``evaluate --json`` prints: figures as floats in [0, 1] with their 95 % intervals (null where

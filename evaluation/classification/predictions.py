@@ -1,4 +1,4 @@
-"""What classifiers said of a data set, scored: from ``predictions`` to ``metrics``."""
+"""Classifiers' predictions of a data set, scored: from ``predictions`` to ``metrics``."""
 
 import hashlib
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _LABELS = ("product_id", "category")
 
 @dataclass(frozen=True)
 class _Classifier:
-    """One whose predictions of an encoded set there are."""
+    """A classifier that predicted a label of photos from an encoded set's vectors."""
 
     method: str
     label: str

@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from evaluation.gates.gate import Check
 from vitrine.errors import VitrineError
 from vitrine.runs import GateFigures
@@ -88,8 +90,6 @@ def ask(
         VitrineError: an expectation could not be asked.
     """
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read at import
-    from filelock import FileLock
-
     (settings.home / "gx").mkdir(parents=True, exist_ok=True)
     # Standard output belongs to --json.
     with contextlib.redirect_stdout(sys.stderr), FileLock(settings.home / "gx" / "lock"):

@@ -142,7 +142,7 @@ def unfinished_rollback(settings: Settings, dataset: str) -> dict[str, Any] | No
     """The rollback that a killed run wrote and did not bring to those who follow: to be finished, not done once more.
 
     Returns:
-        As ``rollback`` said it, or None where the newest promotion is none, or its run ended well.
+        As ``rollback`` returned it, or None where the newest promotion is none, or its run ended well.
     """
     history = _history(settings, dataset)
     if not history or history[-1]["reason"] != ROLLBACK:
