@@ -1,24 +1,20 @@
 """The front door: the table of verbs. A verb's module is loaded when that verb is asked for, and no other."""
 
-import importlib.abc
-import importlib.machinery
-import importlib.util
+import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from vitrine.cli import output
+from vitrine.cli.later import loaded_later
 from vitrine.errors import VitrineError
 
 _FULL_DISK = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 """As the libraries say it: the system, SQLite."""
-
-_ROOMS = ("vitrine", "spark_jobs", "training", "evaluation", "feature_repo")
 
 # Each verb, and the first sentence of its help; its module is ``vitrine.cli.verbs.NAME``.
 VERBS = {
@@ -103,7 +99,7 @@ for _verb, _about in VERBS.items():
 def load_verb(verb: str) -> Any:
     """The command of ``verb``: its module's function of that name, or its ``app`` where the verb has parts."""
     name = verb.replace("-", "_")
-    with _rooms_later():
+    with loaded_later():
         module = importlib.import_module(f"vitrine.cli.verbs.{name}")
     if not (parts := getattr(module, "app", None)):
         parts = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
@@ -111,31 +107,6 @@ def load_verb(verb: str) -> Any:
     command = typer.main.get_command(parts)
     command.name = verb
     return command
-
-
-class _Later(importlib.abc.MetaPathFinder):
-    """Finds our modules below the command line as ones that are run when they are first used
-    (``importlib.util.LazyLoader``)."""
-
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
-        if fullname.split(".")[0] not in _ROOMS or fullname.startswith("vitrine.cli"):
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-        if spec and spec.loader:
-            spec.loader = importlib.util.LazyLoader(spec.loader)
-        return spec
-
-
-@contextmanager
-def _rooms_later() -> Iterator[None]:
-    """What a verb's module imports as a module (``from spark_jobs import ingest_catalog``) is loaded when the verb uses
-    it: a verb's help waits for no library, and a verb for none that it does not use."""
-    finder = _Later()
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -31,8 +31,7 @@ from evaluation.milvus.vector_index import VectorIndex
 from evaluation.promotion.milvus_alias import follow
 from evaluation.promotion.promote import promote, rollback
 from vitrine import lake
-from vitrine.cli import main
-from vitrine.cli.verbs import check
+from vitrine.cli.verbs import check, features, index, promote
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import GateRefused, UserError, VitrineError
 from vitrine.settings import Settings, load_settings
@@ -295,8 +294,8 @@ def test_what_does_not_connect_says_why_and_no_secret(
 def test_a_server_killed_in_the_middle_of_a_sync(home: Home, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = home()
     ids, vectors = embed(settings, ONE, 3_000)
-    main.index([ONE], ["d"])
-    main.promote(ONE, "d", force=True, reason="test")
+    index.index([ONE], ["d"])
+    promote.promote(ONE, "d", force=True, reason="test")
     moved = unit(2_500, 11)
     embeddings = DeltaTable(str(EMBEDDINGS.path(settings)))
     new = pa.Table.from_pylist(rows(ONE, ids[:2_500], moved), schema=EMBEDDINGS.schema)
@@ -314,13 +313,13 @@ def test_a_server_killed_in_the_middle_of_a_sync(home: Home, server: Server, mon
     with monkeypatch.context() as patch:
         patch.setattr(MilvusClient, "upsert", dies_after_the_first)
         with pytest.raises(VitrineError, match=server.uri) as caught:
-            main.index([ONE], ["d"])
+            index.index([ONE], ["d"])
     assert TOKEN not in str(caught.value)
 
     server.mutual = True
     server.start()
     settings = home()
-    main.features(["d"])
+    features.features(["d"])
     assert milvus_differences(settings) == {"milvus.behind": 2_500, "milvus.other": 499, "milvus.too_many": 1}
     with VectorIndex(settings) as milvus:
         result = milvus.sync(EncodedSet("d", "e", ONE))

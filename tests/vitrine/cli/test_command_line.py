@@ -347,6 +347,8 @@ for words in json.load(sys.stdin):
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.suppress(SystemExit):
         main([*words, "--help"])
     print(json.dumps([out.getvalue(), err.getvalue()]))
+heavy = {"feast", "pyspark", "torch", "pymilvus", "great_expectations", "tensorflow", "nicegui"} & {*sys.modules}
+assert not heavy, heavy
 """
     files = sorted(path for path in HELP.glob("*.txt") if path.stem != "vitrine")
     asked = json.dumps([path.stem.split("_") for path in files])
