@@ -31,7 +31,8 @@ from evaluation.milvus.vector_index import VectorIndex
 from evaluation.promotion.milvus_alias import follow
 from evaluation.promotion.promote import promote, rollback
 from vitrine import lake
-from vitrine.cli.verbs import check, features, index, promote
+from vitrine.cli.verbs import check, features, index
+from vitrine.cli.verbs import promote as promote_verb
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import GateRefused, UserError, VitrineError
 from vitrine.settings import Settings, load_settings
@@ -295,7 +296,7 @@ def test_a_server_killed_in_the_middle_of_a_sync(home: Home, server: Server, mon
     settings = home()
     ids, vectors = embed(settings, ONE, 3_000)
     index.index([ONE], ["d"])
-    promote.promote(ONE, "d", force=True, reason="test")
+    promote_verb.promote(ONE, "d", force=True, reason="test")
     moved = unit(2_500, 11)
     embeddings = DeltaTable(str(EMBEDDINGS.path(settings)))
     new = pa.Table.from_pylist(rows(ONE, ids[:2_500], moved), schema=EMBEDDINGS.schema)
