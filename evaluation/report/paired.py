@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.report.figures import Entry, Group
-from evaluation.retrieval.retrieval_metrics import MMP_DEPTH
+from evaluation.retrieval.retrieval_metrics import mmp_in_sql
 from evaluation.statistics.bootstrap import Floats, PairedDifference, paired_difference
 from vitrine import lake
 from vitrine.lake import matches
@@ -39,13 +39,6 @@ class Paired:
         return paired_difference(ours, theirs, self.products, margin, confidence)
 
 
-def query_score() -> str:
-    """SQL of a query's share of relevant photos in its first min(5, n_relevant): ``mMP@5`` of ``per_query``."""
-    hit = "CASE WHEN n_relevant >= {0} AND coalesce(relevance[{0}], false) THEN 1.0 ELSE 0.0 END"
-    hits = " + ".join(hit.format(rank) for rank in range(1, MMP_DEPTH + 1))
-    return f"(({hits}) / least(n_relevant, {MMP_DEPTH}))"
-
-
 def results_of(entry: Entry) -> str:
     """The SQL condition of the entry's rows of ``query_results`` that have something to be found."""
     return f"{entry.evaluation.results} AND n_relevant > 0"
@@ -57,7 +50,7 @@ def paired_queries(settings: Settings, group: Group) -> Paired:
     return _paired(
         settings,
         f"SELECT q.encoder_version AS who, q.query_id AS item, q.score, c.product_id AS product FROM (SELECT query_id, "
-        f"encoder_version, {query_score()} AS score FROM query_results WHERE {where or 'false'}) AS q "
+        f"encoder_version, {mmp_in_sql()} AS score FROM query_results WHERE {where or 'false'}) AS q "
         f"JOIN {_products(group.dataset)} ON c.image_id = q.query_id",
     )
 

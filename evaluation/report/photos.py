@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import Any
 
 from evaluation.report.figures import Group
-from evaluation.report.paired import query_score, results_of
+from evaluation.report.paired import results_of
+from evaluation.retrieval.retrieval_metrics import mmp_in_sql
 from vitrine import lake, photo_files, thumbnails
 from vitrine.images import ImageError
 from vitrine.lake import matches, quote
@@ -42,7 +43,7 @@ def galleries(settings: Settings, group: Group) -> Row | None:
     typical = _queries(settings, where, "md5(query_id)", 5 * TYPICAL)
     if not typical:
         return None
-    worst = _queries(settings, f"{where} AND {query_score()} < 1", "score, nearest DESC, query_id", WORST)
+    worst = _queries(settings, f"{where} AND {mmp_in_sql()} < 1", "score, nearest DESC, query_id", WORST)
     sides = _sides(settings, where, results_of(other)) if other else {"ours": [], "theirs": []}
     shown = [*typical, *worst, *sides["ours"], *sides["theirs"]]
     ids = {i for q in shown for i in (q["query_id"], *q["neighbours"], *q.get("others", []))}
@@ -84,7 +85,7 @@ _NEAREST = ", ".join(
 def _queries(settings: Settings, where: str, order: str, most: int) -> list[Row]:
     return lake.rows(
         settings,
-        f"SELECT query_id, n_relevant, {query_score()} AS score, coalesce(similarities[1], 0) AS nearest, {_NEAREST} "
+        f"SELECT query_id, n_relevant, {mmp_in_sql()} AS score, coalesce(similarities[1], 0) AS nearest, {_NEAREST} "
         f"FROM query_results WHERE {where} ORDER BY {order} LIMIT {most}",
     )
 
@@ -93,7 +94,7 @@ def _sides(settings: Settings, ours: str, theirs: str) -> dict[str, list[Row]]:
     """Queries that one encoder answers better than the other, either way."""
 
     def side(gap: str) -> list[Row]:
-        columns = f"query_id, n_relevant, {query_score()} AS score, {_NEAREST}"
+        columns = f"query_id, n_relevant, {mmp_in_sql()} AS score, {_NEAREST}"
         return lake.rows(
             settings,
             "SELECT a.*, b.score AS other_score, b.neighbours AS others, b.similarities AS other_similarities, "

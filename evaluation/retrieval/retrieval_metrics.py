@@ -105,6 +105,14 @@ def _modified_precision(relevance: Bools, n_relevant: Ints) -> Floats:
     return np.asarray(counted.sum(axis=1) / reach, dtype=np.float64)
 
 
+def mmp_in_sql() -> str:
+    """The mMP@5 of a row with ``relevance`` and ``n_relevant``, for DataFusion: pages sort and filter by it before they
+    read photos. A test holds it to ``per_query``."""
+    hit = "CASE WHEN n_relevant >= {0} AND coalesce(relevance[{0}], false) THEN 1.0 ELSE 0.0 END"
+    hits = " + ".join(hit.format(rank) for rank in range(1, MMP_DEPTH + 1))
+    return f"(({hits}) / least(n_relevant, {MMP_DEPTH}))"
+
+
 def _average_precision(relevance: Bools, n_relevant: Ints) -> Floats:
     precision = np.cumsum(relevance, axis=1) / np.arange(1, relevance.shape[1] + 1)
     total = (precision * relevance).sum(axis=1)
