@@ -14,7 +14,7 @@ from functools import reduce
 from typing import Any
 
 import pyarrow as pa
-from pyspark import InheritableThread
+from pyspark import InheritableThread, TaskContext
 from pyspark.accumulators import Accumulator
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -190,7 +190,8 @@ def _compute(
         total = contents.count()
         plans = [(plan(spark, settings, backbone), work.rows.version) for work, backbone in pairs]
         parts = count_tasks(total, spark.sparkContext.defaultParallelism, settings.embed.task_photos)
-        vectors = contents.repartition(parts).mapInArrow(_worker(plans, settings, spent), spark_schema(STAGED))
+        worker = _worker(plans, settings, spent, _attempts(spark))
+        vectors = contents.repartition(parts).mapInArrow(worker, spark_schema(STAGED))
         with progress(spark, f"embedding {dataset} with {', '.join(backbone.name for _, backbone in pairs)}", total):
             stage(settings, dataset, vectors)
     if spent.value.unable:
@@ -198,8 +199,14 @@ def _compute(
     return [counts.get(work.rows.version, 0) for work in works]
 
 
+def _attempts(spark: SparkSession) -> int:
+    """How often a task is tried where machines differ; on this machine alone another try would find the same."""
+    context = spark.sparkContext
+    return 1 if context.master.startswith("local") else int(context.getConf().get("spark.task.maxFailures", "4") or 4)
+
+
 def _worker(
-    plans: list[tuple[EncoderPlan, str]], settings: Settings, spent: "Accumulator[cost.Cost]"
+    plans: list[tuple[EncoderPlan, str]], settings: Settings, spent: "Accumulator[cost.Cost]", attempts: int
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     asked = settings.embed.device
 
@@ -211,8 +218,11 @@ def _worker(
         try:
             device = task_device(asked)
             encoders = kept([plan for plan, _ in plans], device)
-        except VitrineError as error:  # nothing that another attempt would mend: the driver raises it, in one line
-            spent.add(cost.Cost(unable={str(error)}))
+        except VitrineError as error:
+            task = TaskContext.get()
+            if task and task.attemptNumber() < attempts - 1:
+                raise  # another machine may be able
+            spent.add(cost.Cost(unable={str(error)}))  # the driver raises it, in one line
             deque(batches, maxlen=0)  # Spark expects that its rows are read
             return
         photos = (
