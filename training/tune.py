@@ -11,11 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from training.training_set import TrainingSet
 from training.tuning_process import ESTIMATE, REQUEST, FullTuningRequest, TuningRequest, read_result
-from vitrine import facts, files
+from vitrine import facts, files, locks
 from vitrine.encoders import backbones, by_name, heads, tuned
 from vitrine.encoders.identity import identify
 from vitrine.encoders.tuned import Tuned
@@ -142,12 +140,11 @@ class _Job:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(self.folder / "lock", timeout=0):
+            with locks.held_file(self.folder / "lock", seconds=0):
                 files.write_json(self.folder / REQUEST, asdict(self.request))
                 yield
-        except Timeout:
+        except locks.InUse:
             raise UserError(f"another process is tuning the same now (it holds {self.folder / 'lock'})") from None
 
     def _start(self, processes: int, *arguments: str) -> None:

@@ -7,10 +7,18 @@ local or mounted folder that has ``flock``, which is where a home has to be.
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from vitrine.errors import VitrineError
 from vitrine.settings import Settings
+
+_SILENT_SECONDS = 1.0
+
+
+class InUse(VitrineError):
+    """Another process held a lock for longer than the caller would wait."""
 
 
 @contextmanager
@@ -19,15 +27,34 @@ def held(settings: Settings, *names: str) -> Iterator[None]:
 
     Always taken in the order of their names, so that two that want several never wait for each other.
     """
-    folder = settings.home / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         for name in sorted(set(names)):
-            lock = FileLock(folder / f"{name}.lock")
-            try:
-                lock.acquire(timeout=1)
-            except Timeout:
-                print(f"waiting for another process of this home ({name})", file=sys.stderr)
-                lock.acquire()
-            stack.callback(lock.release)
+            path = settings.home / "locks" / f"{name}.lock"
+            stack.enter_context(held_file(path, f"waiting for another process of this home ({name})"))
         yield
+
+
+@contextmanager
+def held_file(path: Path, waiting: str = "", seconds: float = -1) -> Iterator[None]:
+    """Hold the lock ``path`` until the block ends; where another process has it, say ``waiting`` on stderr and wait for
+    so many ``seconds``, -1: for as long as it takes.
+
+    Raises:
+        InUse: the other one kept it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    silent = _SILENT_SECONDS if seconds < 0 else min(_SILENT_SECONDS, seconds)
+    try:
+        lock.acquire(timeout=silent)
+    except Timeout:
+        if waiting:
+            print(waiting, file=sys.stderr)
+        try:
+            lock.acquire(timeout=seconds if seconds < 0 else seconds - silent, poll_interval=0.2)
+        except Timeout:
+            raise InUse(f"{path} is held by another process") from None
+    try:
+        yield
+    finally:
+        lock.release()

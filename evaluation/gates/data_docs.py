@@ -11,9 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from evaluation.gates.gate import Check
+from vitrine import locks
 from vitrine.errors import VitrineError
 from vitrine.runs import GateFigures
 from vitrine.settings import Settings
@@ -90,9 +89,8 @@ def ask(
         VitrineError: an expectation could not be asked.
     """
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read at import
-    (settings.home / "gx").mkdir(parents=True, exist_ok=True)
     # Standard output belongs to --json.
-    with contextlib.redirect_stdout(sys.stderr), FileLock(settings.home / "gx" / "lock"):
+    with contextlib.redirect_stdout(sys.stderr), locks.held_file(settings.home / "gx" / "lock"):
         results = _ask(settings, name, asked, run_id, frame)
     return [_check(question, result) for question, result in zip(asked, results, strict=True)]
 

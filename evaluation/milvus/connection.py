@@ -3,7 +3,6 @@
 import logging
 import re
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,10 +11,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc  # type: ignore[import-untyped]
-from filelock import FileLock, Timeout
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
+from vitrine import locks
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import Settings
 
@@ -78,13 +77,8 @@ class MilvusConnection:
         if self.lite:
             yield
             return
-        self._settings.home.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._settings.home / "milvus.lock")
-        self._acquire(lock, time.monotonic() + self._wait_seconds)
-        try:
+        with self._held(self._settings.home / "milvus.lock", self._wait_seconds):
             yield
-        finally:
-            lock.release()
 
     def clear_half_made(self, name: str) -> None:
         """Lite makes a collection's folder and then its schema: a run killed in between left a folder that is no
@@ -101,30 +95,27 @@ class MilvusConnection:
         """Lite refuses a second process at once, and lives until its process ends: wait before, end it after."""
         from milvus_lite.server_manager import server_manager_instance
 
-        path.parent.mkdir(parents=True, exist_ok=True)
         until = time.monotonic() + self._wait_seconds
-        ours = FileLock(f"{path}.lock")
-        self._acquire(ours, until)
-        self._stack.callback(ours.release)
+        self._stack.enter_context(self._held(Path(f"{path}.lock"), self._wait_seconds))
         if path.is_dir():  # held by a program that is not ours?
-            theirs = FileLock(path / "LOCK")
-            self._acquire(theirs, until)
-            theirs.release()
+            with self._held(path / "LOCK", max(0.0, until - time.monotonic())):
+                pass
         self._stack.callback(server_manager_instance.release_server, str(path))
 
-    def _acquire(self, lock: FileLock, until: float) -> None:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            print(f"waiting for another process to let go of {self.place}", file=sys.stderr)
+    @contextmanager
+    def _held(self, path: Path, seconds: float) -> Iterator[None]:
+        with ExitStack() as stack:
             try:
-                lock.acquire(timeout=max(0.0, until - time.monotonic()), poll_interval=0.2)
-            except Timeout:
+                stack.enter_context(
+                    locks.held_file(path, f"waiting for another process to let go of {self.place}", seconds)
+                )
+            except locks.InUse:
                 other = ", or set milvus.uri to a server" if self.lite else ""
                 raise VitrineError(
                     f"Milvus{' Lite' if self.lite else ''} at {self.place} was in use by another process for "
                     f"{self._wait_seconds:g} s: wait for that to end{other}"
                 ) from None
+            yield
 
 
 def _tls(settings: Settings, uri: str) -> dict[str, Any]:
