@@ -27,11 +27,12 @@ from filelock import FileLock
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
+from evaluation.consistency import check
 from evaluation.milvus.vector_index import VectorIndex
 from evaluation.promotion.milvus_alias import follow
 from evaluation.promotion.promote import promote, rollback
 from vitrine import lake
-from vitrine.cli.verbs import check, features, index
+from vitrine.cli.verbs import features, index
 from vitrine.cli.verbs import promote as promote_verb
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import GateRefused, UserError, VitrineError
