@@ -51,7 +51,7 @@ def held_file(path: Path, waiting: str = "", seconds: float = -1) -> Iterator[No
         if waiting:
             print(waiting, file=sys.stderr)
         try:
-            lock.acquire(timeout=seconds if seconds < 0 else seconds - silent, poll_interval=0.2)
+            lock.acquire(timeout=seconds if seconds < 0 else seconds - silent)
         except Timeout:
             raise InUse(f"{path} is held by another process") from None
     try:
