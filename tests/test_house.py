@@ -76,8 +76,7 @@ def test_the_map_names_what_is_there():
     assert drawn == packages | {PROJECT / "tests"}
 
 
-def test_every_module_is_where_its_test_would_look():
-    """A test that is named after one module lies where that module lies."""
+def test_the_tests_folders_are_the_codes():
     for path in sorted((PROJECT / "tests").rglob("test_*.py")):
         folder = path.relative_to(PROJECT / "tests").parent
         if folder.parts and folder.parts[0] in ROOMS:

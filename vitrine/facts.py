@@ -153,7 +153,8 @@ def photo_states(
     quarantine: str = QUARANTINE.name,
     carried: Sequence[str] = (),
 ) -> str:
-    """A query, in Spark's SQL and DataFusion's alike, of how each photo stands: the one definition of what is missing.
+    """A query, in Spark's SQL and DataFusion's alike, of how each photo stands. A pass that embeds has the same as
+    frames (``spark_jobs/version_rows.py``), since it goes on with the rows.
 
     A row for every photo of the catalog and every vector: ``image_id``; ``state``: ``missing`` (no vector),
     ``stale`` (one of other content), ``relabelled`` (one with other labels than the catalog's), ``current``, or
@@ -163,7 +164,7 @@ def photo_states(
     """
     columns = ("image_id", "content_sha256", *LABEL_COLUMNS)
     relabelled = " OR ".join(f"(e.{name} IS DISTINCT FROM c.{name})" for name in LABEL_COLUMNS)
-    refused = matches(dataset=encoded.dataset, stage="embed", encoder=encoded.encoder)
+    refused = _refused(encoded)
     added = "".join(f", e.{name}" for name in carried)
     return (
         f"SELECT coalesce(c.image_id, e.image_id) AS image_id, q.image_id IS NOT NULL AS refused{added}, CASE "
@@ -175,6 +176,11 @@ def photo_states(
         f"ON c.image_id = e.image_id LEFT JOIN (SELECT DISTINCT image_id FROM {quarantine} WHERE {refused}) q "
         "ON q.image_id = coalesce(c.image_id, e.image_id)"
     )
+
+
+def _refused(encoded: EncodedSet) -> str:
+    """The condition for its rows of ``quarantine``."""
+    return matches(dataset=encoded.dataset, stage="embed", encoder=encoded.encoder)
 
 
 def missing(settings: Settings, encoded: EncodedSet) -> int:
@@ -191,10 +197,9 @@ def settled(settings: Settings, encoded: EncodedSet) -> int | None:
         return None
     if staging.left(settings, encoded.dataset, encoded.encoder_version):  # a run was killed after its last commit
         return None
-    here = matches(dataset=encoded.dataset)
+    here, refused = matches(dataset=encoded.dataset), _refused(encoded)
     open_cases = (
-        f"SELECT 1 FROM {QUARANTINE.name} WHERE {matches(dataset=encoded.dataset, stage='embed')} "
-        f"AND {matches(encoder=encoded.encoder)} LIMIT 1",
+        f"SELECT 1 FROM {QUARANTINE.name} WHERE {refused} LIMIT 1",
         # A photo that left takes its vectors of every version along.
         f"SELECT 1 FROM (SELECT image_id FROM {EMBEDDINGS.name} WHERE {here}) e LEFT ANTI JOIN "
         f"(SELECT image_id FROM {CATALOG.name} WHERE {here}) c ON e.image_id = c.image_id LIMIT 1",

@@ -249,7 +249,7 @@ def read(settings: Settings, where: str = "true", *, newest: int | None = None) 
 
 def _recorded(row: dict[str, Any]) -> RecordedRun:
     return RecordedRun(
-        **{name: row[name] for name in RUNS.schema.names} | {"figures": json.loads(row["figures"] or "{}")}
+        **{name: row.get(name) for name in RUNS.schema.names} | {"figures": json.loads(row["figures"] or "{}")}
     )
 
 

@@ -94,13 +94,9 @@ def _backfill_one(
         run.figures |= {"backfill": name, "embedded": 0, "computed": 0, "left": left}
         if take:
             found = embed_catalog.embed(settings, encoder, dataset, first=backfill_order.BackfillOrder(take, wanted))
-            seconds = round(run.seconds, 3)
-            rate = round(found["computed"] / seconds, 2)
-            run.figures |= found | {"pass_seconds": found.get("seconds", 0.0), "seconds": seconds}
-            run.figures |= {
-                "images_per_second": rate,
-                "left": facts.missing(settings, EncodedSet(dataset, encoder, version)),
-            }
+            run.figures |= found | {"pass_seconds": found.get("seconds", 0.0)}
+            run.note_rate()
+            run.figures["left"] = facts.missing(settings, EncodedSet(dataset, encoder, version))
     if run.figures["computed"]:
         tracking.to_mlflow(settings, run)
     return {"dataset": dataset, "encoder": encoder, **run.figures}
