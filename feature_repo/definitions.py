@@ -8,12 +8,21 @@ under its bare name.
 from datetime import timedelta
 from typing import Any
 
-from feast import Entity, FeatureService, FeatureView, Field, ValueType
-from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
-from feast.table_format import DeltaFormat
-from feast.types import Array, Float32, Int32, Int64, String
-
 from vitrine import facts, lake
+from vitrine.feast_parts import (
+    Array,
+    DeltaFormat,
+    Entity,
+    FeatureService,
+    FeatureView,
+    Field,
+    Float32,
+    Int32,
+    Int64,
+    SparkSource,
+    String,
+    ValueType,
+)
 from vitrine.feature_store import IMAGES, KINDS, PRODUCTS, Kind, encoder_service
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, ENCODERS, LABELS, PROMOTIONS

@@ -7,6 +7,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from vitrine.feast_parts import FeatureView, FeatureViewProto, PassthroughProvider, RepoConfig
 from vitrine.feature_store import open_store, repo_config
 from vitrine.online.sync import BATCH, Source, feast_rows
 
@@ -39,10 +40,6 @@ def fill_online(spark: SparkSession, source: Source, until: int) -> int:
 
 
 def _write(view_proto: bytes, config: dict[str, Any], source: Source, batches: Iterator[pa.RecordBatch]) -> int:
-    from feast import FeatureView, RepoConfig
-    from feast.infra.passthrough_provider import PassthroughProvider
-    from feast.protos.feast.core.FeatureView_pb2 import FeatureView as FeatureViewProto
-
     view, settings = FeatureView.from_proto(FeatureViewProto.FromString(view_proto)), RepoConfig(**config)
     provider, written = PassthroughProvider(settings), 0
     for batch in batches:

@@ -1,26 +1,19 @@
 """Feast: its configuration for a home, the names of what it serves, and what belongs online."""
 
 import json
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import feast.infra.offline_stores.contrib.spark_offline_store.spark  # noqa: F401  (see the filter below)
 import yaml
-from feast import FeatureStore, RepoConfig
-from feast.errors import FeatureServiceNotFoundException, FeatureViewNotFoundException
 
 from vitrine import files
+from vitrine.feast_parts import FeatureServiceNotFoundException, FeatureStore, FeatureViewNotFoundException, RepoConfig
 from vitrine.setting_sections import RedisSettings
 from vitrine.settings import Settings
 from vitrine.spark_conf import s3_conf
 from vitrine.tables import EMBEDDINGS, PRODUCT_EMBEDDINGS, Table
-
-# Feast's Spark store calls itself experimental each time that one is made, and shows that once it is imported.
-warnings.filterwarnings("ignore", message="The spark data source API", category=RuntimeWarning)
-warnings.filterwarnings("ignore", category=UserWarning, module="feast")
 
 _FROM_ENVIRONMENT = "${VITRINE_FEAST__PASSWORD}"  # Feast puts the variable's value in
 

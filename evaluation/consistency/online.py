@@ -3,12 +3,11 @@
 import sqlite3
 from collections.abc import Iterator
 
-from feast.errors import FeatureServiceNotFoundException, FeatureViewNotFoundException
-
 from evaluation.consistency.differences import Differences
 from evaluation.consistency.tables import StoredVersion
 from evaluation.consistency.vectors import HeldVector, add_too_many, compare, parts
 from vitrine import facts, feature_store
+from vitrine.feast_parts import FeatureServiceNotFoundException, FeatureViewNotFoundException
 from vitrine.feature_store import IMAGES, KINDS, PRODUCTS, Kind
 from vitrine.lake import matches
 from vitrine.online.lookup import OnlineFeatures

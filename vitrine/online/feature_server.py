@@ -9,15 +9,13 @@ from typing import Annotated, Any, Literal
 import pyarrow as pa
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
-from feast import FeatureStore
-from feast.errors import FeastError
-from feast.feature_server import get_app
 from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vitrine import feature_store
 from vitrine.errors import UserError, VitrineError
+from vitrine.feast_parts import FeastError, FeatureStore, get_app
 from vitrine.feature_store import IMAGES, PRODUCTS, Kind
 from vitrine.names import check_name
 from vitrine.online.lookup import OnlineFeatures

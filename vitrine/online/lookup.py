@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from feast import FeatureStore, FeatureView
-from feast.errors import FeatureServiceNotFoundException, FeatureViewNotFoundException
-from feast.protos.feast.types.Value_pb2 import Value
-from feast.utils import make_tzaware
-
 from vitrine import facts, feature_store, lake
 from vitrine.errors import UserError
+from vitrine.feast_parts import (
+    FeatureServiceNotFoundException,
+    FeatureStore,
+    FeatureView,
+    FeatureViewNotFoundException,
+    Value,
+    make_tzaware,
+)
 from vitrine.feature_store import IMAGES, PRODUCTS, Kind
 from vitrine.online.values import entity_keys, plain_of, vector_of
 from vitrine.settings import Settings

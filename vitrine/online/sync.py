@@ -15,14 +15,18 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from feast import FeatureStore, FeatureView
-from feast.errors import FeatureServiceNotFoundException, FeatureViewNotFoundException
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
 
 from vitrine import facts, feature_store, lake
 from vitrine.change_feed import UNREADABLE, ChangeFeed, LastChanges
 from vitrine.encoded_set import EncodedSet
+from vitrine.feast_parts import (
+    EntityKey,
+    FeatureServiceNotFoundException,
+    FeatureStore,
+    FeatureView,
+    FeatureViewNotFoundException,
+    Value,
+)
 from vitrine.feature_store import KINDS, Kind
 from vitrine.online.values import entity_keys, plain_values, vector_values
 from vitrine.settings import Settings

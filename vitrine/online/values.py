@@ -10,11 +10,10 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import FloatList, Value
 from numpy.typing import NDArray
 
 from vitrine.errors import VitrineError
+from vitrine.feast_parts import EntityKey, FloatList, Value
 from vitrine.feature_store import Kind
 
 _FLOAT = np.dtype("<f4")

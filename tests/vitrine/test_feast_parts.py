@@ -1,0 +1,47 @@
+"""Feast is imported in one place, without PyTorch and without typeguard's rewriting."""
+
+import ast
+import subprocess
+import sys
+
+from tests.support.project import PROJECT
+
+ROOMS = ("vitrine", "spark_jobs", "training", "evaluation", "feature_repo", "dags")
+
+
+def loaded(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT
+    ).stdout.strip()
+
+
+def test_feast_is_imported_without_torch_and_without_rewriting_its_classes() -> None:
+    ours = "import sys, typeguard as t; own = t.typechecked; import vitrine.feast_parts; import feast"
+    said = "print('torch' in sys.modules, t.typechecked is own, feast.Entity.__init__.__code__.co_consts)"
+    torch, restored, constants = loaded(f"{ours}; {said}").split(" ", 2)
+    assert (torch, restored) == ("False", "True")
+    assert "check_argument_types" not in constants
+
+
+def test_what_we_leave_out_is_still_there_to_leave_out() -> None:
+    """Once this fails, Feast starts quickly by itself: vitrine/feast_parts.py can go."""
+    assert loaded("import sys, feast; print('torch' in sys.modules)") == "True"
+    rewritten = "import feast.entity, inspect; print('typechecked' in inspect.getsource(feast.entity))"
+    assert loaded(rewritten) == "True"
+
+
+def test_torch_is_there_for_a_transformation_that_asks() -> None:
+    asks = "import vitrine.feast_parts; from feast.torch_wrapper import get_torch; print(get_torch().__name__)"
+    assert loaded(asks) == "torch"
+
+
+def test_one_module_imports_feast() -> None:
+    importing = set()
+    for room in ROOMS:
+        for path in (PROJECT / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+                if any(name.split(".")[0] == "feast" for name in names):
+                    importing.add(str(path.relative_to(PROJECT)))
+    assert importing == {"vitrine/feast_parts.py"}
