@@ -2,46 +2,29 @@
 
 Half of ``import feast`` is PyTorch, which only its transformations on tensors use, and a third is typeguard, which
 rewrites the source of nineteen of its classes at each start to check their arguments; mypy and the tests check ours.
-Both are left out here: 1 s instead of 4 s to the first lookup.
+Both are left out here.
 """
 
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
-from typing import Any
 
 import typeguard
 
-TORCH_WRAPPER = "feast.torch_wrapper"
-
-
-def _torch_on_demand() -> ModuleType:
-    """In place of ``feast.torch_wrapper``, which imports PyTorch as soon as it is imported itself."""
-
-    def get_torch() -> Any:
-        import torch
-
-        return torch
-
-    wrapper = ModuleType(TORCH_WRAPPER)
-    wrapper.get_torch = get_torch  # type: ignore[attr-defined]
-    return wrapper
+from vitrine.lean_imports import left_out
 
 
 @contextmanager
-def _without_what_slows() -> Iterator[None]:
+def _classes_as_written() -> Iterator[None]:
     checked = typeguard.typechecked
     typeguard.typechecked = lambda target=None, **_: target or (lambda same: same)  # type: ignore[assignment]
-    sys.modules.setdefault(TORCH_WRAPPER, _torch_on_demand())
     try:
         yield
     finally:
         typeguard.typechecked = checked
 
 
-with _without_what_slows():
+with _classes_as_written(), left_out(absent=["torch"]):
     import feast.infra.offline_stores.contrib.spark_offline_store.spark  # noqa: F401  (see the filter below)
     from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, RepoConfig, ValueType
     from feast.errors import FeastError, FeatureServiceNotFoundException, FeatureViewNotFoundException

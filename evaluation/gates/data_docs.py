@@ -14,6 +14,7 @@ from typing import Any
 from evaluation.gates.gate import Check
 from vitrine import locks
 from vitrine.errors import VitrineError
+from vitrine.lean_imports import left_out
 from vitrine.runs import GateFigures
 from vitrine.settings import Settings
 
@@ -104,7 +105,7 @@ def _ask(
     settings: Settings, name: str, asked: Sequence[Rule | Decision], run_id: str, frame: Any
 ) -> list[dict[str, Any]]:
     """The results in the order of ``asked``."""
-    import great_expectations as gx
+    gx = great_expectations()
     import pandas as pd
     from great_expectations import expectations
     from great_expectations.core import RunIdentifier
@@ -136,6 +137,18 @@ def _ask(
     context.build_data_docs(resource_identifiers=[*keys, *context.expectations_store.list_keys()])
     results = [result.to_json_dict() for result in outcome.results]
     return sorted(results, key=lambda result: result["expectation_config"]["meta"]["question"])
+
+
+@cache
+def great_expectations() -> Any:
+    """The library, imported when a gate is asked: without its clouds and databases, Spark's machine learning and
+    server, and what two expectations that no gate has draw and compute with."""
+    absent = ("boto3", "botocore", "google.cloud", "google.oauth2", "pyspark.ml", "pyspark.sql.connect", "sqlalchemy")
+    with left_out(absent, empty=("altair", "scipy.stats")):
+        import great_expectations
+        import great_expectations.expectations
+
+    return great_expectations
 
 
 @cache

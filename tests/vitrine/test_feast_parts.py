@@ -30,11 +30,6 @@ def test_what_we_leave_out_is_still_there_to_leave_out() -> None:
     assert loaded(rewritten) == "True"
 
 
-def test_torch_is_there_for_a_transformation_that_asks() -> None:
-    asks = "import vitrine.feast_parts; from feast.torch_wrapper import get_torch; print(get_torch().__name__)"
-    assert loaded(asks) == "torch"
-
-
 def test_one_module_imports_feast() -> None:
     importing = set()
     for room in ROOMS:
