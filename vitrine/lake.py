@@ -115,11 +115,15 @@ def stream(settings: Settings, sql: str, versions: dict[str, int] | None = None)
 
     ``versions`` reads a table as of an older Delta version.
     """
+    for batch in _reader(settings, sql, versions):
+        yield _plain(batch)
+
+
+def _reader(settings: Settings, sql: str, versions: dict[str, int] | None) -> pa.RecordBatchReader:
     builder = QueryBuilder()
     for name in _tables_named_in(sql):
         builder.register(name, delta(settings, TABLES[name], (versions or {}).get(name)))
-    for batch in pa.RecordBatchReader.from_stream(builder.execute(sql)):
-        yield _plain(batch)
+    return pa.RecordBatchReader.from_stream(builder.execute(sql))
 
 
 def _tables_named_in(sql: str) -> set[str]:
@@ -129,8 +133,8 @@ def _tables_named_in(sql: str) -> set[str]:
 
 def query(settings: Settings, sql: str, versions: dict[str, int] | None = None) -> pa.Table:
     """All rows of ``sql``, for results that are small whatever the catalog's size."""
-    batches = list(stream(settings, sql, versions))
-    return pa.Table.from_batches(batches) if batches else pa.table({})
+    found = _reader(settings, sql, versions)
+    return pa.Table.from_batches(map(_plain, found), schema=_plain_schema(found.schema))
 
 
 def rows(settings: Settings, sql: str) -> list[dict[str, Any]]:
@@ -140,8 +144,11 @@ def rows(settings: Settings, sql: str) -> list[dict[str, Any]]:
 
 def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
     """DataFusion's view types as the plain ones that every library takes."""
-    fields = [pa.field(f.name, _plain_type(f.type)) for f in batch.schema]
-    return batch.cast(pa.schema(fields))
+    return batch.cast(_plain_schema(batch.schema))
+
+
+def _plain_schema(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([pa.field(field.name, _plain_type(field.type)) for field in schema])
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:

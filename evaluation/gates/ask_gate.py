@@ -6,12 +6,12 @@ is not an exact one; ``training_set`` stands before a tuning. ``docs/gates.md`` 
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from evaluation.gates.catalog import gate_catalog
 from evaluation.gates.data_docs import figures_line
 from evaluation.gates.embeddings import gate_embeddings
 from evaluation.gates.gate import GATES, result_json
+from evaluation.gates.gate_rows import StartSpark
 from evaluation.gates.index import gate_index
 from evaluation.gates.metrics import gate_metrics
 from evaluation.gates.sync import gate_sync
@@ -25,16 +25,11 @@ from vitrine.runs import GateFigures, Run, record
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, LABELS, QUARANTINE
 
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
 Judge = Callable[[str], GateFigures]
 """Puts a gate's question, as part of the run with this id."""
 
 
-def ask_gate(
-    settings: Settings, gate: str, dataset: str, encoded: EncodedSet | None, spark: "Callable[[], SparkSession]"
-) -> GateFigures:
+def ask_gate(settings: Settings, gate: str, dataset: str, encoded: EncodedSet | None, spark: StartSpark) -> GateFigures:
     """Ask one of ``GATES``, write its Data Docs and its row of ``runs``.
 
     ``encoded`` goes with all gates but the catalog's; ``spark`` starts Spark, for the gates that need it.
@@ -50,11 +45,11 @@ def ask_gate(
     if dataset not in known:
         raise unknown("data set", dataset, known)
     if gate == "catalog":
-        return _ask(settings, gate, dataset, None, partial(gate_catalog, settings, dataset, spark()))
+        return _ask(settings, gate, dataset, None, partial(gate_catalog, settings, dataset, spark))
     if encoded is None:
         raise UserError(f"gate {gate!r} judges one encoder: name it with --encoder")
     if gate == "embeddings":
-        return _ask(settings, gate, dataset, encoded, partial(gate_embeddings, settings, encoded, spark()))
+        return _ask(settings, gate, dataset, encoded, partial(gate_embeddings, settings, encoded, spark))
     if gate == "metrics":
         return _ask(settings, gate, dataset, encoded, partial(gate_metrics, settings, encoded))
     with VectorIndex(settings) as milvus:

@@ -1,20 +1,15 @@
 """The gate on a catalog: is it fit to be embedded?"""
 
-from typing import TYPE_CHECKING
-
 from evaluation.gates.data_docs import Decision, Rule, rule, validate
-from evaluation.gates.spark_rows import COPIES, spark_rows
+from evaluation.gates.gate_rows import COPIES, StartSpark, gate_rows
 from vitrine import facts
 from vitrine.lake import matches, quote
 from vitrine.runs import GateFigures
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, LABELS, QUARANTINE
 
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
-
-def gate_catalog(settings: Settings, dataset: str, spark: "SparkSession", run_id: str | None = None) -> GateFigures:
+def gate_catalog(settings: Settings, dataset: str, spark: StartSpark, run_id: str | None = None) -> GateFigures:
     """Is every photo of ``dataset`` complete, and are few in quarantine?"""
     asked: list[Rule | Decision] = [
         rule("ExpectTableRowCountToBeBetween", "the catalog is not empty", min_value=1),
@@ -25,7 +20,7 @@ def gate_catalog(settings: Settings, dataset: str, spark: "SparkSession", run_id
             "ExpectColumnValuesToMatchRegex",
             "content_sha256 is 64 hex digits",
             column="content_sha256",
-            regex=r"^[0-9a-f]{64}\z",
+            regex=r"^[0-9a-f]{64}(?![\s\S])",
         ),
         *(
             rule("ExpectColumnValuesToBeBetween", f"{name} is at least 1", column=name, min_value=1)
@@ -33,7 +28,7 @@ def gate_catalog(settings: Settings, dataset: str, spark: "SparkSession", run_id
         ),
         _few_in_quarantine(settings, dataset),
     ]
-    with spark_rows(spark, settings, _photos(dataset), CATALOG, LABELS) as rows:
+    with gate_rows(settings, spark, _photos(dataset), CATALOG, LABELS) as rows:
         return validate(settings, "catalog", dataset, asked, run_id, rows)
 
 
@@ -47,10 +42,11 @@ def _few_in_quarantine(settings: Settings, dataset: str) -> Decision:
 
 
 def _photos(dataset: str) -> str:
-    """A row a photo, in Spark's SQL; what is null or blank is null in ``product_id`` and ``labelled``, and a fault
+    """A row a photo; what is null or blank is null in ``product_id`` and ``labelled``, and a fault
     elsewhere."""
     here, prefix = matches(dataset=dataset), f"{dataset}/"
-    own = f"if(startswith(product_id, {quote(prefix)}), substring(product_id, {len(prefix) + 1}), product_id)"
+    starts, rest = f"left(product_id, {len(prefix)}) = {quote(prefix)}", f"substr(product_id, {len(prefix) + 1})"
+    own = f"CASE WHEN {starts} THEN {rest} ELSE product_id END"
     return (
         f"SELECT image_id, {COPIES}, CASE WHEN trim({own}) <> '' THEN product_id END AS product_id, labelled, "
         "coalesce(content_sha256, '') AS content_sha256, "

@@ -129,7 +129,7 @@ def _ask(
             suite.add_expectation(getattr(expectations, question.kind)(**about, **question.arguments))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
     form: dict[str, Any] = {"result_format": "SUMMARY", "partial_unexpected_count": EXAMPLES}
-    if not on_pandas:
+    if "image_id" in frame.columns:
         form["unexpected_index_column_names"] = ["image_id"]
     run = RunIdentifier(run_name=run_id)
     outcome = definition.run(batch_parameters={"dataframe": frame}, result_format=form, run_id=run)

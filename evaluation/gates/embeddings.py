@@ -1,11 +1,9 @@
 """The gate on vectors: are they whole, sound, those of the catalog as it is now, and like those of what serves?"""
 
-from typing import TYPE_CHECKING
-
 from evaluation.gates.data_docs import Decision, Rule, decided, rule, validate
 from evaluation.gates.drift import FEWEST, drift_checks, read_probe
 from evaluation.gates.gate import Check
-from evaluation.gates.spark_rows import COPIES, spark_rows
+from evaluation.gates.gate_rows import COPIES, StartSpark, gate_rows
 from vitrine import facts
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError
@@ -14,12 +12,9 @@ from vitrine.setting_sections import GateSettings
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, QUARANTINE
 
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
 
 def gate_embeddings(
-    settings: Settings, encoded: EncodedSet, spark: "SparkSession", run_id: str | None = None
+    settings: Settings, encoded: EncodedSet, spark: StartSpark, run_id: str | None = None
 ) -> GateFigures:
     """Are the vectors of one encoder version whole, sound, and those of the catalog as it is now?
 
@@ -36,7 +31,7 @@ def gate_embeddings(
     asked: list[Rule | Decision] = [*_rules(settings.gates, int(encoder["dim"]))]
     asked += [decided(check, check.name.replace("_", " ")) for check in _drift(settings, encoded, serves)]
     subject = f"{encoded.dataset} {encoded.encoder}"
-    with spark_rows(spark, settings, _photos(encoded), CATALOG, EMBEDDINGS, QUARANTINE) as rows:
+    with gate_rows(settings, spark, _photos(encoded), CATALOG, EMBEDDINGS, QUARANTINE) as rows:
         served = serves.encoder_version if serves else None
         return validate(settings, "embeddings", subject, asked, run_id, rows, served)
 
@@ -97,13 +92,8 @@ def _rules(gates: GateSettings, dim: int) -> list[Rule]:
 
 
 def _photos(encoded: EncodedSet) -> str:
-    """A row a photo or vector, in Spark's SQL, without the vectors: they are read once, here.
-
-    ``finite`` and ``norm`` come from one sum of squares in double: a null, NaN or infinite element makes it so, and
-    squares of float32 cannot overflow it.
-    """
-    squares = "aggregate(embedding, 0D, (total, x) -> total + CAST(x AS DOUBLE) * x)"
-    measured = f"(SELECT *, coalesce(array_size(embedding), 0) AS dimension, {squares} AS squares FROM {{embeddings}})"
+    """A row a photo or vector, without the vectors: they are read once, here."""
+    measured = "(SELECT *, coalesce(cardinality(embedding), 0) AS dimension, {SQUARES} AS squares FROM {embeddings})"
     states = facts.photo_states(
         encoded,
         catalog="{catalog}",
@@ -111,10 +101,10 @@ def _photos(encoded: EncodedSet) -> str:
         quarantine="{quarantine}",
         carried=("dimension", "squares"),
     )
-    finite = "squares IS NOT NULL AND NOT isnan(squares) AND squares < double('Infinity')"
+    finite = "squares IS NOT NULL AND NOT isnan(squares) AND squares < CAST('Infinity' AS DOUBLE)"
     refused = "(state = 'missing' AND refused)"
     return (
-        f"SELECT image_id, {COPIES}, if({refused}, 'quarantined', state) AS state, dimension, "
+        f"SELECT image_id, {COPIES}, CASE WHEN {refused} THEN 'quarantined' ELSE state END AS state, dimension, "
         f"CASE WHEN state <> 'missing' THEN {finite} END AS finite, CASE WHEN {finite} THEN sqrt(squares) END AS norm, "
-        f"CASE WHEN state <> 'left over' THEN int({refused}) END AS in_quarantine FROM ({states})"
+        f"CASE WHEN state <> 'left over' THEN CAST({refused} AS INT) END AS in_quarantine FROM ({states})"
     )

@@ -27,13 +27,13 @@ Row = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VITRINE_HOME", str(tmp_path_factory.mktemp("spark") / "home"))
         patch.setenv("VITRINE_SPARK__MASTER", "local[1]")
-        session = build_session(load_settings(tmp_path_factory.mktemp("root")), "gates")
-    yield session
-    session.stop()
+        started = build_session(load_settings(tmp_path_factory.mktemp("root")), "gates")
+    yield started
+    started.stop()
 
 
 @pytest.fixture
@@ -60,6 +60,15 @@ def vectors(photos: list[Row], version: str = VERSION) -> list[Row]:
         {name: photo[name] for name in kept} | made | {"embedding": [0.5, -0.5, 0.5, 0.5 * (-1) ** n]}
         for n, photo in enumerate(photos)
     ]
+
+
+@pytest.fixture(params=["pandas", "spark"])
+def spark(request: pytest.FixtureRequest, session: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Rows are asked about by pandas, or by Spark as in a large lake."""
+    if request.param == "spark":
+        monkeypatch.setattr(lake, "_LARGE", 0)
+        return session
+    return None
 
 
 def quarantined(ids: list[str], stage: str, encoder: str = "") -> list[Row]:
