@@ -94,8 +94,56 @@ def repeated(option: str, values: Iterable[str]) -> list[str]:
     return [part for value in values for part in (option, value)]
 
 
+class VerbProcess:
+    """One verb in a process of its own, beside the task."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def run(self, arguments: Sequence[Any], **environment: str) -> str:
+        """What ``vitrine ARGUMENTS`` writes to its standard output; its messages are the task's log.
+
+        Raises:
+            AirflowFailException: it ended with 2 or 3.
+            AirflowException: it ended otherwise, and not well.
+        """
+        command = [sys.executable, "-m", "vitrine", *map(str, arguments)]
+        with (
+            tempfile.TemporaryFile("w+") as output,
+            subprocess.Popen(
+                command,
+                env=os.environ | ENVIRONMENT | environment,
+                stdout=output,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            ) as self._process,
+        ):
+            assert self._process.stderr is not None
+            for line in self._process.stderr:
+                print(line, end="", flush=True)
+            code = self._process.wait()
+            output.seek(0)
+            text = output.read()
+        print(text, flush=True)
+        if code:
+            end = AirflowFailException if code in (2, 3) else AirflowException
+            raise end(f"vitrine {arguments[0]} ended with {code}")
+        return text
+
+    def kill(self) -> None:
+        """Whatever is killed can be run again: no need to wait."""
+        if self._process and self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+
 class SparkVerb(SparkSubmitOperator):
-    """A verb that needs Spark, through the connection ``spark_default``: a cluster is a matter of the connection."""
+    """A verb that needs Spark, through the connection ``spark_default``: a cluster is a matter of the connection.
+
+    Where that is this machine, and ``[spark] keep_jvm_seconds`` is set, a process of its own that borrows the kept JVM.
+    """
 
     template_fields = (*SparkSubmitOperator.template_fields, "item")
 
@@ -118,10 +166,20 @@ class SparkVerb(SparkSubmitOperator):
             **kwargs,
         )
         self.item, self._arguments, self._extra = item, arguments, extra
+        self._beside = VerbProcess()
 
     def execute(self, context: Context) -> None:
         if callable(self._arguments):
             self.application_args = list(self._arguments(context))
+        master = self._get_hook()._connection["master"]
+        if SETTINGS.spark.keep_jvm_seconds and master.startswith("local"):
+            self._beside.run(self.application_args or [], VITRINE_SPARK__MASTER=master)
+        else:
+            self._submit(context)
+        if self._extra:
+            _describe(self, context, self._extra(context))
+
+    def _submit(self, context: Context) -> None:
         from vitrine import lake  # here: Airflow reads the DAGs all day, and delta-rs is heavy
 
         self.conf = spark_conf(SETTINGS, large=lake.is_large(SETTINGS))
@@ -133,8 +191,10 @@ class SparkVerb(SparkSubmitOperator):
             if code in (2, 3):
                 raise AirflowFailException(f"{self.name} ended with {code}") from error
             raise
-        if self._extra:
-            _describe(self, context, self._extra(context))
+
+    def on_kill(self) -> None:
+        self._beside.kill()
+        super().on_kill()
 
 
 class Verb(BaseOperator):
@@ -164,50 +224,21 @@ class Verb(BaseOperator):
         self._asks = when if callable(when) else None
         self.when = True if callable(when) else when
         self._pick, self._skip_unless = pick, skip_unless
-        self._process: subprocess.Popen[str] | None = None
+        self._beside = VerbProcess()
 
     def execute(self, context: Context) -> Any:
         if not (self._asks(context) if self._asks else self.when):
             raise AirflowSkipException("not asked for")
         if self._make:
             self.arguments = list(self._make(context))
-        figures = self._run(list(map(str, self.arguments)))
+        figures = json.loads(self._beside.run([*self.arguments, "--json"]))
         if self._skip_unless and not figures.get(self._skip_unless):
             raise AirflowSkipException(f"{self._skip_unless}: no")
         _describe(self, context, figures)
         return figures[self._pick] if self._pick else figures
 
-    def _run(self, arguments: list[str]) -> dict[str, Any]:
-        command = [sys.executable, "-m", "vitrine", *arguments, "--json"]
-        with (
-            tempfile.TemporaryFile("w+") as output,
-            subprocess.Popen(
-                command,
-                env=os.environ | ENVIRONMENT,
-                stdout=output,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            ) as self._process,
-        ):
-            assert self._process.stderr is not None
-            for line in self._process.stderr:
-                print(line, end="", flush=True)
-            code = self._process.wait()
-            output.seek(0)
-            text = output.read()
-        print(text, flush=True)
-        if code:
-            end = AirflowFailException if code in (2, 3) else AirflowException
-            raise end(f"vitrine {arguments[0]} ended with {code}")
-        return dict(json.loads(text))
-
     def on_kill(self) -> None:
-        """Whatever is killed can be run again: no need to wait."""
-        if self._process and self._process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        self._beside.kill()
 
 
 def _describe(task: BaseOperator, context: Context, extra: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The Spark session that every job uses: one a process, built and ended here."""
 
+import atexit
 import os
 from typing import Any
 
@@ -7,11 +8,14 @@ from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
+from spark_jobs import kept_jvm
 from spark_jobs.jars import ensure_jars, ensure_s3_jars
 from vitrine import lake
 from vitrine.errors import VitrineError
 from vitrine.settings import Settings
-from vitrine.spark_conf import reads_s3, spark_conf
+from vitrine.spark_conf import JAVA_OPTIONS, reads_s3, spark_conf, spark_jars
+
+_borrowed: kept_jvm.Borrowed | None = None
 
 
 def build_session(settings: Settings, name: str, *sources: str, large: bool | None = None) -> SparkSession:
@@ -38,6 +42,8 @@ def build_session(settings: Settings, name: str, *sources: str, large: bool | No
     builder = builder.master(master)
     for key, value in conf.items():
         builder = builder.config(key, value)
+    if settings.spark.keep_jvm_seconds and master.startswith("local") and SparkContext._gateway is None:
+        _borrow_jvm(settings, {"spark.master": master, **conf})
     try:
         spark = builder.getOrCreate()
     except PySparkRuntimeError as error:
@@ -52,6 +58,27 @@ def build_session(settings: Settings, name: str, *sources: str, large: bool | No
     return spark
 
 
+def _borrow_jvm(settings: Settings, conf: dict[str, str]) -> None:
+    """Let Spark's next context run in the home's kept JVM, if that can be had."""
+    global _borrowed
+    if "PYSPARK_GATEWAY_PORT" in os.environ:  # spark-submit's
+        return
+    options = f"{conf.get(JAVA_OPTIONS, '')} -XX:+ExitOnOutOfMemoryError"  # none that ran out of memory is lent again
+    command = [str(spark_jars().with_name("bin") / "spark-submit")]
+    for key, value in (conf | {JAVA_OPTIONS: options}).items():
+        command += ["--conf", f"{key}={value}"]
+    kept = settings.spark
+    _borrowed = kept_jvm.borrow(settings.home, kept.keep_jvm_seconds, kept.keep_jvm_for, [*command, "pyspark-shell"])
+    if _borrowed is None:
+        return
+    os.environ |= {"PYSPARK_GATEWAY_PORT": str(_borrowed.port), "PYSPARK_GATEWAY_SECRET": _borrowed.secret}
+    try:
+        SparkContext._ensure_initialized()
+    finally:
+        del os.environ["PYSPARK_GATEWAY_PORT"], os.environ["PYSPARK_GATEWAY_SECRET"]
+    atexit.register(end_session)
+
+
 def _master(settings: Settings) -> str:
     if settings.spark.master:
         return settings.spark.master
@@ -63,11 +90,18 @@ def _master(settings: Settings) -> str:
 
 
 def end_session() -> None:
-    """End this process's session and its JVM, which keeps class path and options: the next session gets a new one."""
+    """End this process's session and its JVM, which keeps class path and options: the next session gets a new one. A
+    borrowed JVM is given back."""
+    global _borrowed
     if session := SparkSession.getActiveSession():
         session.stop()
     gateway: Any = SparkContext._gateway
-    if gateway is not None:
+    if gateway is not None and _borrowed:
+        gateway.jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+        gateway.close()
+        _borrowed.give_back()
+        _borrowed = None
+    elif gateway is not None:
         gateway.shutdown()
         if getattr(gateway, "proc", None):
             gateway.proc.stdin.close()

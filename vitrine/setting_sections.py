@@ -215,6 +215,10 @@ class SparkSettings(Section):
     master: str | None = None
     """Left out: what spark-submit said, else ``local[*,4]``."""
     conf: dict[str, str] = {}
+    keep_jvm_seconds: int = Field(0, ge=0)
+    """On one machine: how long a verb's JVM waits for the home's next verb, which finds it warm; 0: not at all."""
+    keep_jvm_for: int | None = None
+    """The process whose end also ends such a JVM, by its number."""
 
 
 class EmbedSettings(Section):

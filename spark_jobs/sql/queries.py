@@ -33,7 +33,8 @@ def lake_settings(settings: Settings, more: dict[str, str] | None = None) -> Set
         "spark.sql.execution.arrow.maxRecordsPerBatch": "4096",  # vectors are smaller than photos
         **(more or {}),
     }
-    return settings.model_copy(update={"spark": settings.spark.model_copy(update={"conf": conf})})
+    own = {"conf": conf, "keep_jvm_seconds": 0}  # another's JVM could write what this process is kept from writing
+    return settings.model_copy(update={"spark": settings.spark.model_copy(update=own)})
 
 
 class Asker:

@@ -33,6 +33,9 @@ def environment(settings: Settings) -> dict[str, str]:
             {"conn_type": "spark", "host": settings.spark.master or "local[*,4]", "extra": {"deploy-mode": "client"}}
         ),
         "VITRINE_HOME": str(settings.home),
+        # A night's verbs follow each other: on this machine they share a JVM, which ends with this process.
+        "VITRINE_SPARK__KEEP_JVM_SECONDS": "60",
+        "VITRINE_SPARK__KEEP_JVM_FOR": str(os.getpid()),
         "PYTHONWARNINGS": "ignore",
     }
     if config:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from evaluation import metrics_table
+from spark_jobs import kept_jvm
 from vitrine import facts, lake, runs
 from vitrine.cli import airflow, output
 from vitrine.cli.options import Json
@@ -50,6 +51,7 @@ def run_demo(settings: Settings, source: str) -> dict[str, Any]:
     if code := _airflow(["db", "migrate"], env, log):
         raise VitrineError(f"airflow db migrate ended with {code}; its log is {log}")
     code = _airflow(["dags", "test", "nightly_reembedding"], env, log)
+    kept_jvm.dismiss(settings.home)
     _check_night(settings, log, began)  # a refusal has its own words and exit code
     if code:
         raise VitrineError(f"airflow dags test ended with {code}; its log is {log}")
