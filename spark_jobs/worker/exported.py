@@ -77,7 +77,7 @@ def _core() -> ov.Core:
 def open_exported(built: Built, plan: EncoderPlan, precisions: Sequence[str]) -> tuple[Exported, str]:
     """``built`` in OpenVINO, exported where it is not yet, at the first of ``precisions`` that it bears.
 
-    bf16 that the plan asks for by name is taken as it is.
+    bf16 that the plan asks for by name is taken as it is. An export that was damaged is removed.
 
     Raises:
         CannotExport: the export fails, or its vectors are not the network's.
@@ -90,21 +90,23 @@ def open_exported(built: Built, plan: EncoderPlan, precisions: Sequence[str]) ->
                     _export(built, folder, plan.threads)
         if (folder / _FAILURE).is_file():
             raise CannotExport((folder / _FAILURE).read_text())
-        os.utime(folder)
         reference = np.load(folder / _REFERENCE)
+        os.utime(folder)
     except (OSError, RuntimeError, ValueError) as error:
-        raise CannotExport(f"the export {folder} cannot be kept or read: {_line(error)}") from error
-    why = ""
+        raise CannotExport(f"{folder}: {_line(error)}") from error
+    why = "its vectors are not the network's"
     for precision in precisions:
         try:
             network = Exported(folder / _MODEL, precision, plan.threads)
             vectors = _vectors(network, probe.pictures(built))
         except RuntimeError as error:
-            why = f": {_line(error)}"
+            why = _line(error)
             continue
         if plan.precision == "bf16" or probe.agree(vectors, reference, LEAST_COSINE[precision]):
             return network, precision
-    raise CannotExport(f"the export {folder} does not give the network's vectors here in {precisions[-1]}{why}")
+    if precisions[-1] == "fp32":  # as it was once: the next worker exports it anew
+        shutil.rmtree(folder, ignore_errors=True)
+    raise CannotExport(f"{folder}: {why}")
 
 
 def _folder(built: Built, backbone: Backbone) -> Path:
