@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from spark_jobs.worker.encoder_plan import EncoderPlan
+from spark_jobs.worker.exported import Exported
 from vitrine import files
 from vitrine.encoders import processor
 
@@ -22,7 +23,7 @@ class BatchSize:
     photos a second or the memory is full. The smallest size that is as good as the best is kept.
     """
 
-    def __init__(self, network: torch.nn.Module, plan: EncoderPlan, device: str) -> None:
+    def __init__(self, network: torch.nn.Module | Exported, plan: EncoderPlan, device: str) -> None:
         self._untried = list(_SIZES[device.split(":")[0]])
         self._file = _kept_file(network, plan, device)
         self._times: list[float] = []
@@ -68,8 +69,9 @@ class BatchSize:
         files.write_json(self._file, {"batch_size": self._chosen, "photos_per_second": self._rates})
 
 
-def _kept_file(network: torch.nn.Module, plan: EncoderPlan, device: str) -> Path:
+def _kept_file(network: torch.nn.Module | Exported, plan: EncoderPlan, device: str) -> Path:
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor.model()
-    decisive = [type(network).__name__, repr(plan), name, os.cpu_count(), torch.__version__]
+    engine = network.engine if isinstance(network, Exported) else torch.__version__
+    decisive = [type(network).__name__, repr(plan), name, os.cpu_count(), engine]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "vitrine" / "batch_sizes" / f"{hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:24]}.json"

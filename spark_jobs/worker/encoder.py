@@ -56,7 +56,7 @@ class Encoder:
             keep_freed_memory()
         torch.set_flush_denormal(True)  # denormals are slow on CPUs and mean nothing here
         self.built = built or build(plan.backbone)
-        self.network, self.precision = prepare(self.built, device, plan.precision)
+        self.network, self.precision = prepare(self.built, plan, device)
         self.batch_size = BatchSize(self.network, plan, device)
         self.computes_beside = device != "cpu"
         """Is the next batch made ready while this one is computed?"""

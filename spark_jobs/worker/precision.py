@@ -2,15 +2,19 @@
 
 import copy
 import functools
+import sys
 import warnings
 
 import numpy as np
 import torch
 
+from spark_jobs.worker import probe
+from spark_jobs.worker.encoder_plan import EncoderPlan
+from spark_jobs.worker.exported import LEAST_COSINE, CannotExport, Exported, open_exported
 from vitrine.encoders import processor
 from vitrine.encoders.networks import Built
 
-_LEAST_COSINE = {"bf16": 0.999, "fp32": 0.9999}
+Network = torch.nn.Module | Exported
 
 
 def resolve_precision(asked: str, device: str) -> str:
@@ -24,50 +28,49 @@ def resolve_precision(asked: str, device: str) -> str:
     return "bf16" if has_bf16 and processor.has_bf16() else "fp32"
 
 
-def prepare(built: Built, device: str, asked: str) -> tuple[torch.nn.Module, str]:
+def prepare(built: Built, plan: EncoderPlan, device: str) -> tuple[Network, str]:
     """The network on its device, as fast as it stays true to itself, and the precision that it computes with.
 
     ``auto`` takes bf16 only where the network bears it: small networks without normalised activations do not.
+    Processors compute by OpenVINO, and by torch where it cannot: then one line on stderr says why.
     """
+    first = resolve_precision(plan.precision, device)
+    precisions = list(dict.fromkeys((first, "fp32"))) if plan.precision == "auto" else [first]
+    if device == "cpu":
+        try:
+            return open_exported(built, plan, precisions)
+        except CannotExport as error:
+            print(f"{plan.backbone.name}: torch computes it, and not OpenVINO ({error})", file=sys.stderr)
     network = built.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     convolutional = any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
-    probe = _probe(built).to(device)
-    for precision in dict.fromkeys((resolve_precision(asked, device), "fp32")):
-        frozen = _frozen(network, probe, device, precision) if convolutional else None
-        if frozen is not None and _agree(frozen, network, probe, device, precision):
+    pictures = probe.pictures(built).to(device)
+    for precision in precisions:
+        frozen = _frozen(network, pictures, device, precision) if convolutional else None
+        if frozen is not None and _agree(frozen, network, pictures, device, precision):
             return frozen, precision
-        if precision == asked or precision == "fp32" or _agree(network, network, probe, device, precision):
+        if precision == precisions[-1] or _agree(network, network, pictures, device, precision):
             break
     return network, precision
 
 
-def _probe(built: Built) -> torch.Tensor:
-    """Two smooth pictures of random colours, (2, 3, H, W): rounding moves their vectors more than those of photos."""
-    colours = torch.rand((2, 3, 8, 8), generator=torch.Generator().manual_seed(0)) * 4 - 2
-    return torch.nn.functional.interpolate(colours, size=built.input_shape, mode="bicubic")
-
-
-def _agree(network: torch.nn.Module, plain: torch.nn.Module, probe: torch.Tensor, device: str, precision: str) -> bool:
-    """Does ``network`` give what ``plain`` gives in fp32? By one photo at a time: a trace may hold the size it saw."""
+def _agree(network: Network, plain: Network, pictures: torch.Tensor, device: str, precision: str) -> bool:
+    """Does ``network`` give what ``plain`` gives in fp32? One picture at a time: a trace may hold the size it saw."""
     try:
-        given = [finish_forward(start_forward(network, photo[None], device, precision))[0] for photo in probe]
+        vectors = [finish_forward(start_forward(network, picture[None], device, precision)) for picture in pictures]
     except RuntimeError:  # a trace that holds more than it should, an operation that there is in fp32 only
         return False
-    reference = [finish_forward(start_forward(plain, photo[None], device, "fp32"))[0] for photo in probe]
-    return all(
-        a @ b >= _LEAST_COSINE[precision] * np.linalg.norm(a) * np.linalg.norm(b)
-        for a, b in zip(given, reference, strict=True)
-    )
+    reference = [finish_forward(start_forward(plain, picture[None], device, "fp32")) for picture in pictures]
+    return probe.agree(np.concatenate(vectors), np.concatenate(reference), LEAST_COSINE[precision])
 
 
-def _frozen(network: torch.nn.Module, probe: torch.Tensor, device: str, precision: str) -> torch.nn.Module | None:
+def _frozen(network: torch.nn.Module, pictures: torch.Tensor, device: str, precision: str) -> torch.nn.Module | None:
     """``network`` traced: batch norms and activations folded into the convolutions, weights in their own layout.
 
     Costs half a second a worker and brings 1.1 to 1.6 times the photos a second on processors; ``torch.compile``
     brought a few per cent more, for 20 to 60 seconds of compiling. None: it cannot be traced.
     """
     kind = _dtype(precision)
-    photos = probe.contiguous(memory_format=torch.channels_last).to(kind)
+    photos = pictures.contiguous(memory_format=torch.channels_last).to(kind)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # torch calls its tracer deprecated
@@ -81,7 +84,7 @@ def _dtype(precision: str) -> torch.dtype:
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
-def start_forward(network: torch.nn.Module, batch: torch.Tensor, device: str, precision: str) -> torch.Tensor:
+def start_forward(network: Network, batch: torch.Tensor, device: str, precision: str) -> torch.Tensor:
     """``network`` of ``batch``, float32 (B, 3, H, W) on the CPU, as (B, D) on ``device``.
 
     A GPU may still be at work when this returns: copying runs in a stream of its own, beside the batch before.
@@ -89,6 +92,8 @@ def start_forward(network: torch.nn.Module, batch: torch.Tensor, device: str, pr
     Raises:
         torch.OutOfMemoryError: the batch does not fit the device.
     """
+    if isinstance(network, Exported):
+        return network(batch)
     kind = device.split(":")[0]
     if kind == "cuda" and batch.device.type == "cpu":
         batch = _to_gpu(batch, device)

@@ -1,6 +1,5 @@
 """Backbones by name and the networks that are built of them: each entry is what it says, or a wrong one is named."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +7,7 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.support.architectures import EACH, architectures
 from tests.support.own_encoder import mine, photo, with_encoder
 from vitrine.encoders.backbones import REGISTRY, Backbone, Facts, forbids_commerce, resolve
 from vitrine.encoders.networks import Built, build
@@ -47,11 +47,6 @@ def test_every_source_builds_with_its_preprocessing(
     assert out.shape == (1, dim) and torch.isfinite(out).all() and not out.requires_grad
 
 
-def architectures() -> dict[tuple[str, str], Backbone]:
-    """One entry of the registry for each network; others are the same with other weights."""
-    return {(entry.source, entry.model): replace(entry, weights="random:0") for entry in reversed(REGISTRY.values())}
-
-
 def test_every_entry_of_the_registry_is_what_it_says():
     """Built on torch's meta device, which computes shapes and no values."""
     for entry in architectures().values():
@@ -85,18 +80,7 @@ def test_the_registry_carries_the_study_and_says_whose_weights_may_be_sold_with(
     assert not any(forbids_commerce(free) for free in ("Apache-2.0", "MIT", "BSD-3-Clause", "Nuclear-NCAR"))
 
 
-def _is_large(entry: Backbone) -> bool:
-    assert entry.facts
-    return entry.facts.parameters > 100 or entry.facts.gflops > 100
-
-
-@pytest.mark.parametrize(
-    "entry",
-    [
-        pytest.param(entry, id=entry.name, marks=[pytest.mark.large] if _is_large(entry) else [])
-        for entry in architectures().values()
-    ],
-)
+@pytest.mark.parametrize("entry", EACH)
 def test_a_vector_does_not_depend_on_its_company(entry: Backbone):
     built = build(entry)
     batch = torch.stack([built.transform(photo(seed)) for seed in range(3)])
