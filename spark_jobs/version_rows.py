@@ -212,9 +212,7 @@ class Work:
         with persisted(rows.refused()) as refused:
             quarantined = refused.count() if self.to_embed else 0
             updated = rows.relabelled.count()
-            gone = {
-                row["encoder_version"]: row["count"] for row in rows.gone.groupBy("encoder_version").count().collect()
-            }
+            gone: dict[str, int] = dict(rows.gone.groupBy("encoder_version").count().collect())
             changes = []
             if self.to_embed:
                 changes.append(_embedded_rows(rows, moment))
