@@ -32,6 +32,7 @@ from vitrine.encoders.tuned import Tuned
 from vitrine.runs import EmbedCounts
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, LABEL_COLUMNS
+from vitrine.vectors import lists, matrix
 
 _SOURCE = EMBEDDINGS.schema.append(pa.field("gone", pa.bool_()))
 _BROADCAST = 200_000  # ids that are sent to the rows, instead of shuffling the rows to them
@@ -86,7 +87,7 @@ class _HeadRows:
         self.spark, self.settings, self.tuned, self.dataset = spark, settings, tuned, dataset
         self.catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
         self.base, self.own = self._read(tuned.base_version), self._read(tuned.encoder_version)
-        self.within = f"t.dataset = {lake.quote(dataset)} AND t.encoder_version = {lake.quote(tuned.encoder_version)}"
+        self.within = lake.matches("t", dataset=dataset, encoder_version=tuned.encoder_version)
         self.is_new = not has_rows(settings, EMBEDDINGS, self.within)
         compared = ("image_id", "content_sha256", *LABEL_COLUMNS)
         same = [F.col(f"b.{name}").eqNullSafe(F.col(f"e.{name}")) for name in compared]
@@ -96,8 +97,8 @@ class _HeadRows:
         self.without = self.catalog.join(self.base.select("image_id"), "image_id", "left_anti")
 
     def _read(self, version: str) -> DataFrame:
-        stored = read_table(self.spark, self.settings, EMBEDDINGS)
-        return stored.filter((F.col("encoder_version") == version) & (F.col("dataset") == self.dataset))
+        mine = lake.matches(dataset=self.dataset, encoder_version=version)
+        return read_table(self.spark, self.settings, EMBEDDINGS).filter(mine)
 
     def _known(self) -> tuple[int, int]:
         """Photos in the catalog, and how many of them the base has no vector of; in one job."""
@@ -188,7 +189,7 @@ def _worker(
         with mine.metered():
             for batch in batches:
                 started = time.monotonic()
-                outputs = head.embed(batch["embedding"].flatten().to_numpy().reshape(-1, head.inputs))
+                outputs = head.embed(matrix(batch["embedding"]))
                 mine.forward(tuned.name, time.monotonic() - started)
                 fine = np.isfinite(outputs).all(1)
                 mine.photos += len(batch)
@@ -197,9 +198,8 @@ def _worker(
         spent.add(mine)
 
     def replaced(batch: pa.RecordBatch, outputs: heads.Floats, fine: Any) -> pa.RecordBatch:
-        offsets = pa.array(np.arange(len(outputs) + 1, dtype=np.int32) * head.dim)
         columns = {name: batch[name] for name in EMBEDDINGS.schema.names} | {
-            "embedding": pa.ListArray.from_arrays(offsets, pa.array(outputs.reshape(-1), pa.float32())),
+            "embedding": lists(outputs),
             "encoder_version": pa.array([tuned.encoder_version] * len(batch)),
             "encoder": pa.array([tuned.name] * len(batch)),
             "created_timestamp": pa.array([moment] * len(batch), _SOURCE.field("created_timestamp").type),

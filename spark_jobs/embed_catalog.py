@@ -35,6 +35,7 @@ from vitrine.encoders.identity import Identity, identify
 from vitrine.encoders.weights import weights_file
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import Settings
+from vitrine.vectors import lists
 
 
 def embed(
@@ -234,9 +235,7 @@ def _worker(
         for number, done in encode(encoders, photos, keys_are_contents=True, cost=mine):
             bad, n = done.refused, len(done.keys)
             mine.refused += len(bad)
-            values = pa.array(done.vectors.reshape(-1), pa.float32())
-            offsets = pa.array(range(0, len(values) + 1, encoders[number].built.dim), pa.int32())
-            vectors = pa.ListArray.from_arrays(offsets, values)
+            vectors = lists(done.vectors)
             yield pa.RecordBatch.from_arrays(
                 [
                     pa.array([*done.keys, *(key for key, _, _ in bad)], pa.string()),

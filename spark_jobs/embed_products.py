@@ -19,6 +19,7 @@ from vitrine import facts, lake, locks
 from vitrine.encoded_set import EncodedSet
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, PRODUCT_EMBEDDINGS
+from vitrine.vectors import lists, matrix
 
 _SOURCE = PRODUCT_EMBEDDINGS.schema.append(pa.field("gone", pa.bool_()))
 _BROADCAST = 200_000  # products that are sent to the images' rows, instead of shuffling those once more
@@ -38,17 +39,16 @@ def embed_products(spark: SparkSession, settings: Settings, dataset: str, encode
     """
     started = time.monotonic()
     with locks.held(settings, f"products__{dataset}__{encoder_version}"):  # two would both append all of the rows
-        settled = facts.products_settled(settings, EncodedSet(dataset, "", encoder_version))
-        made, left = (0, 0) if settled else _bring(spark, settings, dataset, encoder_version)
+        encoded = EncodedSet(dataset, "", encoder_version)
+        made, left = (0, 0) if facts.products_settled(settings, encoded) else _bring(spark, settings, encoded)
     seconds = round(time.monotonic() - started, 3)
     return {"products": made, "products_deleted": left, "products_seconds": seconds}
 
 
-def _bring(spark: SparkSession, settings: Settings, dataset: str, encoder_version: str) -> tuple[int, int]:
+def _bring(spark: SparkSession, settings: Settings, encoded: EncodedSet) -> tuple[int, int]:
     """How many products' rows were made, and how many deleted."""
-    mine = (F.col("dataset") == dataset) & (F.col("encoder_version") == encoder_version)
-    images = read_table(spark, settings, EMBEDDINGS).filter(mine)
-    stored = read_table(spark, settings, PRODUCT_EMBEDDINGS).filter(mine)
+    images = read_table(spark, settings, EMBEDDINGS).filter(encoded.where)
+    stored = read_table(spark, settings, PRODUCT_EMBEDDINGS).filter(encoded.where)
     wanted = images.groupBy("product_id").agg(
         F.expr(f"{_SPARK_MD5} AS images_md5"),
         F.count("*").cast("int").alias("n_images"),
@@ -64,8 +64,7 @@ def _bring(spark: SparkSession, settings: Settings, dataset: str, encoder_versio
             vectors = images.select("product_id", "encoder_version", "dataset", "embedding")
             known = F.broadcast(stale) if count <= _BROADCAST else stale
             source = _means(vectors.join(known, "product_id")).unionByName(gone.withColumn("gone", F.lit(True)))
-            within = f"t.dataset = {lake.quote(dataset)} AND t.encoder_version = {lake.quote(encoder_version)}"
-            merge_or_append(spark, settings, PRODUCT_EMBEDDINGS, source, within)
+            merge_or_append(spark, settings, PRODUCT_EMBEDDINGS, source, encoded.within("t"))
     return count, left
 
 
@@ -98,14 +97,13 @@ def _starts(ids: pa.Array) -> "np.ndarray[Any, np.dtype[np.int64]]":
 
 
 def _product_rows(images: pa.RecordBatch, starts: "np.ndarray[Any, np.dtype[np.int64]]") -> pa.RecordBatch:
-    vectors = images["embedding"].flatten().to_numpy().reshape(len(images), -1).astype(np.float64)
+    vectors = matrix(images["embedding"]).astype(np.float64)
     sums = np.add.reduceat(vectors, starts)
     norm = np.linalg.norm(sums / np.diff(starts, append=len(images))[:, None], axis=1)
     unit = (sums / np.maximum(np.linalg.norm(sums, axis=1), 1e-300)[:, None]).astype(np.float32)
-    offsets = np.arange(len(starts) + 1, dtype=np.int32) * vectors.shape[1]
     product = images.take(pa.array(starts))
     columns = {name: product[name] for name in PRODUCT_EMBEDDINGS.schema.names} | {
-        "embedding": pa.ListArray.from_arrays(offsets, unit.reshape(-1)),
+        "embedding": lists(unit),
         "gone": pa.array(norm < 1e-9),
     }
     return pa.RecordBatch.from_pydict(columns, schema=_SOURCE)

@@ -21,29 +21,18 @@ def merge_quarantine(
     moment: datetime,
 ) -> int:
     """Who is in quarantine at ``stage`` becomes who is in ``bad`` (image_id, uri, code, reason); how many left it."""
-    mine = {"dataset": dataset, "stage": stage, "encoder": encoder}
-    within = " AND ".join(f"{column} = {lake.quote(value)}" for column, value in mine.items())
+    key = {"dataset": dataset, "stage": stage, "encoder": encoder}
+    mine = lake.matches(**key)
     any_bad = bad.limit(1).count() > 0
-    if not any_bad and not lake.rows(settings, f"SELECT 1 FROM {QUARANTINE.name} WHERE {within} LIMIT 1"):
+    if not any_bad and not lake.rows(settings, f"SELECT 1 FROM {QUARANTINE.name} WHERE {mine} LIMIT 1"):
         return 0
-    before = read_table(spark, settings, QUARANTINE).filter(
-        (F.col("dataset") == dataset) & (F.col("stage") == stage) & (F.col("encoder") == encoder)
-    )
-    left = before.join(bad, "image_id", "left_anti")
+    left = read_table(spark, settings, QUARANTINE).filter(mine).join(bad, "image_id", "left_anti")
     mended = left.count()
+    same = key | {"first_seen": moment, "last_seen": moment, "gone": False}
     refused = bad.select(
-        "image_id",
-        F.lit(dataset).alias("dataset"),
-        F.lit(stage).alias("stage"),
-        F.lit(encoder).alias("encoder"),
-        "uri",
-        "code",
-        "reason",
-        F.lit(moment).alias("first_seen"),
-        F.lit(moment).alias("last_seen"),
-        F.lit(False).alias("gone"),
+        "image_id", "uri", "code", "reason", *(F.lit(value).alias(name) for name, value in same.items())
     )
     if mended or any_bad:
         source = refused.unionByName(left.withColumn("gone", F.lit(True)))
-        merge_table(spark, settings, QUARANTINE, source, f"t.dataset = {lake.quote(dataset)}", keep=("first_seen",))
+        merge_table(spark, settings, QUARANTINE, source, lake.matches("t", dataset=dataset), keep=("first_seen",))
     return mended

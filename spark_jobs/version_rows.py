@@ -6,7 +6,7 @@ vectors are dear; ``apply_head`` computes its own anew.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import reduce
@@ -21,6 +21,7 @@ from spark_jobs.delta_tables import merge_or_append, persisted, read_table, spar
 from spark_jobs.embed_products import embed_products
 from spark_jobs.quarantine import merge_quarantine
 from vitrine import facts, lake, staging
+from vitrine.encoded_set import EncodedSet
 from vitrine.runs import EmbedCounts
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABEL_COLUMNS, QUARANTINE
@@ -101,41 +102,35 @@ class VersionRows:
     ) -> None:
         self.spark, self.settings, self.registered, self.dataset = spark, settings, registered, dataset
         self.version = registered.encoder_version
+        self.encoded = EncodedSet(dataset, registered.encoder, self.version)
+        self.order = order
         self.catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
         self.of_all = read_table(spark, settings, EMBEDDINGS)
-        self.own = self.of_all.filter((F.col("encoder_version") == self.version) & (F.col("dataset") == dataset))
-        have = self.own.select("image_id", "content_sha256")
-        self.missing = self.catalog.join(have, ["image_id", "content_sha256"], "left_anti")
-        self.refused_before = self._refused_before() if order else None
+        self.quarantine = read_table(spark, settings, QUARANTINE)
+        self.behind = self._behind()
+        self.relabelled = self.behind.filter("state = 'relabelled'")
+        self.missing = self.behind.filter("state IN ('missing', 'stale')")
         self.chosen = self.missing
-        if order and self.refused_before is not None:
-            untried = self.missing.join(self.refused_before, "image_id", "left_anti")
-            self.chosen = order.choose(spark, settings, dataset, untried)
-        self.relabelled = self._relabelled()
+        if order:
+            self.chosen = order.choose(spark, settings, dataset, self.missing.filter("NOT refused"))
         self.gone = self._gone(sharing)
 
-    def _refused_before(self) -> DataFrame:
+    def _behind(self) -> DataFrame:
+        """The catalog's photos whose row is not as the catalog has it, with the catalog's columns and, of the row,
+        ``event_timestamp`` and ``encoder``."""
+        listed = ("dataset", "content_sha256", *LABEL_COLUMNS, "uri", "content_seen_at")
+        tables = {"catalog": self.catalog, "embeddings": self.of_all, "quarantine": self.quarantine}
+        names = {name: f"{{{name}}}" for name in tables}
+        states = facts.photo_states(self.encoded, **names, listed=listed, carried=("event_timestamp", "encoder"))
+        # What has a uri is in the catalog: with this, Spark need not join what left it.
+        behind = self.spark.sql(f"SELECT * FROM ({states}) WHERE state <> 'current' AND uri IS NOT NULL", **tables)
+        return behind if self.order else behind.drop("refused")  # Spark leaves out the join of what nobody asks for
+
+    def refused_before(self) -> DataFrame:
         """Photos that could not be embedded when they were tried: a backfill does not try them again with each piece,
         and they stay in the quarantine."""
-        mine = (F.col("dataset") == self.dataset) & (F.col("stage") == "embed")
-        mine &= F.col("encoder") == self.registered.encoder
-        refused = read_table(self.spark, self.settings, QUARANTINE).filter(mine)
+        refused = self.quarantine.filter(facts.quarantined(self.encoded))
         return refused.join(self.missing, "image_id", "left_semi").select("image_id", "uri", "code", "reason")
-
-    def _relabelled(self) -> DataFrame:
-        """Rows whose labels are not the catalog's, with the catalog's; without their vectors, which stay."""
-        same_labels = " AND ".join(f"c.{name} <=> e.{name}" for name in LABEL_COLUMNS)
-        return (
-            self.own.alias("e")
-            .join(self.catalog.alias("c"), ["image_id", "content_sha256"])
-            .filter(f"NOT ({same_labels})")
-            .select(
-                "image_id",
-                "content_sha256",
-                *(F.col(f"c.{name}") for name in LABEL_COLUMNS),
-                *(F.col(f"e.{name}") for name in ("event_timestamp", "encoder_version", "encoder")),
-            )
-        )
 
     def _gone(self, sharing: Sequence[str]) -> DataFrame:
         """Keys of rows of photos that left, which this version deletes."""
@@ -148,22 +143,23 @@ class VersionRows:
 
     def plan(self) -> dict[str, Any]:
         """What a pass would do."""
-        return {
-            "dry_run": True,
-            "to_embed": self.chosen.count(),
-            "to_compute": self.to_compute().count(),
-            "to_update": self.relabelled.count(),
-            "to_delete": self.gone.count(),
-            "total": self.catalog.count(),
-        }
+        with persisted(self.behind):
+            return {
+                "dry_run": True,
+                "to_embed": self.chosen.count(),
+                "to_compute": self.to_compute().count(),
+                "to_update": self.relabelled.count(),
+                "to_delete": self.gone.count(),
+                "total": self.catalog.count(),
+            }
 
     @contextmanager
     def begin(self) -> Iterator["Work"]:
         """Register the version, and hold what is missing as it is now until the block ends."""
         register(self.settings, self.registered)
-        with persisted(self.chosen) as chosen:
-            total, to_embed = self.catalog.count(), chosen.count()
-            left = 0 if self.refused_before is None else self.missing.count() - to_embed
+        with persisted(self.behind), persisted(self.chosen) if self.order else nullcontext():
+            total, to_embed = self.catalog.count(), self.chosen.count()
+            left = self.missing.count() - to_embed if self.order else 0
             yield Work(self, total, to_embed, left)
 
     def to_compute(self) -> DataFrame:
@@ -216,38 +212,37 @@ class Work:
         with persisted(rows.refused()) as refused:
             quarantined = refused.count() if self.to_embed else 0
             updated = rows.relabelled.count()
-            versions = [row[0] for row in rows.gone.select("encoder_version").distinct().collect()]
-            deleted = rows.gone.count() if versions else 0
+            gone: dict[str, int] = dict(rows.gone.groupBy("encoder_version").count().collect())
             changes = []
             if self.to_embed:
                 changes.append(_embedded_rows(rows, moment))
             if quarantined:
                 # A changed photo that cannot be embedded any more must not keep the vector of what it showed before.
-                stale = rows.own.select(*EMBEDDINGS.key).join(refused, "image_id", "left_semi")
+                stale = refused.filter("state = 'stale'").withColumn("encoder_version", F.lit(rows.version))
                 changes.append(leaving(stale))
             if updated:
                 changes.append(_relabelled_rows(rows, moment))
-            if deleted:
+            if gone:
                 changes.append(leaving(rows.gone))
             if changes:
-                touched = ", ".join(lake.quote(version) for version in sorted({*versions, rows.version}))
+                touched = ", ".join(lake.quote(version) for version in sorted({*gone, rows.version}))
                 within = f"t.dataset = {lake.quote(rows.dataset)} AND t.encoder_version IN ({touched})"
                 source = reduce(DataFrame.unionByName, changes)
                 merge_or_append(rows.spark, rows.settings, EMBEDDINGS, source, within, known=("embedding",))
             bad = refused.select("image_id", "uri", "code", "reason")
-            if rows.refused_before is not None:
-                bad = bad.unionByName(rows.refused_before)
+            bad = bad if quarantined else bad.limit(0)  # which Spark knows to be empty
+            if rows.order:
+                bad = bad.unionByName(rows.refused_before())
             merge_quarantine(rows.spark, rows.settings, rows.dataset, "embed", rows.registered.encoder, bad, moment)
         made = embed_products(rows.spark, rows.settings, rows.dataset, rows.version)
-        for version in versions:
-            if version != rows.version:  # photos that left took their vectors of every version along
-                embed_products(rows.spark, rows.settings, rows.dataset, version)
+        for version in gone.keys() - {rows.version}:  # photos that left took their vectors of every version along
+            embed_products(rows.spark, rows.settings, rows.dataset, version)
         staging.clear(rows.settings, rows.dataset, rows.version)
         counts = EmbedCounts(
             embedded=self.to_embed - quarantined,
             unchanged=self.total - self.to_embed - self.left - updated,
             updated=updated,
-            deleted=deleted,
+            deleted=sum(gone.values()),
             quarantined=quarantined,
             computed=computed,
         )
@@ -267,7 +262,7 @@ def _embedded_rows(rows: VersionRows, moment: datetime) -> DataFrame:
 
 def _relabelled_rows(rows: VersionRows, moment: datetime) -> DataFrame:
     added = {
-        "dataset": F.lit(rows.dataset),
+        "encoder_version": F.lit(rows.version),
         "created_timestamp": F.lit(moment),
         "embedding": F.lit(None).cast("array<float>"),  # the merge keeps the stored one
         "gone": F.lit(False),

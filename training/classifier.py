@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy import special
 
 from training.training_set import TRAIN, VALIDATION, TrainingSet, open_part
 from vitrine import lake
@@ -34,7 +35,7 @@ Classify = Callable[[Floats], Floats]
 
 def perceptron(head: Head) -> Classify:
     """The classifier that top-tuning trained."""
-    return lambda vectors: _softmax(head.logits(vectors))
+    return lambda vectors: np.asarray(special.softmax(head.logits(vectors), axis=1), np.float32)
 
 
 def linear_probe(rows: TrainingSet) -> tuple[Classify, dict[str, Any]]:
@@ -152,8 +153,3 @@ def _spread(predict: Callable[[Floats], Any], known: NDArray[Any], classes: int)
 
 def _accuracy(classify: Classify, x: Floats, y: NDArray[np.int32]) -> float:
     return float((classify(x).argmax(1) == y).mean())
-
-
-def _softmax(logits: Floats) -> Floats:
-    logits = np.exp(logits - logits.max(1, keepdims=True))
-    return np.asarray(logits / logits.sum(1, keepdims=True), np.float32)

@@ -151,34 +151,35 @@ def photo_states(
     catalog: str = CATALOG.name,
     embeddings: str = EMBEDDINGS.name,
     quarantine: str = QUARANTINE.name,
+    listed: Sequence[str] = (),
     carried: Sequence[str] = (),
 ) -> str:
-    """A query, in Spark's SQL and DataFusion's alike, of how each photo stands. A pass that embeds has the same as
-    frames (``spark_jobs/version_rows.py``), since it goes on with the rows.
+    """A query, in Spark's SQL and DataFusion's alike, of how each photo stands.
 
     A row for every photo of the catalog and every vector: ``image_id``; ``state``: ``missing`` (no vector),
     ``stale`` (one of other content), ``relabelled`` (one with other labels than the catalog's), ``current``, or
     ``left over`` (a vector of a photo that the catalog has not); ``refused``: is the photo in quarantine for this
-    encoder? ``carried`` names columns of ``embeddings`` to add. The other arguments are the tables' names in the
-    statement.
+    encoder? ``listed`` names columns of ``catalog`` to add, ``carried`` of ``embeddings``. The other arguments are the
+    tables' names in the statement.
     """
     columns = ("image_id", "content_sha256", *LABEL_COLUMNS)
     relabelled = " OR ".join(f"(e.{name} IS DISTINCT FROM c.{name})" for name in LABEL_COLUMNS)
-    refused = _refused(encoded)
-    added = "".join(f", e.{name}" for name in carried)
+    refused = quarantined(encoded)
+    added = "".join(f", {name}" for name in (*(f"c.{name}" for name in listed), *(f"e.{name}" for name in carried)))
+    in_catalog, in_embeddings = (", ".join(dict.fromkeys((*columns, *more))) for more in (listed, carried))
     return (
         f"SELECT coalesce(c.image_id, e.image_id) AS image_id, q.image_id IS NOT NULL AS refused{added}, CASE "
         "WHEN e.image_id IS NULL THEN 'missing' WHEN c.image_id IS NULL THEN 'left over' "
         "WHEN e.content_sha256 IS DISTINCT FROM c.content_sha256 THEN 'stale' "
         f"WHEN {relabelled} THEN 'relabelled' ELSE 'current' END AS state "
-        f"FROM (SELECT {', '.join(columns)} FROM {catalog} WHERE {matches(dataset=encoded.dataset)}) c FULL OUTER JOIN "
-        f"(SELECT {', '.join((*columns, *carried))} FROM {embeddings} WHERE {encoded.where}) e "
+        f"FROM (SELECT {in_catalog} FROM {catalog} WHERE {matches(dataset=encoded.dataset)}) c FULL OUTER JOIN "
+        f"(SELECT {in_embeddings} FROM {embeddings} WHERE {encoded.where}) e "
         f"ON c.image_id = e.image_id LEFT JOIN (SELECT DISTINCT image_id FROM {quarantine} WHERE {refused}) q "
         "ON q.image_id = coalesce(c.image_id, e.image_id)"
     )
 
 
-def _refused(encoded: EncodedSet) -> str:
+def quarantined(encoded: EncodedSet) -> str:
     """The condition for its rows of ``quarantine``."""
     return matches(dataset=encoded.dataset, stage="embed", encoder=encoded.encoder)
 
@@ -197,7 +198,7 @@ def settled(settings: Settings, encoded: EncodedSet) -> int | None:
         return None
     if staging.left(settings, encoded.dataset, encoded.encoder_version):  # a run was killed after its last commit
         return None
-    here, refused = matches(dataset=encoded.dataset), _refused(encoded)
+    here, refused = matches(dataset=encoded.dataset), quarantined(encoded)
     open_cases = (
         f"SELECT 1 FROM {QUARANTINE.name} WHERE {refused} LIMIT 1",
         # A photo that left takes its vectors of every version along.

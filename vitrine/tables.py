@@ -1,6 +1,6 @@
 """Each Delta table: columns, types, key, partitioning. The one place where a column name is spelled for a schema."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,8 +23,8 @@ class Table:
     about: str
     key: tuple[str, ...]
     schema: pa.Schema
-    partition_by: tuple[str, ...] = ()
-    properties: dict[str, str] = field(default_factory=dict)
+    partition_by: tuple[str, ...]
+    properties: dict[str, str]
 
     def path(self, settings: Settings) -> Path:
         """Its folder, where the lake is a local one; ``uri`` holds everywhere."""
@@ -35,27 +35,34 @@ class Table:
         return f"{settings.lake_root}/{self.name}"
 
 
-CATALOG = Table(
+def _table(
+    name: str,
+    about: str,
+    key: tuple[str, ...],
+    *columns: pa.Field,
+    partition_by: tuple[str, ...] = (),
+    properties: dict[str, str] | None = None,
+) -> Table:
+    return Table(name, about, key, pa.schema(columns), partition_by, properties or {})
+
+
+CATALOG = _table(
     "catalog",
     "what a data set holds now",
     ("image_id",),
-    pa.schema(
-        [
-            _column("image_id"),
-            _column("dataset"),
-            _column("product_id"),
-            _column("category", null=True),
-            _column("split", null=True),
-            _column("uri"),
-            _column("size", pa.int64()),
-            _column("modified_at", _TIME),
-            _column("content_sha256"),
-            _column("width", pa.int32()),
-            _column("height", pa.int32()),
-            _column("content_seen_at", _TIME),  # when this content was first ingested: the embeddings' event time
-            _column("updated_at", _TIME),
-        ]
-    ),
+    _column("image_id"),
+    _column("dataset"),
+    _column("product_id"),
+    _column("category", null=True),
+    _column("split", null=True),
+    _column("uri"),
+    _column("size", pa.int64()),
+    _column("modified_at", _TIME),
+    _column("content_sha256"),
+    _column("width", pa.int32()),
+    _column("height", pa.int32()),
+    _column("content_seen_at", _TIME),  # when this content was first ingested: the embeddings' event time
+    _column("updated_at", _TIME),
     partition_by=("dataset",),
     properties={"delta.enableChangeDataFeed": "true"},
 )
@@ -63,235 +70,187 @@ CATALOG = Table(
 LABEL_COLUMNS = ("product_id", "category", "split")
 """What a photo is said to be: it may change without the photo's content."""
 
-LABELS = Table(
+LABELS = _table(
     "labels",
     "product and category as they were said over time (append-only)",
     ("image_id", "valid_from"),
-    pa.schema(
-        [
-            _column("image_id"),
-            _column("dataset"),
-            _column("product_id"),
-            _column("category", null=True),
-            _column("valid_from", _TIME),
-        ]
-    ),
+    _column("image_id"),
+    _column("dataset"),
+    _column("product_id"),
+    _column("category", null=True),
+    _column("valid_from", _TIME),
     partition_by=("dataset",),
 )
 
-QUARANTINE = Table(
+QUARANTINE = _table(
     "quarantine",
     "what could not be read or embedded, and why",
     ("image_id", "stage", "encoder"),
-    pa.schema(
-        [
-            _column("image_id"),
-            _column("dataset"),
-            _column("stage"),  # ingest | embed
-            _column("encoder"),  # empty at stage ingest
-            _column("uri"),
-            _column("code"),
-            _column("reason"),
-            _column("first_seen", _TIME),
-            _column("last_seen", _TIME),
-        ]
-    ),
+    _column("image_id"),
+    _column("dataset"),
+    _column("stage"),  # ingest | embed
+    _column("encoder"),  # empty at stage ingest
+    _column("uri"),
+    _column("code"),
+    _column("reason"),
+    _column("first_seen", _TIME),
+    _column("last_seen", _TIME),
     partition_by=("dataset",),
 )
 
-EMBEDDINGS = Table(
+EMBEDDINGS = _table(
     "embeddings",
     "one unit-length vector an image and encoder version",
     ("image_id", "encoder_version"),
-    pa.schema(
-        [
-            _column("image_id"),
-            _column("encoder_version"),
-            _column("dataset"),
-            _column("product_id"),
-            _column("category", null=True),
-            _column("split", null=True),
-            _column("encoder"),
-            _column("content_sha256"),
-            _column("embedding", pa.list_(pa.float32())),
-            _column("event_timestamp", _TIME),
-            _column("created_timestamp", _TIME),
-        ]
-    ),
+    _column("image_id"),
+    _column("encoder_version"),
+    _column("dataset"),
+    _column("product_id"),
+    _column("category", null=True),
+    _column("split", null=True),
+    _column("encoder"),
+    _column("content_sha256"),
+    _column("embedding", pa.list_(pa.float32())),
+    _column("event_timestamp", _TIME),
+    _column("created_timestamp", _TIME),
     partition_by=("encoder_version",),
     properties={"delta.enableChangeDataFeed": "true"},
 )
 
-PRODUCT_EMBEDDINGS = Table(
+PRODUCT_EMBEDDINGS = _table(
     "product_embeddings",
     "one unit-length vector a product and encoder version: the mean of its images'",
     ("product_id", "encoder_version"),
-    pa.schema(
-        [
-            _column("product_id"),
-            _column("encoder_version"),
-            _column("dataset"),
-            _column("category", null=True),
-            _column("encoder"),
-            _column("n_images", pa.int32()),
-            _column("images_md5"),  # of its images' ids and contents: another one means another mean
-            _column("embedding", pa.list_(pa.float32())),
-            _column("event_timestamp", _TIME),  # the newest of its images'
-            _column("created_timestamp", _TIME),
-        ]
-    ),
+    _column("product_id"),
+    _column("encoder_version"),
+    _column("dataset"),
+    _column("category", null=True),
+    _column("encoder"),
+    _column("n_images", pa.int32()),
+    _column("images_md5"),  # of its images' ids and contents: another one means another mean
+    _column("embedding", pa.list_(pa.float32())),
+    _column("event_timestamp", _TIME),  # the newest of its images'
+    _column("created_timestamp", _TIME),
     partition_by=("encoder_version",),
     properties={"delta.enableChangeDataFeed": "true"},
 )
 
-ENCODERS = Table(
+ENCODERS = _table(
     "encoders",
     "every encoder version that ever embedded",
     ("encoder_version",),
-    pa.schema(
-        [
-            _column("encoder_version"),
-            _column("encoder"),
-            _column("state"),  # experiment | nightly | retired
-            _column("backbone"),
-            _column("family"),
-            _column("strategy"),  # pretrained | full | top
-            _column("source_dataset", null=True),
-            _column("base_version", null=True),
-            _column("dim", pa.int32()),
-            _column("weights_uri"),
-            _column("licence"),
-            _column("created_at", _TIME),
-            _column("cost", null=True),  # of tuning it, JSON: seconds, core- and GPU-seconds, money
-            _column("mlflow_run", null=True),  # where tuning it is logged
-        ]
-    ),
+    _column("encoder_version"),
+    _column("encoder"),
+    _column("state"),  # experiment | nightly | retired
+    _column("backbone"),
+    _column("family"),
+    _column("strategy"),  # pretrained | full | top
+    _column("source_dataset", null=True),
+    _column("base_version", null=True),
+    _column("dim", pa.int32()),
+    _column("weights_uri"),
+    _column("licence"),
+    _column("created_at", _TIME),
+    _column("cost", null=True),  # of tuning it, JSON: seconds, core- and GPU-seconds, money
+    _column("mlflow_run", null=True),  # where tuning it is logged
 )
 
-PREDICTIONS = Table(
+PREDICTIONS = _table(
     "predictions",
     "what classifiers on frozen embeddings said of the split that is reported",
     ("image_id", "encoder_version", "classifier", "label", "seed"),
-    pa.schema(
-        [
-            _column("image_id"),
-            _column("dataset"),
-            _column("encoder_version"),  # whose embeddings were classified
-            _column("classifier"),  # perceptron | linear_probe | nearest_neighbours
-            _column("label"),  # product_id | category
-            _column("seed", pa.int64()),
-            _column("truth"),
-            _column("predicted", pa.list_(_TEXT)),  # the five likeliest, likeliest first
-            _column("probabilities", pa.list_(pa.float32())),
-            _column("training_set"),  # fingerprint of what was learned from
-            _column("predicted_at", _TIME),
-        ]
-    ),
+    _column("image_id"),
+    _column("dataset"),
+    _column("encoder_version"),  # whose embeddings were classified
+    _column("classifier"),  # perceptron | linear_probe | nearest_neighbours
+    _column("label"),  # product_id | category
+    _column("seed", pa.int64()),
+    _column("truth"),
+    _column("predicted", pa.list_(_TEXT)),  # the five likeliest, likeliest first
+    _column("probabilities", pa.list_(pa.float32())),
+    _column("training_set"),  # fingerprint of what was learned from
+    _column("predicted_at", _TIME),
     partition_by=("dataset",),
 )
 
-METRICS = Table(
+_EVALUATED = ("encoder_version", "dataset", "catalog_version", "query_split", "index_split", "relevant")
+"""What one evaluation is of."""
+
+METRICS = _table(
     "metrics",
     "one figure a row",
-    (
-        "encoder_version",
-        "dataset",
-        "catalog_version",
-        "query_split",
-        "index_split",
-        "relevant",
-        "classifier",
-        "slice",
-        "seed",
-        "metric",
-    ),
-    pa.schema(
-        [
-            _column("encoder_version"),
-            _column("encoder"),
-            _column("dataset"),
-            _column("catalog_version"),
-            _column("query_split"),  # 'all' for leave-one-out over the whole set
-            _column("index_split"),  # empty for a classifier
-            _column("relevant"),  # product_id | category
-            _column("classifier"),  # empty for retrieval
-            _column("slice"),  # all | shuffled_labels | macro_product | macro_category | category=NAME
-            _column("seed", pa.int64()),
-            _column("metric"),
-            _column("value", pa.float64()),
-            _column("queries", pa.int64()),
-            _column("queries_left_out", pa.int64()),
-            _column("index_size", pa.int64()),
-            _column("run_id"),
-            _column("computed_at", _TIME),
-            _column("low", pa.float64(), null=True),  # the 95 % interval; null where none is defined
-            _column("high", pa.float64(), null=True),
-            _column("input_version", null=True),  # fingerprint of what the figure was computed from
-        ]
-    ),
+    (*_EVALUATED, "classifier", "slice", "seed", "metric"),
+    _column("encoder_version"),
+    _column("encoder"),
+    _column("dataset"),
+    _column("catalog_version"),
+    _column("query_split"),  # 'all' for leave-one-out over the whole set
+    _column("index_split"),  # empty for a classifier
+    _column("relevant"),  # product_id | category
+    _column("classifier"),  # empty for retrieval
+    _column("slice"),  # all | shuffled_labels | macro_product | macro_category | category=NAME
+    _column("seed", pa.int64()),
+    _column("metric"),
+    _column("value", pa.float64()),
+    _column("queries", pa.int64()),
+    _column("queries_left_out", pa.int64()),
+    _column("index_size", pa.int64()),
+    _column("run_id"),
+    _column("computed_at", _TIME),
+    _column("low", pa.float64(), null=True),  # the 95 % interval; null where none is defined
+    _column("high", pa.float64(), null=True),
+    _column("input_version", null=True),  # fingerprint of what the figure was computed from
     partition_by=("dataset",),
 )
 
-QUERY_RESULTS = Table(
+QUERY_RESULTS = _table(
     "query_results",
     "each query's neighbours: what galleries, paired tests and analysts read",
-    ("encoder_version", "dataset", "catalog_version", "query_split", "index_split", "relevant", "query_id"),
-    pa.schema(
-        [
-            _column("encoder_version"),
-            _column("dataset"),
-            _column("catalog_version"),
-            _column("query_split"),
-            _column("index_split"),
-            _column("relevant"),
-            _column("query_id"),
-            _column("neighbours", pa.list_(_TEXT)),  # image ids, nearest first
-            _column("similarities", pa.list_(pa.float32())),  # cosine
-            _column("relevance", pa.list_(pa.bool_())),
-            _column("n_relevant", pa.int64()),  # relevant items in the whole index
-        ]
-    ),
+    (*_EVALUATED, "query_id"),
+    _column("encoder_version"),
+    _column("dataset"),
+    _column("catalog_version"),
+    _column("query_split"),
+    _column("index_split"),
+    _column("relevant"),
+    _column("query_id"),
+    _column("neighbours", pa.list_(_TEXT)),  # image ids, nearest first
+    _column("similarities", pa.list_(pa.float32())),  # cosine
+    _column("relevance", pa.list_(pa.bool_())),
+    _column("n_relevant", pa.int64()),  # relevant items in the whole index
     partition_by=("dataset", "encoder_version"),
 )
 
-PROMOTIONS = Table(
+PROMOTIONS = _table(
     "promotions",
     "which encoder version serves a data set: its newest row",
     ("dataset", "promoted_at"),
-    pa.schema(
-        [
-            _column("dataset"),
-            _column("promoted_at", _TIME),
-            _column("encoder"),
-            _column("encoder_version"),
-            _column("previous_version", null=True),
-            _column("catalog_version"),
-            _column("gates"),  # JSON: what each gate said
-            _column("forced", pa.bool_()),
-            _column("reason", null=True),
-        ]
-    ),
+    _column("dataset"),
+    _column("promoted_at", _TIME),
+    _column("encoder"),
+    _column("encoder_version"),
+    _column("previous_version", null=True),
+    _column("catalog_version"),
+    _column("gates"),  # JSON: what each gate said
+    _column("forced", pa.bool_()),
+    _column("reason", null=True),
 )
 
-RUNS = Table(
+RUNS = _table(
     "runs",
     "every job: what it did and what it cost",
     ("run_id",),
-    pa.schema(
-        [
-            _column("run_id"),
-            _column("verb"),
-            _column("dataset", null=True),
-            _column("encoder", null=True),
-            _column("encoder_version", null=True),
-            _column("catalog_version", null=True),
-            _column("state"),  # done | failed | refused
-            _column("started_at", _TIME),
-            _column("seconds", pa.float64()),
-            _column("peak_mib", pa.float64()),
-            _column("figures"),  # JSON object, as --json prints
-        ]
-    ),
+    _column("run_id"),
+    _column("verb"),
+    _column("dataset", null=True),
+    _column("encoder", null=True),
+    _column("encoder_version", null=True),
+    _column("catalog_version", null=True),
+    _column("state"),  # done | failed | refused
+    _column("started_at", _TIME),
+    _column("seconds", pa.float64()),
+    _column("peak_mib", pa.float64()),
+    _column("figures"),  # JSON object, as --json prints
 )
 
 TABLES: dict[str, Table] = {

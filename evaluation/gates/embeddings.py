@@ -1,5 +1,7 @@
 """The gate on vectors: are they whole, sound, those of the catalog as it is now, and like those of what serves?"""
 
+from typing import Any
+
 from evaluation.gates.data_docs import Decision, Rule, decided, rule, validate
 from evaluation.gates.drift import FEWEST, drift_checks, read_probe
 from evaluation.gates.gate import Check
@@ -53,34 +55,22 @@ def _rules(gates: GateSettings, dim: int) -> list[Rule]:
     def never(state: str, text: str) -> Rule:
         return rule("ExpectColumnValuesToNotBeInSet", text, column="state", value_set=[state])
 
+    def among(text: str, column: str, value: int) -> Rule:
+        return rule("ExpectColumnValuesToBeInSet", text, column=column, value_set=[value])
+
+    def between(text: str, figures: dict[str, Any], column: str, value: int, apart: float) -> Rule:
+        bounds: dict[str, Any] = {"min_value": value - apart, "max_value": value + apart}
+        return rule("ExpectColumnValuesToBeBetween", text, figures, column=column, **bounds)
+
     return [
         rule("ExpectTableRowCountToBeBetween", "there are photos to embed", min_value=1),
-        rule("ExpectColumnValuesToBeInSet", "one vector an image and encoder version", column="copies", value_set=[1]),
+        among("one vector an image and encoder version", "copies", 1),
         never("missing", "no photo lacks its vector"),
         never("stale", "every vector is of its photo's current content"),
         never("left over", "no vector is of a photo that left the catalog"),
-        rule(
-            "ExpectColumnValuesToBeBetween",
-            f"every vector has {dim} dimensions",
-            {"expected": dim},
-            column="dimension",
-            min_value=dim,
-            max_value=dim,
-        ),
-        rule(
-            "ExpectColumnValuesToBeInSet",
-            "no vector holds NaN, infinity or null",
-            column="finite",
-            value_set=[True],
-        ),
-        rule(
-            "ExpectColumnValuesToBeBetween",
-            f"every vector's norm is 1 ± {tolerance:g}",
-            {"norm_tolerance": tolerance},
-            column="norm",
-            min_value=1 - tolerance,
-            max_value=1 + tolerance,
-        ),
+        between(f"every vector has {dim} dimensions", {"expected": dim}, "dimension", dim, 0),
+        among("no vector holds NaN, infinity or null", "finite", True),
+        between(f"every vector's norm is 1 ± {tolerance:g}", {"norm_tolerance": tolerance}, "norm", 1, tolerance),
         rule(
             "ExpectColumnMeanToBeBetween",
             f"the encoder put at most {most:.1%} of the photos in quarantine",

@@ -67,13 +67,4 @@ def ends(low: float | None, high: float | None, signed: bool = False) -> str:
     return f"{change(low)} to {change(high)}" if signed else f"{score(low)} \N{EN DASH} {score(high)}"
 
 
-FILTERS: dict[str, Any] = {
-    "shown": shown,
-    "moment": moment,
-    "figure": figure,
-    "seconds": seconds,
-    "money": money,
-    "size": size,
-    "score": score,
-    "change": change,
-}
+FILTERS: dict[str, Any] = {each.__name__: each for each in (shown, moment, figure, seconds, money, size, score, change)}

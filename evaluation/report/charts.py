@@ -35,6 +35,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 MOST_LABEL = 48  # characters
 ROW = 44  # pixels of a row with its name above it
 STILL = {"fixedrange": True, "automargin": True, "zeroline": False}
+ABOVE = {"xref": "paper", "xanchor": "left", "align": "left", "showarrow": False}
 WIDE = 20  # times: a wider range of costs gets a logarithmic axis
 
 Row = dict[str, Any]
@@ -95,15 +96,10 @@ def gains(each: list[Gain], metric: str) -> Row | None:
     """What tuning changed, with its interval, around zero."""
     if not each:
         return None
-    dots = [
-        Dot(
-            _numbered(gain.entry),
-            gain.change.value,
-            None if isnan(gain.change.low) else (gain.change.low, gain.change.high),
-            gain.entry,
-        )
-        for gain in each
-    ]
+    dots = []
+    for gain in each:
+        value, low, high = gain.change.value, gain.change.low, gain.change.high
+        dots.append(Dot(_numbered(gain.entry), value, None if isnan(low) else (low, high), gain.entry))
     figure, height = _dots(dots, "%{x:+.3f}")
     figure.add_vline(x=0, line={"color": QUIET, "width": 1.5})
     most = max(abs(end) for dot in dots for end in (dot.value, *(dot.bounds or ()))) or 0.01
@@ -146,19 +142,9 @@ def _dots(dots: list[Dot], value: str) -> tuple[go.Figure, int]:
                 cliponaxis=False,
             )
     for at, dot in enumerate(dots):
-        figure.add_annotation(
-            xref="paper",
-            x=0,
-            y=at,
-            yshift=15,
-            xanchor="left",
-            showarrow=False,
-            text=label(dot.name, 40),
-            align="left",
-        )
+        figure.add_annotation(x=0, y=at, yshift=15, text=label(dot.name, 40), **ABOVE)
     figure.update_layout(
         yaxis={"range": [len(dots) - 0.5, -0.75], "visible": False, "fixedrange": True},
-        showlegend=False,
         margin={"l": 12, "r": 12, "t": 8, "b": 44},
     )
     return figure, 96 + ROW * len(dots)
@@ -201,7 +187,6 @@ def against(group: Group, costs: dict[str, Cost], kind: str, metric: str, unit: 
     figure.update_layout(
         xaxis={**STILL, **axis, "title": {"text": label(unit)}, "exponentformat": "none", "nticks": 5},
         yaxis={**STILL, "title": {"text": metric}, "tickformat": ".2f"},
-        showlegend=False,
         margin={"l": 52, "r": 20, "t": 12, "b": 48},
     )
     spoken = "; ".join(f"{e.label} {at[e.encoder_version][0]:,.4g}, {metric} {e.values[metric]:.3f}" for e in known)
@@ -248,7 +233,6 @@ def calibration(bins: list[Row]) -> Row | None:
         cliponaxis=False,
     )
     figure.update_layout(
-        showlegend=False,
         xaxis={**STILL, "range": [0, 1.02], "title": {"text": "confidence"}},
         yaxis={**STILL, "range": [0, 1.02], "title": {"text": "share that was right"}},
         margin={"l": 52, "r": 16, "t": 8, "b": 44},
@@ -278,7 +262,6 @@ def night(runs: list[RecordedRun]) -> Row | None:
     )
     longest = max(seconds.values()) or 1.0
     figure.update_layout(
-        showlegend=False,
         bargap=0.4,
         yaxis={"autorange": "reversed", "fixedrange": True, "automargin": True},
         xaxis={"range": [0, longest * 1.3], "visible": False, "fixedrange": True},
@@ -292,6 +275,7 @@ def _plain(figure: go.Figure, alt: str, height: int) -> Row:
     """The figure as JSON for the page, with what all charts share."""
     figure.update_layout(
         template="none",
+        showlegend=False,
         height=height,
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",

@@ -1,7 +1,7 @@
 """What each encoder version costs: seconds and money a thousand photos, tuning, bytes a vector, time of a query."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -57,17 +57,6 @@ class Cost:
         return self.money if kind == "money" else self.seconds
 
 
-@dataclass(frozen=True)
-class _Rate:
-    """A thousand photos by one encoder version alone."""
-
-    seconds: Point
-    money: Point | None
-    runs: int
-    photos: int
-    currency: str
-
-
 def by_version(settings: Settings, group: Group, known: dict[str, Row]) -> dict[str, Cost]:
     """The costs of each encoder of ``group``; ``known`` is what ``figures.registered`` returns."""
     rates = _rates(settings, group.dataset)
@@ -75,16 +64,15 @@ def by_version(settings: Settings, group: Group, known: dict[str, Row]) -> dict[
     costs = {}
     for entry in group.encoders:
         version, about = entry.encoder_version, entry.about
-        own = rates.get(version)
-        parts = [own, rates.get(about["base_version"])] if about["strategy"] == "top" else [own]
+        own = rates.get(version, Cost())
+        parts = [own, rates.get(about["base_version"], Cost())] if about["strategy"] == "top" else [own]
         tuning = known.get(version, {}).get("tuning") or {}
-        costs[version] = Cost(
-            seconds=_sum([part.seconds if part else None for part in parts]),
-            money=_sum([part.money if part else None for part in parts]),
-            runs=own.runs if own else 0,
-            photos=own.photos if own else 0,
+        costs[version] = replace(
+            own,
+            seconds=_sum([part.seconds for part in parts]),
+            money=_sum([part.money for part in parts]),
             tuning=tuning,
-            currency=next((part.currency for part in parts if part), tuning.get("currency", "")),
+            currency=next((part.currency for part in parts if part.runs), tuning.get("currency", "")),
             bytes=BYTES * about["dim"] if about["dim"] else None,
             latency=latencies.get(version),
         )
@@ -97,7 +85,7 @@ def deciding(costs: Iterable[Cost]) -> str:
     return "money" if timed and all(cost.money for cost in timed) else "seconds"
 
 
-def _rates(settings: Settings, dataset: str) -> dict[str, _Rate]:
+def _rates(settings: Settings, dataset: str) -> dict[str, Cost]:
     """Of every version that embedded: of this data set's runs, else of any."""
     rates: dict[tuple[str, bool], list[PhotoRate]] = {}
     where = f"{matches(verb='embed', state='done')} AND encoder_version IS NOT NULL"
@@ -107,11 +95,13 @@ def _rates(settings: Settings, dataset: str) -> dict[str, _Rate]:
     return {version: _rate(rates.get((version, True)) or rates[version, False]) for version, _ in rates}
 
 
-def _rate(each: list[PhotoRate]) -> _Rate:
+def _rate(each: list[PhotoRate]) -> Cost:
+    """Of one encoder version alone."""
     most = max(rate.computed for rate in each)
     whole = [rate for rate in each if rate.computed >= WHOLE * most]
     money = _middle([rate.money for rate in whole]) if all(rate.money for rate in whole) else None
-    return _Rate(_middle([rate.seconds for rate in whole]), money, len(whole), most, whole[0].currency)
+    seconds = _middle([rate.seconds for rate in whole])
+    return Cost(seconds, money, len(whole), most, currency=whole[0].currency)
 
 
 def _middle(values: list[float]) -> Point:

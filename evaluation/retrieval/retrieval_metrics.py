@@ -4,9 +4,6 @@ A query has ``n`` relevant items in the index (itself excluded); ``rel(j)`` is 1
 relevant. A query with n = 0 has no right answer: it is left out of every mean, and counted.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,35 +12,6 @@ Ints = NDArray[np.integer]
 Floats = NDArray[np.float64]
 
 MMP_DEPTH, RECALL_DEPTH, RANKING_DEPTH = 5, 10, 100
-
-
-@dataclass(frozen=True)
-class RetrievalMetrics:
-    """The means, and what they are taken of."""
-
-    values: Mapping[str, float]
-    """Metric name to its mean over ``queries``, in [0, 1]; NaN where ``queries`` is 0."""
-    queries: int
-    """Queries with something relevant in the index."""
-    queries_left_out: int
-    """Queries with nothing relevant in the index."""
-
-
-def retrieval_metrics(relevance: Bools, n_relevant: Ints) -> RetrievalMetrics:
-    """The mean of every metric of ``per_query`` over the queries that have something relevant.
-
-    Args:
-        relevance: bool, (Q, k): whether the item at each rank is relevant, nearest first.
-        n_relevant: int, (Q,): relevant items in the whole index, the query itself not counted.
-
-    Raises:
-        ValueError: shapes or types do not fit, or a row has more hits than its ``n_relevant``.
-    """
-    each = per_query(relevance, n_relevant)
-    kept = np.asarray(n_relevant) > 0
-    count = int(kept.sum())
-    values = {name: float(figures[kept].mean()) if count else float("nan") for name, figures in each.items()}
-    return RetrievalMetrics(values, count, len(kept) - count)
 
 
 def per_query(relevance: Bools, n_relevant: Ints) -> dict[str, Floats]:
@@ -59,7 +27,12 @@ def per_query(relevance: Bools, n_relevant: Ints) -> dict[str, Floats]:
     - ``MRR``: 1 / rank of the first relevant item, 0 where none is among all k ranks (ibid.).
     - ``NDCG@100``: DCG / ideal DCG, DCG = sum of rel(j) / log2(j + 1), j = 1..K; the ideal has m ones first (ibid.).
 
-    Args and Raises: as ``retrieval_metrics``.
+    Args:
+        relevance: bool, (Q, k): whether the item at each rank is relevant, nearest first.
+        n_relevant: int, (Q,): relevant items in the whole index, the query itself not counted.
+
+    Raises:
+        ValueError: shapes or types do not fit, or a row has more hits than its ``n_relevant``.
     """
     relevance, n_relevant = _checked(relevance, n_relevant)
     figures = (

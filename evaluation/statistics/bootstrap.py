@@ -74,28 +74,6 @@ def ratios(sums: Floats) -> Floats:
         return np.asarray(sums[..., :-1] / sums[..., -1:])
 
 
-def mean_intervals(values: Floats, clusters: NDArray[np.generic]) -> Floats:
-    """The interval of each column's mean over the queries: float64, (M, 2), low and high, all of the same resamples.
-
-    A resample's mean is (sum of w_c * S_c) / (sum of w_c * n_c) over the clusters c, with w_c how often c was drawn,
-    S_c the sum and n_c the number of its queries: a ratio, since clusters differ in size.
-
-    Args:
-        values: float64, (Q, M): a row a query, left out where it holds a NaN.
-        clusters: (Q,): what each query belongs to.
-
-    Returns:
-        NaN where fewer than two clusters are left: one says nothing of how the next would differ. Equal figures give
-        an interval without width.
-    """
-    kept = ~np.isnan(values).any(axis=1)
-    _, codes = np.unique(clusters[kept], return_inverse=True)
-    sums = cluster_sums(values[kept], codes)
-    if len(sums) < 2:
-        return np.full((values.shape[1], 2), np.nan)
-    return interval(resample(lambda counts: ratios(counts @ sums), len(sums)))
-
-
 # ---- one encoder beside another ----
 
 

@@ -83,6 +83,11 @@ def _lite(number: int, facts: Facts) -> Backbone:
     return _timm(f"efficientnet_lite{number}", model, SUPERVISED, APACHE, AVERAGE, facts, package)
 
 
+def _dinov2(size: str, facts: Facts) -> Backbone:
+    model = f"vit_{size}_patch14_dinov2.lvd142m"
+    return _timm(f"dinov2_vit{size[0]}14", model, SELF_SUPERVISED, APACHE, CLS, facts)
+
+
 def _clip(
     name: str,
     model: str,
@@ -97,12 +102,15 @@ def _clip(
     )
 
 
+def _marqo(size: str, model: str, facts: Facts) -> Backbone:
+    """A SigLIP that Marqo tuned on products; their own page says how to load it."""
+    hub = f"hf-hub:Marqo/marqo-ecommerce-embeddings-{size.upper()}"
+    return _clip(f"marqo_ecommerce_{size}", model, "webli", facts, APACHE, ATTENTION, hub)
+
+
 _VIT_B, _VIT_L = Facts(224, 768, 85.8, 35.1), Facts(224, 1024, 303.3, 123.1)
-_CLIP_B32, _CLIP_B16, _CLIP_L14 = (
-    Facts(224, 512, 87.8, 8.8),
-    Facts(224, 512, 86.2, 35.1),
-    Facts(224, 768, 304.0, 162.0),
-)
+_CLIP_B32, _CLIP_B16 = Facts(224, 512, 87.8, 8.8), Facts(224, 512, 86.2, 35.1)
+_CLIP_L14 = Facts(224, 768, 304.0, 162.0)
 _SIGLIP_B, _SIGLIP_L = Facts(224, 768, 92.9, 35.4), Facts(256, 1024, 316.0, 162.6)
 _RESNET50 = Facts(224, 2048, 23.5, 8.2)
 
@@ -132,30 +140,9 @@ _ALL = (
         facts=_RESNET50,
     ),
     _timm("dino_vitb16", "vit_base_patch16_224.dino", SELF_SUPERVISED, APACHE, CLS, _VIT_B),
-    _timm(
-        "dinov2_vits14",
-        "vit_small_patch14_dinov2.lvd142m",
-        SELF_SUPERVISED,
-        APACHE,
-        CLS,
-        Facts(518, 384, 22.1, 93.4),
-    ),
-    _timm(
-        "dinov2_vitb14",
-        "vit_base_patch14_dinov2.lvd142m",
-        SELF_SUPERVISED,
-        APACHE,
-        CLS,
-        Facts(518, 768, 86.6, 303.1),
-    ),
-    _timm(
-        "dinov2_vitl14",
-        "vit_large_patch14_dinov2.lvd142m",
-        SELF_SUPERVISED,
-        APACHE,
-        CLS,
-        Facts(518, 1024, 304.4, 1013.6),
-    ),
+    _dinov2("small", Facts(518, 384, 22.1, 93.4)),
+    _dinov2("base", Facts(518, 768, 86.6, 303.1)),
+    _dinov2("large", Facts(518, 1024, 304.4, 1013.6)),
     _timm("mae_vitb16", "vit_base_patch16_224.mae", SELF_SUPERVISED, CC_BY_NC, CLS, _VIT_B),
     Backbone(
         "maws_vitb16",
@@ -183,25 +170,8 @@ _ALL = (
     _clip("siglip_so400m", "ViT-SO400M-14-SigLIP", "webli", Facts(224, 1152, 427.7, 220.4), APACHE, ATTENTION),
     _clip("siglip2_vitb16", "ViT-B-16-SigLIP2", "webli", _SIGLIP_B, APACHE, ATTENTION),
     _clip("siglip2_so400m", "ViT-SO400M-14-SigLIP2", "webli", Facts(224, 1152, 427.7, 220.4), APACHE, ATTENTION),
-    # Marqo's are SigLIPs tuned on products; their own page says how to load them.
-    _clip(
-        "marqo_ecommerce_b",
-        "ViT-B-16-SigLIP",
-        "webli",
-        _SIGLIP_B,
-        APACHE,
-        ATTENTION,
-        "hf-hub:Marqo/marqo-ecommerce-embeddings-B",
-    ),
-    _clip(
-        "marqo_ecommerce_l",
-        "ViT-L-16-SigLIP-256",
-        "webli",
-        _SIGLIP_L,
-        APACHE,
-        ATTENTION,
-        "hf-hub:Marqo/marqo-ecommerce-embeddings-L",
-    ),
+    _marqo("b", "ViT-B-16-SigLIP", _SIGLIP_B),
+    _marqo("l", "ViT-L-16-SigLIP-256", _SIGLIP_L),
 )
 REGISTRY: dict[str, Backbone] = {backbone.name: backbone for backbone in _ALL}
 

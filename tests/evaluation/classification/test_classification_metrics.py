@@ -15,7 +15,7 @@ from evaluation.classification.classification_metrics import (
     expected_calibration_error,
     paired_classification,
 )
-from evaluation.statistics import bootstrap
+from tests.support.mean_intervals import mean_intervals
 
 
 def said(seed: int = 0, photos: int = 300, classes: int = 6, right: float = 0.7) -> tuple[Predictions, np.ndarray]:
@@ -80,7 +80,7 @@ def test_intervals_hold_the_figures_and_one_product_has_none() -> None:
     found = classification_intervals(one, products)
     for name, (low, high) in zip(NAMES, found, strict=True):
         assert low < high and (name == "ece" or low < classification_metrics(one)[name] < high), name
-    expected = bootstrap.mean_intervals((one.truth == one.predicted)[:, None].astype(float), products)
+    expected = mean_intervals((one.truth == one.predicted)[:, None].astype(float), products)
     np.testing.assert_allclose(found[:1], expected)
     assert np.isnan(classification_intervals(one, np.zeros(len(products)))).all()
 

@@ -5,7 +5,7 @@ import pytest
 
 from evaluation.retrieval import slices
 from evaluation.retrieval.slices import slice_scores
-from evaluation.statistics.bootstrap import mean_intervals
+from tests.support.mean_intervals import mean_intervals
 
 # Products 7 (three queries), 2 (one), 5 (two), 9 (left out); of two categories and none.
 EACH = {

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from evaluation.statistics import bootstrap
-from evaluation.statistics.bootstrap import compare, interval, mean_intervals, paired_difference, resample
+from evaluation.statistics.bootstrap import compare, interval, paired_difference, resample
+from tests.support.mean_intervals import mean_intervals
 
 
 def clustered(seed: int, clusters: int = 60) -> tuple[np.ndarray, np.ndarray]:

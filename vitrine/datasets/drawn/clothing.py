@@ -1,7 +1,5 @@
 """What one wears or carries: each kind of product, painted part by part from back to front."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

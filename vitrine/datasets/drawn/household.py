@@ -1,7 +1,5 @@
 """What stands in a kitchen or a living room: each kind of product, painted part by part from back to front."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from vitrine.datasets.drawn.paint import (

@@ -1,7 +1,5 @@
 """The kinds of generated products, and how one product is drawn."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """What one reads, hears, plays or photographs with: each kind of product, painted part by part from back to front."""
 
-from __future__ import annotations
-
 from vitrine.datasets.drawn.paint import (
     INK,
     STEEL,

@@ -1,7 +1,5 @@
 """Painting generated products: outlines, patterns and shading on a square canvas whose side is 100 units."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache

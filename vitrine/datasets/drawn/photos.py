@@ -4,8 +4,6 @@ Every function is pure: what it returns follows from its arguments alone, so exe
 photos in any order.
 """
 
-from __future__ import annotations
-
 import colorsys
 import hashlib
 import io
@@ -88,7 +86,7 @@ def draw_photo(
         raise ValueError(f"size is {size}: the longest side must be 32 pixels or more")
     rng = _dice("photo", item.number, seed, photo)
     scene = _Scene(rng, difficulty**_BEND, *_frame(rng, size))
-    backdrop = _BACKDROPS[_backdrop_name(scene)](scene)
+    backdrop = _backdrop(scene)
     cut, placed = _place(draw_product(item, max(24, round(0.8 * size))), scene)
     picture = _shadowed(backdrop, placed, scene)
     picture.paste(cut, (0, 0), placed)
@@ -177,10 +175,10 @@ def _blend(first: Colour, second: Colour, share: Field) -> Image.Image:
     return Image.fromarray(np.clip(low + share[..., None] * (high - low), 0, 255).astype(np.uint8))
 
 
-def _backdrop_name(scene: _Scene) -> str:
-    names = list(_BACKDROPS)
-    plain = scene.chance(0.97, -0.2)
-    return names[int(scene.rng.integers(2))] if plain else names[int(scene.rng.integers(1, len(names)))]
+def _backdrop(scene: _Scene) -> Image.Image:
+    """Plain ones are the likelier, the easier the photos."""
+    first, stop = (0, 2) if scene.chance(0.97, -0.2) else (1, len(_BACKDROPS))
+    return _BACKDROPS[int(scene.rng.integers(first, stop))](scene)
 
 
 def _studio(scene: _Scene) -> Image.Image:
@@ -262,10 +260,9 @@ def _clutter(scene: _Scene) -> Image.Image:
     return picture.filter(ImageFilter.GaussianBlur(scene.short * float(scene.rng.uniform(0.004, 0.03))))
 
 
-_BACKDROPS: dict[str, Callable[[_Scene], Image.Image]] = {
-    "studio": _studio, "gradient": _gradient, "wood": _wood, "tiles": _tiles,
-    "cloth": _cloth, "room": _room, "clutter": _clutter,
-}  # fmt: skip
+_BACKDROPS: tuple[Callable[[_Scene], Image.Image], ...] = (
+    *(_studio, _gradient, _wood, _tiles, _cloth, _room, _clutter),
+)
 
 
 # ---- camera ----
