@@ -12,7 +12,7 @@ from tests.support.project import PROJECT
 EXAMPLES = PROJECT / "examples"
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_every_program_opens_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLES))
     from example_shop import make

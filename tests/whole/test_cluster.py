@@ -61,7 +61,6 @@ def test_each_task_computes_on_the_address_that_spark_gave_it(
     assert len(lake.rows(settings, "SELECT * FROM product_embeddings")) == 4
 
 
-@pytest.mark.long
 def test_a_worker_that_is_lost_in_the_middle_costs_no_photo(
     spark: object, cluster: Cluster, settings: Settings, draw: Callable[..., Path], tmp_path: Path
 ):

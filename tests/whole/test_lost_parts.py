@@ -27,7 +27,7 @@ def is_one_line(done: subprocess.CompletedProcess[str]) -> bool:
     return done.returncode == 1 and len(ours) == 1 and "Traceback" not in done.stderr
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_an_online_store_that_is_away(settings, tmp_path: Path):
     from tests.test_cli import seed
 

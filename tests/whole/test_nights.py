@@ -64,7 +64,7 @@ def figures(settings: Settings, verb: str) -> list[dict[str, Any]]:
     return [json.loads(row["figures"]) for row in rows]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_night_that_serves_and_one_without_change(server: AirflowServer, tmp_path: Path) -> None:
     settings = load_settings(tmp_path)
     ended, tasks = run(server, NIGHT)
@@ -211,7 +211,7 @@ def test_a_tuning_hands_its_encoder_to_the_evaluation(server: AirflowServer, tmp
     assert [row["encoder"] for row in measured] == ["small__top__demo"]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_demo_runs_one_night(settings: Settings) -> None:
     command = [sys.executable, "-m", "vitrine", "demo", "--source", "6x5", "--json"]
     ended = subprocess.run(command, capture_output=True, text=True)

@@ -32,7 +32,6 @@ def encoder(seed: int) -> EncoderSettings:
     return EncoderSettings(backbone="torchvision/squeezenet1_0", weights=f"random:{seed}", input_size=64)
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("spark")
 def test_two_nights_and_a_maintenance_end_as_one_night(settings: Settings, draw: Callable[..., Path]):
     settings = settings.model_copy(update={"encoders": {"small": encoder(1), "other": encoder(2)}})

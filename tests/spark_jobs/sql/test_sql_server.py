@@ -96,7 +96,7 @@ def ask(server: str, token: str, *statements: str) -> list[Any]:
     return [json.loads(line) for line in done.stdout.splitlines()] or [done.stderr]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_client_asks_and_cannot_change(server: Served, home: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in home.rglob("*")}
     photo = "SELECT image_id FROM catalog ORDER BY image_id LIMIT 1"
@@ -116,7 +116,7 @@ def test_a_client_asks_and_cannot_change(server: Served, home: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in home.rglob("*")} == before
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_who_shows_no_token_is_refused(server: Served, home: Path) -> None:
     assert "UNAUTHENTICATED" in str(ask(server.connect, "guessed", "SELECT 1"))
     assert (home / "sql_server.token").stat().st_mode & 0o077 == 0
