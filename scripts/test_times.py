@@ -18,7 +18,7 @@ MOST = 25
 
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="vitrine-test-times-") as folder:
-        command = [sys.executable, "-m", "pytest", "-p", "tests.support.test_times", *sys.argv[1:]]
+        command = [sys.executable, "-m", "pytest", "-p", "tests.support.times", *sys.argv[1:]]
         code = subprocess.run(command, cwd=PROJECT, env=os.environ | {"VITRINE_TEST_TIMES": folder}).returncode
         workers = [json.loads(path.read_text()) for path in Path(folder).glob("*.json")]
     fixtures: collections.defaultdict[str, list[float]] = collections.defaultdict(list)

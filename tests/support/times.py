@@ -1,4 +1,4 @@
-"""A pytest plugin for ``scripts/test_times.py``: notes how long each fixture took, and each process that was started."""
+"""A pytest plugin for ``scripts/test_times.py``: notes how long each fixture took, and each process that started."""
 
 import json
 import os
