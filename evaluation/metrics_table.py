@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from evaluation.statistics.bootstrap import Floats
+from evaluation.task import Task
 from vitrine import lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.settings import Settings
@@ -76,17 +77,12 @@ def read_scores(settings: Settings, key: dict[str, Any], input_version: str) -> 
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The newest figures that an encoder version has by one protocol."""
+class Evaluation(Task):
+    """The newest figures that an encoder version has by one protocol.
 
-    encoded: EncodedSet
-    catalog_version: str
-    """What the data set held when they were computed."""
-    query_split: str
-    index_split: str
-    """Empty for a classifier."""
-    relevant: str
-    """``product_id`` or ``category``; for a classifier the label that it predicts."""
+    A classifier's have no ``index_split``, and ``relevant`` is the label that it predicts.
+    """
+
     classifier: str
     """Empty for retrieval."""
     seed: int
@@ -98,12 +94,6 @@ class Evaluation:
     def protocol(self) -> tuple[str, str, str]:
         """What was asked of what, and what counts as found: figures of two encoders compare only within one."""
         return self.query_split, self.index_split, self.relevant
-
-    @property
-    def results(self) -> str:
-        """The condition for its rows of ``query_results``."""
-        protocol = {"query_split": self.query_split, "index_split": self.index_split, "relevant": self.relevant}
-        return f"{self.encoded.where} AND {lake.matches(catalog_version=self.catalog_version, **protocol)}"
 
 
 _EVALUATION = ("encoder_version", "dataset", "query_split", "index_split", "relevant", "classifier", "seed")

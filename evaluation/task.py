@@ -33,6 +33,11 @@ class Task:
             "relevant": self.relevant,
         }
 
+    @property
+    def results(self) -> str:
+        """The condition for its rows of ``query_results``."""
+        return lake.matches(**self.key)
+
     def within(self, split: str) -> str:
         """The condition for the rows of ``embeddings`` that are of ``split``."""
         return self.encoded.where if split == ALL else f"{self.encoded.where} AND {lake.matches(split=split)}"

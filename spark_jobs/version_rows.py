@@ -158,9 +158,10 @@ class VersionRows:
         """Register the version, and hold what is missing as it is now until the block ends."""
         register(self.settings, self.registered)
         with persisted(self.behind), persisted(self.chosen) if self.order else nullcontext():
-            total, to_embed = self.catalog.count(), self.chosen.count()
-            left = self.missing.count() - to_embed if self.order else 0
-            yield Work(self, total, to_embed, left)
+            states: dict[str, int] = dict(self.behind.groupBy("state").count().collect())
+            missing, relabelled = states.get("missing", 0) + states.get("stale", 0), states.get("relabelled", 0)
+            to_embed = self.chosen.count() if self.order else missing
+            yield Work(self, self.catalog.count(), to_embed, relabelled, missing - to_embed)
 
     def to_compute(self) -> DataFrame:
         """Some uris for each content that has no vector yet: where one copy is damaged by now, another may do."""
@@ -202,6 +203,8 @@ class Work:
     total: int
     """Photos of the data set."""
     to_embed: int
+    updated: int
+    """Photos that are relabelled."""
     left: int
     """Photos that a backfill leaves to later pieces."""
 
@@ -211,7 +214,6 @@ class Work:
         rows, moment = self.rows, lake.now()
         with persisted(rows.refused()) as refused:
             quarantined = refused.count() if self.to_embed else 0
-            updated = rows.relabelled.count()
             gone: dict[str, int] = dict(rows.gone.groupBy("encoder_version").count().collect())
             changes = []
             if self.to_embed:
@@ -220,7 +222,7 @@ class Work:
                 # A changed photo that cannot be embedded any more must not keep the vector of what it showed before.
                 stale = refused.filter("state = 'stale'").withColumn("encoder_version", F.lit(rows.version))
                 changes.append(leaving(stale))
-            if updated:
+            if self.updated:
                 changes.append(_relabelled_rows(rows, moment))
             if gone:
                 changes.append(leaving(rows.gone))
@@ -230,7 +232,7 @@ class Work:
                 source = reduce(DataFrame.unionByName, changes)
                 merge_or_append(rows.spark, rows.settings, EMBEDDINGS, source, within, known=("embedding",))
             bad = refused.select("image_id", "uri", "code", "reason")
-            bad = bad if quarantined else bad.limit(0)  # which Spark knows to be empty
+            bad = bad if quarantined else bad.filter("false")  # which Spark knows to be empty
             if rows.order:
                 bad = bad.unionByName(rows.refused_before())
             merge_quarantine(rows.spark, rows.settings, rows.dataset, "embed", rows.registered.encoder, bad, moment)
@@ -240,8 +242,8 @@ class Work:
         staging.clear(rows.settings, rows.dataset, rows.version)
         counts = EmbedCounts(
             embedded=self.to_embed - quarantined,
-            unchanged=self.total - self.to_embed - self.left - updated,
-            updated=updated,
+            unchanged=self.total - self.to_embed - self.left - self.updated,
+            updated=self.updated,
             deleted=sum(gone.values()),
             quarantined=quarantined,
             computed=computed,

@@ -104,8 +104,9 @@ def draw(study: CrossTuning, path: Path) -> None:
     from plotly import graph_objects
     from plotly.subplots import make_subplots
 
+    title = f"{study.encoder}, {study.strategy}-tuned: change of {study.metric}"
     figure = make_subplots(
-        1, 2, column_widths=[0.55, 0.45], horizontal_spacing=0.2, subplot_titles=(_title(study), _correlation(study))
+        1, 2, column_widths=[0.55, 0.45], horizontal_spacing=0.2, subplot_titles=(title, _correlation(study))
     )
     most = max(0.01, float(np.abs(study.deltas).max()))
     text = [[f"{value:+.3f}" for value in row] for row in study.deltas]
@@ -144,10 +145,6 @@ def draw(study: CrossTuning, path: Path) -> None:
     figure.update_yaxes(title=f"change of {study.metric}", row=1, col=2)
     figure.update_layout(template="plotly_white", showlegend=False, margin={"r": 140})  # names reach over the axis
     files.write_text(path, figure.to_html(include_plotlyjs=True, full_html=True))
-
-
-def _title(study: CrossTuning) -> str:
-    return f"{study.encoder}, {study.strategy}-tuned: change of {study.metric}"
 
 
 def _correlation(study: CrossTuning) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake.exceptions import DeltaError
 
 from vitrine import lake
@@ -53,8 +54,7 @@ class ChangeFeed:
 
     def _batches(self, columns: list[str], since: int, until: int) -> Iterator[pa.RecordBatch]:
         for batch in lake.changes(self.settings, self.table, since, until, self.where, columns):
-            kinds = batch.column("_change_type").to_pylist()
-            yield batch.filter(pa.array([kind != "update_preimage" for kind in kinds], pa.bool_()))
+            yield batch.filter(pc.not_equal(batch.column("_change_type"), "update_preimage"))
 
     def _marks(self, batch: pa.RecordBatch) -> Iterator[tuple[str, bool, int]]:
         """Key, whether the row was written, and the commit, of each row."""

@@ -244,13 +244,12 @@ def read(settings: Settings, where: str = "true", *, newest: int | None = None) 
     """The runs that are as ``where`` says, oldest first; with ``newest`` the newest ones alone, newest first."""
     order = "started_at, run_id" if newest is None else f"started_at DESC, run_id LIMIT {newest}"
     rows = lake.rows(settings, f"SELECT * FROM {RUNS.name} WHERE {where} ORDER BY {order}")
-    return [_recorded(row) for row in rows]
-
-
-def _recorded(row: dict[str, Any]) -> RecordedRun:
-    return RecordedRun(
-        **{name: row.get(name) for name in RUNS.schema.names} | {"figures": json.loads(row["figures"] or "{}")}
-    )
+    return [
+        RecordedRun(
+            **{name: row.get(name) for name in RUNS.schema.names} | {"figures": json.loads(row["figures"] or "{}")}
+        )
+        for row in rows
+    ]
 
 
 def layout(settings: Settings, dataset: str) -> str | None:
@@ -296,9 +295,8 @@ class Run:
     def row(self, state: str) -> dict[str, Any]:
         return {
             **{key: getattr(self, key) for key in ("run_id", "verb", "dataset", "encoder", "encoder_version")},
-            "catalog_version": self.catalog_version,
+            **{key: getattr(self, key) for key in ("catalog_version", "started_at")},
             "state": state,
-            "started_at": self.started_at,
             "seconds": self.figures.get("seconds", self.seconds),
             "peak_mib": peak_mib(),
             "figures": json.dumps(self.figures, default=str),

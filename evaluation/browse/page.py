@@ -10,12 +10,11 @@ from nicegui import PageArguments, html, run, ui
 from nicegui.element import Element
 
 from evaluation.browse.address import EVERYWHERE, Address, thumbnail_link
+from evaluation.browse.buttons import jump_button, upload_button
 from evaluation.browse.catalog import CatalogPhoto
-from evaluation.browse.jump_button import jump_button
 from evaluation.browse.results import results
 from evaluation.browse.site import NothingToShow, Site
 from evaluation.browse.tiles import count, label, tile
-from evaluation.browse.upload_button import upload_button
 from evaluation.browse.view import View
 from evaluation.pages.text import shown
 

@@ -3,8 +3,8 @@
 from nicegui import html, run
 from nicegui.element import Element
 
+from evaluation.browse.buttons import jump_button
 from evaluation.browse.catalog import Candidate
-from evaluation.browse.jump_button import jump_button
 from evaluation.browse.search import Near
 from evaluation.browse.site import NEIGHBOURS, Query
 from evaluation.browse.tiles import count, tile

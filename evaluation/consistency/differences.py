@@ -1,7 +1,7 @@
 """What two places hold differently: each difference by its name, counted, with a few ids, however large the catalog."""
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 SHOWN = 10
@@ -39,17 +39,12 @@ NAMES: dict[str, tuple[str, str | None]] = {
 }
 
 
-@dataclass
-class _Tally:
-    count: int = 0
-    ids: list[str] = field(default_factory=list)
-
-
 class Differences:
     """Those noticed so far, by name and by what they are of (an encoder version, a store)."""
 
     def __init__(self) -> None:
-        self._tallies: dict[tuple[str, str], _Tally] = {}
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._ids: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
 
     def add(self, name: str, of: str, ids: Iterable[str], count: int | None = None) -> None:
         """Count ``ids``, or ``count`` of which ``ids`` are some; nothing where there is none."""
@@ -58,16 +53,15 @@ class Differences:
         if not count:
             return
         assert name in NAMES, name
-        tally = self._tallies.setdefault((name, of), _Tally())
-        tally.count += count
-        tally.ids = sorted([*tally.ids, *ids])[:SHOWN]
+        self._counts[name, of] += count
+        self._ids[name, of] = sorted([*self._ids[name, of], *ids])[:SHOWN]
 
     def as_list(self) -> list[dict[str, Any]]:
         """An object a difference: ``name``, ``of``, ``count``, ``ids`` (up to SHOWN), ``what``, ``repair``."""
         return [
-            {"name": name, "of": of, "count": tally.count, "ids": tally.ids, "what": NAMES[name][0]}
+            {"name": name, "of": of, "count": count, "ids": self._ids[name, of], "what": NAMES[name][0]}
             | {"repair": NAMES[name][1]}
-            for (name, of), tally in sorted(self._tallies.items())
+            for (name, of), count in sorted(self._counts.items())
         ]
 
 

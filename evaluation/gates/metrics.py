@@ -196,7 +196,7 @@ def _paired(
     rows = lake.query(
         settings,
         f"SELECT image_id, product_id, category FROM {CATALOG.name} WHERE {matches(dataset=task.encoded.dataset)} "
-        f"AND image_id IN (SELECT query_id FROM {QUERY_RESULTS.name} WHERE {matches(**task.key)})",
+        f"AND image_id IN (SELECT query_id FROM {QUERY_RESULTS.name} WHERE {task.results})",
     )
     known = pc.index_in(ours[0].filter(pa.array(both)), value_set=rows.column("image_id").combine_chunks())
     about = rows.take(known)
@@ -211,7 +211,7 @@ def _paired(
 
 def _read(settings: Settings, task: Task) -> tuple[pa.Array, Floats] | None:
     """The task's queries by id, and each one's figure of the gate's metric, float64 (Q,); None where there are none."""
-    sql = f"SELECT query_id, relevance, n_relevant FROM {QUERY_RESULTS.name} WHERE {matches(**task.key)}"
+    sql = f"SELECT query_id, relevance, n_relevant FROM {QUERY_RESULTS.name} WHERE {task.results}"
     ids, figures = [], []
     for batch in lake.stream(settings, sql):
         relevance = _padded(batch.column("relevance"), settings.evaluate.depth)

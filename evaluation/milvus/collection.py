@@ -148,9 +148,9 @@ class Collection:
             self._client.upsert(self.name, rows)
         return len(vectors)
 
-    def delete(self, keys: list[str], step: int = 1_000) -> int:
-        for start in range(0, len(keys), step):
-            self._client.delete(self.name, ids=keys[start : start + step])
+    def delete(self, keys: list[str]) -> int:
+        for start in range(0, len(keys), 1_000):
+            self._client.delete(self.name, ids=keys[start : start + 1_000])
         return len(keys)
 
     def settle(self) -> None:

@@ -4,11 +4,9 @@ from typing import Any
 
 from evaluation.pages.text import change, ends, money, score, seconds
 from evaluation.report.costs import Cost, deciding
-from evaluation.report.figures import HEADLINE, Bounds, Group
+from evaluation.report.figures import HEADLINE, Bounds, Group, Row
 from evaluation.report.paired import Paired
 from evaluation.statistics.recommendation import Comparison, Option, Recommendation, recommend
-
-Row = dict[str, Any]
 
 
 def advice(

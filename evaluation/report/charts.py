@@ -11,13 +11,13 @@ import json
 from functools import cache
 from html import escape
 from math import isnan
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from evaluation.report.costs import Cost, Point
-from evaluation.report.figures import Bounds, Entry, Group
+from evaluation.report.figures import Bounds, Entry, Group, Row
 from evaluation.report.paired import Gain
 from evaluation.statistics.recommendation import pareto_front
 from vitrine.runs import RecordedRun
@@ -37,8 +37,6 @@ ROW = 44  # pixels of a row with its name above it
 STILL = {"fixedrange": True, "automargin": True, "zeroline": False}
 ABOVE = {"xref": "paper", "xanchor": "left", "align": "left", "showarrow": False}
 WIDE = 20  # times: a wider range of costs gets a logarithmic axis
-
-Row = dict[str, Any]
 
 
 class Dot(NamedTuple):

@@ -1,10 +1,9 @@
 """How well classifiers on each encoder's vectors predict labels: figures, confusion, calibration."""
 
 from statistics import mean, stdev
-from typing import Any
 
 from evaluation.metrics_table import ALL_QUERIES, Evaluation, newest
-from evaluation.report.figures import Entry, Group
+from evaluation.report.figures import Entry, Group, Row
 from evaluation.report.paired import paired_photos
 from vitrine import runs
 from vitrine.lake import matches, quote
@@ -14,8 +13,6 @@ from vitrine.settings import Settings
 FIGURES = ("accuracy", "top5", "macro_f1", "ece")
 MOST = 24  # rows of one label
 _RUNS = 500
-
-Row = dict[str, Any]
 
 
 def taggers(settings: Settings, group: Group) -> list[Row]:

@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import Any
 
-from evaluation.report.figures import Group
+from evaluation.report.figures import Group, Row
 from vitrine import runs
 from vitrine.lake import matches
 from vitrine.runs import EvaluateFigures, Latency, PhotoRate
@@ -15,8 +14,6 @@ WHOLE = 0.5
 """An embedding run counts where it computed this share of the photos of the version's largest: a night with little to
 do says what starting costs."""
 BYTES = 4  # of a dimension, float32
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.report.figures import Entry, Group
+from evaluation.report.figures import Entry, Group, Row
 from evaluation.retrieval.retrieval_metrics import mmp_in_sql
 from evaluation.statistics.bootstrap import Floats, PairedDifference, paired_difference
 from vitrine import lake
 from vitrine.lake import matches
 from vitrine.settings import Settings
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,8 @@ Every photo is opened once a page at most, and no more than ``MOST_THUMBNAILS`` 
 
 import base64
 from functools import lru_cache
-from typing import Any
 
-from evaluation.report.figures import Group
+from evaluation.report.figures import Group, Row
 from evaluation.report.paired import results_of
 from evaluation.retrieval.retrieval_metrics import mmp_in_sql
 from vitrine import lake, photo_files, thumbnails
@@ -20,8 +19,6 @@ NEIGHBOURS = 5
 TYPICAL, WORST, SIDE, PAIRS, QUARANTINED = 4, 6, 4, 8, 12
 MOST_THUMBNAILS = (TYPICAL + WORST) * (1 + NEIGHBOURS) + 2 * SIDE * (1 + 2 * NEIGHBOURS) + 2 * PAIRS + QUARANTINED
 _LOOKED_AT = 200  # of the nearest neighbours, for near-duplicates
-
-Row = dict[str, Any]
 
 
 def forget() -> None:

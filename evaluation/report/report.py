@@ -6,7 +6,6 @@ comes out of the tables is hostile text: Jinja2 escapes it, ``shown`` spells out
 
 import secrets
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
@@ -14,7 +13,7 @@ from evaluation.pages import text
 from evaluation.pages.style import style_sheet
 from evaluation.report import charts, classifiers, costs, figures, history, paired, photos
 from evaluation.report.advice import advice
-from evaluation.report.figures import HEADLINE, METRICS, Group
+from evaluation.report.figures import HEADLINE, METRICS, Group, Row
 from vitrine import facts, files, lake, nights
 from vitrine.errors import unknown
 from vitrine.lake import matches
@@ -23,8 +22,6 @@ from vitrine.settings import Settings
 MOST_DATASETS_WITH_GALLERIES = 3
 MOST_CATEGORIES = 8  # worst ones, and as many of the best
 PARTS = Path(__file__).parent / "templates"
-
-Row = dict[str, Any]
 
 
 def write_report(settings: Settings, datasets: list[str] | None = None) -> Path:

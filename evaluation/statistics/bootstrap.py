@@ -27,32 +27,30 @@ Statistic = Callable[[Floats], Floats]
 """From how often each cluster was drawn, float64 (b, C), a row a resample, to the figures of each, (b, ...)."""
 
 
-def resample(
-    statistic: Statistic, clusters: int, resamples: int = RESAMPLES, seed: int = SEED, width: int = 1
-) -> Floats:
-    """``statistic`` of every resample: float64, (resamples, ...).
+def resample(statistic: Statistic, clusters: int, width: int = 1) -> Floats:
+    """``statistic`` of every resample: float64, (RESAMPLES, ...).
 
     Counts are multinomial: ``clusters`` draws, each cluster as likely as any other. Some resamples are handled at a
     time, so that memory does not grow with their number; ``width`` is how many numbers ``statistic`` holds for each.
-    The same seed and number of clusters give the same resamples: so two statistics are paired.
+    The same number of clusters gives the same resamples: so two statistics are paired.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(SEED)
     step = max(1, _MOST_NUMBERS // max(clusters, width))
     parts = []
-    for start in range(0, resamples, step):
-        rows = min(step, resamples - start)
+    for start in range(0, RESAMPLES, step):
+        rows = min(step, RESAMPLES - start)
         drawn = random.integers(clusters, size=(rows, clusters), dtype=np.int32) + clusters * np.arange(rows)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=rows * clusters).reshape(rows, clusters)
         parts.append(statistic(counts.astype(np.float64)))
     return np.concatenate(parts)
 
 
-def interval(draws: Floats, level: float = LEVEL) -> Floats:
+def interval(draws: Floats) -> Floats:
     """The percentile interval of ``draws``, (R, ...): (..., 2), low and high.
 
     A resample whose figure is NaN (it drew nothing of what the figure is of) is left out; NaN where all are.
     """
-    tails = [(1 - level) / 2, (1 + level) / 2]
+    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     if not np.isnan(draws).any():
         return np.moveaxis(np.quantile(draws, tails, axis=0), 0, -1)
     with warnings.catch_warnings():

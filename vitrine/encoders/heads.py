@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from vitrine.errors import UserError
+from vitrine.vectors import Floats
 
-Floats = NDArray[np.float32]
 _FORMAT = "vitrine-head-1"
 
 

@@ -5,14 +5,14 @@ from functools import lru_cache
 
 from PIL import Image
 
-from vitrine.datasets.drawn import clothing, household, leisure
+from vitrine.datasets.drawn import clothing, household
 from vitrine.datasets.drawn.paint import Canvas, Product
 
 DRAWERS: dict[str, Callable[[Canvas, Product], None]] = {
     "mug": household.mug, "sneaker": clothing.sneaker, "backpack": clothing.backpack, "bottle": household.bottle,
     "t-shirt": clothing.tshirt, "chair": household.chair, "lamp": household.lamp, "teapot": household.teapot,
-    "book": leisure.book, "watch": clothing.watch, "headphones": leisure.headphones, "hat": clothing.hat,
-    "umbrella": clothing.umbrella, "guitar": leisure.guitar, "toy-car": leisure.toy_car, "camera": leisure.camera,
+    "book": household.book, "watch": clothing.watch, "headphones": household.headphones, "hat": clothing.hat,
+    "umbrella": clothing.umbrella, "guitar": household.guitar, "toy-car": household.toy_car, "camera": household.camera,
 }  # fmt: skip
 """What paints each kind of product; their order decides which kind a product's number gets."""
 

@@ -9,7 +9,7 @@ import csv
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -36,6 +36,11 @@ class Count(NamedTuple):
 
 
 Counts = dict[str, Count]
+
+
+def always(*paths: str) -> Callable[[Path], list[str]]:
+    """``Adapter.parts`` of a data set that was published in one form."""
+    return lambda root: list(paths)
 
 
 class Adapter(Protocol):

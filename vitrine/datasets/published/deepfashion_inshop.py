@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vitrine.datasets.photo import Photo
-from vitrine.datasets.published.adapter import Count, Counts, Line, read_lines
+from vitrine.datasets.published.adapter import Count, Counts, Line, always, read_lines
 
 TITLE = "DeepFashion In-shop"
 ABOUT = "Eval/list_eval_partition.txt, photos in Img/img/"
@@ -30,10 +30,7 @@ FILES: tuple[str, ...] = ()
 _FORM = "image_name item_id evaluation_status"
 _HEADER = (Line("the number of photos", r"\d+"), Line(_FORM, r"image_name\s+item_id\s+evaluation_status"))
 _LINE = Line(f"{_FORM} (train, query or gallery)", r"(img/(\S+)/[^/\s]+/[^/\s]+)\s+(\S+)\s+(train|query|gallery)")
-
-
-def parts(root: Path) -> list[str]:
-    return ["Eval/list_eval_partition.txt"]
+parts = always("Eval/list_eval_partition.txt")
 
 
 def rows(root: Path, part: str, start: int = 0, stop: int | None = None) -> Iterator[Photo]:

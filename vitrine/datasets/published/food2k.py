@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vitrine.datasets.photo import Photo
-from vitrine.datasets.published.adapter import ALL, Count, Counts, Line, read_lines
+from vitrine.datasets.published.adapter import ALL, Count, Counts, Line, always, read_lines
 
 TITLE = "Food2K"
 ABOUT = "Food2k_label/train_finetune.txt, val_finetune.txt, test_finetune.txt, photos in Food2k_complete/CLASS/"
@@ -29,10 +29,7 @@ FILES: tuple[str, ...] = ()
 
 _SPLITS = {f"Food2k_label/{split}_finetune.txt": split for split in ("train", "val", "test")}
 _LINE = Line("path class", r"(\S+) (\d+)")
-
-
-def parts(root: Path) -> list[str]:
-    return list(_SPLITS)
+parts = always(*_SPLITS)
 
 
 def rows(root: Path, part: str, start: int = 0, stop: int | None = None) -> Iterator[Photo]:

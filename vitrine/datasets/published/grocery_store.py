@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vitrine.datasets.photo import Photo
-from vitrine.datasets.published.adapter import ALL, Count, Counts, Line, read_csv, read_lines
+from vitrine.datasets.published.adapter import ALL, Count, Counts, Line, always, read_csv, read_lines
 from vitrine.errors import UserError
 
 TITLE = "Grocery Store"
@@ -26,10 +26,7 @@ FILES: tuple[str, ...] = ("classes.csv",)
 
 _COLUMNS = ("Class ID (int)", "Class Name (str)", "Coarse Class Name (str)")
 _LINE = Line("path, fine class, coarse class", r"(.+), *(\d+), *\d+")
-
-
-def parts(root: Path) -> list[str]:
-    return ["train.txt", "val.txt", "test.txt"]
+parts = always("train.txt", "val.txt", "test.txt")
 
 
 def rows(root: Path, part: str, start: int = 0, stop: int | None = None) -> Iterator[Photo]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vitrine.datasets.photo import Photo
-from vitrine.datasets.published.adapter import Count, Counts, read_csv
+from vitrine.datasets.published.adapter import Count, Counts, always, read_csv
 
 TITLE = "Products-10K"
 ABOUT = "train.csv, test_kaggletest.csv, photos in train/, test/"
@@ -29,10 +29,7 @@ COUNTS: Counts = {"train": Count(141_931, 9_691)}
 FILES: tuple[str, ...] = ()
 
 _SPLITS = {"train.csv": "train", "test_kaggletest.csv": "test"}
-
-
-def parts(root: Path) -> list[str]:
-    return list(_SPLITS)
+parts = always(*_SPLITS)
 
 
 def rows(root: Path, part: str, start: int = 0, stop: int | None = None) -> Iterator[Photo]:

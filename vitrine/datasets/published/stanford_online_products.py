@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vitrine.datasets.photo import Photo
-from vitrine.datasets.published.adapter import Count, Counts, Line, read_lines
+from vitrine.datasets.published.adapter import Count, Counts, Line, always, read_lines
 
 TITLE = "Stanford Online Products"
 ABOUT = "Ebay_train.txt, Ebay_test.txt, bicycle_final/ to toaster_final/"
@@ -27,10 +27,7 @@ FILES: tuple[str, ...] = ()
 _SPLITS = {"Ebay_train.txt": "train", "Ebay_test.txt": "test"}
 _FORM = "image_id class_id super_class_id path"
 _LINE = Line(_FORM, r"\d+ (\d+) \d+ (([^/\s]+)/\S+)")
-
-
-def parts(root: Path) -> list[str]:
-    return list(_SPLITS)
+parts = always(*_SPLITS)
 
 
 def rows(root: Path, part: str, start: int = 0, stop: int | None = None) -> Iterator[Photo]:

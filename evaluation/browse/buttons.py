@@ -1,9 +1,14 @@
-"""A photo from the visitor's own disk."""
+"""Buttons that lead to another query: a random one of some, or a photo from the visitor's own disk."""
+
+import secrets
+from collections.abc import Callable
 
 from nicegui import events, html, run, ui
+from nicegui.element import Element
 
 from evaluation.browse.address import Address
 from evaluation.browse.uploads import MOST_BYTES, Uploads
+from evaluation.browse.view import View
 from evaluation.pages.text import shown
 from vitrine.images import ImageError
 
@@ -12,6 +17,21 @@ _HEADER = """
   Upload a photo<q-uploader-add-trigger />
 </q-btn>
 """
+
+
+def jump_button(view: View, text: str, queries: Callable[[], set[str]], *, small: bool = False) -> Element:
+    """A button to a random one of ``queries`` (image ids), of the chosen category, other than the query shown."""
+    address = view.address
+
+    def go() -> None:
+        photos = (view.snapshot.catalog.find(image_id) for image_id in queries() if image_id != address.image)
+        fitting = sorted(p.image_id for p in photos if p and (not address.category or p.category == address.category))
+        if fitting:
+            ui.navigate.to(address.link(image=secrets.choice(fitting), upload=""))
+        else:
+            ui.notify("There is no other one" + (" of this category" if address.category else ""))
+
+    return html.button(text, type="button").classes("link-button" if small else "button").on("click", go)
 
 
 def upload_button(uploads: Uploads, address: Address) -> None:
