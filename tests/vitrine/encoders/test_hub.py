@@ -1,19 +1,21 @@
 """Weights of a hub: the commit that was resolved is kept to, and what went wrong is said."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.support import hub
-from tests.support.own_encoder import mine
+from tests.support.own_encoder import mine, photo
+from tests.support.project import PROJECT
 from vitrine.encoders import weights
-from vitrine.encoders.backbones import Backbone
+from vitrine.encoders.backbones import REGISTRY, Backbone, resolve
 from vitrine.encoders.identity import identify
 from vitrine.encoders.networks import build
 from vitrine.errors import UserError
-from vitrine.settings import Settings
+from vitrine.settings import Settings, load_settings
 
 CLIP = "open_clip/ViT-B-32:laion2b_s34b_b79k"
 MARQO = "hf-hub:Marqo/small"
@@ -103,3 +105,21 @@ def test_a_package_of_weights_says_which_file_it_was(settings: Settings):
         build(mine(settings, "timm/resnet18.a1_in1k", **entry))
     file = weights.weights_file(mine(settings, "timm/tf_efficientnet_lite0", **entry))
     assert file and file.suffix == ".pth"
+
+
+def test_the_example_of_the_docs_runs(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    page = (PROJECT / "docs" / "encoders.md").read_text()
+    [example] = [block for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if "[encoders.ours]" in block]
+    (tmp_path / "vitrine.toml").write_text(example)
+    (tmp_path / "weights").mkdir()
+    ours = hub.publish(files, REGISTRY["dino_vitb16"])
+    ours.rename(tmp_path / "weights" / "ours.safetensors")
+    hub.publish(files, REGISTRY["dinov2_vits14"])
+    settings = load_settings(tmp_path)
+    assert set(settings.encoders) == {"ours", "dinov2_small"}
+    for name in settings.encoders:
+        built = build(resolve(settings, name))
+        assert built.input_shape == (224, 224)
+        assert torch.isfinite(built.network(built.input(photo())[None])).all()
+    small = identify(settings, resolve(settings, "dinov2_small"))
+    assert small.encoder_version == identify(settings, REGISTRY["dinov2_vits14_224"]).encoder_version
