@@ -106,7 +106,8 @@ def build(backbone: Backbone, dim: int | None = None, drop_path: float = 0.0) ->
     if backbone.encoder_version and (loaded := built.version()) != backbone.encoder_version:
         raise UserError(
             f"encoder {backbone.name!r}: version {backbone.encoder_version} was asked for, and {platform.node()} loads "
-            f"{loaded} from {backbone.weights or 'its hub'}: let all machines have the same weights and libraries"
+            f"{loaded} from {backbone.weights or 'its hub'}: let all machines have the same weights and libraries "
+            "(revision in vitrine.toml names a hub's commit)"
         )
     return built
 
@@ -157,7 +158,7 @@ def _build_timm(backbone: Backbone, drop_path: float = 0.0) -> _Parts:
         raise unknown("timm model", backbone.model, [architecture, *tagged])
     published = timm.get_pretrained_cfg(backbone.model)
     options: dict[str, typing.Any] = {"pretrained": backbone.weights is None}
-    if backbone.input_size and published and published.fixed_input_size:
+    if published and published.fixed_input_size and not _takes_size(backbone):
         options["img_size"] = backbone.input_size  # timm interpolates the positions
     if published and backbone.revision:
         options["pretrained_cfg_overlay"] = {"hf_hub_id": f"{published.hf_hub_id}@{backbone.revision}"}
@@ -181,6 +182,22 @@ def _build_timm(backbone: Backbone, drop_path: float = 0.0) -> _Parts:
     pooling = f"timm {network.default_cfg.get('architecture')} pooled features"
     pooled = CLS if getattr(network, "global_pool", None) == "token" else AVERAGE
     return network, transform, pooling + _otherwise(backbone, pooled), config["input_size"][-1]
+
+
+def _takes_size(backbone: Backbone) -> bool:
+    """Does timm's network take the size that is asked for as it is? On the meta device, which computes shapes alone."""
+    import timm
+    import torch
+
+    size = backbone.input_size
+    if not size:
+        return True
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.inference_mode():
+            timm.create_model(backbone.model).eval()(torch.zeros(1, 3, size, size))
+    except (AssertionError, RuntimeError, ValueError):
+        return False
+    return True
 
 
 def _otherwise(backbone: Backbone, pooled: str) -> str:
@@ -213,8 +230,6 @@ def _build_open_clip(backbone: Backbone) -> _Parts:
         else:
             tag = backbone.tag if from_hub else None
             model = open_clip.create_model(backbone.model, tag, load_weights=from_hub, **options)
-    except UserError:
-        raise
     except Exception as error:
         raise weights.not_built(backbone, error) from error
     network = model.visual
