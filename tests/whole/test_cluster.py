@@ -76,9 +76,9 @@ def test_a_worker_with_another_file_under_the_same_name_is_refused(
     process = embedding(cluster, tmp_path, once, '[encoders.small]\nbackbone = "timm/test_vit"', HF_HOME=fetched)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 1
-    assert re.search(r"error: encoder 'small': version \w{16} was asked for, and \S+ loads \w{16} from its hub", err), (
-        err
-    )
+    assert re.search(
+        r"vitrine: encoder 'small': version \w{16} was asked for, and \S+ loads \w{16} from its hub", err
+    ), err
     assert not lake.rows(settings, "SELECT * FROM embeddings")
 
 
