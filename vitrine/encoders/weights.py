@@ -88,11 +88,9 @@ def not_built(backbone: Backbone, error: Exception) -> UserError:
 
 def _came_from_the_hub(error: BaseException | None) -> bool:
     """Did a network or its absence raise ``error``, or what it was raised of? A disk raises OSErrors too."""
-    import httpx
-
     while error:
-        if isinstance(error, OSError | httpx.HTTPError):
-            return getattr(error, "errno", None) not in _OF_DISKS
+        if isinstance(error, OSError):  # those of the hub's own client are, too
+            return error.errno not in _OF_DISKS
         error = error.__cause__ or error.__context__
     return False
 
