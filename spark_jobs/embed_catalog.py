@@ -65,9 +65,10 @@ def embed_together(
     Raises:
         UserError: unknown encoder or data set, weights that cannot be had or do not fit, one version under two names.
     """
-    chosen = [backbones.resolve(settings, name) for name in dict.fromkeys(encoders)]
+    named = [backbones.resolve(settings, name) for name in dict.fromkeys(encoders)]
     facts.check_dataset(settings, dataset)
-    identities = [identify(settings, backbone) for backbone in chosen]
+    identities = [identify(settings, backbone) for backbone in named]
+    chosen = [identity.pinned(backbone) for identity, backbone in zip(identities, named, strict=True)]
     _refuse_twins(chosen, identities)
     figures: dict[str, dict[str, Any]] = {}
     busy: list[tuple[Backbone, Identity]] = []
@@ -89,12 +90,13 @@ def _embed_busy(
 ) -> list[dict[str, Any]]:
     if not dry_run:
         tracking.load_mlflow()
-    spark = build_session(settings, f"embed {dataset} {' '.join(backbone.name for backbone, _ in busy)}")
+    names = " ".join(backbone.name for backbone, _ in busy)
+    spark = build_session(settings, f"embed {dataset} {names}", computing=not dry_run)
     if not dry_run:
         warm_workers(spark, [(backbone, identity.dim) for backbone, identity in busy])
     # Two of one version would compute and stage the same, and each take the other's checkpoints away.
-    names = [f"embed__{dataset}__{identity.encoder_version}" for _, identity in busy]
-    with locks.held(settings, *([] if dry_run else names)):
+    writing = [f"embed__{dataset}__{identity.encoder_version}" for _, identity in busy]
+    with locks.held(settings, *([] if dry_run else writing)):
         sharing = [identity.encoder_version for _, identity in busy]
         versions = [
             VersionRows(spark, settings, _registered(settings, *each), dataset, sharing, first) for each in busy
@@ -209,7 +211,7 @@ def _attempts(spark: SparkSession) -> int:
 def _worker(
     plans: list[tuple[EncoderPlan, str]], settings: Settings, spent: "Accumulator[cost.Cost]", attempts: int
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    asked = settings.embed.device
+    asked, gpu_tasks = settings.embed.device, settings.embed.gpu_tasks
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         # Imported here, so that workers alone load torch: the driver does without it.
@@ -217,7 +219,7 @@ def _worker(
         from spark_jobs.worker.task_device import task_device, task_place
 
         try:
-            device = task_device(asked)
+            device = task_device(asked, gpu_tasks)
             encoders = kept([plan for plan, _ in plans], device)
         except VitrineError as error:
             task = TaskContext.get()

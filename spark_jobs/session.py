@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import re
 from typing import Any
 
 from pyspark import SparkConf, SparkContext
@@ -11,16 +12,22 @@ from pyspark.sql import SparkSession
 from spark_jobs import kept_jvm
 from spark_jobs.jars import ensure_jars, ensure_s3_jars
 from vitrine import lake
+from vitrine.encoders import processor
 from vitrine.errors import VitrineError
 from vitrine.settings import Settings
 from vitrine.spark_conf import JAVA_OPTIONS, reads_s3, spark_conf, spark_jars
 
 _borrowed: kept_jvm.Borrowed | None = None
 
+_TASK_CORES = "spark.task.cpus"
 
-def build_session(settings: Settings, name: str, *sources: str, large: bool | None = None) -> SparkSession:
+
+def build_session(
+    settings: Settings, name: str, *sources: str, large: bool | None = None, computing: bool = False
+) -> SparkSession:
     """The session of this process, made when there is none, to read ``sources``; spark-submit's master and properties
-    hold. For ``large`` tables its plans are compiled; left out: where the lake's are.
+    hold. For ``large`` tables its plans are compiled; left out: where the lake's are. For ``computing`` vectors with
+    this machine's GPUs, no more tasks run at once than the GPUs have places, and share the cores between them.
 
     Raises:
         VitrineError: Spark's jars are not what it needs, or its JVM did not start.
@@ -34,6 +41,11 @@ def build_session(settings: Settings, name: str, *sources: str, large: bool | No
     master = _master(settings)
     compiled = lake.is_large(settings) if large is None else large
     conf = spark_conf(settings, *sources, master=master, large=compiled)
+    if master.startswith("local"):
+        conf = (_gpu_places(settings, master) if computing else {}) | conf
+        active = SparkSession.getActiveSession()
+        if active and active.sparkContext.getConf().get(_TASK_CORES) != conf.get(_TASK_CORES):
+            active.stop()  # a running one cannot change it; its JVM takes the next
     # As a property it comes too late for a session built here: workers would run the first python3 of PATH.
     if "spark.pyspark.python" in settings.spark.conf or master.startswith("local"):
         os.environ["PYSPARK_PYTHON"] = conf["spark.pyspark.python"]
@@ -77,6 +89,16 @@ def _borrow_jvm(settings: Settings, conf: dict[str, str]) -> None:
     finally:
         del os.environ["PYSPARK_GATEWAY_PORT"], os.environ["PYSPARK_GATEWAY_SECRET"]
     atexit.register(end_session)
+
+
+def _gpu_places(settings: Settings, master: str) -> dict[str, str]:
+    """The properties by which each place on a GPU of this machine has one task, and each task its share of cores."""
+    places = processor.gpus() * settings.embed.gpu_tasks if settings.embed.device != "cpu" else 0
+    if not places:
+        return {}
+    threads = re.match(r"local\[(\d+)", master)
+    cores = int(threads[1]) if threads else (os.cpu_count() or 1) if "*" in master else 1
+    return {_TASK_CORES: str(max(1, cores // places)), "spark.default.parallelism": str(min(places, cores))}
 
 
 def _master(settings: Settings) -> str:

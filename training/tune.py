@@ -165,7 +165,8 @@ def _top_job(settings: Settings, rows: TrainingSet, protocol: TopSettings) -> _J
 
 def _full_job(settings: Settings, rows: TrainingSet, encoder: str, protocol: FullSettings, processes: int) -> _Job:
     folder = _folder(settings, "full", rows, protocol, by_name.version(settings, encoder), processes)
-    backbone = asdict(backbones.resolve(settings, encoder))
+    network = backbones.resolve(settings, encoder)
+    backbone = asdict(identify(settings, network).pinned(network))
     request = FullTuningRequest(**_request(rows, protocol), backbone=backbone, max_pixels=settings.max_pixels)
     return _Job(folder, "training.full_tuning", request, processes)
 

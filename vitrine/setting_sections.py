@@ -21,6 +21,8 @@ class EncoderSettings(Section):
     """``timm/NAME``, ``open_clip/NAME:TAG`` or ``torchvision/NAME``."""
     weights: str | None = None
     """A safetensors or PyTorch state-dict file (relative to vitrine.toml); ``random:SEED``; left out: the hub's."""
+    revision: str | None = Field(None, pattern=r"^[0-9a-f]{40}$")
+    """The commit of the weights on the Hugging Face Hub; left out: the newest when a home first builds it."""
     input_size: int | None = Field(None, ge=16, le=2048)
     """Pixels a side; left out: what the source's own configuration says."""
     family: Literal["supervised", "self_supervised", "contrastive"] | None = None
@@ -226,6 +228,8 @@ class EmbedSettings(Section):
     """Photos a forward pass; left out: found by measuring on the first ones, once a machine and backbone."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto``: the GPU that Spark gives a task, or that is there; else the processor."""
+    gpu_tasks: int = Field(1, ge=1)
+    """Tasks that share a GPU of this machine, each with a network of its own on it; a cluster's share is Spark's."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     task_photos: int | None = Field(None, ge=1)
     """Photos in a task, whose end is a checkpoint; left out: 64 to 2,048, by how many there are."""

@@ -10,6 +10,7 @@ import numpy as np
 from evaluation.browse.catalog import Candidate
 from vitrine import images, thumbnails
 from vitrine.encoders import backbones, by_name, heads, networks
+from vitrine.encoders.identity import identify
 from vitrine.encoders.networks import Built
 from vitrine.errors import UserError
 from vitrine.settings import Settings
@@ -92,9 +93,11 @@ class Uploads:
         """The vector by a network in float32: precision decides how a vector is computed, not what it is."""
         import torch
 
-        if name not in self._networks:
-            self._networks[name] = networks.build(backbones.resolve(self._settings, name))
-        built = self._networks[name]
+        backbone = backbones.resolve(self._settings, name)
+        identity = identify(self._settings, backbone)
+        if identity.encoder_version not in self._networks:
+            self._networks[identity.encoder_version] = networks.build(identity.pinned(backbone))
+        built = self._networks[identity.encoder_version]
         photo = images.decode(data, self._settings.max_pixels, built.min_side)
         with torch.inference_mode():
             output = built.network(built.input(photo)[None]).double().numpy()[0]

@@ -82,23 +82,25 @@ class Meter:
         self.cores = spark.sparkContext.defaultParallelism * int(conf.get("spark.task.cpus", "1") or 1)
         # Spark cannot say how many GPUs its executors have in all: those of the executors that are there now.
         executors = spark.sparkContext._jsc.sc().getExecutorMemoryStatus().size() - 1
-        self.gpus = executors * int(conf.get("spark.executor.resource.gpu.amount", "0") or 0)
+        self._scheduled_gpus = executors * int(conf.get("spark.executor.resource.gpu.amount", "0") or 0)
         self._started = time.monotonic()
 
     def bills(self, spent: Cost, names: list[str]) -> list[Bill]:
         """An object an encoder: its share of the whole, by the clock time of the networks."""
         seconds = time.monotonic() - self._started
         clock = sum(spent.forward_seconds.values())
+        # Where Spark schedules none, as on this machine alone: those that tasks computed on.
+        gpus = self._scheduled_gpus or len({place for place in spent.devices if ": cuda" in place})
         bills = []
         for name in names:
             share = spent.forward_seconds.get(name, 0.0) / clock if clock else 1 / len(names)
             hours = seconds * share / 3600
-            money = hours * (self.cores * self.prices.core_hour + self.gpus * self.prices.gpu_hour)
+            money = hours * (self.cores * self.prices.core_hour + gpus * self.prices.gpu_hour)
             bills.append(
                 Bill(
                     seconds=round(seconds * share, 3),
                     core_seconds=round(seconds * share * self.cores, 3),
-                    gpu_seconds=round(seconds * share * self.gpus, 3),
+                    gpu_seconds=round(seconds * share * gpus, 3),
                     worker_cpu_seconds=round(spent.cpu_seconds * share, 3),
                     forward_seconds=round(spent.forward_seconds.get(name, 0.0), 3),
                     worker_peak_mib=round(spent.peak_mib, 1),

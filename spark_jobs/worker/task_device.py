@@ -1,13 +1,20 @@
 """Which device a task computes on: the one that Spark gave it."""
 
+import contextlib
+import functools
 import os
 import socket
+import tempfile
+from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from vitrine.errors import VitrineError
 
 RESOURCE = "gpu"
+_held: list[FileLock] = []
+"""Let go of when the process ends, however it does."""
 
 
 def gpu_addresses() -> list[str]:
@@ -19,10 +26,11 @@ def gpu_addresses() -> list[str]:
     return list(given.addresses) if given else []
 
 
-def task_device(asked: str) -> str:
+def task_device(asked: str, gpu_tasks: int = 1) -> str:
     """``cpu`` or ``cuda:N``: what ``[embed] device`` asks for, on the address that Spark gave the task.
 
-    ``auto`` computes on the processor where there is no usable GPU.
+    ``auto`` computes on the processor where there is no usable GPU. Where Spark schedules no GPUs, each process takes a
+    place for as long as it lives, of the ``gpu_tasks`` that each GPU of this machine has.
 
     Raises:
         VitrineError: a GPU is asked for and there is none, or the address is none of this machine's.
@@ -39,8 +47,7 @@ def task_device(asked: str) -> str:
             )
         return "cpu"
     count = torch.cuda.device_count()
-    # Without scheduled addresses (local mode), tasks take the machine's GPUs in turn.
-    address = addresses[0] if addresses else str(_slot() % count)
+    address = addresses[0] if addresses else str(_place(count * gpu_tasks) % count)
     if not address.isdigit() or int(address) >= count:
         raise VitrineError(
             f"Spark gave the task GPU address {address!r}, and this machine has {count}: 0 to {count - 1}; "
@@ -57,8 +64,16 @@ def task_place(device: str) -> str:
     return f"{socket.gethostname()}{given}: {device}"
 
 
-def _slot() -> int:
-    from pyspark import TaskContext
-
-    context = TaskContext.get()
-    return context.partitionId() if context else os.getpid()
+@functools.cache
+def _place(places: int) -> int:
+    """The first place that no other process of this machine holds, which is this one's from now on; where all are
+    held, a process shares one."""
+    folder = Path(tempfile.gettempdir()) / f"vitrine-gpus-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    for place in range(places):
+        lock = FileLock(folder / f"{place}.lock")
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout=0)
+            _held.append(lock)
+            return place
+    return os.getpid()

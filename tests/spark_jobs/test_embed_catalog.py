@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from spark_jobs.embed_catalog import embed, embed_together
 from spark_jobs.ingest_catalog import ingest
 from vitrine import facts, lake
 from vitrine.encoded_set import EncodedSet
+from vitrine.encoders.backbones import resolve
+from vitrine.encoders.identity import identify
 from vitrine.errors import UserError, VitrineError
 from vitrine.setting_sections import EmbedSettings, EncoderSettings
 from vitrine.settings import Settings
@@ -365,6 +368,28 @@ def test_a_gpu_asked_for_and_absent_is_one_clear_error(settings: Settings, shop:
         embed(asking, "small", "d")
     assert rows(settings) == {}
     assert figures(embed(settings, "small", "d")) == {"embedded": 8, "computed": 7}
+
+
+def test_weights_that_were_exchanged_unseen_are_refused(settings: Settings, shop: Shop, tmp_path: Path):
+    import torch
+    import torchvision
+    from safetensors.torch import save_file
+
+    weights = tmp_path / "weights.safetensors"
+    entry = EncoderSettings(backbone="torchvision/squeezenet1_0", input_size=64, weights=str(weights))
+    settings = settings.model_copy(update={"encoders": {"mine": entry}})
+    state = torchvision.models.squeezenet1_0(weights=None).state_dict()
+    save_file(state, weights)
+    known = identify(settings, resolve(settings, "mine"))
+    at = weights.stat()
+    save_file({key: torch.randn_like(value) for key, value in state.items()}, weights)
+    os.utime(weights, ns=(at.st_atime_ns, at.st_mtime_ns))  # as large and as old as before: the driver sees no change
+    shop.ingest()
+    with pytest.raises(
+        VitrineError, match=rf"^encoder 'mine': version {known.encoder_version} was asked for, and .*loads"
+    ):
+        embed(settings, "mine", "d")
+    assert rows(settings) == {}
 
 
 def test_what_is_unknown_is_named_with_the_choices(settings: Settings):

@@ -1,5 +1,6 @@
 """What a session does otherwise where the tables have grown large; which Python its workers run."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from vitrine.settings import Settings
 from vitrine.spark_conf import JAVA_OPTIONS, spark_conf
 from vitrine.tables import EMBEDDINGS
 
+CORES = os.cpu_count() or 1
 ROW = dict.fromkeys(("image_id", "product_id", "encoder_version", "encoder", "dataset", "content_sha256"), "shop")
 ROW |= {"event_timestamp": datetime(2026, 1, 1, tzinfo=UTC), "created_timestamp": datetime(2026, 1, 1, tzinfo=UTC)}
 ROW |= {"embedding": [0.0, 0.0]}
@@ -47,6 +49,57 @@ def test_workers_run_this_python_whatever_the_shell_has_for_others(tmp_path: Pat
     env = os.environ | {"PYSPARK_PYTHON": "/bin/false"}
     done = subprocess.run([sys.executable, "-c", WORKS], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.stdout == "3\n", done.stderr[-3000:]
+
+
+PLACES = """
+import json, os, time
+import pyarrow as pa
+from spark_jobs.session import build_session
+from spark_jobs.worker.cost import Meter
+from spark_jobs.worker.encoder_plan import plan
+from vitrine.encoders.backbones import REGISTRY
+from vitrine.settings import load_settings
+
+def work(batches):
+    photos = sum(batch.num_rows for batch in batches)
+    time.sleep(0.3)
+    yield pa.RecordBatch.from_pydict({"process": [os.getpid()]})
+
+def measured(computing):
+    spark = build_session(settings, "places", computing=computing)
+    rows = spark.range(0, 8, 1, 8).mapInArrow(work, "process long").collect()
+    threads = plan(spark, settings, REGISTRY["resnet50"]).threads
+    return len({row.process for row in rows}), threads, Meter(settings, spark).cores
+
+settings = load_settings()
+print(json.dumps([measured(False), measured(True), measured(False)]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("gpus", "env", "computing"),
+    [
+        (1, {}, [1, CORES, 2]),
+        (1, {"VITRINE_EMBED__GPU_TASKS": "2"}, [2, CORES // 2, 2]),
+        (1, {"VITRINE_EMBED__DEVICE": "cpu"}, [2, CORES // 2, 2]),
+        (2, {"CUDA_VISIBLE_DEVICES": "1"}, [1, CORES, 2]),
+        (0, {}, [2, CORES // 2, 2]),
+    ],
+)
+def test_a_gpu_of_this_machine_has_one_task_at_a_time(
+    tmp_path: Path, gpus: int, env: dict[str, str], computing: list[int]
+) -> None:
+    """Processes that work, threads of each, cores in all: while vectors are computed, and before and after that."""
+    (tmp_path / "vitrine.toml").touch()
+    fake = tmp_path / "nvidia-smi"
+    fake.write_text(f"#!/bin/sh\nseq 0 {gpus - 1}\n")
+    fake.chmod(0o755)
+    env = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "VITRINE_SPARK__MASTER": "local[2]"} | env
+    done = subprocess.run([sys.executable, "-c", PLACES], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    otherwise = [2, CORES // 2, 2]
+    assert json.loads(done.stdout) == [otherwise, computing, otherwise]
 
 
 @pytest.mark.slow

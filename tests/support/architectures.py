@@ -7,9 +7,12 @@ import pytest
 from vitrine.encoders.backbones import REGISTRY, Backbone
 
 
-def architectures() -> dict[tuple[str, str], Backbone]:
-    """One entry of the registry for each network; others are the same with other weights."""
-    return {(entry.source, entry.model): replace(entry, weights="random:0") for entry in reversed(REGISTRY.values())}
+def architectures() -> dict[tuple[str, str, int | None], Backbone]:
+    """One entry of the registry for each network and size; others are the same with other weights."""
+    return {
+        (entry.source, entry.model, entry.input_size): replace(entry, weights="random:0")
+        for entry in reversed(REGISTRY.values())
+    }
 
 
 def is_large(entry: Backbone) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,10 +15,11 @@ import pytest
 
 from evaluation.consistency.check import state
 from spark_jobs.ingest_catalog import ingest
-from tests.support import spark_cluster
+from tests.support import hub, spark_cluster
 from tests.support.project import PROJECT
 from tests.support.spark_cluster import Cluster, Worker
 from vitrine import lake
+from vitrine.encoders.backbones import Backbone
 from vitrine.settings import Settings
 from vitrine.spark_conf import class_archive
 
@@ -42,6 +44,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         script.chmod(0o755)
         options = f"-Dspark.worker.resource.gpu.amount=1 -Dspark.worker.resource.gpu.discoveryScript={script}"
         env = {"SPARK_WORKER_OPTS": options, "SPARK_LOCAL_DIRS": str(folder / f"work{address}")}
+        env["HF_HOME"] = str(folder / f"fetched{address}")
         workers.append(Worker("1g", env=env))
     with spark_cluster.cluster(folder, workers) as started:
         yield started
@@ -59,6 +62,24 @@ def test_each_task_computes_on_the_address_that_spark_gave_it(
     assert [place.split(" ", 1)[1] for place in figures["devices"]] == ["gpu 0: cpu", "gpu 1: cpu"]
     assert len(lake.rows(settings, "SELECT * FROM embeddings")) == 12
     assert len(lake.rows(settings, "SELECT * FROM product_embeddings")) == 4
+
+
+def test_a_worker_with_another_file_under_the_same_name_is_refused(
+    spark: object, cluster: Cluster, settings: Settings, draw: Callable[..., Path], tmp_path: Path
+):
+    ingest(settings, str(draw(4, 3)), "shop")
+    entry = Backbone("small", "timm", "test_vit.r160_in1k", "supervised")
+    for address in (0, 1):
+        hub.publish(tmp_path / "cluster" / f"fetched{address}", entry, seed=address)
+    once = {"spark.task.maxFailures": "1"}  # else the task is tried again on the other worker, and comes right
+    fetched = str(tmp_path / "cluster" / "fetched0")
+    process = embedding(cluster, tmp_path, once, '[encoders.small]\nbackbone = "timm/test_vit"', HF_HOME=fetched)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert re.search(
+        r"vitrine: encoder 'small': version \w{16} was asked for, and \S+ loads \w{16} from its hub", err
+    ), err
+    assert not lake.rows(settings, "SELECT * FROM embeddings")
 
 
 def test_a_worker_that_is_lost_in_the_middle_costs_no_photo(
@@ -104,10 +125,10 @@ def test_executors_unpack_their_environment(
 
 
 def embedding(
-    cluster: Cluster, project: Path, more: dict[str, str] | None = None, **env: str
+    cluster: Cluster, project: Path, more: dict[str, str] | None = None, config: str = CONFIG, **env: str
 ) -> "subprocess.Popen[str]":
     """``vitrine embed`` on the cluster, under way."""
-    (project / "vitrine.toml").write_text(CONFIG)
+    (project / "vitrine.toml").write_text(config)
     java = f"-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:SharedArchiveFile={class_archive()}"
     conf = {
         "spark.executor.resource.gpu.amount": "1",

@@ -5,7 +5,7 @@ docs/encoders.md says for each entry where weights, licence and the choice of th
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vitrine.encoders import tuned
@@ -18,6 +18,7 @@ SOURCES = ("timm", "open_clip", "torchvision", "dino", "maws")
 
 SUPERVISED, SELF_SUPERVISED, CONTRASTIVE = "supervised", "self_supervised", "contrastive"
 APACHE, MIT, CC_BY_NC, APPLE_RESEARCH = "Apache-2.0", "MIT", "CC-BY-NC-4.0", "apple-amlr"
+DINOV3 = "dinov3-license"
 UNKNOWN_LICENCE = "see the weights' source"
 
 AVERAGE = "global average pool"
@@ -58,6 +59,11 @@ class Backbone:
     embedding: str | None = None
     """What is taken as the embedding, in words."""
     facts: Facts | None = None
+    # Not in ``repr``, by which machines keep what they measured.
+    revision: str | None = field(default=None, repr=False)
+    """The commit of the weights' repository on the hub; None: the newest."""
+    encoder_version: str | None = field(default=None, repr=False)
+    """The version that the network has to have where it is built (``Identity.pinned``); None: any."""
 
     @property
     def spelled(self) -> str:
@@ -74,6 +80,15 @@ def _timm(
     name: str, model: str, family: str, licence: str, embedding: str, facts: Facts, weights: str | None = None
 ) -> Backbone:
     return Backbone(name, "timm", model, family, weights=weights, licence=licence, embedding=embedding, facts=facts)
+
+
+def _dinov2_224(name: str, model: str, facts: Facts) -> Backbone:
+    """DINOv2, published at 518 pixels, at the 224 of the study and of most who use it."""
+    return replace(_timm(name, f"{model}.lvd142m", SELF_SUPERVISED, APACHE, CLS, facts), input_size=224)
+
+
+def _dinov3(name: str, model: str, facts: Facts) -> Backbone:
+    return _timm(name, f"{model}.lvd1689m", SELF_SUPERVISED, DINOV3, AVERAGE, facts)
 
 
 def _lite(number: int, facts: Facts) -> Backbone:
@@ -143,6 +158,15 @@ _ALL = (
     _dinov2("small", Facts(518, 384, 22.1, 93.4)),
     _dinov2("base", Facts(518, 768, 86.6, 303.1)),
     _dinov2("large", Facts(518, 1024, 304.4, 1013.6)),
+    _dinov2_224("dinov2_vits14_224", "vit_small_patch14_dinov2", Facts(224, 384, 21.6, 12.2)),
+    _dinov2_224("dinov2_vitb14_224", "vit_base_patch14_dinov2", Facts(224, 768, 85.7, 46.3)),
+    _dinov2_224("dinov2_vitl14_224", "vit_large_patch14_dinov2", Facts(224, 1024, 303.2, 162.0)),
+    _dinov2_224("dinov2_vits14_reg_224", "vit_small_patch14_reg4_dinov2", Facts(224, 384, 21.6, 12.5)),
+    _dinov2_224("dinov2_vitb14_reg_224", "vit_base_patch14_reg4_dinov2", Facts(224, 768, 85.7, 47.1)),
+    _dinov2_224("dinov2_vitl14_reg_224", "vit_large_patch14_reg4_dinov2", Facts(224, 1024, 303.2, 164.6)),
+    _dinov3("dinov3_vits16", "vit_small_patch16_dinov3", Facts(256, 384, 21.6, 12.5)),
+    _dinov3("dinov3_vitb16", "vit_base_patch16_dinov3", Facts(256, 768, 85.6, 47.1)),
+    _dinov3("dinov3_vitl16", "vit_large_patch16_dinov3", Facts(256, 1024, 303.1, 164.7)),
     _timm("mae_vitb16", "vit_base_patch16_224.mae", SELF_SUPERVISED, CC_BY_NC, CLS, _VIT_B),
     Backbone(
         "maws_vitb16",
@@ -170,6 +194,13 @@ _ALL = (
     _clip("siglip_so400m", "ViT-SO400M-14-SigLIP", "webli", Facts(224, 1152, 427.7, 220.4), APACHE, ATTENTION),
     _clip("siglip2_vitb16", "ViT-B-16-SigLIP2", "webli", _SIGLIP_B, APACHE, ATTENTION),
     _clip("siglip2_so400m", "ViT-SO400M-14-SigLIP2", "webli", Facts(224, 1152, 427.7, 220.4), APACHE, ATTENTION),
+    _clip("siglip2_vitb16_256", "ViT-B-16-SigLIP2-256", "webli", Facts(256, 768, 92.9, 46.8), APACHE, ATTENTION),
+    _clip("siglip2_vitb16_384", "ViT-B-16-SigLIP2-384", "webli", Facts(384, 768, 93.2, 112.1), APACHE, ATTENTION),
+    _clip("siglip2_vitb16_512", "ViT-B-16-SigLIP2-512", "webli", Facts(512, 768, 93.5, 216.2), APACHE, ATTENTION),
+    _clip("siglip2_vitl16_256", "ViT-L-16-SigLIP2-256", "webli", Facts(256, 1024, 316.0, 162.6), APACHE, ATTENTION),
+    _clip(
+        "siglip2_so400m_384", "ViT-SO400M-16-SigLIP2-384", "webli", Facts(384, 1152, 428.3, 518.9), APACHE, ATTENTION
+    ),
     _marqo("b", "ViT-B-16-SigLIP", _SIGLIP_B),
     _marqo("l", "ViT-L-16-SigLIP-256", _SIGLIP_L),
 )
@@ -231,7 +262,8 @@ def _from_settings(settings: Settings, name: str, entry: EncoderSettings) -> Bac
         tag=tag or (default.tag if weights is None else None),
         weights=weights,
         input_size=entry.input_size,
-        facts=None if entry.input_size else default.facts,
+        revision=entry.revision,
+        facts=default.facts if entry.input_size == default.input_size else None,
         family=entry.family or default.family,
         licence=entry.licence or default.licence,
     )

@@ -3,7 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from vitrine import files, images
 from vitrine.encoders.backbones import Backbone
@@ -11,8 +11,10 @@ from vitrine.encoders.networks import Built, build
 from vitrine.encoders.weights import weights_file
 from vitrine.settings import Settings
 
-_DESCRIPTIVE = ("name", "licence", "family", "embedding", "facts")
+_DESCRIPTIVE = ("name", "licence", "family", "embedding", "facts", "encoder_version")
 """Fields of a backbone that decide no vector."""
+_WHERE_SET = ("revision",)
+"""Fields that came later: homes keep what they know under the names that it had without them."""
 _LIBRARIES = {"open_clip": "open_clip_torch", "dino": "torchvision", "maws": "timm"}
 """The package that builds the networks of a source, where it is not called like the source."""
 
@@ -26,6 +28,12 @@ class Identity:
     dim: int
     licence: str | None = None
     """What the source's own configuration says of the weights, where it says something."""
+    revision: str | None = None
+    """The commit on the Hugging Face Hub that the weights are of, where they are of one."""
+
+    def pinned(self, backbone: Backbone) -> Backbone:
+        """``backbone`` as every machine has to build it: of this commit, and of this version."""
+        return replace(backbone, revision=self.revision, encoder_version=self.encoder_version)
 
 
 def identify(settings: Settings, backbone: Backbone) -> Identity:
@@ -39,7 +47,11 @@ def identify(settings: Settings, backbone: Backbone) -> Identity:
     """
     path = weights_file(backbone)
     facts = {
-        **{key: value for key, value in asdict(backbone).items() if key not in _DESCRIPTIVE},
+        **{
+            key: value
+            for key, value in asdict(backbone).items()
+            if key not in _DESCRIPTIVE and not (key in _WHERE_SET and value is None)
+        },
         "file": [path.stat().st_size, path.stat().st_mtime_ns] if path else None,
         "decode": images.DECODE_POLICY,
         "library": importlib.metadata.version(_LIBRARIES.get(backbone.source, backbone.source)),
@@ -54,14 +66,5 @@ def identify(settings: Settings, backbone: Backbone) -> Identity:
 
 
 def fingerprint(built: Built) -> Identity:
-    """The identity of a built network: a digest of its preprocessing, pooling, decode policy and tensors.
-
-    Homes hold vectors under these digests: what goes into one, to the byte, stays as it is.
-    """
-    import torch
-
-    digest = hashlib.sha256(f"{built.preprocessing}\n{built.pooling}\n{images.DECODE_POLICY}\n".encode())
-    for key, value in sorted(built.network.state_dict().items()):
-        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return Identity(digest.hexdigest()[:16], built.dim, built.licence)
+    """The identity of a built network."""
+    return Identity(built.version(), built.dim, built.licence, built.revision)

@@ -8,14 +8,17 @@ such a part, else the input of its last layer; DINO's ResNet-50 and MAWS as thei
 import copy
 import difflib
 import functools
+import hashlib
+import platform
 import re
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from vitrine import images
-from vitrine.encoders import weights
-from vitrine.encoders.backbones import Backbone
+from vitrine.encoders import checkpoints, weights
+from vitrine.encoders.backbones import ATTENTION, AVERAGE, CLS, PROJECTED, Backbone
+from vitrine.encoders.checkpoints import Conversion, State
 from vitrine.errors import UserError, unknown
 
 if typing.TYPE_CHECKING:
@@ -44,6 +47,21 @@ class Built:
     """A photo's short side may be decoded this small without loss at the network's input."""
     licence: str | None = None
     """What the source's own configuration says of the weights, where it says something."""
+    revision: str | None = None
+    """The commit on the Hugging Face Hub that its weights are of, where they are of one."""
+
+    def version(self) -> str:
+        """What decides its vectors, in 16 hex digits: a digest of preprocessing, pooling, decode policy and tensors.
+
+        Homes hold vectors under these digests: what goes into one, to the byte, stays as it is.
+        """
+        import torch
+
+        digest = hashlib.sha256(f"{self.preprocessing}\n{self.pooling}\n{images.DECODE_POLICY}\n".encode())
+        for key, value in sorted(self.network.state_dict().items()):
+            digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def input(self, photo: "Image.Image") -> "torch.Tensor":
         """The network's input, float32 (3, H, W).
@@ -64,7 +82,8 @@ def build(backbone: Backbone, dim: int | None = None, drop_path: float = 0.0) ->
     stochastic depth in training, in networks of timm that have it.
 
     Raises:
-        UserError: unknown model, no weights to be had, or weights of another architecture.
+        UserError: unknown model, no weights to be had, weights of another architecture, or another version than
+            ``backbone`` asks for.
     """
     if backbone.weights is None:
         weights.do_not_wait_for_hub()
@@ -78,9 +97,19 @@ def build(backbone: Backbone, dim: int | None = None, drop_path: float = 0.0) ->
     with weights.seeded(backbone):
         network, transform, pooling, size = makers[backbone.source](backbone)
     network = network.eval().requires_grad_(False)
+    _check_patches(backbone, network)
     dim = dim or _dimension(backbone, network, size)
     words = re.sub(r"0x[0-9a-f]+", "", repr(transform))
-    return Built(network, transform, words, pooling, dim, (size, size), 2 * size, weights.licence(network))
+    revision = weights.revision(backbone, network)
+    licence = weights.licence(network)
+    built = Built(network, transform, words, pooling, dim, (size, size), 2 * size, licence, revision)
+    if backbone.encoder_version and (loaded := built.version()) != backbone.encoder_version:
+        raise UserError(
+            f"encoder {backbone.name!r}: version {backbone.encoder_version} was asked for, and {platform.node()} loads "
+            f"{loaded} from {backbone.weights or 'its hub'}: let all machines have the same weights and libraries "
+            "(revision in vitrine.toml names a hub's commit)"
+        )
+    return built
 
 
 def _dimension(backbone: Backbone, network: "torch.nn.Module", size: int) -> int:
@@ -102,6 +131,21 @@ def _dimension(backbone: Backbone, network: "torch.nn.Module", size: int) -> int
         ) from None
 
 
+def _check_patches(backbone: Backbone, network: "torch.nn.Module") -> None:
+    """Raises UserError where timm's patches would not cover the whole input: it leaves the rest out in silence."""
+    for name, part in network.named_modules():
+        if name.split(".")[-1] != "patch_embed" or not getattr(part, "strict_img_size", False):
+            continue
+        side = typing.cast("tuple[int, int]", part.patch_size)[0]
+        if backbone.input_size and backbone.input_size % side:
+            less = backbone.input_size // side * side
+            near = " and ".join(str(size) for size in (less, less + side) if size)
+            raise UserError(
+                f"encoder {backbone.name!r}: {backbone.spelled} cannot take input_size = {backbone.input_size}: "
+                f"it must be a multiple of {side}, as {near} are"
+            )
+
+
 def _build_timm(backbone: Backbone, drop_path: float = 0.0) -> _Parts:
     import timm
 
@@ -112,30 +156,53 @@ def _build_timm(backbone: Backbone, drop_path: float = 0.0) -> _Parts:
     tagged = timm.list_models(f"{architecture}.*", pretrained=True)
     if backbone.model != architecture and backbone.model not in tagged:
         raise unknown("timm model", backbone.model, [architecture, *tagged])
-    from_hub = backbone.weights is None
+    published = timm.get_pretrained_cfg(backbone.model)
+    options: dict[str, typing.Any] = {"pretrained": backbone.weights is None}
+    if published and published.fixed_input_size and not _takes_size(backbone):
+        options["img_size"] = backbone.input_size  # timm interpolates the positions
+    if published and backbone.revision:
+        options["pretrained_cfg_overlay"] = {"hf_hub_id": f"{published.hf_hub_id}@{backbone.revision}"}
     try:
         try:
-            network = timm.create_model(backbone.model, pretrained=from_hub, drop_path_rate=drop_path or None)
+            network = timm.create_model(backbone.model, **options, drop_path_rate=drop_path or None)
         except TypeError:
             if not drop_path:
                 raise
-            network = timm.create_model(backbone.model, pretrained=from_hub)  # it has no stochastic depth
+            network = timm.create_model(backbone.model, **options)  # it has no stochastic depth
     except Exception as error:
-        raise weights.not_fetched(backbone, error) from error
+        raise weights.not_built(backbone, error) from error
     classifier = network.pretrained_cfg.get("classifier") or ()
-    if not from_hub:
-        weights.load_local(backbone, network, (classifier,) if isinstance(classifier, str) else tuple(classifier))
+    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    weights.load_local(backbone, network, heads, checkpoints.of_timm(network))
     network.reset_classifier(0)
     config = timm.data.resolve_model_data_config(network)
     if backbone.input_size:
         config["input_size"] = (3, backbone.input_size, backbone.input_size)
     transform = timm.data.create_transform(**config, is_training=False)
-    return (
-        network,
-        transform,
-        f"timm {network.default_cfg.get('architecture')} pooled features",
-        config["input_size"][-1],
-    )
+    pooling = f"timm {network.default_cfg.get('architecture')} pooled features"
+    pooled = CLS if getattr(network, "global_pool", None) == "token" else AVERAGE
+    return network, transform, pooling + _otherwise(backbone, pooled), config["input_size"][-1]
+
+
+def _takes_size(backbone: Backbone) -> bool:
+    """Does timm's network take the size that is asked for as it is? On the meta device, which computes shapes alone."""
+    import timm
+    import torch
+
+    size = backbone.input_size
+    if not size:
+        return True
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.inference_mode():
+            timm.create_model(backbone.model).eval()(torch.zeros(1, 3, size, size))
+    except (AssertionError, RuntimeError, ValueError):
+        return False
+    return True
+
+
+def _otherwise(backbone: Backbone, pooled: str) -> str:
+    """What is pooled, where the library pools otherwise than when ``backbone`` got its place in the registry."""
+    return "" if backbone.embedding in (None, pooled) else f", {pooled}"
 
 
 def _build_open_clip(backbone: Backbone) -> _Parts:
@@ -152,19 +219,21 @@ def _build_open_clip(backbone: Backbone) -> _Parts:
     if from_hub and not backbone.tag:
         raise UserError(f"encoder {backbone.name!r}: open_clip needs a tag, NAME:TAG: choose one of {', '.join(tags)}")
     published = backbone.hub if from_hub else None  # its configuration there has the preprocessing too
-    device = torch.get_default_device()  # open_clip's own default is the processor
+    # open_clip's own default device is the processor; it interpolates the positions.
+    options = {"device": torch.get_default_device(), "force_image_size": backbone.input_size}
     try:
-        if published:
-            model = open_clip.create_model(published, device=device)
+        if from_hub and (pinned := weights.of_revision(backbone)):
+            source = (f"local-dir:{pinned.parent}",) if published else (backbone.model, str(pinned))
+            model = open_clip.create_model(*source, **options)
+        elif published:
+            model = open_clip.create_model(published, **options)
         else:
-            model = open_clip.create_model(
-                backbone.model, backbone.tag if from_hub else None, device=device, load_weights=from_hub
-            )
+            tag = backbone.tag if from_hub else None
+            model = open_clip.create_model(backbone.model, tag, load_weights=from_hub, **options)
     except Exception as error:
-        raise weights.not_fetched(backbone, error) from error
+        raise weights.not_built(backbone, error) from error
     network = model.visual
-    if not from_hub:
-        weights.load_local(backbone, network, (), prefix="visual.")
+    weights.load_local(backbone, network, (), _convert_open_clip(model))
     # Without pretrained weights open_clip gives CLIP's own mean and std, whatever the tag's are.
     config = open_clip.get_model_preprocess_cfg(model)
     if backbone.tag and not published:
@@ -174,7 +243,27 @@ def _build_open_clip(backbone: Backbone) -> _Parts:
         config["size"] = backbone.input_size
     cfg = PreprocessCfg(**config)
     size = cfg.size if isinstance(cfg.size, int) else cfg.size[0]
-    return network, image_transform_v2(cfg, is_train=False), "open_clip projected image features", size
+    attention = type(getattr(getattr(network, "trunk", None), "attn_pool", None)).__name__
+    pooling = "open_clip projected image features" + _otherwise(
+        backbone, ATTENTION if attention.startswith("Attention") else PROJECTED
+    )
+    return network, image_transform_v2(cfg, is_train=False), pooling, size
+
+
+def _convert_open_clip(model: "torch.nn.Module") -> Conversion | None:
+    """open_clip's own interpolation of the positions of its image tower; a tower of timm has timm's."""
+    from open_clip.model import resize_pos_embed
+
+    tower = typing.cast("torch.nn.Module", model.visual)
+    if hasattr(tower, "trunk"):
+        return checkpoints.of_timm(typing.cast("torch.nn.Module", tower.trunk), "trunk.")
+
+    def convert(state: State) -> State:
+        whole = {f"visual.{key}": value for key, value in state.items()}
+        resize_pos_embed(whole, model)
+        return {key.removeprefix("visual."): value for key, value in whole.items()}
+
+    return convert
 
 
 def _build_torchvision(backbone: Backbone) -> _Parts:
@@ -188,13 +277,12 @@ def _build_torchvision(backbone: Backbone) -> _Parts:
     try:
         network = torchvision.models.get_model(backbone.model, weights=defaults if backbone.weights is None else None)
     except Exception as error:
-        raise weights.not_fetched(backbone, error) from error
+        raise weights.not_built(backbone, error) from error
     parts = dict(network.named_children())
     last = next((name for name in ("classifier", "fc", "heads", "head") if name in parts), None)
     if last is None:
         raise UserError(f"encoder {backbone.name!r}: torchvision/{backbone.model} has no classifier to take off")
-    if backbone.weights is not None:
-        weights.load_local(backbone, network, (last,))
+    weights.load_local(backbone, network, (last,))
     transform = defaults.transforms()
     size = transform.crop_size[0]
     if backbone.input_size:
@@ -239,9 +327,9 @@ def _build_maws(backbone: Backbone) -> _Parts:
     models = {"vit_b16": "vit_base_patch16_224", "vit_l16": "vit_large_patch16_224"}
     if backbone.model not in models:
         raise unknown("maws model", backbone.model, models)
-    network = timm.create_model(models[backbone.model], pretrained=False, num_classes=0)
-    weights.load_published(backbone, network, ("head",))
     size = backbone.input_size or 224
+    network = timm.create_model(models[backbone.model], pretrained=False, num_classes=0, img_size=size)
+    weights.load_published(backbone, network, ("head",), checkpoints.of_timm(network))
     return network, _imagenet_transform(size, size), "MAWS class token", size
 
 

@@ -1,6 +1,8 @@
-"""What this machine's processor is and can do."""
+"""What this machine's processor is and can do, and how many GPUs are beside it. Imports no torch."""
 
+import os
 import platform
+import subprocess
 
 
 def model() -> str:
@@ -11,6 +13,19 @@ def model() -> str:
 def has_bf16() -> bool:
     """Does it multiply bf16 numbers in hardware (AVX-512 BF16)?"""
     return "avx512_bf16" in _fact("flags")
+
+
+def gpus() -> int:
+    """How many GPUs of NVIDIA's a process may use here: those of ``CUDA_VISIBLE_DEVICES``, else of ``nvidia-smi``."""
+    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    try:
+        there = len(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split())
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return (
+        there if visible is None else min(there, len([name for name in visible.split(",") if name not in ("", "-1")]))
+    )
 
 
 def _fact(name: str) -> str:

@@ -3,6 +3,7 @@
 A source's own library fetches the weights of its hub; this module loads the others, and says what a missing hub means.
 """
 
+import errno
 import importlib.util
 import re
 import socket
@@ -12,14 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vitrine.encoders import checkpoints
 from vitrine.encoders.backbones import Backbone
+from vitrine.encoders.checkpoints import Conversion, State
 from vitrine.errors import UserError
 
 if typing.TYPE_CHECKING:
     import torch
 
-State = dict[str, "torch.Tensor"]
-"""A network's tensors by name, as PyTorch's ``state_dict`` gives them."""
+_OF_DISKS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 _RANDOM, _PACKAGE = "random:", "package:"
 
 
@@ -71,18 +73,31 @@ def do_not_wait_for_hub() -> None:
         constants.HF_HUB_OFFLINE = True
 
 
-def not_fetched(backbone: Backbone, error: Exception) -> UserError:
-    """The error for weights that a hub did not give, with what can be done about it."""
-    why = " ".join(str(error).split())[:160]
+def not_built(backbone: Backbone, error: Exception) -> UserError:
+    """The error for what a source's own library raised: a hub that did not give the weights, or anything else."""
+    why = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+    if not _came_from_the_hub(error):
+        return UserError(f"encoder {backbone.name!r}: {backbone.spelled} could not be built ({why})")
     return UserError(
         f"encoder {backbone.name!r}: the weights of {backbone.spelled} could not be fetched from their hub "
-        f"({type(error).__name__}: {why}). Choose one of: a network connection; a local file, as in "
+        f"({why}). Choose one of: a network connection; a local file, as in "
         f'[encoders.{backbone.name}] backbone = "{backbone.spelled}" weights = "FILE.safetensors"; '
         'or weights = "random" to try things out'
     )
 
 
-def load_published(backbone: Backbone, network: "torch.nn.Module", classifier: tuple[str, ...]) -> None:
+def _came_from_the_hub(error: BaseException | None) -> bool:
+    """Did a network or its absence raise ``error``, or what it was raised of? A disk raises OSErrors too."""
+    while error:
+        if isinstance(error, OSError):  # those of the hub's own client are, too
+            return error.errno not in _OF_DISKS
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def load_published(
+    backbone: Backbone, network: "torch.nn.Module", classifier: tuple[str, ...], convert: Conversion | None = None
+) -> None:
     """Load the local weights, where ``backbone`` names some, else those that the authors publish at ``backbone.hub``.
 
     Raises:
@@ -91,7 +106,7 @@ def load_published(backbone: Backbone, network: "torch.nn.Module", classifier: t
     import torch
 
     if backbone.weights is not None:
-        load_local(backbone, network, classifier)
+        load_local(backbone, network, classifier, convert)
         return
     if backbone.hub is None:
         raise UserError(
@@ -100,77 +115,102 @@ def load_published(backbone: Backbone, network: "torch.nn.Module", classifier: t
     try:
         state = torch.hub.load_state_dict_from_url(backbone.hub, map_location="cpu", weights_only=True, progress=False)
     except Exception as error:
-        raise not_fetched(backbone, error) from error
-    _load_state(backbone, network, state, classifier)
+        raise not_built(backbone, error) from error
+    _load_state(backbone, network, state, classifier, backbone.hub, convert)
 
 
-def load_local(backbone: Backbone, network: "torch.nn.Module", classifier: tuple[str, ...], prefix: str = "") -> None:
-    """Load a file's or a package's weights into ``network``; random ones it has already.
-
-    Every tensor has to fit, but for those of the parts named in ``classifier``, which are taken off. ``prefix`` is what
-    the names of the network's tensors begin with in a file that holds more than the network.
+def load_local(
+    backbone: Backbone,
+    network: "torch.nn.Module",
+    classifier: tuple[str, ...],
+    convert: Conversion | None = None,
+) -> None:
+    """Load a file's or a package's weights into ``network``; random ones it has already. As ``checkpoints.load``.
 
     Raises:
         UserError: the file cannot be read, or its tensors do not fit.
     """
-    if weights_file(backbone) is None:
-        return
-    state, expected = _read_state(backbone), network.state_dict()
-    if (backbone.weights or "").startswith(_PACKAGE):
-        # These packages keep the tensors in timm's order under other names.
-        if len(state) != len(expected):
-            raise UserError(
-                f"encoder {backbone.name!r}: weights {backbone.weights!r} do not fit {backbone.spelled}: "
-                f"{len(state)} tensors, not {len(expected)}"
-            )
-        state = dict(zip(expected, state.values(), strict=True))
-    if prefix and any(key.startswith(prefix) for key in state):
-        state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    _load_state(backbone, network, state, classifier)
-
-
-def _read_state(backbone: Backbone) -> State:
-    """The tensors of a local file or a package; a pickle in it runs no code (``weights_only=True``).
-
-    Raises:
-        UserError: the file is neither safetensors nor PyTorch's, or damaged.
-    """
-    import torch
-    from safetensors.torch import load_file
-
     path = weights_file(backbone)
-    assert path is not None
+    if path is None:
+        return
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        for nested in ("state_dict", "model"):
-            state = state.get(nested, state)
-        return {str(key): value for key, value in state.items() if isinstance(value, torch.Tensor)}
+        state = checkpoints.read(path)
     except Exception as error:  # what a damaged file, a damaged zip and a refused pickle raise has no common class
         raise UserError(
             f"encoder {backbone.name!r}: cannot read weights {str(path)!r} ({' '.join(str(error).split())[:120]}): "
             "it must be a safetensors file, or a PyTorch state dict without other objects in it"
         ) from None
+    source = str(backbone.weights)
+    if source.startswith(_PACKAGE):
+        # These packages keep the tensors in timm's order under other names.
+        source, expected = f"{source}, {path}", network.state_dict()
+        if len(state) != len(expected):
+            raise _do_not_fit(backbone, source, f"{len(state)}, not {len(expected)}")
+        state = dict(zip(expected, state.values(), strict=True))
+    _load_state(backbone, network, state, classifier, source, convert)
 
 
-def _load_state(backbone: Backbone, network: "torch.nn.Module", state: State, classifier: tuple[str, ...]) -> None:
-    expected = network.state_dict()
-    of_classifier = tuple(f"{name}." for name in classifier)
-    state = {key: value for key, value in state.items() if not (of_classifier and key.startswith(of_classifier))}
-    # Files from before batch norm counted its batches are complete all the same: the count decides no vector.
-    optional = (*of_classifier, *(key for key in expected if key.endswith("num_batches_tracked")))
-    missing = [key for key in expected if key not in state and not key.startswith(optional)]
-    unknown = [key for key in state if key not in expected]
-    other_shape = [key for key in state if key in expected and state[key].shape != expected[key].shape]
-    if missing or unknown or other_shape:
-        faults = (("missing", missing), ("unknown", unknown), ("of another shape", other_shape))
-        listed = "; ".join(f"{len(keys)} {fault} ({', '.join(keys[:3])})" for fault, keys in faults if keys)
-        source = backbone.weights or backbone.hub
-        raise UserError(
-            f"encoder {backbone.name!r}: weights {source!r} do not fit {backbone.spelled}: tensors {listed}"
-        )
-    network.load_state_dict(state, strict=False)
+def _load_state(
+    backbone: Backbone,
+    network: "torch.nn.Module",
+    state: State,
+    classifier: tuple[str, ...],
+    source: str,
+    convert: Conversion | None,
+) -> None:
+    try:
+        checkpoints.load(network, state, classifier, convert)
+    except checkpoints.Misfit as misfit:
+        raise _do_not_fit(backbone, source, str(misfit)) from None
+
+
+def _do_not_fit(backbone: Backbone, source: str, faults: str) -> UserError:
+    return UserError(f"encoder {backbone.name!r}: weights {source!r} do not fit {backbone.spelled}: tensors {faults}")
+
+
+def revision(backbone: Backbone, network: "torch.nn.Module") -> str | None:
+    """The commit of the repository that ``network`` has its weights from; None where they are of no such repository."""
+    from huggingface_hub import CacheNotFound, constants, scan_cache_dir
+
+    if backbone.weights is not None or backbone.revision:
+        return backbone.revision
+    repository = _open_clip_files(backbone)[0]
+    if backbone.source == "timm":
+        repository = typing.cast("dict[str, str]", network.pretrained_cfg).get("hf_hub_id", "")
+    try:
+        repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos if repository else ()
+    except CacheNotFound:
+        return None
+    revisions = (revision for each in repositories if each.repo_id == repository for revision in each.revisions)
+    return next((revision.commit_hash for revision in revisions if "main" in revision.refs), None)
+
+
+def of_revision(backbone: Backbone) -> Path | None:
+    """open_clip's file of weights of the commit that ``backbone`` asks for, with its configuration beside it.
+
+    None where it asks for none, or where its weights are of no such repository.
+    """
+    from huggingface_hub import hf_hub_download
+    from open_clip.pretrained import download_pretrained_from_hf
+
+    repository, filename = _open_clip_files(backbone)
+    if not (backbone.revision and repository):
+        return None
+    if backbone.hub:
+        hf_hub_download(repository, "open_clip_config.json", revision=backbone.revision)
+    return Path(download_pretrained_from_hf(repository, filename, backbone.revision))
+
+
+def _open_clip_files(backbone: Backbone) -> tuple[str, str | None]:
+    """The repository of the weights of an entry of open_clip, and their file where it is not the usual one."""
+    from open_clip import get_pretrained_cfg
+
+    if backbone.source != "open_clip":
+        return "", None
+    if backbone.hub:
+        return backbone.hub.removeprefix("hf-hub:"), None
+    repository, _, filename = get_pretrained_cfg(backbone.model, backbone.tag).get("hf_hub", "").rpartition("/")
+    return repository, filename or None
 
 
 def licence(network: "torch.nn.Module") -> str | None:

@@ -28,6 +28,8 @@ def white(built: Built) -> float:
         ("timm/tf_efficientnet_lite0", 224, None, 1280, 0.5),
         ("timm/resnet18.a1_in1k", 64, 64, 512, 0.485),
         ("timm/vit_tiny_patch16_224", 224, None, 192, 0.5),
+        ("timm/vit_tiny_patch16_224", 64, 64, 192, 0.5),
+        ("timm/vit_small_patch14_dinov2.lvd142m", 224, 224, 384, 0.485),
         ("open_clip/RN50", 224, None, 1024, 0.48145466),
         ("torchvision/squeezenet1_0", 64, 64, 512, 0.485),
         ("torchvision/resnet18", 224, None, 512, 0.485),
@@ -123,7 +125,14 @@ def test_a_vector_does_not_depend_on_its_company(entry: Backbone):
         ({"backbone": "open_clip/RN50"}, "needs a tag.*openai"),
         ({"backbone": "torchvision/resnet19", "weights": "random:0"}, "unknown torchvision model 'resnet19'.*resnet18"),
         ({"backbone": "torchvision/vit_b_32", "weights": "random:0", "input_size": 64}, "input_size"),
-        ({"backbone": "timm/vit_tiny_patch16_224", "weights": "random:0", "input_size": 64}, "input_size"),
+        (
+            {"backbone": "timm/vit_tiny_patch16_224", "weights": "random:0", "input_size": 100},
+            "cannot take input_size = 100.*a multiple of 16, as 96 and 112 are",
+        ),
+        (
+            {"backbone": "open_clip/ViT-B-16-SigLIP", "weights": "random:0", "input_size": 225},
+            "cannot take input_size = 225.*a multiple of 16, as 224 and 240 are",
+        ),
     ],
 )
 def test_a_wrong_entry_names_the_value_and_the_choices(settings: Settings, entry: dict[str, Any], said: str):
