@@ -4,12 +4,11 @@ import os
 from typing import Any
 
 from pyspark import SparkConf, SparkContext
-from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
+from spark_jobs import jvm
 from spark_jobs.jars import ensure_jars, ensure_s3_jars
 from vitrine import lake
-from vitrine.errors import VitrineError
 from vitrine.settings import Settings
 from vitrine.spark_conf import reads_s3, spark_conf
 
@@ -38,16 +37,8 @@ def build_session(settings: Settings, name: str, *sources: str, large: bool | No
     builder = builder.master(master)
     for key, value in conf.items():
         builder = builder.config(key, value)
-    try:
-        spark = builder.getOrCreate()
-    except PySparkRuntimeError as error:
-        if error.getCondition() != "JAVA_GATEWAY_EXITED":
-            raise
-        java = os.environ.get("JAVA_HOME")
-        where = f"that of JAVA_HOME, {java}" if java else "the first on PATH"
-        raise VitrineError(  # the JVM may also have refused what [spark.conf] asks for
-            f"Spark's JVM ended as it started; the lines above say why. Spark wants Java 17 to 22, and took {where}"
-        ) from None
+    jvm.start({**conf, "spark.master": master})
+    spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     return spark
 
@@ -58,7 +49,6 @@ def _master(settings: Settings) -> str:
     if "PYSPARK_GATEWAY_PORT" in os.environ:  # spark-submit started this process, and was told the master
         SparkContext._ensure_initialized()
         return SparkConf().get("spark.master") or "local"
-    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     return "local[*,4]"  # a worker that dies costs its task, not the night
 
 

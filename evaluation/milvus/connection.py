@@ -14,7 +14,7 @@ import grpc  # type: ignore[import-untyped]
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
-from vitrine import locks
+from vitrine import locks, surroundings
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import Settings
 
@@ -44,6 +44,7 @@ class MilvusConnection:
         milvus = self._settings.milvus
         try:
             if self.lite:
+                surroundings.ask_no_proxy_here()
                 self._lock_lite(Path(self._uri))
             self._client = MilvusClient(
                 self._uri,

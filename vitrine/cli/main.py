@@ -1,5 +1,9 @@
 """The front door: the table of verbs. A verb's module is loaded when that verb is asked for, and no other."""
 
+from vitrine import surroundings
+
+surroundings.begin()  # before anything else is imported
+
 import importlib
 import os
 import sys

@@ -8,6 +8,7 @@ import re
 import socket
 import typing
 import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ if typing.TYPE_CHECKING:
 State = dict[str, "torch.Tensor"]
 """A network's tensors by name, as PyTorch's ``state_dict`` gives them."""
 _RANDOM, _PACKAGE = "random:", "package:"
+_PROXY_SECONDS = 5.0
 
 
 def weights_file(backbone: Backbone) -> Path | None:
@@ -62,12 +64,22 @@ def seeded(backbone: Backbone) -> Iterator[None]:
 
 
 def do_not_wait_for_hub() -> None:
-    """Where the hub's name does not resolve, cached weights load and missing ones fail at once, not after retries."""
+    """Where the hub's name does not resolve, cached weights load and missing ones fail at once, not after retries.
+
+    Where a proxy is asked for the hub, it may be the one that resolves names: the proxy itself has to be there.
+    """
     from huggingface_hub import constants
 
+    hub = urllib.parse.urlsplit(constants.ENDPOINT)
+    host, proxies = hub.hostname or "", urllib.request.getproxies()
+    proxy = proxies.get(hub.scheme) or proxies.get("all")
     try:
-        socket.getaddrinfo(urllib.parse.urlsplit(constants.ENDPOINT).hostname, 443)
-    except OSError:
+        if proxy and not urllib.request.proxy_bypass(host):
+            there = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
+            socket.create_connection((there.hostname, there.port or 80), _PROXY_SECONDS).close()
+        else:
+            socket.getaddrinfo(host, 443)
+    except (OSError, ValueError):  # ValueError: a port that is no number
         constants.HF_HUB_OFFLINE = True
 
 
