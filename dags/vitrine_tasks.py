@@ -29,7 +29,7 @@ SETTINGS = load_settings()
 PROJECT = Path(__file__).resolve().parent.parent
 CONFIG = find_config()
 ENVIRONMENT = {"VITRINE_HOME": str(SETTINGS.home)} | ({"VITRINE_CONFIG": str(CONFIG)} if CONFIG else {})
-SPARKS_ENVIRONMENT = {"PYTHONSAFEPATH": "1"} | ENVIRONMENT
+SPARKS_ENVIRONMENT = {"PYTHONSAFEPATH": "1", "TZ": "UTC"} | ENVIRONMENT
 if not SETTINGS.spark.master:  # a cluster's connection is told by the variables of Spark and Hadoop
     SPARKS_ENVIRONMENT = surroundings.without_other_sparks(SPARKS_ENVIRONMENT)
 NAME = r"^[a-z](_{0,2}[a-z0-9])*$"  # the command line checks the rest: here it only must not look like an option

@@ -7,7 +7,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from vitrine.feature_store import open_store, repo_config
+from vitrine.feature_store import keep_utc, open_store, repo_config
 from vitrine.online.sync import BATCH, Source, feast_rows
 
 
@@ -44,6 +44,7 @@ def _write(view_proto: bytes, config: dict[str, Any], source: Source, batches: I
     from feast.protos.feast.core.FeatureView_pb2 import FeatureView as FeatureViewProto
 
     view, settings = FeatureView.from_proto(FeatureViewProto.FromString(view_proto)), RepoConfig(**config)
+    keep_utc(config["online_store"]["type"])
     provider, written = PassthroughProvider(settings), 0
     for batch in batches:
         for start in range(0, len(batch), BATCH):

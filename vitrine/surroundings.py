@@ -46,7 +46,11 @@ def begin() -> None:
 
     A driver that spark-submit started keeps what spark-submit gave it.
     """
-    if "PYSPARK_GATEWAY_PORT" in os.environ or not _is_command():
+    if not _is_command():
+        return
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        os.environ |= _no_proxy_here() | {"TZ": "UTC"}
+        time.tzset()
         return
     wrong = _open_standard_streams() or sys.getfilesystemencoding() != "utf-8"
     wrong |= any(os.environ.get(name) not in (None, "", _python().get(name)) for name in _PYTHON)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrine import surroundings
-from vitrine.errors import UserError
+from vitrine.errors import UserError, one_line
 from vitrine.runs import Run
 from vitrine.settings import Settings, load_settings
 
@@ -89,7 +89,7 @@ def to_mlflow(settings: Settings, run: Run, details: Details | None = None) -> s
         client.set_terminated(logged, "FINISHED", ended)
     except (MlflowException, OSError) as error:
         said = type(error).__name__ if given else f"{type(error).__name__}: {error}"  # a URI may hold a password
-        print(f"MLflow was not told of this run ({said.splitlines()[0][:200]}); table runs has it", file=sys.stderr)
+        print(f"MLflow was not told of this run ({one_line(said)}); table runs has it", file=sys.stderr)
         return None
     return str(logged)
 

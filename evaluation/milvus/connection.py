@@ -15,7 +15,7 @@ from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from vitrine import locks, surroundings
-from vitrine.errors import UserError, VitrineError
+from vitrine.errors import UserError, VitrineError, one_line
 from vitrine.settings import Settings
 
 CONNECT_SECONDS = 20
@@ -146,5 +146,5 @@ def _message(error: Exception) -> str:
     """One line; where a server could not be reached or refused the caller, gRPC knows why."""
     cause = error.__cause__
     if isinstance(cause, grpc.RpcError):
-        return f"{cause.code().name}: {' '.join((cause.details() or '').split())}"
-    return " ".join(str(error).split())
+        return one_line(f"{cause.code().name}: {cause.details() or ''}")
+    return one_line(error)

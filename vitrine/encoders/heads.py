@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from vitrine.errors import UserError
+from vitrine.errors import UserError, one_line
 
 Floats = NDArray[np.float32]
 _FORMAT = "vitrine-head-1"
@@ -116,6 +116,5 @@ def load(folder: Path) -> Head:
         if description["format"] != _FORMAT or not fits or len(head.classifier[1]) != len(head.classes):
             raise ValueError("its matrices do not follow each other")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        why = " ".join(str(error).split())[:160]
-        raise UserError(f"cannot read the head in {str(folder)!r} ({why}): tune it again") from None
+        raise UserError(f"cannot read the head in {str(folder)!r} ({one_line(error)}): tune it again") from None
     return head

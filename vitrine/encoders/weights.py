@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vitrine.encoders.backbones import Backbone
-from vitrine.errors import UserError
+from vitrine.errors import UserError, one_line
 
 if typing.TYPE_CHECKING:
     import torch
@@ -85,10 +85,9 @@ def do_not_wait_for_hub() -> None:
 
 def not_fetched(backbone: Backbone, error: Exception) -> UserError:
     """The error for weights that a hub did not give, with what can be done about it."""
-    why = " ".join(str(error).split())[:160]
     return UserError(
         f"encoder {backbone.name!r}: the weights of {backbone.spelled} could not be fetched from their hub "
-        f"({type(error).__name__}: {why}). Choose one of: a network connection; a local file, as in "
+        f"({type(error).__name__}: {one_line(error)}). Choose one of: a network connection; a local file, as in "
         f'[encoders.{backbone.name}] backbone = "{backbone.spelled}" weights = "FILE.safetensors"; '
         'or weights = "random" to try things out'
     )
@@ -161,7 +160,7 @@ def _read_state(backbone: Backbone) -> State:
         return {str(key): value for key, value in state.items() if isinstance(value, torch.Tensor)}
     except Exception as error:  # what a damaged file, a damaged zip and a refused pickle raise has no common class
         raise UserError(
-            f"encoder {backbone.name!r}: cannot read weights {str(path)!r} ({' '.join(str(error).split())[:120]}): "
+            f"encoder {backbone.name!r}: cannot read weights {str(path)!r} ({one_line(error)}): "
             "it must be a safetensors file, or a PyTorch state dict without other objects in it"
         ) from None
 
