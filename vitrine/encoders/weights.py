@@ -77,6 +77,8 @@ def do_not_wait_for_hub() -> None:
         if proxy and not urllib.request.proxy_bypass(host):
             there = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
             socket.create_connection((there.hostname, there.port or 80), _PROXY_SECONDS).close()
+            if there.scheme.startswith("socks") and not importlib.util.find_spec("socksio"):
+                constants.HF_HUB_OFFLINE = True  # the hub's library cannot speak to it, not even to load what is cached
         else:
             socket.getaddrinfo(host, 443)
     except (OSError, ValueError):  # ValueError: a port that is no number
