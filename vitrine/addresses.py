@@ -15,6 +15,6 @@ def check_free(host: str, port: int, options: str) -> None:
         with socket.socket(family, kind) as tried:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tried.bind(address)
-    except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host
+    except (OSError, ValueError) as error:  # ValueError: no name of a host
         why = (getattr(error, "strerror", None) or str(error)).lower()
         raise UserError(f"cannot listen on {host}:{port} ({why}): choose another with {options}") from None

@@ -170,6 +170,6 @@ def load_settings(start: Path | None = None) -> Settings:
         raise UserError(f"bad settings ({config or 'environment'}): {faults}") from None
     except RecursionError:
         raise UserError(f"bad settings ({config or 'environment'}): values are nested too deeply") from None
-    except ValueError as error:  # of tomllib and pydantic-settings
+    except (OSError, ValueError) as error:  # ValueError: of tomllib and pydantic-settings
         raise UserError(f"bad settings ({config or 'environment'}): {error}") from None
     return Settings.model_construct(**{**dict(loaded), "home": (root / loaded.home.expanduser()).resolve()})

@@ -27,11 +27,17 @@ _OTHERS = (
     *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "MASTER_ADDR", "MASTER_PORT"),
     *("TF_CONFIG", "TF_USE_LEGACY_KERAS", "KERAS_HOME", "MPLBACKEND", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"),
     *("SPARK_REMOTE", "SPARK_CONNECT_MODE", "SPARK_CONNECT_MODE_ENABLED", "SPARK_API_MODE"),
+    *("GRPC_TRACE", "GRPC_VERBOSITY", "TORCH_LOGS"),
+    *("FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "TTY_COMPATIBLE", "GITHUB_ACTIONS"),  # colours are for terminals
     *("BASH_ENV", "ENV", "CDPATH", "SHELLOPTS", "BASHOPTS", "POSIXLY_CORRECT"),  # Spark is started by bash
 )
 _OTHERS_PREFIXES = ("TORCHELASTIC_", "BASH_FUNC_", "FEAST_")
 # Libraries read these as a number, and some end their process where it is none.
 _THREADS = ("_NUM_THREADS", "_MAX_THREADS", "_THREAD_LIMIT", "_WORKER_THREADS", "_MAXIMUM_THREADS")
+_CERTIFICATES = (
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"),
+)
+_CACHES = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")
 _SPARKS = ("SPARK_", "PYSPARK_", "HADOOP_", "YARN_", "HIVE_")
 _OURS_OF_SPARK = ("SPARK_HOME", "SPARK_USER", "SPARK_LOCAL_DIRS", "SPARK_CONNECT_AUTHENTICATE_TOKEN", "PYSPARK_PYTHON")
 _JAVAS = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS")
@@ -113,6 +119,10 @@ def _is_others(name: str, value: str) -> bool:
         return not value.isdecimal() or int(value) == 0
     if name == "COLUMNS":
         return not value.isdecimal() or int(value) < 40
+    if name in _CERTIFICATES:  # a library that finds none there starts no client, not even for this machine
+        return not os.path.exists(value)
+    if name in _CACHES:
+        return not _writable(value)
     return name in (*_PYTHON, *_OTHERS, _AGAIN) or name.startswith(_OTHERS_PREFIXES)
 
 
@@ -159,7 +169,7 @@ def _account(environment: dict[str, str]) -> dict[str, str]:
     if name := name_of_nobody():
         own = {"SPARK_USER": name} | {key: environment.get(key) or name for key in ("USER", "LOGNAME")}
     home = environment.get("HOME") or os.path.expanduser("~")
-    if os.path.isdir(home) and os.access(home, os.W_OK | os.X_OK):
+    if _writable(home):
         return own | {"HOME": home}
     own["HOME"] = _home_of_ours()
     for variable, folder in (("HF_HOME", "huggingface"), ("TORCH_HOME", "torch")):
@@ -167,6 +177,13 @@ def _account(environment: dict[str, str]) -> dict[str, str]:
         if variable not in environment and os.access(cache, os.R_OK | os.X_OK):
             own[variable] = cache  # weights that are there can be read
     return own
+
+
+def _writable(folder: str) -> bool:
+    """Can it be written, or made?"""
+    while folder and not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _home_of_ours() -> str:

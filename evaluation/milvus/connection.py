@@ -43,8 +43,8 @@ class MilvusConnection:
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
         milvus = self._settings.milvus
         try:
+            surroundings.ask_no_proxy_here()
             if self.lite:
-                surroundings.ask_no_proxy_here()
                 self._lock_lite(Path(self._uri))
             self._client = MilvusClient(
                 self._uri,

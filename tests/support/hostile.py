@@ -53,7 +53,7 @@ def environments(folder: Path) -> dict[str, dict[str, str]]:
         },
         "a locale that is not UTF-8": {"LC_ALL": "C", "LANG": "tr_TR.ISO-8859-9", "PYTHONUTF8": "0"},
         "a zone": {"TZ": "Asia/Kolkata"},
-        "places": {"TMPDIR": str(tmp), "HOME": "/nowhere", "XDG_CACHE_HOME": str(tmp / "cache")},
+        "places": {"TMPDIR": str(tmp), "HOME": "/nowhere", "XDG_CACHE_HOME": "/nowhere/cache", "SSL_CERT_FILE": "/no"},
         "numbers": {
             **{"COLUMNS": "1", "OMP_NUM_THREADS": "many", "TOKIO_WORKER_THREADS": "0", "RAYON_NUM_THREADS": "-1"},
             **{"CUDA_VISIBLE_DEVICES": "none of them"},
@@ -62,5 +62,6 @@ def environments(folder: Path) -> dict[str, dict[str, str]]:
             **{"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "3", "MASTER_ADDR": "192.0.2.1", "MASTER_PORT": "1"},
             **{"KERAS_BACKEND": "jax", "MPLBACKEND": "nowhere", "TF_CONFIG": "{"},
         },
+        "colours": {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1", "PY_COLORS": "1", "GITHUB_ACTIONS": "true"},
         "a shell": {"BASH_ENV": str(spark / "spark-env.sh"), "CDPATH": "/", "POSIXLY_CORRECT": "1"},
     }

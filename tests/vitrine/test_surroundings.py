@@ -4,6 +4,7 @@ import json
 import os
 import pwd
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 
 from tests.support.hostile import environments, shadows
 from tests.support.project import PROJECT
-from vitrine import surroundings
+from vitrine import addresses, surroundings
 from vitrine.cli import airflow
+from vitrine.errors import UserError
 from vitrine.settings import Settings
 
 # As the command's own script is, wherever the environment of these tests has it.
@@ -46,6 +48,24 @@ def test_a_command_does_not_obey_what_was_set_for_others(tmp_path: Path, name: s
     assert json.loads(ran.stdout)["datasets"] == []
     wrong = command(tmp_path, "promote", "Big", "--dataset", "nope", env=environments(tmp_path / "set")[name])
     assert wrong.returncode == 2 and re.fullmatch(r"vitrine: [^\n]+\n", wrong.stderr)
+
+
+def test_the_help_on_a_mistake_has_no_colours_and_a_width(tmp_path: Path) -> None:
+    sets = environments(tmp_path / "set")
+    ran = command(tmp_path, "promote", env=sets["colours"] | sets["numbers"])
+    assert ran.returncode == 2 and "\x1b" not in ran.stderr and "Missing argument" in ran.stderr
+
+
+def test_a_taken_port_is_the_callers_to_change(tmp_path: Path) -> None:
+    (tmp_path / "vitrine.toml").touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ran = command(tmp_path, "serve", "--port", port, env={})
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+    assert f"cannot listen on 127.0.0.1:{port} (address already in use): choose another with" in ran.stderr
+    for host in ("nosuch.invalid", "192.0.2.1", "a" * 70, "\x00"):
+        with pytest.raises(UserError, match="cannot listen on"):
+            addresses.check_free(host, 6566, "--host")
 
 
 def test_closed_standard_files_are_no_files_of_ours(tmp_path: Path) -> None:
