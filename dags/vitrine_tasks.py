@@ -21,6 +21,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import Asset, BaseOperator, Context, Param
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
+from vitrine import surroundings
 from vitrine.settings import find_config, load_settings
 from vitrine.spark_conf import spark_conf
 
@@ -28,6 +29,9 @@ SETTINGS = load_settings()
 PROJECT = Path(__file__).resolve().parent.parent
 CONFIG = find_config()
 ENVIRONMENT = {"VITRINE_HOME": str(SETTINGS.home)} | ({"VITRINE_CONFIG": str(CONFIG)} if CONFIG else {})
+SPARKS_ENVIRONMENT = {"PYTHONSAFEPATH": "1", "TZ": "UTC"} | ENVIRONMENT
+if not SETTINGS.spark.master:  # a cluster's connection is told by the variables of Spark and Hadoop
+    SPARKS_ENVIRONMENT = surroundings.without_other_sparks(SPARKS_ENVIRONMENT)
 NAME = r"^[a-z](_{0,2}[a-z0-9])*$"  # the command line checks the rest: here it only must not look like an option
 DATASETS = [dataset.name for dataset in SETTINGS.nightly.datasets]
 POOL = SETTINGS.airflow.pool
@@ -112,7 +116,8 @@ class VerbProcess:
             tempfile.TemporaryFile("w+") as output,
             subprocess.Popen(
                 command,
-                env=os.environ | ENVIRONMENT | environment,
+                env=surroundings.for_child() | ENVIRONMENT | environment,
+                stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -162,7 +167,7 @@ class SparkVerb(SparkSubmitOperator):
             application=str(PROJECT / "vitrine" / "__main__.py"),
             application_args=None if callable(arguments) else list(arguments),
             name=f"vitrine {kwargs['task_id']}",
-            env_vars=ENVIRONMENT,
+            env_vars=SPARKS_ENVIRONMENT,
             **kwargs,
         )
         self.item, self._arguments, self._extra = item, arguments, extra

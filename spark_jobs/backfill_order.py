@@ -7,7 +7,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from vitrine.errors import UserError
+from vitrine.errors import UserError, reason
 from vitrine.settings import Settings
 
 
@@ -48,7 +48,7 @@ def _weights(spark: SparkSession, settings: Settings, dataset: str, wanted: str)
         else:
             table = spark.read.format("delta" if (path / "_delta_log").is_dir() else "parquet").load(str(path))
     except PySparkException as error:
-        raise UserError(f"cannot read {wanted!r}: {str(error).splitlines()[0][:200]}") from None
+        raise UserError(f"cannot read {wanted!r}: {reason(error)}") from None
     if missing := {"product_id", "weight"} - {*table.columns}:
         raise UserError(f"no column {', '.join(sorted(missing))} in {wanted!r}: it needs product_id and weight")
     product = F.concat(F.lit(f"{dataset}/"), F.col("product_id").cast("string"))

@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from vitrine.feast_parts import FeatureView, FeatureViewProto, PassthroughProvider, RepoConfig
-from vitrine.feature_store import open_store, repo_config
+from vitrine.feature_store import keep_utc, open_store, repo_config
 from vitrine.online.sync import BATCH, Source, feast_rows
 
 
@@ -41,6 +41,7 @@ def fill_online(spark: SparkSession, source: Source, until: int) -> int:
 
 def _write(view_proto: bytes, config: dict[str, Any], source: Source, batches: Iterator[pa.RecordBatch]) -> int:
     view, settings = FeatureView.from_proto(FeatureViewProto.FromString(view_proto)), RepoConfig(**config)
+    keep_utc(config["online_store"]["type"])
     provider, written = PassthroughProvider(settings), 0
     for batch in batches:
         for start in range(0, len(batch), BATCH):

@@ -18,7 +18,7 @@ from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import build_session
 from vitrine import lake, locks, photo_files, s3
 from vitrine.datasets import registry
-from vitrine.errors import GateRefused, UserError
+from vitrine.errors import GateRefused, UserError, one_line, reason
 from vitrine.images import ImageError
 from vitrine.names import NAME_RULE, check_name
 from vitrine.runs import IngestCounts
@@ -116,9 +116,8 @@ def _read_list(spark: SparkSession, settings: Settings, source: str) -> DataFram
     try:
         frame = _open_table(spark, source, where, local)
     except (PySparkException, Py4JJavaError) as error:
-        java = getattr(error, "java_exception", None)
-        reason = " ".join(str(java.getMessage() if java else error).split())[:200]
-        raise UserError(f"cannot read {source!r}: layout table is CSV (.csv), Parquet or Delta ({reason})") from None
+        why = one_line(reason(error))
+        raise UserError(f"cannot read {source!r}: layout table is CSV (.csv), Parquet or Delta ({why})") from None
     missing = [name for name in ("uri", "product_id") if name not in frame.columns]
     if missing:
         raise UserError(

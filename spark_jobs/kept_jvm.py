@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 _TICK_S, _START_S = 0.5, 120.0
+NOISE = ("WARNING: Using incubator modules", "Setting ", "To adjust logging level", "Picked up ")
+"""How lines begin that say nothing: the JVM's, and Spark's on how loud it is."""
 _OF_THE_CALL = ("_", "COLUMNS", "LINES", "OLDPWD", "PWD", "SHLVL")
 """Of the environment: what differs from call to call and decides nothing in a JVM; Airflow's variables are such too."""
 
@@ -240,9 +242,11 @@ class Keeper:
 
     def _hand_on_messages(self, jvm: "subprocess.Popen[bytes]") -> None:
         assert jvm.stderr is not None
+        noise = tuple(word.encode() for word in NOISE)
         for line in jvm.stderr:
-            with suppress(OSError):
-                os.write(self._messages, line)
+            if not line.startswith(noise):
+                with suppress(OSError):
+                    os.write(self._messages, line)
 
     def _end_jvm(self) -> None:
         if self._jvm is None:

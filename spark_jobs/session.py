@@ -6,14 +6,12 @@ import re
 from typing import Any
 
 from pyspark import SparkConf, SparkContext
-from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
-from spark_jobs import kept_jvm
+from spark_jobs import jvm, kept_jvm
 from spark_jobs.jars import ensure_jars, ensure_s3_jars
 from vitrine import lake
 from vitrine.encoders import processor
-from vitrine.errors import VitrineError
 from vitrine.settings import Settings
 from vitrine.spark_conf import JAVA_OPTIONS, reads_s3, spark_conf, spark_jars
 
@@ -54,18 +52,11 @@ def build_session(
     builder = builder.master(master)
     for key, value in conf.items():
         builder = builder.config(key, value)
-    if settings.spark.keep_jvm_seconds and master.startswith("local") and SparkContext._gateway is None:
-        _borrow_jvm(settings, {"spark.master": master, **conf})
-    try:
-        spark = builder.getOrCreate()
-    except PySparkRuntimeError as error:
-        if error.getCondition() != "JAVA_GATEWAY_EXITED":
-            raise
-        java = os.environ.get("JAVA_HOME")
-        where = f"that of JAVA_HOME, {java}" if java else "the first on PATH"
-        raise VitrineError(  # the JVM may also have refused what [spark.conf] asks for
-            f"Spark's JVM ended as it started; the lines above say why. Spark wants Java 17 to 22, and took {where}"
-        ) from None
+    properties = {**conf, "spark.master": master}
+    if settings.spark.keep_jvm_seconds and master.startswith("local"):
+        _borrow_jvm(settings, properties)
+    jvm.start(properties)
+    spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     return spark
 
@@ -73,8 +64,9 @@ def build_session(
 def _borrow_jvm(settings: Settings, conf: dict[str, str]) -> None:
     """Let Spark's next context run in the home's kept JVM, if that can be had."""
     global _borrowed
-    if "PYSPARK_GATEWAY_PORT" in os.environ:  # spark-submit's
+    if SparkContext._gateway is not None or "PYSPARK_GATEWAY_PORT" in os.environ:  # or spark-submit has started it
         return
+    jvm.leave_surroundings(conf)
     options = f"{conf.get(JAVA_OPTIONS, '')} -XX:+ExitOnOutOfMemoryError"  # none that ran out of memory is lent again
     command = [str(spark_jars().with_name("bin") / "spark-submit")]
     for key, value in (conf | {JAVA_OPTIONS: options}).items():
@@ -86,6 +78,7 @@ def _borrow_jvm(settings: Settings, conf: dict[str, str]) -> None:
     os.environ |= {"PYSPARK_GATEWAY_PORT": str(_borrowed.port), "PYSPARK_GATEWAY_SECRET": _borrowed.secret}
     try:
         SparkContext._ensure_initialized()
+        jvm.name_user(SparkContext._gateway)
     finally:
         del os.environ["PYSPARK_GATEWAY_PORT"], os.environ["PYSPARK_GATEWAY_SECRET"]
     atexit.register(end_session)
@@ -107,7 +100,6 @@ def _master(settings: Settings) -> str:
     if "PYSPARK_GATEWAY_PORT" in os.environ:  # spark-submit started this process, and was told the master
         SparkContext._ensure_initialized()
         return SparkConf().get("spark.master") or "local"
-    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     return "local[*,4]"  # a worker that dies costs its task, not the night
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.training_set import TrainingSet
 from training.tuning_process import ESTIMATE, REQUEST, FullTuningRequest, TuningRequest, read_result
-from vitrine import facts, files, locks
+from vitrine import facts, files, locks, surroundings
 from vitrine.encoders import backbones, by_name, heads, tuned
 from vitrine.encoders.identity import identify
 from vitrine.encoders.tuned import Tuned
@@ -150,7 +150,15 @@ class _Job:
     def _start(self, processes: int, *arguments: str) -> None:
         several = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
         command = [sys.executable, "-m", *(several if processes > 1 else []), self.module, str(self.folder), *arguments]
-        with subprocess.Popen(command, stdout=sys.stderr.fileno(), stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command,
+            env=surroundings.for_child(),
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr.fileno(),
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        ) as process:
             last_line = _pass_on(process)
         if process.returncode:
             raise VitrineError(

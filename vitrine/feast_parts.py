@@ -25,7 +25,6 @@ def _classes_as_written() -> Iterator[None]:
 
 
 with _classes_as_written(), left_out(absent=["torch"]):
-    import feast.infra.offline_stores.contrib.spark_offline_store.spark  # noqa: F401  (see the filter below)
     from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, RepoConfig, ValueType
     from feast.errors import FeastError, FeatureServiceNotFoundException, FeatureViewNotFoundException
     from feast.feature_server import get_app

@@ -1,15 +1,24 @@
 """Feast: its configuration for a home, the names of what it serves, and what belongs online."""
 
 import json
+import os
+import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import yaml
 
 from vitrine import files
-from vitrine.feast_parts import FeatureServiceNotFoundException, FeatureStore, FeatureViewNotFoundException, RepoConfig
+from vitrine.feast_parts import (
+    FeatureServiceNotFoundException,
+    FeatureStore,
+    FeatureViewNotFoundException,
+    RepoConfig,
+    make_tzaware,
+)
 from vitrine.setting_sections import RedisSettings
 from vitrine.settings import Settings
 from vitrine.spark_conf import s3_conf
@@ -105,8 +114,20 @@ def _postgres(settings: Settings, password: str) -> dict[str, Any]:
     return store
 
 
+def keep_utc(store: str) -> None:
+    """Have an online store of the type ``store`` keep UTC, in this process: Feast gives its driver times without a
+    zone, and SQLite's takes them as of the zone where it runs, PostgreSQL's as of the server's."""
+    os.environ["PGTZ"] = "UTC"
+    if store != "sqlite":
+        return
+    # What ``feast.infra.online_stores.sqlite`` registers is replaced: ``feast_parts`` has imported it.
+    sqlite3.register_adapter(datetime, lambda moment: int(make_tzaware(moment).timestamp()))
+    sqlite3.register_converter("timestamp", lambda text: datetime.fromtimestamp(int(text), UTC))
+
+
 def open_store(settings: Settings) -> FeatureStore:
     """Feast's store of this home, its feature_store.yaml written where it is new."""
+    keep_utc(repo_config(settings)["online_store"]["type"])
     home = settings.home / "feast"
     home.mkdir(parents=True, exist_ok=True)
     if not settings.feast.registry and isinstance(settings.feast.online_store, str):  # else it may hold a password

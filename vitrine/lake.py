@@ -10,7 +10,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, QueryBuilder, write_deltalake
 
 from vitrine import locks, s3
-from vitrine.errors import VitrineError
+from vitrine.errors import VitrineError, one_line
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, TABLES, Table
 
@@ -51,8 +51,7 @@ def create_tables(settings: Settings, tables: Iterable[Table] = tuple(TABLES.val
     except OSError as error:
         if not settings.lake_uri:
             raise
-        said = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())  # it colours its messages
-        raise VitrineError(f"cannot open the lake at {settings.lake_uri}: {said[:300]}") from error
+        raise VitrineError(f"cannot open the lake at {settings.lake_uri}: {one_line(error)}") from error
 
 
 def _options(settings: Settings) -> dict[str, str] | None:

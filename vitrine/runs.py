@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from vitrine import lake
-from vitrine.errors import GateRefused
+from vitrine.errors import GateRefused, VitrineError, reason
 from vitrine.lake import matches
 from vitrine.settings import Settings
 from vitrine.tables import RUNS
@@ -315,7 +315,7 @@ def record(settings: Settings, verb: str, dataset: str | None = None, encoder: s
         state = "refused"
         raise
     except Exception as error:
-        run.figures.setdefault("error", f"{type(error).__name__}: {error}"[:500])
+        run.figures.setdefault("error", str(error if isinstance(error, VitrineError) else reason(error)))
         raise
     finally:
         run.figures.setdefault("seconds", round(run.seconds, 3))

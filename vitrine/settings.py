@@ -5,8 +5,9 @@ A nested value is spelled ``VITRINE_MILVUS__URI``; secrets (``VITRINE_MILVUS__TO
 
 import os
 import re
+import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import (
@@ -57,6 +58,11 @@ def _s3_folder(value: str) -> str:
 
 
 S3Folder = Annotated[str, AfterValidator(_s3_folder)]
+
+
+class _TomlFile(TomlConfigSettingsSource):
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        return tomllib.loads(file_path.read_text(encoding="utf-8-sig"))  # editors may begin it with a byte-order mark
 
 
 class Settings(BaseSettings):
@@ -150,7 +156,7 @@ def load_settings(start: Path | None = None) -> Settings:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config)
+            return init_settings, env_settings, _TomlFile(settings_cls, config)
 
     try:
         loaded = _FromHere(root=root)
@@ -164,6 +170,6 @@ def load_settings(start: Path | None = None) -> Settings:
         raise UserError(f"bad settings ({config or 'environment'}): {faults}") from None
     except RecursionError:
         raise UserError(f"bad settings ({config or 'environment'}): values are nested too deeply") from None
-    except ValueError as error:  # of tomllib and pydantic-settings
+    except (OSError, ValueError) as error:  # ValueError: of tomllib and pydantic-settings
         raise UserError(f"bad settings ({config or 'environment'}): {error}") from None
     return Settings.model_construct(**{**dict(loaded), "home": (root / loaded.home.expanduser()).resolve()})

@@ -51,7 +51,9 @@ def _one_machine(large: bool) -> dict[str, str]:
     archive = class_archive()
     options = [f"-Dlog4j2.configurationFile={_QUIET.as_uri()}", _JVM]
     options += [] if large else [_COMPILE_LESS]
-    options += [f"-XX:SharedArchiveFile={archive}"] if archive.is_file() else []
+    # In quotes, as a path may have blanks. Java asks the system for the home, which does not know every account.
+    options += [f'-XX:SharedArchiveFile="{archive}"'] if archive.is_file() else []
+    options += [f'-Duser.home="{home}"'] if (home := os.environ.get("HOME")) else []
     return {JAVA_OPTIONS: " ".join(options)} | ({} if large else _GENERATE_NOTHING)
 
 
@@ -77,6 +79,8 @@ def spark_conf(settings: Settings, *sources: str, master: str | None = None, lar
         "spark.python.daemon.module": "spark_jobs.worker.worker_daemon",
         # OpenMP threads that spin make two busy workers several times slower.
         "spark.executorEnv.OMP_WAIT_POLICY": "PASSIVE",
+        "spark.executorEnv.PYTHONSAFEPATH": "1",  # a module of the folder that it starts in is none of ours
+        "spark.executorEnv.TZ": "UTC",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",

@@ -10,9 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vitrine.errors import UserError
+from vitrine import surroundings
+from vitrine.errors import UserError, one_line
 from vitrine.runs import Run
 from vitrine.settings import Settings, load_settings
+
+_SWITCHES = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+}
+"""MLflow's variables as they are here, unless the caller has set them otherwise."""
 
 
 @dataclass
@@ -35,10 +43,9 @@ def load_mlflow() -> None:
 
 
 def _quiet_mlflow() -> None:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    for name, value in _SWITCHES.items():
+        os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", message="The ``noload`` loader strategy")  # MLflow's own use of SQLAlchemy
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every table of a new SQLite file
     logging.getLogger("mlflow").setLevel(logging.WARNING)
 
@@ -82,7 +89,7 @@ def to_mlflow(settings: Settings, run: Run, details: Details | None = None) -> s
         client.set_terminated(logged, "FINISHED", ended)
     except (MlflowException, OSError) as error:
         said = type(error).__name__ if given else f"{type(error).__name__}: {error}"  # a URI may hold a password
-        print(f"MLflow was not told of this run ({said.splitlines()[0][:200]}); table runs has it", file=sys.stderr)
+        print(f"MLflow was not told of this run ({one_line(said)}); table runs has it", file=sys.stderr)
         return None
     return str(logged)
 
@@ -119,7 +126,8 @@ def serve_mlflow(settings: Settings) -> None:
     settings.home.mkdir(parents=True, exist_ok=True)
     _quiet_mlflow()
     # By the environment: a database's URI may hold a password, and anyone sees a command line.
-    env = os.environ | {
+    others = {name for name in os.environ if name.startswith("MLFLOW_") and name not in _SWITCHES}
+    env = {name: value for name, value in surroundings.for_child().items() if name not in others} | {
         "MLFLOW_BACKEND_STORE_URI": uri,
         "MLFLOW_ARTIFACTS_DESTINATION": str(settings.home / "mlflow_files"),
     }

@@ -1,6 +1,5 @@
 """The server of the page: NiceGUI on localhost, the photos' addresses, and who may ask."""
 
-import socket
 from pathlib import Path
 from typing import Annotated, Literal
 from xml.sax.saxutils import escape
@@ -17,7 +16,7 @@ from evaluation.browse.site import Site
 from evaluation.browse.uploads import MOST_BYTES
 from evaluation.pages.style import style_sheet
 from evaluation.pages.text import shown
-from vitrine.errors import UserError
+from vitrine import addresses
 from vitrine.images import ImageError
 
 HOST = "127.0.0.1"
@@ -160,10 +159,4 @@ def dataset_links(site: Site) -> None:
 
 def check_port(port: int) -> None:
     """Raises UserError where another program listens on ``port``, or this one may not."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise UserError(f"cannot listen on {HOST}:{port} ({why.lower()}): choose another with --port") from None
+    addresses.check_free(HOST, port, "--port")

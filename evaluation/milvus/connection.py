@@ -14,8 +14,8 @@ import grpc  # type: ignore[import-untyped]
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
-from vitrine import locks
-from vitrine.errors import UserError, VitrineError
+from vitrine import locks, surroundings
+from vitrine.errors import UserError, VitrineError, one_line
 from vitrine.settings import Settings
 
 CONNECT_SECONDS = 20
@@ -43,6 +43,7 @@ class MilvusConnection:
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
         milvus = self._settings.milvus
         try:
+            surroundings.ask_no_proxy_here()
             if self.lite:
                 self._lock_lite(Path(self._uri))
             self._client = MilvusClient(
@@ -145,5 +146,5 @@ def _message(error: Exception) -> str:
     """One line; where a server could not be reached or refused the caller, gRPC knows why."""
     cause = error.__cause__
     if isinstance(cause, grpc.RpcError):
-        return f"{cause.code().name}: {' '.join((cause.details() or '').split())}"
-    return " ".join(str(error).split())
+        return one_line(f"{cause.code().name}: {cause.details() or ''}")
+    return one_line(error)

@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Set
+from datetime import UTC
 from typing import Any
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
-from pyspark.sql import SparkSession
+from pyspark.sql import Row, SparkSession
+from pyspark.sql.types import ArrayType, DataType, MapType, StructType, TimestampType
 
 from spark_jobs.session import build_session
 from spark_jobs.sql import vector_functions
@@ -61,9 +63,28 @@ class Asker:
             self._opened |= fresh
         try:
             frame = self.spark.sql(text if self._held or first in _LOOKS else f"SELECT * FROM (\n{text}\n)")
-            return frame.columns, [list(row) for row in frame.limit(limit).collect()] if frame.columns else []
+            if not frame.columns:
+                return [], []
+            kinds = [field.dataType for field in frame.schema]
+            rows = frame.limit(limit).collect()
+            return frame.columns, [[_in_utc(*cell) for cell in zip(row, kinds, strict=True)] for row in rows]
         except (PySparkException, Py4JError) as error:
             raise _mistake(error) from None
+
+
+def _in_utc(value: Any, kind: DataType) -> Any:
+    """``value``, of Spark's type ``kind``, with its moments in UTC: pyspark gives naive ones of this process's zone."""
+    if value is None:
+        return None
+    if isinstance(kind, TimestampType):
+        return value.astimezone(UTC)
+    if isinstance(kind, ArrayType):
+        return [_in_utc(item, kind.elementType) for item in value]
+    if isinstance(kind, MapType):
+        return {_in_utc(key, kind.keyType): _in_utc(item, kind.valueType) for key, item in value.items()}
+    if isinstance(kind, StructType):
+        return Row(*kind.names)(*(_in_utc(*cell) for cell in zip(value, [f.dataType for f in kind], strict=True)))
+    return value
 
 
 def ask(settings: Settings, query: str, limit: int, *, held: bool = False) -> tuple[list[str], list[list[Any]]]:

@@ -4,7 +4,6 @@ functions that ``vitrine sql`` has."""
 import os
 import secrets
 import signal
-import socket
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from spark_jobs.session import build_session, end_session
 from spark_jobs.sql import thrift_server
 from spark_jobs.sql.queries import lake_settings, open_lake
 from spark_jobs.sql.views import EVERYTHING
+from vitrine import addresses
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 
@@ -46,9 +46,9 @@ def serve(settings: Settings, host: str, port: int, thrift_port: int | None = No
     Raises:
         UserError: an address cannot be had.
     """
-    _check_address(host, port, "--host or --port")
+    addresses.check_free(host, port, "--host or --port")
     if thrift_port:
-        _check_address(thrift_server.HOST, thrift_port, "--thrift-port")
+        addresses.check_free(thrift_server.HOST, thrift_port, "--thrift-port")
     # By the environment, which the JVM inherits: anyone sees a command line.
     if not os.environ.get(TOKEN):
         os.environ[TOKEN] = token_file(settings).read_text().strip()
@@ -71,13 +71,3 @@ def serve(settings: Settings, host: str, port: int, thrift_port: int | None = No
         signal.sigwait(ends)
     finally:
         end_session()
-
-
-def _check_address(host: str, port: int, options: str) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind((host, port))
-    except OSError as error:
-        raise UserError(f"cannot listen at {host}:{port} ({error.strerror}): choose another {options}") from None

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -66,7 +67,8 @@ class BatchSize:
     def _keep(self) -> None:
         best = max(self._rates.values())
         self._chosen = next(size for size, rate in self._rates.items() if rate >= 0.97 * best)
-        files.write_json(self._file, {"batch_size": self._chosen, "photos_per_second": self._rates})
+        with suppress(OSError):  # then the next process measures again
+            files.write_json(self._file, {"batch_size": self._chosen, "photos_per_second": self._rates})
 
 
 def _kept_file(network: torch.nn.Module | Exported, plan: EncoderPlan, device: str) -> Path:

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pyspark import SparkContext
 
+from spark_jobs import jvm
 from vitrine import lake
+from vitrine.errors import VitrineError
 from vitrine.setting_sections import SparkSettings
 from vitrine.settings import Settings
 from vitrine.spark_conf import JAVA_OPTIONS, spark_conf
@@ -110,3 +113,34 @@ def test_a_java_that_does_not_start_is_named(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.endswith(f"Spark wants Java 17 to 22, and took that of JAVA_HOME, {tmp_path}\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("conf", "said"),
+    [
+        ({JAVA_OPTIONS: "-XX:+UseG1GC -XX:+UseSerialGC"}, "onflicting collector|ultiple garbage collectors"),
+        ({JAVA_OPTIONS: "-Xmx3g"}, "Not allowed to specify max heap"),
+        ({"spark.driver.memory": "lots"}, "Invalid maximum heap size: -Xmxlots"),
+    ],
+)
+def test_what_the_jvm_said_is_the_message(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, conf: dict[str, str], said: str
+) -> None:
+    monkeypatch.setattr(SparkContext, "_gateway", None)  # that of other tests stays as it is
+    with pytest.raises(VitrineError, match=f"^Spark's JVM ended as it started: .*({said})") as raised:
+        jvm.start({**spark_conf(settings), "spark.master": "local[1]", **conf})
+    assert "Java 17" not in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_javas_version_is_named_where_it_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    lines = [
+        "Picked up JAVA_TOOL_OPTIONS: -Da=b",
+        "Error: LinkageError occurred while loading main class org.apache.spark.launcher.Main",
+        "\tjava.lang.UnsupportedClassVersionError: org/apache/spark/launcher/Main has been compiled by a more recent "
+        "version of the Java Runtime (class file version 61.0), this version recognizes up to 55.0",
+    ]
+    said = str(jvm.ended(lines))
+    assert "UnsupportedClassVersionError" in said and said.endswith("Java 17 to 22, and took the first on PATH")
+    assert str(jvm.ended(lines[:1])) == "Spark's JVM ended as it started: it gave no reason"

@@ -136,3 +136,9 @@ def test_importing_does_nothing(tmp_path: Path):
     root = PROJECT
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(root)}, check=True)
     assert [path.name for path in tmp_path.iterdir()] == ["vitrine.toml"]
+
+
+@pytest.mark.parametrize("text", ["\ufeffhome = 'elsewhere'\r\n", "\ufeff[nightly]\nencoders = []\n"])
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path, text: str) -> None:
+    (tmp_path / "vitrine.toml").write_bytes(text.encode())
+    assert load_settings(tmp_path).home == tmp_path / ("elsewhere" if "home" in text else ".vitrine")

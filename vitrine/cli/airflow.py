@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from vitrine import surroundings
 from vitrine.settings import Settings, find_config, load_settings
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
@@ -19,8 +20,9 @@ Pool.create_or_update_pool(sys.argv[1], slots=int(sys.argv[2]), description=sys.
 """
 
 
-def environment(settings: Settings) -> dict[str, str]:
-    """This process's environment with Airflow's home, DAGs and Spark connection; what is set already goes first."""
+def environment(settings: Settings, *, alone: bool = False) -> dict[str, str]:
+    """A child's environment with Airflow's home, DAGs and Spark connection. Connections and pages that the caller has
+    set go first, unless they are another Airflow's, or ``alone``."""
     home = settings.home / "airflow"
     home.mkdir(parents=True, exist_ok=True)
     config = find_config()
@@ -41,7 +43,10 @@ def environment(settings: Settings) -> dict[str, str]:
     if config:
         wanted["VITRINE_CONFIG"] = str(config)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return wanted | os.environ | {"PATH": path, "VITRINE_HOME": str(settings.home)}
+    given = surroundings.without_other_airflow(surroundings.for_child(), alone=alone)
+    if not settings.spark.master:
+        given = surroundings.without_other_sparks(given)
+    return wanted | given | {"PATH": path, "VITRINE_HOME": str(settings.home)}
 
 
 def standalone_environment(settings: Settings, port: int = 8080) -> dict[str, str]:

@@ -1,5 +1,9 @@
 """The front door: the table of verbs. A verb's module is loaded when that verb is asked for, and no other."""
 
+from vitrine import surroundings
+
+surroundings.begin()  # before anything else is imported
+
 import importlib
 import os
 import sys
@@ -11,7 +15,7 @@ from typer.core import TyperGroup
 
 from vitrine.cli import output
 from vitrine.cli.later import loaded_later
-from vitrine.errors import VitrineError
+from vitrine.errors import UserError, VitrineError, one_line, reason
 
 _FULL_DISK = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 """As the libraries say it: the system, SQLite."""
@@ -121,8 +125,7 @@ def _exit(command: Callable[[], Any]) -> None:
     try:
         command()  # the caller's mistakes in the arguments end inside, with 2
     except VitrineError as error:
-        print(f"vitrine: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _end(error)
     except SystemExit as ended:
         if ended.code == 130:  # what Typer makes of Ctrl-C
             print("vitrine: stopped; the same command goes on where it was", file=sys.stderr)
@@ -130,8 +133,14 @@ def _exit(command: Callable[[], Any]) -> None:
     except Exception as error:
         if os.environ.get("VITRINE_DEBUG"):
             raise
-        reason = (str(error).strip() or "no message").splitlines()[0][:300]
+        cause = reason(error)
         if any(sign in str(error) for sign in _FULL_DISK):
-            reason = "a disk is full: make room, and the same command goes on"
-        print(f"vitrine: {type(error).__name__}: {reason} (VITRINE_DEBUG=1 shows where)", file=sys.stderr)
-        sys.exit(1)
+            cause = VitrineError("a disk is full: make room, and the same command goes on")
+        elif not isinstance(cause, UserError):
+            cause = VitrineError(f"{cause} (VITRINE_DEBUG=1 shows where)")
+        _end(cause)
+
+
+def _end(error: VitrineError) -> None:
+    print(f"vitrine: {one_line(error, 2000)}", file=sys.stderr)
+    sys.exit(error.exit_code)

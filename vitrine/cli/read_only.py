@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from vitrine import surroundings
 from vitrine.cli import output
 from vitrine.errors import UserError
 from vitrine.settings import Settings
@@ -44,7 +45,7 @@ def hold(settings: Settings) -> None:
     inside = hold_command(settings.home)
     output.release_stdout()
     command = [sys.executable, "-m", "vitrine", *sys.argv[1:]]
-    os.execvpe(inside[0], [*inside, *command], os.environ | {_HELD: "1"})  # noqa: S606 (a list, no shell)
+    os.execvpe(inside[0], [*inside, *command], surroundings.for_child() | {_HELD: "1"})  # noqa: S606 (a list, no shell)
 
 
 def hold_command(home: Path) -> list[str]:
@@ -54,7 +55,7 @@ def hold_command(home: Path) -> list[str]:
     said = ""
     for user in ([], ["--map-root-user"]):
         inside = ["unshare", "--mount", *user, "sh", "-c", _SCRIPT, "vitrine", str(home)]
-        tried = subprocess.run([*inside, "true"], capture_output=True, text=True)
+        tried = subprocess.run([*inside, "true"], capture_output=True, text=True, env=surroundings.for_child())
         if tried.returncode == 0:
             return inside
         said = (tried.stderr.strip().splitlines() or [f"unshare ended with {tried.returncode}"])[0]

@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from vitrine.errors import UserError
+from vitrine.errors import UserError, one_line
 from vitrine.vectors import Floats
 
 _FORMAT = "vitrine-head-1"
@@ -115,6 +115,5 @@ def load(folder: Path) -> Head:
         if description["format"] != _FORMAT or not fits or len(head.classifier[1]) != len(head.classes):
             raise ValueError("its matrices do not follow each other")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        why = " ".join(str(error).split())[:160]
-        raise UserError(f"cannot read the head in {str(folder)!r} ({why}): tune it again") from None
+        raise UserError(f"cannot read the head in {str(folder)!r} ({one_line(error)}): tune it again") from None
     return head

@@ -19,7 +19,7 @@ from vitrine import images
 from vitrine.encoders import checkpoints, weights
 from vitrine.encoders.backbones import ATTENTION, AVERAGE, CLS, PROJECTED, Backbone
 from vitrine.encoders.checkpoints import Conversion, State
-from vitrine.errors import UserError, unknown
+from vitrine.errors import UserError, one_line, unknown
 
 if typing.TYPE_CHECKING:
     import torch
@@ -127,7 +127,7 @@ def _dimension(backbone: Backbone, network: "torch.nn.Module", size: int) -> int
             raise
         raise UserError(
             f"encoder {backbone.name!r}: {backbone.spelled} cannot take input_size = {backbone.input_size} "
-            f"({' '.join(str(error).split())[:160]}): leave it out"
+            f"({one_line(error)}): leave it out"
         ) from None
 
 

@@ -9,6 +9,7 @@ import re
 import socket
 import typing
 import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +17,14 @@ from pathlib import Path
 from vitrine.encoders import checkpoints
 from vitrine.encoders.backbones import Backbone
 from vitrine.encoders.checkpoints import Conversion, State
-from vitrine.errors import UserError
+from vitrine.errors import UserError, one_line
 
 if typing.TYPE_CHECKING:
     import torch
 
 _OF_DISKS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 _RANDOM, _PACKAGE = "random:", "package:"
+_PROXY_SECONDS = 5.0
 
 
 def weights_file(backbone: Backbone) -> Path | None:
@@ -64,18 +66,30 @@ def seeded(backbone: Backbone) -> Iterator[None]:
 
 
 def do_not_wait_for_hub() -> None:
-    """Where the hub's name does not resolve, cached weights load and missing ones fail at once, not after retries."""
+    """Where the hub's name does not resolve, cached weights load and missing ones fail at once, not after retries.
+
+    Where a proxy is asked for the hub, it may be the one that resolves names: the proxy itself has to be there.
+    """
     from huggingface_hub import constants
 
+    hub = urllib.parse.urlsplit(constants.ENDPOINT)
+    host, proxies = hub.hostname or "", urllib.request.getproxies()
+    proxy = proxies.get(hub.scheme) or proxies.get("all")
     try:
-        socket.getaddrinfo(urllib.parse.urlsplit(constants.ENDPOINT).hostname, 443)
-    except OSError:
+        if proxy and not urllib.request.proxy_bypass(host):
+            there = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
+            socket.create_connection((there.hostname, there.port or 80), _PROXY_SECONDS).close()
+            if there.scheme.startswith("socks") and not importlib.util.find_spec("socksio"):
+                constants.HF_HUB_OFFLINE = True  # the hub's library cannot speak to it, not even to load what is cached
+        else:
+            socket.getaddrinfo(host, 443)
+    except (OSError, ValueError):  # ValueError: a port that is no number
         constants.HF_HUB_OFFLINE = True
 
 
 def not_built(backbone: Backbone, error: Exception) -> UserError:
     """The error for what a source's own library raised: a hub that did not give the weights, or anything else."""
-    why = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+    why = f"{type(error).__name__}: {one_line(error)}"
     if not _came_from_the_hub(error):
         return UserError(f"encoder {backbone.name!r}: {backbone.spelled} could not be built ({why})")
     return UserError(
@@ -137,7 +151,7 @@ def load_local(
         state = checkpoints.read(path)
     except Exception as error:  # what a damaged file, a damaged zip and a refused pickle raise has no common class
         raise UserError(
-            f"encoder {backbone.name!r}: cannot read weights {str(path)!r} ({' '.join(str(error).split())[:120]}): "
+            f"encoder {backbone.name!r}: cannot read weights {str(path)!r} ({one_line(error)}): "
             "it must be a safetensors file, or a PyTorch state dict without other objects in it"
         ) from None
     source = str(backbone.weights)

@@ -14,7 +14,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vitrine import feature_store
-from vitrine.errors import UserError, VitrineError
+from vitrine.errors import UserError, VitrineError, one_line
 from vitrine.feast_parts import FeastError, FeatureStore, get_app
 from vitrine.feature_store import IMAGES, PRODUCTS, Kind
 from vitrine.names import check_name
@@ -111,7 +111,7 @@ def _say_errors(app: FastAPI, store: FeatureStore) -> None:
     """One line under ``detail``; what nobody foresaw, a store that is away in most cases, is said in the log alone."""
 
     def say(code: Callable[[Any], int]) -> Callable[[Request, Exception], JSONResponse]:
-        return lambda _, error: JSONResponse({"detail": " ".join(str(error).split())}, code(error))
+        return lambda _, error: JSONResponse({"detail": one_line(error)}, code(error))
 
     app.add_exception_handler(UserError, say(lambda _: 404))
     app.add_exception_handler(VitrineError, say(lambda _: 503))

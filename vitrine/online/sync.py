@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from vitrine import facts, feature_store, lake
 from vitrine.change_feed import UNREADABLE, ChangeFeed, LastChanges
 from vitrine.encoded_set import EncodedSet
+from vitrine.errors import one_line
 from vitrine.feast_parts import (
     EntityKey,
     FeatureServiceNotFoundException,
@@ -223,8 +224,9 @@ def _since(source: Source, since: int, until: int) -> Iterator[pa.RecordBatch] |
     try:
         last = source.feed.last_changes(since, until)
     except UNREADABLE as error:
-        reason, table = " ".join(str(error).split())[:200], source.kind.table.name
-        print(f"the change feed of {table} since {since} cannot be read ({reason}): filling afresh", file=sys.stderr)
+        table = source.kind.table.name
+        why = one_line(error)
+        print(f"the change feed of {table} since {since} cannot be read ({why}): filling afresh", file=sys.stderr)
         return None
     return _changed_rows(source, since, until, last)
 

@@ -48,7 +48,7 @@ def run_demo(settings: Settings, source: str) -> dict[str, Any]:
         VitrineError: the night failed; the message says where its log is.
     """
     started, began = time.monotonic(), lake.now()
-    env = airflow.environment(settings)
+    env = airflow.environment(settings, alone=True)
     dataset = {"name": DATASET, "source": source, "layout": "generated"}
     env["VITRINE_NIGHTLY"] = json.dumps({"encoders": [ENCODER], "datasets": [dataset]})
     log = settings.home / "logs" / "demo.log"

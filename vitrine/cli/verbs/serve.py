@@ -7,6 +7,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from evaluation.milvus import more_like_this
+from vitrine import addresses
+from vitrine.errors import VitrineError
 from vitrine.online import feature_server
 from vitrine.settings import load_settings
 
@@ -24,9 +26,15 @@ def serve(
 
     host, port = host or settings.feast.host, port or settings.feast.port
     feature_server.check_reach(settings.feast, host)
-    uvicorn.run(
-        "vitrine.cli.verbs.serve:server_app", factory=True, host=host, port=port, workers=workers, access_log=False
-    )
+    addresses.check_free(host, port, "--host or --port")
+    try:
+        uvicorn.run(
+            "vitrine.cli.verbs.serve:server_app", factory=True, host=host, port=port, workers=workers, access_log=False
+        )
+    except SystemExit as ended:  # uvicorn's 3 is a server that did not start, ours a gate that refused
+        if not ended.code:
+            raise
+        raise VitrineError("the server did not start: its log, above, says why") from None
 
 
 def server_app() -> "FastAPI":

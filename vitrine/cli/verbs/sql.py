@@ -11,7 +11,7 @@ from spark_jobs.sql import queries, views
 from vitrine import lake
 from vitrine.cli import output, read_only
 from vitrine.cli.sql_shell import Shell
-from vitrine.errors import UserError
+from vitrine.errors import UserError, one_line
 from vitrine.settings import Settings, load_settings
 
 
@@ -58,8 +58,7 @@ def have_tables(settings: Settings) -> None:
     try:
         lake.create_tables(settings)
     except (OSError, DeltaError) as error:
-        said = str(error).splitlines()[0][:150]
-        raise UserError(f"{str(settings.lake)!r} lacks tables and cannot be written ({said})") from None
+        raise UserError(f"{str(settings.lake)!r} lacks tables and cannot be written ({one_line(error)})") from None
 
 
 def _hold(settings: Settings, *, needed: bool) -> bool:

@@ -55,5 +55,5 @@ def read_status(settings: Settings) -> dict[str, Any]:
         "ORDER BY started_at DESC LIMIT 12",
     )
     for row in runs:
-        row["started_at"] = f"{row['started_at']:%Y-%m-%d %H:%M:%S}"
+        row["started_at"] = f"{row['started_at']:%Y-%m-%d %H:%M:%S}+00:00"
     return {"home": str(settings.home), "datasets": datasets, "encoders": encoders, "last_runs": runs}
