@@ -24,7 +24,7 @@ from vitrine.datasets.table_files import TableFault, as_text
 from vitrine.errors import GateRefused, UserError
 from vitrine.images import ImageError
 from vitrine.locations import Location
-from vitrine.names import NAME_RULE, check_name
+from vitrine.names import ALL_SPLITS, NAME_RULE, check_name
 from vitrine.runs import IngestCounts
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, LABELS
@@ -163,6 +163,8 @@ def _refuse_duplicates(listed: DataFrame, source: str) -> None:
             check_name(split)
         except UserError:
             raise UserError(f"bad split {split!r} in {source!r}: it must be {NAME_RULE}") from None
+        if split == ALL_SPLITS:
+            raise UserError(f"bad split {split!r} in {source!r}: it means all splits together: give it another name")
 
 
 def _update(
