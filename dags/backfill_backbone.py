@@ -41,7 +41,8 @@ PARAMS = {
 
 
 def backfill(context: Context, datasets: list[str]) -> list[str]:
-    params = context["params"]
+    params = dict(context["params"])
+    params["wanted"] = params["wanted"] and SETTINGS.place(params["wanted"])
     given = {"--wanted": "wanted", "--budget-seconds": "budget_seconds", "--budget-money": "budget_money"}
     options = [f"{option}={params[key]}" for option, key in given.items() if params[key] is not None]
     return ["backfill", params["encoder"], *repeated("--dataset", datasets), f"--name={context['run_id']}", *options]

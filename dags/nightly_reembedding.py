@@ -21,8 +21,11 @@ AFTER_WORK = "none_failed_min_one_success"
 
 
 def ingest_arguments(dataset: NightlyDataset) -> list[str]:
-    share = ["--test-share", str(dataset.test_share)] if dataset.test_share else []
-    return ["ingest", dataset.source, "--dataset", dataset.name, "--layout", dataset.layout, *share, "--gate"]
+    how = ["--test-share", str(dataset.test_share)] if dataset.test_share else []
+    how += [] if dataset.splits is None else ["--splits" if dataset.splits else "--no-splits"]
+    how += ["--encoding", dataset.encoding] if dataset.encoding else []
+    source = dataset.source if dataset.layout == "generated" else SETTINGS.place(dataset.source)
+    return ["ingest", source, "--dataset", dataset.name, "--layout", dataset.layout, *how, "--gate"]
 
 
 def state_of(dataset: str) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def plan(settings: Settings, encoded: EncodedSet, queries: str | None, index: st
         queries, index = next((pair for pair in protocols if splits.issuperset(pair)), (ALL, ALL))
     else:
         for split in (queries, index):
-            if split not in splits:
+            if split not in splits - {ALL}:  # of an older catalog: it would be taken for all photos
                 raise unknown(f"split of data set {dataset!r}", split, splits)
     return Task(encoded, facts.catalog_version(settings, dataset), queries, index, relevant)
 

@@ -5,9 +5,10 @@ from typing import Any
 
 from vitrine import lake
 from vitrine.encoded_set import EncodedSet
+from vitrine.names import ALL_SPLITS
 
-ALL = "all"
-"""As a split: every photo, whatever its split; as queries and as index it means leave-one-out."""
+ALL = ALL_SPLITS
+"""As queries and as index: leave-one-out over every photo."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from datetime import datetime
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -11,16 +11,20 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
 
 from spark_jobs.delta_tables import merge_table, persisted, read_table, spark_schema
 from spark_jobs.progress import progress
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import build_session
-from vitrine import lake, locks, photo_files, s3
-from vitrine.datasets import registry
+from vitrine import lake, locks, photo_files
+from vitrine.datasets import registry, table
+from vitrine.datasets.photo import BLANK, REFUSED, Layout, Photo
+from vitrine.datasets.table_files import TableFault, as_text
 from vitrine.errors import GateRefused, UserError, one_line, reason
 from vitrine.images import ImageError
-from vitrine.names import NAME_RULE, check_name
+from vitrine.locations import Location
+from vitrine.names import ALL_SPLITS, NAME_RULE, check_name
 from vitrine.runs import IngestCounts
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, LABELS
@@ -53,123 +57,83 @@ def ingest(
     allow_partial: bool = False,
     allow_removals: bool = False,
     test_share: float | None = None,
+    splits: bool | None = None,
+    encoding: str | None = None,
 ) -> dict[str, Any]:
     """Bring the catalog of ``dataset`` to what ``source`` holds now; the figures of ``ingest --json``.
 
     ``allow_partial`` takes a published data set whatever its counts, ``allow_removals`` a source whatever it lacks of
-    the catalog's photos. Of the photos that the source gives no split,
-    ``test_share`` become ``test``, the rest ``train``: by the SHA-256 of their ids, so that a photo keeps its side when
-    others come and go. Left out, they have no split.
+    the catalog's photos. ``splits`` and ``encoding`` are those of ``registry.find``. Of the photos that the source
+    gives no split, ``test_share`` become ``test``, the rest ``train``: by the SHA-256 of their ids, so that a photo
+    keeps its side when others come and go. Left out, they have no split.
 
     Raises:
         UserError: bad name, unknown layout, a source that is not of it, or that has no photos.
         GateRefused: more than ``[gates] max_removed_share`` of the catalog's photos would leave it; nothing is written.
     """
     check_name(dataset, "data set")
-    adapter = registry.find(layout, allow_partial)
-    units = adapter.units(settings, source) if adapter else []  # a caller's mistake shows before Spark starts
-    if adapter is None and "://" not in source and not (settings.root / Path(source).expanduser()).exists():
-        raise UserError(f"no such table {source!r}: layout table is a CSV, Parquet or Delta file or folder")
-    # An adapter's photos are Arrow's to read, a table is Spark's.
-    spark = build_session(settings, f"ingest {dataset}", *([] if adapter else [source]))
-    listed = _list(spark, units, layout) if adapter else _read_list(spark, settings, source)
+    adapter = registry.find(layout, allow_partial, splits, encoding)
+    units = adapter.units(settings, source)  # a caller's mistake shows before Spark starts
+    spark = build_session(settings, f"ingest {dataset}", *([] if units else [source]))  # Spark itself reads Delta
+    listed = _list(spark, units, adapter) if units else _read_delta(spark, source)
     listed = _name_ids(listed, dataset)
     if test_share is not None:
         listed = listed.withColumn("split", F.coalesce("split", _split(test_share)))
     with persisted(listed), locks.held(settings, f"ingest__{dataset}"):
         with progress(spark, f"listing {dataset}"):
             count = listed.count()
-        if not count:
+        noted = listed.filter(F.col("code").isin(REFUSED, BLANK)).select("code", "reason").collect()  # a few a file
+        for row in noted:
+            if row["code"] == REFUSED:
+                raise UserError(row["reason"])
+        if count == len(noted):
             raise UserError(f"no photos in {source!r} (layout {layout})")
-        _refuse_duplicates(listed, source)
-        counts = _update(spark, settings, dataset, listed, count, allow_removals)
-    return asdict(counts)
+        photos = listed.filter(~F.coalesce("code", F.lit("")).isin(REFUSED, BLANK))
+        _refuse_duplicates(photos, source)
+        counts = _update(spark, settings, dataset, photos, count - len(noted), allow_removals)
+    return asdict(replace(counts, blank_rows=sum(int(row["reason"]) for row in noted)))
 
 
-def _list(spark: SparkSession, units: list[str], layout: str) -> DataFrame:
+def _list(spark: SparkSession, units: list[str], layout: Layout) -> DataFrame:
     # From Arrow: from a list, Spark would start one more daemon for its Python workers.
     frame = spark.createDataFrame(pa.table({"unit": pa.array(units, pa.string())}))
     # Some a core, so that large folders spread; a task of its own would cost a small folder more than its listing.
     parts = min(len(units), 4 * spark.sparkContext.defaultParallelism)
-    return frame.repartition(parts).mapInArrow(_lister(layout), spark_schema(_LISTED))
 
-
-def _lister(layout: str) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        adapter = registry.LAYOUTS[layout]
-        assert adapter is not None
         for batch in batches:
             for unit in batch.column("unit").to_pylist():
-                listed = [asdict(photo) for photo in adapter.photos(unit)]
-                for row in listed:
-                    row["code"], row["reason"] = row.pop("refusal") or (None, None)
-                yield pa.RecordBatch.from_pylist(listed, schema=_LISTED)
+                yield from _batches(layout.photos(unit))
 
-    return rows
+    return frame.repartition(parts).mapInArrow(rows, spark_schema(_LISTED))
 
 
-def _read_list(spark: SparkSession, settings: Settings, source: str) -> DataFrame:
-    """The ``table`` layout: Spark reads CSV, Parquet or Delta; relative uris start at the table's folder."""
-    local = "://" not in source
-    path = Path(settings.root / Path(source).expanduser()).resolve() if local else Path(source)
-    where = str(path) if local else source
+def _batches(photos: Iterator[Photo]) -> Iterator[pa.RecordBatch]:
+    while listed := [asdict(photo) for photo in islice(photos, 4096)]:
+        for row in listed:
+            row["code"], row["reason"] = row.pop("refusal") or (None, None)
+        yield pa.RecordBatch.from_pylist(listed, schema=_LISTED)
+
+
+def _read_delta(spark: SparkSession, source: str) -> DataFrame:
+    """A Delta table of the ``table`` layout: Spark reads the columns that are asked for, and no other."""
+    root = Location.given(source)
     try:
-        frame = _open_table(spark, source, where, local)
+        frame = spark.read.format("delta").load(root.local_path if root.is_local else root.text)
+        table.check_columns(frame.columns)
+        frame = frame.select(*(name for name in table.COLUMNS if name in frame.columns))
+        for column in to_arrow_schema(frame.schema):
+            as_text(pa.array([], column.type), column.name)
+    except TableFault as fault:
+        raise UserError(f"cannot read {source!r}: {fault}") from None
     except (PySparkException, Py4JJavaError) as error:
         why = one_line(reason(error))
-        raise UserError(f"cannot read {source!r}: layout table is CSV (.csv), Parquet or Delta ({why})") from None
-    missing = [name for name in ("uri", "product_id") if name not in frame.columns]
-    if missing:
-        raise UserError(
-            f"no column {', '.join(missing)} in {source!r}: layout table needs uri and product_id, and takes image_id, "
-            f"category, split; it has {', '.join(frame.columns)}"
-        )
-    base = _remote_folder(source) if not local else str(path if path.is_dir() else path.parent)
-    have = {name: F.col(name).cast("string") for name in frame.columns if name in _LISTED.names}
-    uri = have["uri"]
-    if base:
-        absolute = uri.rlike(r"^([a-zA-Z][a-zA-Z0-9+.-]*://|file:/|/)")
-        uri = F.when(absolute, uri).otherwise(F.concat(F.lit(f"{base}/"), uri))
-    blank = F.lit(None).cast("string")
-    no_product = F.coalesce(F.trim(have["product_id"]), F.lit("")) == ""
-    return frame.select(
-        F.coalesce(have.get("image_id", have["uri"]), have["uri"]).alias("image_id"),
-        F.coalesce(have["product_id"], F.lit("")).alias("product_id"),
-        have.get("category", blank).alias("category"),
-        have.get("split", blank).alias("split"),
-        uri.alias("uri"),
-        F.when(no_product, "no_product").alias("code"),
-        F.when(no_product, "the row has no product_id").alias("reason"),
-    )
+        raise UserError(f"cannot read {source!r} as a Delta table ({why})") from None
 
+    def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield from _batches(table.photos_of(batches, root, source))
 
-def _remote_folder(source: str) -> str | None:
-    """The folder that the relative uris of a remote table start at; None where Arrow cannot tell."""
-    from pyarrow.fs import FileSystem, FileType
-
-    try:
-        system, path = FileSystem.from_uri(s3.plain(source))
-        is_folder = system.get_file_info(path).type == FileType.Directory
-    except (pa.ArrowException, OSError):
-        return None
-    return s3.plain(source).rstrip("/") if is_folder else s3.plain(source).rpartition("/")[0]
-
-
-def _open_table(spark: SparkSession, source: str, where: str, local: bool) -> DataFrame:
-    if local and (Path(where) / "_delta_log").is_dir():
-        return spark.read.format("delta").load(where)
-    if local and (set(where) & set("{}[]*?\\") or Path(where).name.startswith(("_", "."))):
-        raise UserError(
-            f"cannot read {where!r}: Spark reads no table whose path has one of {{}}[]*?\\ in it, or whose name starts "
-            "with _ or .: give it another"
-        )
-    if source.lower().endswith((".csv", ".tsv", ".csv.gz")):
-        return (
-            spark.read.option("header", True).option("sep", "\t" if ".tsv" in source.lower() else ",")
-            .option("multiLine", True).option("escape", '"').csv(where)
-        )  # fmt: skip
-    kind = "parquet" if local or source.lower().endswith(".parquet") else "delta"
-    return spark.read.format(kind).load(where)
+    return frame.mapInArrow(rows, spark_schema(_LISTED))
 
 
 def _name_ids(listed: DataFrame, dataset: str) -> DataFrame:
@@ -189,8 +153,6 @@ def _split(test_share: float) -> Column:
 
 
 def _refuse_duplicates(listed: DataFrame, source: str) -> None:
-    if listed.filter("image_id IS NULL OR uri IS NULL").limit(1).count():
-        raise UserError(f"rows of {source!r} have no uri: every row needs one")
     twice = [row[0] for row in listed.groupBy("image_id").count().filter("count > 1").limit(3).collect()]
     if twice:
         raise UserError(f"image ids of {source!r} must be unique; these come twice or more: {twice}")
@@ -200,6 +162,8 @@ def _refuse_duplicates(listed: DataFrame, source: str) -> None:
             check_name(split)
         except UserError:
             raise UserError(f"bad split {split!r} in {source!r}: it must be {NAME_RULE}") from None
+        if split == ALL_SPLITS:
+            raise UserError(f"bad split {split!r} in {source!r}: it means all splits together: give it another name")
 
 
 def _update(
@@ -247,9 +211,8 @@ def check_row(row: dict[str, Any], max_pixels: int) -> dict[str, Any]:
         return result | {"same_content": False, "same_row": False}
     try:
         stat = photo_files.stat(row["uri"])
-        if was_known and (row["uri"], stat.size, stat.modified_at) == tuple(
-            known[name] for name in ("uri", "size", "modified_at")
-        ):
+        is_same = was_known and (stat.size, stat.modified_at) == (known["size"], known["modified_at"])
+        if is_same and Location(row["uri"]).is_same(Location(known["uri"] or "")):
             facts = {name: known[name] for name in ("size", "modified_at", "content_sha256", "width", "height")}
         else:
             facts = asdict(photo_files.check(row["uri"], max_pixels))

@@ -18,9 +18,11 @@ from vitrine.tables import (
     EMBEDDINGS,
     ENCODERS,
     LABEL_COLUMNS,
+    LABELS,
     PRODUCT_EMBEDDINGS,
     PROMOTIONS,
     QUARANTINE,
+    RUNS,
     Table,
 )
 
@@ -34,13 +36,21 @@ _PRODUCT_MD5 = f"md5(string_agg({PHOTO_OF_PRODUCT}, '\n' ORDER BY {PHOTO_OF_PROD
 
 
 def datasets(settings: Settings) -> list[str]:
-    """The names of the data sets that were ingested."""
+    """The names of the data sets that hold a photo."""
     return [row["dataset"] for row in lake.rows(settings, "SELECT DISTINCT dataset FROM catalog ORDER BY dataset")]
+
+
+def ingested(settings: Settings) -> list[str]:
+    """The names of the data sets that were ingested, also of those that hold no photo: none could be read, or all
+    left."""
+    ended = f"SELECT dataset FROM {RUNS.name} WHERE {matches(verb='ingest', state='done')}"
+    union = " UNION ".join([*(f"SELECT dataset FROM {table.name}" for table in (CATALOG, LABELS, QUARANTINE)), ended])
+    return [row["dataset"] for row in lake.rows(settings, f"SELECT dataset FROM ({union}) ORDER BY dataset")]
 
 
 def check_dataset(settings: Settings, dataset: str) -> None:
     """Raises UserError, with the choices, where ``dataset`` was never ingested."""
-    known = datasets(settings)
+    known = ingested(settings)
     if dataset not in known:
         raise unknown("data set", dataset, known)
 

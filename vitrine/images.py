@@ -9,12 +9,15 @@ Choices that make up DECODE_POLICY:
   point, integers outside 0..65535) are refused as ``unsupported``.
 * Colour: ICC profiles are ignored and sRGB is assumed, so a junk profile does no harm. CMYK and YCCK become
   RGB by the plain formula.
+* Not a camera's raw file (DNG, NEF, CR2, ARW), nor another TIFF whose first picture is a preview: those are refused as
+  ``unsupported``, since a thumbnail would be taken for the photo.
 * Damage: a file that ends early is refused, never filled with gray. Two things pass: a file that lost only
   what follows its last pixel, and a JPEG whose data was cut but then closed with an end marker, which libjpeg
   fills in with no more than a warning that Pillow does not hand on. Flipped bits may decode too.
 
 Importing this module raises Pillow's process-wide ``Image.MAX_IMAGE_PIXELS`` to MOST_PIXELS, once, so that
-its warning and its error do not come before the ``max_pixels`` given here; it is not touched again.
+its warning and its error do not come before the ``max_pixels`` given here; it is not touched again. It also raises
+what a PNG's texts and colour profile may unpack to (Pillow: 1 MiB each, 64 MiB in all), which photo editors fill.
 """
 
 from __future__ import annotations
@@ -24,13 +27,16 @@ import struct
 from io import BytesIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 DECODE_POLICY = "1"  # part of the encoder's fingerprint: raise it when decode()'s pixels change
 DEFAULT_MAX_PIXELS = 100_000_000
 MOST_PIXELS = 2**28  # a larger max_pixels counts as this
+MOST_TEXT, MOST_TEXTS = 16 << 20, 128 << 20  # bytes of one text or profile in a PNG, and of all; more is corrupt
 
 Image.init()
+PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, MOST_TEXT)
+PngImagePlugin.MAX_TEXT_MEMORY = max(PngImagePlugin.MAX_TEXT_MEMORY, MOST_TEXTS)
 if Image.MAX_IMAGE_PIXELS is not None:
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MOST_PIXELS)
 
@@ -51,6 +57,9 @@ _SIDEWAYS = {
     Image.Transpose.TRANSVERSE,
     Image.Transpose.ROTATE_90,
 }
+
+_SUBFILE, _PHOTOMETRIC, _DNG_VERSION = 254, 262, 50706
+_SENSOR = (32803, 34892)  # what a camera's sensor saw: its colour filters, or one linear
 
 
 class ImageError(Exception):
@@ -106,6 +115,8 @@ def _decode(data: bytes, max_pixels: int, min_side: int | None) -> tuple[Image.I
 
 
 def _pixels(data: bytes, limit: int, min_side: int | None) -> tuple[Image.Image, tuple[int, int]]:
+    if _is_preview(data):
+        raise ImageError("unsupported", "a camera's raw file, or a TIFF that starts with a preview: export the photo")
     _check_size(_webp_canvas(data), limit)
     image = Image.open(BytesIO(data), formats=_FORMATS)
     size = image.size
@@ -132,6 +143,21 @@ def _check_size(size: tuple[int, int], limit: int) -> None:
     width, height = size
     if width * height > limit:
         raise ImageError("too_large", f"{width} x {height} pixels, more than the limit of {limit}")
+
+
+def _is_preview(data: bytes) -> bool:
+    """Is it a TIFF whose first directory is a raw file's (TIFF 6.0, section 2 and tag 254; DNG 1.7, chapter 4)?"""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+    if order is None or len(data) < 10:
+        return False
+    (start,) = struct.unpack_from(f"{order}I", data, 4)
+    count = struct.unpack_from(f"{order}H", data, start)[0] if start + 2 <= len(data) else 0
+    tags: dict[int, int] = {}
+    for at in range(start + 2, min(start + 2 + 12 * count, len(data) - 11), 12):
+        tag, kind, _ = struct.unpack_from(f"{order}HHI", data, at)
+        tags[tag] = struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", data, at + 8)[0]
+    is_raw = _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in _SENSOR or data[8:10] == b"CR"
+    return is_raw or bool(tags.get(_SUBFILE, 0) & 1)
 
 
 def _webp_canvas(data: bytes) -> tuple[int, int]:

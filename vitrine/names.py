@@ -8,6 +8,8 @@ from pydantic import AfterValidator
 from vitrine.errors import UserError
 
 NAME_RULE = "lower-case letters, digits and single underscores, starting with a letter, at most 48 characters"
+ALL_SPLITS = "all"
+"""As a split: every photo, whatever its split. No split is called so."""
 _NAME = re.compile(r"[a-z](?:_?[a-z0-9])*(?:__[a-z](?:_?[a-z0-9])*)*")
 
 

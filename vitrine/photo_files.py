@@ -6,18 +6,17 @@ Arrow is imported when the first remote file is read: who reads local ones does 
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
-import re
 import stat as file_modes
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, unquote_to_bytes
 
-from vitrine import images, s3
+from vitrine import images
 from vitrine.images import DEFAULT_MAX_PIXELS, ImageError
+from vitrine.locations import Location
+from vitrine.locations import filesystem as _filesystem
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -26,8 +25,6 @@ MAX_BYTES = 512 * 1024 * 1024
 """Of a file; larger ones are refused unread."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|file:/")
-_REMOTE = re.compile(r"(?P<root>[^:]+://[^/?#]*)/*(?P<path>[^?#]*)(?P<query>\?[^#]*)?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -55,9 +52,8 @@ def stat(uri: str) -> Stat:
     Raises ImageError: missing, unreadable.
     """
     try:
-        if _is_remote(uri):
-            return _remote_file(uri)[2]
-        return _local_stat(_local_path(uri))
+        location = Location(uri)
+        return _local_stat(location.local_path) if location.is_local else _remote_file(location)[2]
     except ImageError:
         raise
     except Exception as error:
@@ -82,23 +78,6 @@ def check(uri: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Checked:
     return Checked(len(data), facts.modified_at, hashlib.sha256(data).hexdigest(), width, height)
 
 
-def _is_remote(uri: str) -> bool:
-    return _URI.match(uri) is not None and not uri.lower().startswith("file:")
-
-
-def _local_path(uri: str) -> str:
-    if _URI.match(uri) is None:
-        return uri
-    rest = uri[len("file:") :]
-    if rest.startswith("//"):
-        host, slash, rest = rest[2:].partition("/")
-        if host.lower() not in ("", "localhost"):
-            raise ImageError("unreadable", "the file: URI names another host")
-        rest = slash + rest
-    # '?' and '#' stay: a file has neither query nor fragment, and Hadoop leaves them unescaped.
-    return os.fsdecode(unquote_to_bytes(os.fsencode(rest)))
-
-
 def _local_stat(path: str | int) -> Stat:
     status = os.stat(path)  # noqa: PTH116 - it may be a descriptor, and Path("") would be the current folder
     if not file_modes.S_ISREG(status.st_mode):
@@ -113,7 +92,8 @@ def _time(nanoseconds: int) -> datetime:
 
 def _fetch(uri: str) -> tuple[Stat, bytes]:
     try:
-        return _fetch_remote(uri) if _is_remote(uri) else _fetch_local(_local_path(uri))
+        location = Location(uri)
+        return _fetch_local(location.local_path) if location.is_local else _fetch_remote(location)
     except ImageError:
         raise
     except Exception as error:
@@ -129,8 +109,8 @@ def _fetch_local(path: str) -> tuple[Stat, bytes]:
         return facts, file.read(facts.size)
 
 
-def _fetch_remote(uri: str) -> tuple[Stat, bytes]:
-    filesystem, path, facts = _remote_file(uri)
+def _fetch_remote(location: Location) -> tuple[Stat, bytes]:
+    filesystem, path, facts = _remote_file(location)
     _check_bytes(facts.size)
     with filesystem.open_input_file(path) as file:
         return facts, file.read(facts.size)
@@ -141,28 +121,18 @@ def _check_bytes(size: int) -> None:
         raise ImageError("too_large", f"{size} bytes, more than the limit of {MAX_BYTES}")
 
 
-def _remote_file(uri: str) -> tuple[FileSystem, str, Stat]:
+def _remote_file(location: Location) -> tuple[FileSystem, str, Stat]:
     from pyarrow.fs import FileType
 
-    parts = _REMOTE.match(uri)
-    if parts is None:
-        raise ImageError("unreadable", "not a URI that can be read")
-    filesystem, base = _filesystem(f"{parts['root']}/{parts['query'] or ''}")
-    path = f"{base.rstrip('/')}/{unquote(parts['path'])}"
+    root, inner = location.remote_parts
+    filesystem, base = _filesystem(root)
+    path = f"{base.rstrip('/')}/{inner}"
     info = filesystem.get_file_info(path)
     if info.type == FileType.NotFound:
         raise ImageError("missing", "no such file")
     if info.type != FileType.File:
         raise ImageError("unreadable", "not a regular file")
     return filesystem, path, Stat(info.size, _time(info.mtime_ns or 0))
-
-
-@functools.lru_cache(maxsize=32)  # a new one for each picture would look up credentials and region each time
-def _filesystem(root: str) -> tuple[FileSystem, str]:
-    from pyarrow.fs import FileSystem
-
-    filesystem, base = FileSystem.from_uri(s3.plain(root))
-    return filesystem, base
 
 
 def _storage_error(error: Exception) -> ImageError:

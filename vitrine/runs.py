@@ -47,6 +47,8 @@ class IngestCounts:
     removed: int = 0
     mended: int = 0
     """No longer in quarantine."""
+    blank_rows: int = 0
+    """Of a table, without any value: left out."""
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,15 @@ class NightlyDataset(Section):
 
     name: Name
     source: str
-    """What ``vitrine ingest`` takes; the nightly DAG fills in Airflow's templates: ``{{ data_interval_end | ds }}``."""
+    """What ``vitrine ingest`` takes; a path starts at the folder of vitrine.toml. The nightly DAG
+    fills in Airflow's templates: ``{{ data_interval_end | ds }}``."""
     layout: str = "folder"
     test_share: float | None = Field(None, gt=0, lt=1)
     """Of the photos that the source gives no split: what becomes the test split, the rest being train."""
+    splits: bool | None = None
+    """Is the first level of a folder one of splits? Left out: as its names say."""
+    encoding: str | None = None
+    """The character set of a table in CSV, as ``cp1252``; left out: UTF-8, or what a byte-order mark says."""
 
 
 class NightlySettings(Section):

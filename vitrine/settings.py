@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from vitrine.errors import UserError
+from vitrine.locations import check_printable, is_uri
 from vitrine.names import Name
 from vitrine.setting_sections import (
     AirflowSettings,
@@ -43,6 +44,8 @@ SECRETS = (
     *(("feast", name) for name in ("password", "api_key", "registry")),
 )
 """Places of values that no error prints: secrets, and URIs that may hold one."""
+_NO_LAKE = re.compile(r"%[0-9A-Fa-f]{2}|[\[\]^|\\]")
+"""What delta-rs 1.6 loses in a folder's path, whatever it is told: it goes from paths to URIs and back."""
 _S3 = re.compile(r"s3a?://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[A-Za-z0-9][A-Za-z0-9._=-]*)*)/?")
 
 
@@ -111,6 +114,10 @@ class Settings(BaseSettings):
         """What executors write before it is committed, as Spark opens it."""
         return f"{self.lake_uri or self.home}/staging"
 
+    def place(self, source: str) -> str:
+        """A URI, or a path in vitrine.toml, as it is called from anywhere."""
+        return source if is_uri(source) else str(self.root / Path(source).expanduser())
+
     @property
     def reports(self) -> Path:
         return self.home / "reports"
@@ -172,4 +179,15 @@ def load_settings(start: Path | None = None) -> Settings:
         raise UserError(f"bad settings ({config or 'environment'}): values are nested too deeply") from None
     except (OSError, ValueError) as error:  # ValueError: of tomllib and pydantic-settings
         raise UserError(f"bad settings ({config or 'environment'}): {error}") from None
-    return Settings.model_construct(**{**dict(loaded), "home": (root / loaded.home.expanduser()).resolve()})
+    home = (root / loaded.home.expanduser()).resolve()
+    _check_home(home, lake_is_here=loaded.lake_uri is None)
+    return Settings.model_construct(**{**dict(loaded), "home": home})
+
+
+def _check_home(home: Path, lake_is_here: bool) -> None:
+    check_printable(str(home), "home")
+    if lake_is_here and (lost := _NO_LAKE.search(str(home))):
+        raise UserError(
+            f"bad home {str(home)!r}: Delta tables cannot lie in a folder with {lost[0]!r} in its path (nor one of "
+            "[ ] ^ | \\, or % and two hexadecimal digits): set home (VITRINE_HOME) to another folder"
+        )

@@ -6,8 +6,9 @@ from typing import Self
 from urllib.parse import urlencode
 
 from evaluation.browse.catalog import CatalogPhoto
+from vitrine.names import ALL_SPLITS
 
-EVERYWHERE = "all"
+EVERYWHERE = ALL_SPLITS
 """As ``within``: the whole data set, whatever the evaluation searches."""
 
 

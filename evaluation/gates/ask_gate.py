@@ -17,13 +17,12 @@ from evaluation.gates.metrics import gate_metrics
 from evaluation.gates.sync import gate_sync
 from evaluation.gates.training_set import WrittenSet, gate_training_set
 from evaluation.milvus.vector_index import VectorIndex
-from vitrine import facts, lake
+from vitrine import facts
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import GateRefused, UserError, unknown
 from vitrine.names import check_name
 from vitrine.runs import GateFigures, Run, record
 from vitrine.settings import Settings
-from vitrine.tables import CATALOG, LABELS, QUARANTINE
 
 Judge = Callable[[str], GateFigures]
 """Puts a gate's question, as part of the run with this id."""
@@ -41,9 +40,7 @@ def ask_gate(settings: Settings, gate: str, dataset: str, encoded: EncodedSet | 
     if gate not in GATES:
         raise unknown("gate", gate, GATES)
     check_name(dataset, "data set name")
-    known = _known_datasets(settings)
-    if dataset not in known:
-        raise unknown("data set", dataset, known)
+    facts.check_dataset(settings, dataset)
     if gate == "catalog":
         return _ask(settings, gate, dataset, None, partial(gate_catalog, settings, dataset, spark))
     if encoded is None:
@@ -93,9 +90,3 @@ def _judged(run: Run, gate: str, judge: Judge, subject: str, what_now: str) -> G
         faults = "; ".join(f"{check['expectation']} [{figures_line(check['figures'])}]" for check in result.failed)
         raise GateRefused(f"gate {gate} refused {subject}: {faults}. {what_now}; see {result.data_docs}")
     return result
-
-
-def _known_datasets(settings: Settings) -> list[str]:
-    """Every data set that an ingest ever named, also where nothing of it could be read."""
-    names = " UNION ".join(f"SELECT dataset FROM {table.name}" for table in (CATALOG, LABELS, QUARANTINE))
-    return [row["dataset"] for row in lake.rows(settings, names)]

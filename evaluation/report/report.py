@@ -49,9 +49,8 @@ def write_report(settings: Settings, datasets: list[str] | None = None) -> Path:
 
 
 def _known(settings: Settings) -> list[str]:
-    tables = ("catalog", "promotions", "quarantine", "metrics")
-    union = " UNION ".join(f"SELECT dataset FROM {table}" for table in tables)
-    return [row["dataset"] for row in lake.rows(settings, f"{union} ORDER BY dataset")]
+    union = " UNION ".join(f"SELECT dataset FROM {table}" for table in ("promotions", "metrics"))
+    return sorted({*facts.ingested(settings), *(row["dataset"] for row in lake.rows(settings, union))})
 
 
 def _render(settings: Settings, chapters: list[Row]) -> str:

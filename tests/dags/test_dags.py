@@ -57,7 +57,7 @@ def look(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, An
 
         nightly = {
             "encoders": ["efficientnet_lite0", "second"],
-            "datasets": [{"name": "shop", "source": "a b", "layout": "folder"}],
+            "datasets": [{"name": "shop", "source": "a b", "layout": "folder", "splits": False, "encoding": "cp1252"}],
         }
         env = environment(Settings(home=home)) | {"VITRINE_NIGHTLY": json.dumps(nightly)} | more
         command = [sys.executable, "-c", _LOOK, str(PROJECT / "dags"), " ".join(HEAVY)]
@@ -88,7 +88,9 @@ def test_a_night_brings_each_pending_encoder_through_its_gates(as_read: dict[str
     for before, after in itertools.pairwise(chain):
         assert f"shop.{after}" in tasks[f"shop.{before}"]
     assert sorted(tasks["shop.features"]) == ["night_went_well", "summary"]
-    assert arguments["shop.ingest"] == ["ingest", "a b", "--dataset", "shop", "--layout", "folder", "--gate"]
+    source = str(PROJECT / "a b")  # a path in vitrine.toml starts at its folder, wherever Airflow runs
+    how = ["--no-splits", "--encoding", "cp1252"]
+    assert arguments["shop.ingest"] == ["ingest", source, "--dataset", "shop", "--layout", "folder", *how, "--gate"]
     assert night["max_active_runs"] == 1, "the next night waits"
     assert night["outlets"] == {
         "shop.encoder.embed": ["vitrine://shop/embeddings"],

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from deltalake import write_deltalake
 from pyspark.sql import SparkSession
 
 from spark_jobs import backfill
@@ -48,8 +50,20 @@ def test_the_wanted_come_first_then_the_newest(settings: Settings, spark: SparkS
     wanted.write_text("product,weight\na,1\n")
     with pytest.raises(UserError, match="no column product_id"):
         first(1, "wanted.csv")
-    with pytest.raises(UserError, match="no table of wanted products"):
+    with pytest.raises(UserError, match=r"no such table 'unwanted\.csv'"):
         first(1, "unwanted.csv")
+    wanted.write_text('product_id,weight\nc,7\na,"8\n')
+    with pytest.raises(UserError, match="row 3 cannot be told"):
+        first(1, "wanted.csv")
+    for ids, name in ((["b", "00"], "text"), ([7.0, 8.5], "real")):
+        weights = pa.table({"product_id": ids, "weight": [1.5, 2], "seen": pa.array([1, 2], pa.timestamp("ns"))})
+        write_deltalake(settings.root / f"{name} {{delta}}", weights.select(["product_id", "weight"]))
+        pq.write_table(weights, settings.root / f"{name} [1].csv")
+    for source in ("text {delta}", "text [1].csv"):
+        assert first(1, source) == ["b1"]
+    for source in ("real {delta}", "real [1].csv"):
+        with pytest.raises(UserError, match="product_id is of type double"):
+            first(1, source)
 
 
 @pytest.mark.long

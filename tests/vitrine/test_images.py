@@ -392,6 +392,49 @@ def test_text_bomb_in_a_png():
     assert refused(png(1, 1, 8, 0, b"\0\0", bomb)).code == "corrupt"
 
 
+def test_texts_and_profiles_as_photo_editors_write_them_are_no_damage():
+    rows = b"\0\x80"
+    for large in (
+        chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(15_000_000))),
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + b" " * 12_000_000),
+        chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(8_000_000))),
+        chunk(b"tEXt", b"Comment\0" + b"x" * 1_500_000) * 60,
+    ):
+        assert images.decode(png(1, 1, 8, 0, rows, large)).getpixel((0, 0)) == (128, 128, 128)
+
+
+def tiff_directory(order: str, *tags: tuple[int, int, int]) -> bytes:
+    """A TIFF's header and first directory: tags of kind 3 (16 bits) or 4 (32 bits), one value each."""
+    entries = b"".join(
+        struct.pack(f"{order}HHI", tag, kind, 1) + struct.pack(f"{order}{'H2x' if kind == 3 else 'I'}", value)
+        for tag, kind, value in sorted(tags)
+    )
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    return mark + struct.pack(f"{order}IH", 8, len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    "tags", [((254, 4, 1),), ((50706, 4, 0x01040000),), ((262, 3, 32803),), ((262, 3, 34892), (254, 4, 0))]
+)
+def test_a_cameras_raw_file_is_not_its_thumbnail(order: str, tags: tuple[tuple[int, int, int], ...]):
+    error = refused(tiff_directory(order, (256, 3, 160), (257, 3, 120), *tags))
+    assert error.code == "unsupported" and "raw file" in str(error)
+
+
+def test_a_tiff_that_starts_with_a_preview_is_refused_and_others_are_read():
+    for kind, right in ((0, True), (2, True), (1, False)):
+        out = BytesIO()
+        photo(40, 30).save(out, "TIFF", tiffinfo={254: kind})
+        if right:
+            assert images.decode(out.getvalue()).size == (40, 30)
+        else:
+            assert refused(out.getvalue()).code == "unsupported"
+    canon = bytearray(encode(photo(40, 30), "TIFF"))
+    canon[8:10] = b"CR"
+    assert refused(bytes(canon)).code == "unsupported"
+
+
 def test_no_pixels():
     assert refused(png(0, 10, 8, 0, b"")).code == "corrupt"
 

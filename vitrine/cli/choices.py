@@ -9,14 +9,14 @@ from vitrine.settings import Settings
 
 
 def chosen_datasets(settings: Settings, names: list[str] | None) -> list[str]:
-    """The data sets asked for, or all there are."""
-    known = facts.datasets(settings)
+    """The data sets asked for, or all that hold photos."""
+    known = facts.ingested(settings)
     for name in names or []:
         if check_name(name, "data set") not in known:
             raise unknown("data set", name, known)
     if not known:
         raise UserError("there is no data set yet: vitrine ingest SOURCE --dataset NAME makes one")
-    return list(dict.fromkeys(names)) if names else known
+    return list(dict.fromkeys(names)) if names else facts.datasets(settings)
 
 
 def encoder_and_version(settings: Settings, encoder: str) -> tuple[str, str]:

@@ -1,52 +1,97 @@
 """``ROOT/[SPLIT/]PRODUCT/PHOTO``: the layout that most shops can make with a copy command.
 
 ROOT is a local folder or a URI that Arrow's file systems open (``s3://``, ``gs://``, ``hdfs://``). A first level that
-is made of split names alone (train, val, validation, test, query, gallery) is one of splits. Hidden files and sidecar
-files (``.json``, ``.txt``, ...) are no photos; every other file is listed, with a refusal where it cannot be one of a
-product's photos: its name is no text, or it lies beside the product folders.
+is made of split names alone (``SPLIT_NAMES``, in any case) is one of splits; where other folders lie beside them, the
+caller says which it is. Hidden files, sidecar files (``.json``, ``.txt``, ...) and what systems leave behind are no
+photos; every other file is listed, with a refusal where it cannot be one of a product's photos: its name is no text,
+or it lies beside the product folders.
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from vitrine import s3
+from vitrine.datasets.junk import is_junk_folder, may_be_photo
 from vitrine.datasets.photo import Photo
 from vitrine.errors import UserError
+from vitrine.locations import Location
 from vitrine.settings import Settings
 
-SPLITS = ("train", "val", "validation", "test", "query", "gallery")
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("query", "queries"), "query"),
+    "gallery": "gallery",
+}
+"""The split that a folder's name means, in lower case."""
 ABOUT = "ROOT/[SPLIT/]PRODUCT/PHOTO, a local folder or s3://, gs://, hdfs://"
 _NO_PRODUCT = ("no_product", "the file lies beside the product folders, in none of them")
 _BAD_NAME = ("bad_name", "the file's name, or that of a folder above it, is not UTF-8")
 _LINKED = ("unreadable", "a link to a folder is followed only as a product's folder, and not upwards")
-_SIDECARS = {".txt", ".json", ".csv", ".tsv", ".md", ".xml", ".html", ".ini", ".db", ".yaml", ".yml", ".parquet"}
 
 
-def units(settings: Settings, source: str) -> list[str]:
-    """One unit a product folder, and one for what lies beside them.
+class Folder:
+    """The layout where the caller says whether the first level is one of splits."""
+
+    ABOUT = ABOUT
+
+    def __init__(self, splits: bool) -> None:
+        self.splits = splits
+
+    def units(self, settings: Settings, source: str) -> list[str]:
+        return units(settings, source, self.splits)
+
+    def photos(self, unit: str) -> Iterator[Photo]:
+        return photos(unit)
+
+
+def units(settings: Settings, source: str, splits: bool | None = None) -> list[str]:
+    """One unit a product folder, and one for what lies beside them. With ``splits``, the first level is one of splits,
+    and what lies in folders of other names is in no product; None: as its names say.
 
     Raises:
-        UserError: ``source`` cannot be listed, or has no product folder.
+        UserError: ``source`` cannot be listed, has no product folder, or may be read in two ways.
     """
-    if "://" in source:
-        folders = _remote_folders
-        root = s3.plain(source.rstrip("/"))
-    else:
-        folders = local_folders
-        root = str((settings.root / Path(source).expanduser()).resolve())
-    top = folders(root, source)
-    if top and all(name in SPLITS for name in top):
-        pairs = [(split, product) for split in top for product in folders(f"{root}/{split}", source)]
-        beside = [("", ""), *((split, "") for split in top)]
+    root = Location.given(source)
+    top = _folders(root, source)
+    named = [name for name in top if name.lower() in SPLIT_NAMES]
+    if splits is None:
+        splits = _has_splits(root, source, top, named)
+    if splits:
+        pairs = [(name, product) for name in named for product in _folders(root / name, source)]
+        beside = [("", ""), *((name, "") for name in top)]
     else:
         pairs, beside = [("", product) for product in top], [("", "")]
     if not pairs:
         raise UserError(f"no photos in {source!r}: layout folder is {ABOUT}")
-    pairs += beside
-    return [unit(root, split, product) for split, product in pairs]
+    return [unit(root.text, split, product) for split, product in (*pairs, *beside)]
+
+
+def _has_splits(root: Location, source: str, top: list[str], named: list[str]) -> bool:
+    """Is the first level one of splits? It is where it has no other folder."""
+    if len(top) == 1 and not named:
+        inner = _folders(root / top[0], source)
+        if len(inner) > 1 and all(name.lower() in SPLIT_NAMES for name in inner):
+            raise UserError(
+                f"{source!r} holds one folder, {top[0]!r}, and that holds {_some(inner)}: name {top[0]!r} itself for "
+                "splits of products, or say --no-splits for one product"
+            )
+    if not named or len(named) == len(top):
+        return bool(named)
+    if not any(_folders(root / name, source) for name in named):
+        return False  # folders of photos, as products' are
+    others = [name for name in top if name not in named]
+    raise UserError(
+        f"{source!r} holds {_some(named)} beside {_some(others)}: say --splits where the first are splits and the "
+        "others no products, or --no-splits where all are products"
+    )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(f"{name!r}" for name in names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def unit(root: str, split: str, product: str) -> str:
@@ -56,19 +101,22 @@ def unit(root: str, split: str, product: str) -> str:
 
 def photos(unit: str) -> Iterator[Photo]:
     """The photos of one unit; a file whose name is no text, or that lies in no product's folder, has a refusal."""
-    root, split, product = json.loads(unit)
-    start = "/".join(part for part in (root, split, product) if part)
-    files = _remote_files if "://" in root else _local_files
-    for path, refusal in files(start, bool(product)):
-        inner = path[len(root) + 1 :]
+    text, split, product = json.loads(unit)
+    root = Location(text)
+    start = "/".join(part for part in (split, product) if part)
+    # What lies in a folder beside the splits is named whole.
+    deep = bool(product) or bool(split and split.lower() not in SPLIT_NAMES and "/" not in split)
+    for inner, refusal in _files(root / start if start else root, deep):
+        name = f"{start}/{inner}".strip("/")
+        location = root / name
         if not product:
             refusal = refusal or _NO_PRODUCT
         yield Photo(
-            image_id=_shown(inner),
+            image_id=_shown(name),
             product_id=_shown(product),
-            uri=_shown(path),
-            split={"validation": "val"}.get(split, split) or None,
-            refusal=refusal if _is_text(path) else _BAD_NAME,
+            uri=_shown(location.text),
+            split=SPLIT_NAMES.get(split.lower()),
+            refusal=refusal if _is_text(name) and _is_text(location.text) else _BAD_NAME,
         )
 
 
@@ -86,16 +134,29 @@ def _shown(name: str) -> str:
 
 
 def local_folders(root: str, source: str) -> list[str]:
-    """The names of the folders in ``root``, hidden ones left out, sorted.
+    """The names of the folders in ``root``, without hidden ones and systems' own, sorted.
 
     Raises:
         UserError: ``root``, which the caller called ``source``, cannot be listed.
     """
+    return _folders(Location(root), source)
+
+
+def _folders(folder: Location, source: str) -> list[str]:
+    from pyarrow import ArrowException
+
     try:
-        with os.scandir(root) as entries:
-            return sorted(e.name for e in entries if _is_folder(e) and not e.name.startswith("."))
-    except OSError as error:
-        raise UserError(f"cannot list {source!r} ({error.strerror}): layout folder is {ABOUT}") from None
+        names = _local_folders(folder.local_path) if folder.is_local else _remote_folders(folder)
+    except (ArrowException, OSError, ValueError) as error:
+        why = " ".join(str(getattr(error, "strerror", None) or error).split())
+        escaped = " (in a URI, a % of a name is spelled %25)" if "://" in source and "%" in source else ""
+        raise UserError(f"cannot list {source!r} ({why}): layout folder is {ABOUT}{escaped}") from None
+    return sorted(name for name in names if not is_junk_folder(name))
+
+
+def _local_folders(path: str) -> list[str]:
+    with os.scandir(path) as entries:
+        return [entry.name for entry in entries if _is_folder(entry)]
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -105,48 +166,56 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def _remote_folders(folder: Location) -> list[str]:
+    from pyarrow import fs
+
+    system, path = folder.open()
+    infos = system.get_file_info(fs.FileSelector(path))
+    return [info.base_name for info in infos if info.type == fs.FileType.Directory]
+
+
 _Listed = tuple[str, tuple[str, str] | None]
-"""A path and, where it cannot be read, code and reason."""
+"""A path in the folder that is listed and, where it cannot be read, code and reason."""
+
+
+def _files(folder: Location, deep: bool) -> Iterator[_Listed]:
+    return _local_files(folder.local_path, deep) if folder.is_local else _remote_files(folder, deep)
 
 
 def _local_files(start: str, deep: bool) -> Iterator[_Listed]:
     if Path(start).is_symlink() and Path(start).parent.resolve().is_relative_to(Path(start).resolve()):
-        yield start, _LINKED  # it leads to a folder above it: photos would be listed twice, or the whole disk
+        yield "", _LINKED  # it leads to a folder above it: photos would be listed twice, or the whole disk
         return
     failed: list[OSError] = []
     for folder, inner, names in os.walk(start, onerror=failed.append):
-        inner[:] = sorted(name for name in inner if deep and not name.startswith("."))
+        inner[:] = sorted(name for name in inner if deep and not is_junk_folder(name))
         for name in inner:
             if Path(folder, name).is_symlink():  # os.walk does not follow it: it may lead in a circle
-                yield f"{folder}/{name}", _LINKED
+                yield f"{folder}/{name}"[len(start) + 1 :], _LINKED
         for name in sorted(names):
-            if _is_photo(name):
-                yield f"{folder}/{name}", None
+            if may_be_photo(name):
+                yield f"{folder}/{name}"[len(start) + 1 :], None
     for error in failed:  # named, so that the photos of this folder are not taken for deleted ones
         if not isinstance(error, FileNotFoundError):
             why = (error.strerror or type(error).__name__).lower()
-            yield os.fsdecode(error.filename or start), ("unreadable", f"the folder cannot be listed: {why}")
+            yield os.fsdecode(error.filename or start)[len(start) + 1 :], _unlisted(why)
 
 
-def _is_photo(name: str) -> bool:
-    return not name.startswith(".") and PurePosixPath(name).suffix.lower() not in _SIDECARS
+def _unlisted(why: str) -> tuple[str, str]:
+    return "unreadable", f"the folder cannot be listed: {why}"
 
 
-def _remote_folders(root: str, source: str) -> list[str]:
+def _remote_files(folder: Location, deep: bool) -> Iterator[_Listed]:
     from pyarrow import ArrowException, fs
 
     try:
-        system, path = fs.FileSystem.from_uri(root)
-        infos = system.get_file_info(fs.FileSelector(path))
+        system, path = folder.open()
+        infos = system.get_file_info(fs.FileSelector(path, recursive=deep))
     except (ArrowException, OSError, ValueError) as error:
-        raise UserError(f"cannot list {source!r} ({error}): layout folder is {ABOUT}") from None
-    return sorted(info.base_name for info in infos if info.type == fs.FileType.Directory)
-
-
-def _remote_files(start: str, deep: bool) -> Iterator[_Listed]:
-    from pyarrow import fs
-
-    system, path = fs.FileSystem.from_uri(start)
-    for info in system.get_file_info(fs.FileSelector(path, recursive=deep)):
-        if info.type == fs.FileType.File and _is_photo(info.base_name):
-            yield start + info.path[len(path) :], None
+        yield "", _unlisted(type(error).__name__)
+        return
+    for info in infos:
+        inner = info.path[len(path) + 1 :]
+        in_junk = any(is_junk_folder(part) for part in inner.split("/")[:-1])
+        if info.type == fs.FileType.File and may_be_photo(info.base_name) and not in_junk:
+            yield inner, None

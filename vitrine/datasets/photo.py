@@ -6,6 +6,11 @@ from typing import Protocol
 
 from vitrine.settings import Settings
 
+REFUSED = "table_refused"
+"""The code of a row that is no photo: its reason says why the whole source is refused."""
+BLANK = "blank_rows"
+"""The code of a row that is no photo: its reason is the number of rows that were left out, having no value."""
+
 
 @dataclass(frozen=True)
 class Photo:

@@ -1,6 +1,7 @@
 """The layouts by name: a folder, a table, generated photos, and the published data sets."""
 
 from vitrine.datasets import folder, generated
+from vitrine.datasets.folder import Folder
 from vitrine.datasets.photo import Layout
 from vitrine.datasets.published import (
     cars196,
@@ -12,10 +13,10 @@ from vitrine.datasets.published import (
     stanford_online_products,
 )
 from vitrine.datasets.published.adapter import Adapter, Published
+from vitrine.datasets.table import Table
 from vitrine.errors import UserError, unknown
 
-TABLE = "table"
-_ABOUT_TABLE = "CSV, Parquet or Delta with uri and product_id; where there are, image_id, category, split"
+FOLDER, TABLE = "folder", "table"
 
 ADAPTERS: dict[str, Adapter] = {
     "cars196": cars196,
@@ -28,31 +29,38 @@ ADAPTERS: dict[str, Adapter] = {
 }
 """The published data sets by the name of their layout."""
 
-LAYOUTS: dict[str, Layout | None] = {
-    "folder": folder,
-    TABLE: None,
+LAYOUTS: dict[str, Layout] = {
+    FOLDER: folder,
+    TABLE: Table(),
     "generated": generated,
     **{name: Published(adapter) for name, adapter in ADAPTERS.items()},
 }
-"""Layouts by name; ``table`` is None: Spark itself reads it."""
+"""Layouts by name, as they are where nothing else is said."""
 
 
-def find(name: str, allow_partial: bool = False) -> Layout | None:
-    """The layout of a name; with ``allow_partial``, a published data set is taken whatever its counts.
+def find(name: str, allow_partial: bool = False, splits: bool | None = None, encoding: str | None = None) -> Layout:
+    """The layout of a name; with ``allow_partial``, a published data set is taken whatever its counts. ``splits`` says
+    of a folder whether its first level is one of splits, ``encoding`` how a table's text files are written.
 
     Raises:
-        UserError: there is no such layout, or it has no published counts.
+        UserError: there is no such layout, or it has no published counts, no splits to tell or no text files.
     """
     if name not in LAYOUTS:
         raise unknown("layout", name, LAYOUTS)
-    if not allow_partial:
-        return LAYOUTS[name]
-    if name not in ADAPTERS:
+    if splits is not None and name != FOLDER:
+        raise UserError(f"--splits or --no-splits with layout {name!r}: it is for layout {FOLDER!r} alone")
+    if encoding is not None and name != TABLE:
+        raise UserError(f"--encoding with layout {name!r}: it is for layout {TABLE!r} alone")
+    if allow_partial and name not in ADAPTERS:
         raise UserError(
             f"--allow-partial with layout {name!r}, which has no published counts: leave it out, "
             f"or choose one of {', '.join(ADAPTERS)}"
         )
-    return Published(ADAPTERS[name], allow_partial=True)
+    if splits is not None:
+        return Folder(splits)
+    if encoding is not None:
+        return Table(encoding)
+    return Published(ADAPTERS[name], allow_partial=True) if allow_partial else LAYOUTS[name]
 
 
 def protocol(name: str | None) -> tuple[str, str] | None:
@@ -62,6 +70,6 @@ def protocol(name: str | None) -> tuple[str, str] | None:
 
 def describe() -> str:
     """Every layout and what it reads, a paragraph each; of published data sets where they are and their licence."""
-    about = {name: layout.ABOUT if layout else _ABOUT_TABLE for name, layout in LAYOUTS.items()}
+    about = {name: layout.ABOUT for name, layout in LAYOUTS.items()}
     about |= {name: f"{about[name]}. To be had: {adapter.OBTAIN}" for name, adapter in ADAPTERS.items()}
     return "\n\n".join(f"{name}: {text}." for name, text in about.items())

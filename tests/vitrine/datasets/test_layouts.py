@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from vitrine import photo_files
 from vitrine.datasets import folder, generated
 from vitrine.datasets.photo import Photo
 from vitrine.datasets.registry import LAYOUTS, describe
 from vitrine.errors import UserError
+from vitrine.locations import Location
 from vitrine.settings import Settings
 
 HOSTILE = ["it's.jpg", 'say "x".jpg', "line\nbreak.jpg", "ünï 💡.jpg", "a..jpg", "a..b.jpg", "100%25.jpg", "-rf.jpg"]
@@ -57,8 +59,90 @@ def test_a_first_level_of_split_names_alone_is_one_of_splits(settings: Settings,
         ("validation/mug/1.jpg", "mug", "val"),
         ("test/lamp/1.jpg", "lamp", "test"),
     }
-    put(root, "test tube/1.jpg")  # a product: then train is one too
-    assert {p.split for p in photos_of(folder, settings, str(root))} == {None}
+    put(root, "test tube/1.jpg")  # a product, and then train is one too? The caller says
+    with pytest.raises(UserError, match="'test', 'train', 'validation' beside 'test tube': say --splits"):
+        folder.units(settings, str(root))
+    assert {p.split for p in photos_of(folder.Folder(False), settings, str(root))} == {None}
+    decided = {p.image_id: (p.split, p.refusal) for p in photos_of(folder.Folder(True), settings, str(root))}
+    beside = decided.pop("test tube/1.jpg")
+    assert {split for split, _ in decided.values()} == {"train", "val", "test"}
+    assert beside[0] is None and beside[1] and beside[1][0] == "no_product"
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (("Train/mug/1.jpg", "TEST/lamp/1.jpg"), {"train", "test"}),
+        (("training/mug/1.jpg", "valid/mug/2.jpg", "Testing/lamp/1.jpg"), {"train", "val", "test"}),
+        (("dev/mug/1.jpg", "Queries/mug/2.jpg", "gallery/lamp/1.jpg"), {"val", "query", "gallery"}),
+        (("train/1.jpg", "mug/1.jpg", "test/2.jpg"), {None}),  # folders of photos: toys
+        (("mug/1.jpg", "lamp/1.jpg"), {None}),
+    ],
+)
+def test_what_the_first_level_is(settings: Settings, tmp_path: Path, names: tuple[str, ...], splits: set[str | None]):
+    root = put(tmp_path / "shop", *names)
+    put(root, "__MACOSX/train/._1.jpg", "@eaDir/mug/1.jpg", "$RECYCLE.BIN/1.jpg", ".git/x/1.jpg", "CVS/1.jpg")
+    put(root, "System Volume Information/1.jpg", "lost+found/1.jpg", "#recycle/mug/1.jpg")
+    put(root / names[0].rpartition("/")[0], "@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg", "Thumbs.db", "Icon\r", "~$1.jpg")
+    for source in (str(root), f"file://{root}"):
+        listed = photos_of(folder, settings, source)
+        assert sorted(p.image_id for p in listed) == sorted(names)
+        assert {p.split for p in listed} == splits
+
+
+def test_a_folder_around_the_splits_is_no_product(settings: Settings, tmp_path: Path):
+    root = put(tmp_path / "shop", "unpacked/train/mug/1.jpg", "unpacked/test/mug/2.jpg")
+    with pytest.raises(UserError, match=r"holds one folder, 'unpacked'.*--no-splits"):
+        folder.units(settings, str(root))
+    assert {p.product_id for p in photos_of(folder.Folder(False), settings, str(root))} == {"unpacked"}
+    assert {p.split for p in photos_of(folder, settings, str(root / "unpacked"))} == {"train", "test"}
+
+
+def test_a_source_starts_at_the_current_folder(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    put(tmp_path / "photos", "above/1.jpg")
+    put(tmp_path / "inner" / "photos", "here/1.jpg")
+    monkeypatch.chdir(tmp_path / "inner")
+    assert [p.product_id for p in photos_of(folder, settings, "photos")] == ["here"]
+    assert settings.place("photos") == str(tmp_path / "photos"), "of vitrine.toml"
+
+
+@pytest.mark.parametrize("source", ["a\nb", "s3://shop/a\nb", "/tmp/\x1b[31m"])
+def test_a_source_of_control_characters_is_refused(settings: Settings, source: str):
+    with pytest.raises(UserError, match="control character") as caught:
+        folder.units(settings, source)
+    assert str(caught.value).isprintable()
+
+
+URI_NAMES = ["a b.jpg", "a#1.jpg", "a%20b.jpg", "a%20c.jpg", "what?.jpg", "a+b.jpg", "[1]{x}*.jpg", "100%.jpg"]
+URI_NAMES += ["\u00fc.jpg", "u\u0308.jpg", "\u978b \U0001f45f.jpg", "a&b=c;d.jpg"]
+
+
+@pytest.mark.parametrize("start", ["shop", "red shoes#1", "feature%2Fnew", "who?"])
+def test_names_in_file_uris_are_escaped_once(settings: Settings, tmp_path: Path, start: str):
+    root = tmp_path / start
+    for name in URI_NAMES:
+        put(root / "mug", name)
+        put(root / name.removesuffix(".jpg"), "only here.jpg")
+        (root / "mug" / name).write_text(name)
+    listed = {p.image_id: p for p in photos_of(folder, settings, root.as_uri())}
+    expected = {f"mug/{name}" for name in URI_NAMES} | {f"{n.removesuffix('.jpg')}/only here.jpg" for n in URI_NAMES}
+    assert listed.keys() == expected and not any(p.refusal for p in listed.values())
+    for name in URI_NAMES:
+        assert photo_files.read(listed[f"mug/{name}"].uri) == name.encode()
+
+
+def test_a_location_is_escaped_once_and_read_once():
+    for root in ("s3://shop/photos", "s3://shop/photos?region=eu-west-1", "file:///photos", "/photos"):
+        for name in URI_NAMES:
+            location = Location(root) / name
+            path = location.local_path if location.is_local else location.remote_parts[1]
+            assert path.removeprefix("/") == f"photos/{name}"
+            if name.isascii() and not set(name) & set("%?#"):
+                assert location.text.partition("?")[0] == f"{root.partition('?')[0]}/{name}", "as before"
+    assert Location("s3://b/a%20b").is_same(Location("s3://b/a b"))
+    assert not Location("s3://b/a%2520b").is_same(Location("s3://b/a%20b"))
+    with pytest.raises(ValueError, match="%3F"):
+        Location("s3://b/what?.jpg").remote_parts  # noqa: B018
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -1,7 +1,7 @@
 """``vitrine ingest``: a source's photos into the catalog."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +19,7 @@ EPILOG = f"Layouts:\n\n{registry.describe()}"
 
 
 def ingest(
-    source: Annotated[str, typer.Argument(help="A folder, a table's path or URI, or for generated e.g. 40x12.")],
+    source: Annotated[str, typer.Argument(help="A folder or table by path or URI, or for generated e.g. 40x12.")],
     dataset: Dataset,
     layout: Annotated[str, typer.Option(help="How the source is laid out: one of those below.")] = "folder",
     test_share: Annotated[
@@ -27,6 +27,16 @@ def ingest(
         typer.Option(
             help="Of photos without a split: the share that becomes test, the rest train; by id.", min=0.01, max=0.99
         ),
+    ] = None,
+    splits: Annotated[
+        bool | None,
+        typer.Option(
+            "--splits/--no-splits", help="The first level of a folder is one of splits, or not; left out: by its names."
+        ),
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="The character set of a table in CSV, as cp1252; left out: UTF-8.", metavar="NAME"),
     ] = None,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="A published data set, whatever its counts.")
@@ -44,8 +54,13 @@ def ingest(
     settings = load_settings()
     check_name(dataset, "data set")
     with runs.record(settings, "ingest", dataset) as run:
-        how = {"allow_partial": allow_partial, "allow_removals": allow_removals}
-        run.figures |= ingest_catalog.ingest(settings, source, dataset, layout, test_share=test_share, **how)
+        how: dict[str, Any] = {
+            "allow_partial": allow_partial,
+            "allow_removals": allow_removals,
+            "test_share": test_share,
+        }
+        how |= {"splits": splits, "encoding": encoding}
+        run.figures |= ingest_catalog.ingest(settings, source, dataset, layout, **how)
         run.figures |= asdict(runs.IngestSource(layout))
     if gated:
         ask(settings, "catalog", dataset)

@@ -27,7 +27,7 @@ def status(as_json: Json = False) -> None:
 def read_status(settings: Settings) -> dict[str, Any]:
     """``status --json``: lists ``datasets``, ``encoders`` and ``last_runs``; the tables' sizes do not matter."""
     datasets = []
-    for name in facts.datasets(settings):
+    for name in facts.ingested(settings):
         where = f"WHERE dataset = {lake.quote(name)}"
         counts = lake.rows(
             settings, f"SELECT count(*) AS images, count(DISTINCT product_id) AS products FROM catalog {where}"

@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol, TextIO
 
 from vitrine.datasets.photo import Photo
 from vitrine.errors import UserError
+from vitrine.locations import Location
 from vitrine.settings import Settings
 
 PHOTOS_A_UNIT = 5_000
@@ -78,7 +79,8 @@ class Published:
         Raises:
             UserError: a file is missing or not as published, or the counts are not the published ones.
         """
-        root = (settings.root / Path(source).expanduser()).resolve()
+        location = Location.given(source)
+        root = Path(location.local_path if location.is_local else location.text)
         parts = self.adapter.parts(root)
         missing = [name for name in (*self.adapter.FILES, *parts) if not (root / name).exists()]
         if missing:

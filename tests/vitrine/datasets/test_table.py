@@ -1,0 +1,204 @@
+"""vitrine.datasets.table: files of a table, read as they are or refused with the row, without Spark."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from vitrine.datasets.photo import BLANK, REFUSED, Photo
+from vitrine.datasets.table import Table
+from vitrine.errors import UserError
+from vitrine.settings import Settings
+
+ROWS = [("mug.jpg", "00123"), ("a b#1%20.jpg", "1e3")]
+TEXT = "uri,product_id\n" + "".join(f"{uri},{product}\n" for uri, product in ROWS)
+
+
+def read(settings: Settings, source: Path, encoding: str | None = None) -> list[Photo]:
+    layout = Table(encoding)
+    return [photo for unit in layout.units(settings, str(source)) for photo in layout.photos(unit)]
+
+
+def pairs(photos: list[Photo]) -> list[tuple[str, str]]:
+    assert not [photo.refusal for photo in photos if photo.refusal]
+    return [(photo.image_id, photo.product_id) for photo in photos]
+
+
+def refusal(photos: list[Photo]) -> str:
+    reason = next(photo.refusal[1] for photo in photos if photo.refusal and photo.refusal[0] == REFUSED)
+    assert reason.isprintable() and len(reason) < 700, reason
+    return reason
+
+
+def parquet(path: Path, **columns: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "photos", "t.parquet", "a.tsv.d/t.csv", "[1]{x}*.csv", "_t.csv"])
+@pytest.mark.parametrize("separator", [",", "\t", ";", "|"])
+def test_what_a_file_is_is_told_by_its_content(settings: Settings, tmp_path: Path, name: str, separator: str):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    text = TEXT.replace(",", separator)
+    for data in (
+        text.encode(),
+        text.encode("utf-8-sig"),
+        text.encode("utf-16"),
+        text.encode("utf-32"),
+        text.replace("\n", "\r\n").encode(),
+        text.replace("\n", "\r").encode(),
+        gzip.compress(text.encode()),
+        text.rstrip("\n").encode(),
+    ):
+        path.write_bytes(data)
+        photos = read(settings, path)
+        assert pairs(photos) == ROWS
+        assert [photo.uri for photo in photos] == [str(path.parent / uri) for uri, _ in ROWS]
+    parquet(path, uri=[uri for uri, _ in ROWS], product_id=[product for _, product in ROWS])
+    assert pairs(read(settings, path)) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b'{"uri": "a.jpg", "product_id": "1"}\n', "it is JSON"),
+        (b'[{"uri": "a.jpg"}]', "it is JSON"),
+        (b"PK\x03\x04\x14\0", "Excel workbook"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "old Excel workbook"),
+        (b"ORC\x0a", "it is ORC"),
+        (b"ARROW1\0\0", "Feather"),
+        (b"<html>", "HTML"),
+        (b"PAR1 and no more", "(?i)parquet"),
+        (b"\x1f\x8b\x08\x00 damaged", "cannot read"),
+        (gzip.compress(TEXT.encode())[:-12], "(?i)end"),
+        (TEXT.encode("utf-16-le"), "--encoding utf-16-le"),
+        (b"\x00\x01\x02", "zero bytes"),
+    ],
+)
+def test_what_is_no_table_is_one_sentence(settings: Settings, tmp_path: Path, data: bytes, reason: str):
+    import re
+
+    (tmp_path / "t.csv").write_bytes(data)
+    assert re.search(reason, refusal(read(settings, tmp_path / "t.csv")))
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        (["a.jpg,1", 'b.jpg,"12" mug', "c.jpg,3"], "row 3 cannot be told"),
+        (["a.jpg,1", 'b.jpg,"mug', "c.jpg,3", "d.jpg,4"], "row 3 cannot.*a quote opens and does not close"),
+        (["a.jpg,1", 'b.jpg,"mug', "c.jpg,3", 'd.jpg,5"', "e.jpg,6"], "rows 3 to 5 are one value"),
+        (["a.jpg,1", "b, c.jpg,2"], "row 3 has 3 values, the header 2: 'b, c.jpg,2'"),
+        (["a.jpg,1", "b.jpg"], "row 3 has 1 values, the header 2"),
+        (["a.jpg,1", 'b.jpg,"12\\" mug"'], "row 3"),
+        (["a.jpg,1", ",2"], "have no uri, row 3"),
+    ],
+)
+def test_a_row_that_would_be_half_read_is_refused(settings: Settings, tmp_path: Path, rows: list[str], reason: str):
+    import re
+
+    path = tmp_path / "t.csv"
+    for ends in ("\n", "\r\n"):
+        path.write_text(ends.join(["uri,product_id", *rows, ""]), newline="")
+        assert re.search(reason, refusal(read(settings, path)))
+
+
+def test_quotes_and_breaks_that_are_right_are_read(settings: Settings, tmp_path: Path):
+    path = tmp_path / "t.csv"
+    text = 'about,uri,product_id\n"two\nlines, ""quoted""",a.jpg,12" mug\n' + f"{'x' * 200_000},b.jpg,\u00fc\n"
+    path.write_text(text)
+    assert pairs(read(settings, path)) == [("a.jpg", '12" mug'), ("b.jpg", "\u00fc")]
+
+
+def test_rows_and_columns_of_nothing_are_left_out_and_counted(settings: Settings, tmp_path: Path):
+    path = tmp_path / "t.csv"
+    path.write_text("uri,product_id,,\na.jpg,1,,\n,,,\n\nb.jpg,2,,\n , ,,\n,,,\n")
+    photos = read(settings, path)
+    assert photos.pop().refusal == (BLANK, "3")
+    assert pairs(photos) == [("a.jpg", "1"), ("b.jpg", "2")]
+
+
+def test_another_character_set_is_refused_or_named(settings: Settings, tmp_path: Path):
+    path = tmp_path / "t.csv"
+    for encoding in ("cp1252", "latin-1"):
+        path.write_bytes("uri,product_id\na.jpg,1\nb.jpg,caf\u00e9\n".encode(encoding))
+        reason = refusal(read(settings, path))
+        assert "row 3 has bytes in product_id" in reason and "caf\\xe9" in reason and "--encoding cp1252" in reason
+        assert pairs(read(settings, path, encoding)) == [("a.jpg", "1"), ("b.jpg", "caf\u00e9")]
+    path.write_bytes("uri,product_id\na.jpg,1\u20ac\n".encode("utf-8-sig"))
+    assert "byte-order mark" in refusal(read(settings, path, "cp1252"))
+    assert pairs(read(settings, path, "UTF_8")) == [("a.jpg", "1\u20ac")]
+    for unknown in ("klingon", "base64", "", "rot13", "a\nb"):
+        with pytest.raises(UserError, match="unknown encoding"):
+            read(settings, path, unknown)
+
+
+@pytest.mark.parametrize(
+    ("values", "product_ids"),
+    [
+        (pa.array(["00123", "123"]), ["00123", "123"]),
+        (pa.array([1, 1000]), ["1", "1000"]),
+        (pa.array([2**64 - 1, 0], pa.uint64()), ["18446744073709551615", "0"]),
+        (pa.array(["a", "b"]).dictionary_encode(), ["a", "b"]),
+        (pa.array(["a", "b"], pa.large_string()), ["a", "b"]),
+        (pa.array([1, 2], pa.decimal128(20, 0)), ["1", "2"]),
+        (pa.array([1.0, 123456789012.0]), "column product_id is of type double"),
+        (pa.array([1.5, None], pa.float32()), "type float"),
+        (pa.array([True, False]), "type bool"),
+        (pa.array([{"a": 1}, {"a": 2}]), "type struct"),
+        (pa.array([["a"], ["b"]]), "type list"),
+        (pa.array([b"a", b"b"]), "type binary"),
+        (pa.array([1, 2], pa.timestamp("ns")), "type timestamp"),
+        (pa.array([1, 2], pa.date32()), "type date32"),
+        (pa.array([1, 2], pa.decimal128(20, 2)), "type decimal"),
+    ],
+)
+def test_ids_are_text_or_whole_numbers(settings: Settings, tmp_path: Path, values: pa.Array, product_ids: Any):
+    other = pa.array([1, 2], pa.timestamp("ns"))
+    path = parquet(tmp_path / "t.parquet", uri=["a.jpg", "b.jpg"], product_id=values, when=other, score=[1.5, 2.5])
+    photos = read(settings, path)
+    if isinstance(product_ids, str):
+        assert product_ids in refusal(photos)
+    else:
+        assert [photo.product_id for photo in photos] == product_ids
+
+
+def test_columns_without_a_value_say_nothing(settings: Settings, tmp_path: Path):
+    nothing = pa.array([None, float("nan")], pa.float64(), from_pandas=False)
+    path = parquet(tmp_path / "t.parquet", uri=["a.jpg", "b.jpg"], product_id=["1", "2"], category=nothing)
+    assert [photo.category for photo in read(settings, path)] == [None, None]
+    assert "uri is of type int64" in refusal(
+        read(settings, parquet(tmp_path / "u.parquet", uri=[1, 2], product_id=["1", "2"]))
+    )
+
+
+def test_partitions_are_text_as_they_are_written(settings: Settings, tmp_path: Path):
+    for number, product in enumerate(("00123", "123", "1e3", "1000", "a%2Fb", "__HIVE_DEFAULT_PARTITION__")):
+        parquet(tmp_path / "t" / f"product_id={product}" / "part-0.parquet", uri=[f"{number}.jpg"], size=[1.5])
+    (tmp_path / "t" / "_SUCCESS").touch()
+    (tmp_path / "t" / "product_id=123" / ".part-0.parquet.crc").touch()
+    photos = read(settings, tmp_path / "t")
+    assert {photo.product_id for photo in photos} == {"00123", "123", "1e3", "1000", "a/b", ""}
+    assert {photo.uri for photo in photos} == {str(tmp_path / "t" / f"{number}.jpg") for number in range(6)}
+
+
+def test_a_file_of_another_kind_in_the_folder_is_named(settings: Settings, tmp_path: Path):
+    parquet(tmp_path / "t" / "a.parquet", uri=["a.jpg"], product_id=["1"])
+    (tmp_path / "t" / "README.md").write_text("About this table")
+    assert "README.md" in refusal(read(settings, tmp_path / "t"))
+    with pytest.raises(UserError, match="no such table 'nowhere'"):
+        Table().units(settings, "nowhere")
+
+
+def test_relative_uris_of_a_remote_table_are_names(settings: Settings, tmp_path: Path):
+    path = tmp_path / "red shoes" / "t.csv"
+    path.parent.mkdir()
+    path.write_text("uri,product_id\na%20b.jpg,1\ns3://shop/a%20b.jpg,2\n/abs/c%20.jpg,3\n")
+    layout = Table()
+    uris = [photo.uri for unit in layout.units(settings, path.as_uri()) for photo in layout.photos(unit)]
+    assert uris == [f"{path.parent.as_uri()}/a%2520b.jpg", "s3://shop/a%20b.jpg", "/abs/c%20.jpg"]

@@ -1,0 +1,206 @@
+"""A table of photos: CSV in any of its spellings or Parquet, one file or a folder of them, told by content.
+
+Executors read the files, a unit each, and of each file only the columns that are asked for. Ids and labels are text as
+it is written, or whole numbers; whatever else is there, or cannot be read to its end, is refused with its row: the unit
+then ends with a ``Photo`` of ``REFUSED``. Rows without any value are left out and counted (``BLANK``). Delta tables are
+Spark's to read (``spark_jobs/ingest_catalog.py``), and their rows come through ``Rows`` all the same.
+"""
+
+import codecs
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from vitrine.datasets.photo import BLANK, REFUSED, Photo
+from vitrine.datasets.table_files import Row, TableFault, as_text, read_rows
+from vitrine.errors import UserError
+from vitrine.locations import Location, is_uri
+from vitrine.settings import Settings
+
+COLUMNS = ("uri", "product_id", "image_id", "category", "split")
+"""What is read of a table."""
+NEEDED = COLUMNS[:2]
+ABOUT = (
+    "CSV (with commas, tabs, semicolons or |), Parquet or Delta with uri and product_id; "
+    "where there are, image_id, category, split"
+)
+_NO_PRODUCT = ("no_product", "the row has no product_id")
+_NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+
+
+class Table:
+    """The layout with the character set of its text files; None: UTF-8, or what a byte-order mark says."""
+
+    ABOUT = ABOUT
+
+    def __init__(self, encoding: str | None = None) -> None:
+        self.encoding = encoding
+
+    def units(self, settings: Settings, source: str) -> list[str]:
+        """A unit a file; none of a Delta table.
+
+        Raises:
+            UserError: there is no such table, or no such character set.
+        """
+        return file_units(source, self.encoding)
+
+    def photos(self, unit: str) -> Iterator[Photo]:
+        base, _, _, source = json.loads(unit)
+        rows = Rows(Location(base), source)
+        try:
+            for number, row in read_unit(unit, COLUMNS, NEEDED):
+                if photo := rows.photo(number, row):
+                    yield photo
+        except TableFault as fault:
+            yield refused(str(fault))
+        yield from rows.left_out()
+
+
+def file_units(source: str, encoding: str | None = None) -> list[str]:
+    """A unit a file of the table ``source``; none of a Delta table.
+
+    Raises:
+        UserError: there is no such table, or no such character set.
+    """
+    _check_encoding(encoding)
+    root = Location.given(source)
+    if is_delta(root):
+        return []
+    try:
+        base, names = _files(root)
+    except (OSError, ValueError) as error:  # Arrow's errors are of these
+        raise UserError(f"cannot read {source!r} ({' '.join(str(error).split())[:200]}): it is no table") from None
+    if not names:
+        raise UserError(f"no such table {source!r}: name a file, or a folder of files, of CSV, Parquet or Delta")
+    return [json.dumps([base.text, name, encoding, source]) for name in names]
+
+
+def read_unit(unit: str, columns: tuple[str, ...], needed: tuple[str, ...]) -> Iterator[Row]:
+    """The rows of one file: those of ``columns`` that it, or the names of its folders, have.
+
+    Raises:
+        TableFault: the file cannot be read, or lacks a column that is ``needed``.
+    """
+    base, name, encoding, source = json.loads(unit)
+    partitions = _partitions(name, columns)
+    asked = [column for column in columns if column not in partitions]
+    try:
+        for number, row in read_rows(Location(base) / name, asked, encoding):
+            if number == 0:
+                check_columns([*row, *partitions], needed)
+            else:
+                yield number, {**row, **partitions}
+    except TableFault as fault:
+        shown = repr(source) if source.endswith(name) else f"{source!r}, file {name!r}"
+        raise TableFault(f"cannot read {shown}: {fault}") from None
+
+
+class Rows:
+    """The rows of one table as photos; relative uris start at ``base``, the folder of the table."""
+
+    def __init__(self, base: Location, source: str) -> None:
+        self._base, self._source, self._blank = base, source, 0
+
+    def photo(self, number: int, row: Mapping[str, str | None]) -> Photo | None:
+        """The photo of row ``number``, its values by ``COLUMNS``; None of a row without any."""
+        if not any((value or "").strip() for value in row.values()):
+            self._blank += 1
+            return None
+        uri, product_id = row.get("uri") or None, row.get("product_id") or ""
+        if uri is None:
+            return refused(f"rows of {self._source!r} have no uri, row {number} first: every row needs one")
+        is_absolute = is_uri(uri) or uri.startswith("/")
+        return Photo(
+            image_id=row.get("image_id") or uri,
+            product_id=product_id,
+            uri=uri if is_absolute else (self._base / uri).text,
+            category=row.get("category") or None,
+            split=row.get("split") or None,
+            refusal=None if product_id.strip() else _NO_PRODUCT,
+        )
+
+    def left_out(self) -> Iterator[Photo]:
+        """At the end, how many rows had no value at all."""
+        if self._blank:
+            yield Photo("", "", "", refusal=(BLANK, str(self._blank)))
+
+
+def photos_of(batches: Iterable[pa.RecordBatch], base: Location, source: str) -> Iterator[Photo]:
+    """The photos of a part of a Delta table, whose columns are of ``COLUMNS``."""
+    rows, number = Rows(base, source), 0
+    try:
+        for batch in batches:
+            texts = [as_text(column, name) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
+            for values in zip(*texts, strict=True):
+                number += 1
+                if photo := rows.photo(number, dict(zip(batch.schema.names, values, strict=True))):
+                    yield photo
+    except TableFault as fault:
+        yield refused(f"cannot read {source!r}: {fault}")
+    yield from rows.left_out()
+
+
+def refused(reason: str) -> Photo:
+    """What says that the whole table is refused."""
+    return Photo("", "", "", refusal=(REFUSED, reason))
+
+
+def is_delta(root: Location) -> bool:
+    """Has the folder a Delta log?"""
+    if root.is_local:
+        return (Path(root.local_path) / "_delta_log").is_dir()
+    from pyarrow.fs import FileType
+
+    try:
+        system, path = (root / "_delta_log").open()
+        return bool(system.get_file_info(path).type == FileType.Directory)
+    except (OSError, ValueError):
+        return False
+
+
+def check_columns(columns: list[str], needed: tuple[str, ...] = NEEDED) -> None:
+    """Raises TableFault where a needed column is missing."""
+    if missing := [name for name in needed if name not in columns]:
+        wanted = f"layout table is {ABOUT}" if needed == NEEDED else f"it needs {' and '.join(needed)}"
+        has = ", ".join(filter(None, columns))[:150] or "none"
+        raise TableFault(f"no column {', '.join(missing)} in it: {wanted}; it has {has}")
+
+
+def _check_encoding(encoding: str | None) -> None:
+    if encoding is None:
+        return
+    try:
+        is_text = codecs.lookup(encoding)._is_text_encoding
+        known = is_text and isinstance("a".encode(encoding).decode(encoding), str)
+    except (LookupError, UnicodeError, ValueError):
+        known = False
+    if not known:
+        raise UserError(f"unknown encoding {encoding!r}: name a character set, as utf-8, cp1252, latin-1 or utf-16")
+
+
+def _files(root: Location) -> tuple[Location, list[str]]:
+    """The folder that relative uris start at, and the table's files in it; what Spark's own marks are called is left
+    out, as is what is hidden."""
+    from pyarrow.fs import FileSelector, FileType
+
+    system, path = root.open()
+    kind = system.get_file_info(path).type
+    if kind == FileType.File:
+        folder, _, name = root.text.rpartition("/")
+        return Location(folder), [unquote(name) if is_uri(root.text) else name]
+    if kind != FileType.Directory:
+        return root, []
+    infos = system.get_file_info(FileSelector(path, recursive=True))
+    names = sorted(info.path[len(path) + 1 :] for info in infos if info.type == FileType.File)
+    return root, [
+        name for name in names if not any(part.startswith((".", "_")) and "=" not in part for part in name.split("/"))
+    ]
+
+
+def _partitions(name: str, columns: tuple[str, ...]) -> dict[str, str | None]:
+    """The columns that a file's folders spell, as in ``product_id=00123/part.parquet``: text, as Hive escapes it."""
+    pairs = [part.split("=", 1) for part in name.split("/")[:-1] if "=" in part]
+    return {column: None if value == _NO_PARTITION else unquote(value) for column, value in pairs if column in columns}

@@ -1,0 +1,237 @@
+"""The rows of one file of a table: CSV or Parquet, told by its first bytes; whatever would be lost is a fault."""
+
+import csv
+import gzip
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from vitrine.locations import Location
+
+SEPARATORS = (",", "\t", ";", "|")
+MOST_CHARACTERS = 16 << 20
+"""Of a value in CSV. Python's own limit is 128 KB, which a description may have."""
+NUMBERS = ("weight",)
+"""Columns that are no ids: any number will do."""
+_MARKS = {
+    b"\xff\xfe\x00\x00": "utf-32",
+    b"\x00\x00\xfe\xff": "utf-32",
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+"""Byte-order marks; those of UTF-32 first, which begin as one of UTF-16 does."""
+_OTHERS = {
+    b"PK\x03\x04": "an Excel workbook or another zip archive",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"ORC": "ORC",
+    b"Obj\x01": "Avro",
+    b"ARROW1": "Arrow's own format (Feather)",
+    b"SQLite format 3": "a database of SQLite",
+    b"BZh": "compressed by bzip2",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd",
+    b"\xfd7zXZ": "compressed by xz",
+    b"\x89HDF": "HDF5",
+    b"%PDF": "PDF",
+    b"{": "JSON",
+    b"[": "JSON",
+    b"<": "HTML or XML",
+}
+
+
+class TableFault(Exception):
+    """Why a file of a table cannot be read to its end, in words."""
+
+
+Row = tuple[int, dict[str, str | None]]
+"""Its number, and values by column; number 0 is the header, whose values say nothing. Of CSV, numbers are those of the
+lines in the file; of Parquet, they start at 1."""
+
+
+def read_rows(location: Location, asked: Sequence[str], encoding: str | None) -> Iterator[Row]:
+    """The header, which names every column, and the rows, with those of the columns ``asked`` that there are.
+
+    Raises:
+        TableFault: it is neither CSV nor Parquet, has a type that is no id, or a row that would be half read.
+    """
+    try:
+        system, path = location.open()
+        with system.open_input_file(path) as file:
+            magic = file.read(4)
+            file.seek(0)
+            if magic == b"PAR1":
+                yield from _parquet(file, asked)
+            elif magic.startswith(b"\x1f\x8b"):
+                yield from _csv(io.BufferedReader(gzip.GzipFile(fileobj=file)), asked, encoding)
+            else:
+                yield from _csv(io.BufferedReader(file), asked, encoding)
+    except (OSError, EOFError, ValueError, pa.ArrowException) as error:
+        raise TableFault(" ".join(str(error).split())[:200] or type(error).__name__) from error
+
+
+# ---- CSV ----
+
+
+class _Lines:
+    """The lines of a text, and those that the row of now has taken."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text, self.taken = text, list[str]()
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._text:
+            self.taken.append(line)
+            yield line
+
+
+def _csv(file: io.BufferedReader, asked: Sequence[str], encoding: str | None) -> Iterator[Row]:
+    codec = _codec(file.peek(4096)[:4096], encoding)
+    csv.field_size_limit(MOST_CHARACTERS)
+    with io.TextIOWrapper(file, codec, errors="surrogateescape", newline="") as text:
+        first = text.readline()
+        separator = _separator(first, asked)
+        lines = _Lines(text)
+        reader = csv.reader(_chained(first, lines), delimiter=separator, strict=True)
+        header = _next(reader, lines, 1) or []
+        places = _places(header, asked)
+        yield 0, dict.fromkeys(header)
+        width = max((place for place, name in enumerate(header, 1) if name.strip()), default=0)
+        while True:
+            lines.taken.clear()
+            number = reader.line_num + 1
+            values = _next(reader, lines, number)
+            if values is None:
+                return
+            if not values or not "".join(values).strip():
+                if values:
+                    yield number, dict.fromkeys(places)
+                continue
+            _check_width(values, width, number, lines)
+            _check_quotes(values, separator, number, len(header))
+            yield number, {name: _decoded(values[place], name, number) for name, place in places.items()}
+
+
+def _chained(first: str, lines: _Lines) -> Iterator[str]:
+    if first:
+        lines.taken.append(first)
+        yield first
+    yield from lines
+
+
+def _next(reader: Any, lines: _Lines, number: int) -> list[str] | None:
+    try:
+        return next(reader, None)
+    except csv.Error as error:
+        why = "a quote opens and does not close" if "unexpected end" in str(error) else str(error)
+        why = f"a quote opens and a value of {MOST_CHARACTERS} characters follows" if "limit" in why else why
+        raise TableFault(
+            f"row {number} cannot be told from the next ({why}): {_shown(lines)}: put a value with a quote or a "
+            'separator in quotes, and write each quote in it twice ("")'
+        ) from None
+
+
+def _check_width(values: list[str], width: int, number: int, lines: _Lines) -> None:
+    if len(values) < width or any(value.strip() for value in values[max(width, 1) :]):
+        raise TableFault(
+            f"row {number} has {len(values)} values, the header {width}: {_shown(lines)}: put a value with a separator "
+            "or line break in quotes, and write empty values too"
+        )
+
+
+def _check_quotes(values: list[str], separator: str, number: int, width: int) -> None:
+    """A quote that opens in one row and closes in a later one makes one row of all between: the lines of such a value
+    have just the separators of rows."""
+    for place, value in enumerate(values):
+        if "\n" not in value and "\r" not in value:
+            continue
+        counts = [line.count(separator) for line in value.splitlines()]
+        if counts == [width - 1 - place, *[width - 1] * (len(counts) - 2), place]:
+            raise TableFault(
+                f"rows {number} to {number + len(counts) - 1} are one value in quotes: {value[:80]!r}: close the quote "
+                'where the value ends, or write a quote that is meant twice ("")'
+            )
+
+
+def _shown(lines: _Lines) -> str:
+    return repr("".join(lines.taken[:2])[:80].rstrip("\r\n"))
+
+
+def _codec(head: bytes, encoding: str | None) -> str:
+    for magic, name in _OTHERS.items():
+        if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(magic):
+            raise TableFault(f"it is {name}: save it as CSV or Parquet")
+    marked = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
+    if marked and encoding and encoding.lower().replace("_", "-")[:5] != marked[:5]:
+        raise TableFault(f"its byte-order mark says {marked[:6].rstrip('-')}, and --encoding {encoding}: leave it out")
+    if not marked and not encoding and b"\0" in head:
+        raise TableFault(
+            "it has zero bytes, which is no text: where it is UTF-16 without a mark, say --encoding utf-16-le"
+        )
+    return marked or encoding or "utf-8"
+
+
+def _separator(header: str, asked: Sequence[str]) -> str:
+    """The separator by which the header has most of the columns that are asked for; then, most columns."""
+
+    def columns(separator: str) -> tuple[int, int]:
+        names = header.rstrip("\r\n").split(separator)
+        return len({name.strip('"') for name in names} & set(asked)), len(names)
+
+    return max(SEPARATORS, key=columns)
+
+
+def _places(header: list[str], asked: Sequence[str]) -> dict[str, int]:
+    twice = [name for name in asked if header.count(name) > 1]
+    if twice:
+        raise TableFault(f"its header names {', '.join(twice)} twice: leave one out")
+    return {name: header.index(name) for name in asked if name in header}
+
+
+def _decoded(value: str, column: str, number: int) -> str:
+    if value.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in value):
+        return value
+    shown = value.encode("utf-8", "backslashreplace").decode().replace("\\udc", "\\x")[:80]
+    raise TableFault(
+        f"row {number} has bytes in {column} that are not of its character set: '{shown}': name the right one, as "
+        "--encoding cp1252 for a Windows spreadsheet's"
+    )
+
+
+# ---- Parquet ----
+
+
+def _parquet(file: Any, asked: Sequence[str]) -> Iterator[Row]:
+    with pq.ParquetFile(file) as parquet:
+        schema = parquet.schema_arrow
+        _places(schema.names, asked)
+        yield 0, dict.fromkeys(schema.names)
+        columns = [name for name in asked if name in schema.names]
+        number = 0
+        for batch in parquet.iter_batches(8192, columns=columns):
+            texts = {name: as_text(batch.column(name), name) for name in columns}
+            for at in range(batch.num_rows):
+                number += 1
+                yield number, {name: values[at] for name, values in texts.items()}
+
+
+def as_text(values: pa.Array, column: str) -> list[str | None]:
+    """Text as it is written, whole numbers by their digits.
+
+    Raises:
+        TableFault: they are of another type; a column of null and NaN alone says nothing.
+    """
+    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+    if pa.types.is_floating(kind) and pc.all(pc.is_null(values, nan_is_null=True)).as_py() is not False:
+        return [None] * len(values)
+    if column in NUMBERS and (pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        return [None if value is None else str(value) for value in values.to_pylist()]
+    whole = pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    if not (text or pa.types.is_null(kind) or (whole and column != "uri")):
+        wanted = "text" if column == "uri" else "text or whole numbers"
+        raise TableFault(f"column {column} is of type {kind}: it must be {wanted}: write it as text")
+    return [None if value is None else str(value) for value in values.to_pylist()]

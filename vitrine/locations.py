@@ -1,0 +1,140 @@
+"""Where a folder or file is: text from outside becomes a ``Location`` once, and escapes are made and read here alone.
+
+A path is what the file system says it is, to the last character. A URI spells ``%`` as ``%25``, ``?`` as ``%3F`` and
+``#`` as ``%23``; blanks and letters of any language stay as they are. A ``file:`` URI has neither query nor fragment,
+and no URI of a photo has a fragment: what stands there unescaped is part of a name.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, unquote_to_bytes
+
+from vitrine import s3
+from vitrine.errors import UserError
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+_URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|file:/", re.IGNORECASE)
+_REMOTE = re.compile(r"(?P<root>[^:]+://[^/?#]*)/*(?P<path>[^?]*)(?P<query>\?.*)?", re.DOTALL)
+_QUERY = re.compile(r"\?[\w.-]+=[^&]*(&[\w.-]+=[^&]*)*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class Location:
+    """A folder or a file, here or in a store that Arrow's file systems open."""
+
+    text: str
+    """A path, or a URI: as the tables' ``uri`` columns have it."""
+
+    @classmethod
+    def given(cls, source: str, start: Path | None = None) -> Location:
+        """What a caller named: a URI, or a path from ``start`` (left out: the current folder).
+
+        Raises:
+            UserError: it has a line break or another control character in it.
+        """
+        check_printable(source, "source")
+        if is_uri(source):
+            return cls(s3.plain(source.rstrip("/")))
+        return cls(str(((start or Path.cwd()) / Path(source).expanduser()).resolve()))
+
+    def __truediv__(self, name: str) -> Location:
+        """What is called ``name`` in this folder; ``name`` may have several parts."""
+        if not is_uri(self.text):
+            return Location(f"{self.text}/{name}")
+        escaped = re.sub(r"[%?#]", lambda match: quote(match[0]), name)
+        if self.is_local:
+            return Location(f"{self.text}/{escaped}")
+        folder, mark, query = self.text.partition("?")
+        return Location(f"{folder}/{escaped}{mark}{query}")
+
+    @property
+    def is_local(self) -> bool:
+        return not is_uri(self.text) or self.text.lower().startswith("file:")
+
+    @property
+    def local_path(self) -> str:
+        """The path of a local one.
+
+        Raises:
+            ValueError: a ``file:`` URI of another host.
+        """
+        if not is_uri(self.text):
+            return self.text
+        rest = self.text[len("file:") :]
+        if rest.startswith("//"):
+            host, slash, rest = rest[2:].partition("/")
+            if host.lower() not in ("", "localhost"):
+                raise ValueError("the file: URI names another host")
+            rest = slash + rest
+        return os.fsdecode(unquote_to_bytes(os.fsencode(rest)))
+
+    @property
+    def remote_parts(self) -> tuple[str, str]:
+        """Of one that is not local: the URI of its store, and the path there.
+
+        Raises:
+            ValueError: it is no URI that can be read.
+        """
+        parts = _REMOTE.fullmatch(self.text)
+        if parts is None:
+            raise ValueError("not a URI that can be read")
+        query = parts["query"] or ""
+        if query and not _QUERY.fullmatch(query):
+            raise ValueError("a ? in a URI starts its query of name=value: in a name it is spelled %3F")
+        return f"{parts['root']}/{query}", unquote(parts["path"], errors="surrogateescape")
+
+    def open(self) -> tuple[FileSystem, str]:
+        """Arrow's file system that has it, and its path there.
+
+        Raises:
+            ValueError, OSError, pyarrow.ArrowException: there is none.
+        """
+        from pyarrow.fs import LocalFileSystem
+
+        if self.is_local:
+            return LocalFileSystem(), self.local_path
+        root, path = self.remote_parts
+        system, base = filesystem(root)
+        return system, f"{base.rstrip('/')}/{path}".rstrip("/")
+
+    def is_same(self, other: Location) -> bool:
+        """Is it the same place, however it is spelled?"""
+        if self.text == other.text or self.is_local != other.is_local:
+            return self.text == other.text
+        try:
+            return self._place == other._place
+        except ValueError:
+            return False
+
+    @property
+    def _place(self) -> tuple[str, ...]:
+        return (self.local_path,) if self.is_local else self.remote_parts
+
+
+@functools.lru_cache(maxsize=32)  # a new one for each picture would look up credentials and region each time
+def filesystem(root: str) -> tuple[FileSystem, str]:
+    """Arrow's file system of a store's URI, and the path there that the URI names."""
+    from pyarrow.fs import FileSystem
+
+    system, base = FileSystem.from_uri(s3.plain(root))
+    return system, base
+
+
+def is_uri(text: str) -> bool:
+    """Is it a URI rather than a path?"""
+    return _URI.match(text) is not None
+
+
+def check_printable(text: str, what: str) -> None:
+    """Raises UserError where ``text`` has a line break or another control character in it."""
+    if _CONTROL.search(text):
+        raise UserError(f"bad {what} {text!r}: a name with a line break or another control character is not taken")
