@@ -74,7 +74,7 @@ def test_a_worker_with_another_file_under_the_same_name_is_refused(
     once = {"spark.task.maxFailures": "1"}  # else the task is tried again on the other worker, and comes right
     fetched = str(tmp_path / "cluster" / "fetched0")
     process = embedding(cluster, tmp_path, once, '[encoders.small]\nbackbone = "timm/test_vit"', HF_HOME=fetched)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 1
     assert re.search(
         r"vitrine: encoder 'small': version \w{16} was asked for, and \S+ loads \w{16} from its hub", err

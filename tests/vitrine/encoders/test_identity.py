@@ -1,5 +1,6 @@
 """A version is what decides a vector, and is kept until something moves."""
 
+import hashlib
 import importlib.metadata
 import json
 from dataclasses import asdict, replace
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.support.own_encoder import mine
+from vitrine import files
 from vitrine.encoders import identity
 from vitrine.encoders.identity import identify
 from vitrine.settings import Settings
@@ -56,3 +58,21 @@ def test_an_identity_is_kept_until_something_moves(
     identify(settings, backbone)
     assert asked == ["torchvision"]
     assert len(list((settings.home / "models" / "versions").iterdir())) == 3
+
+
+def test_what_a_home_knows_is_found_again(settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    """A home of before commits were kept names its identities by these facts, and has three fields in them."""
+    facts = {
+        **{"source": "timm", "model": "resnet18.a1_in1k", "tag": None, "weights": None, "hub": None},
+        **{"input_size": None, "file": None, "decode": identity.images.DECODE_POLICY},
+        "library": importlib.metadata.version("timm"),
+    }
+    name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+    kept = {"encoder_version": "0" * 16, "dim": 512, "licence": "apache-2.0"}
+    files.write_json(settings.home / "models" / "versions" / f"{name}.json", kept)
+    monkeypatch.setattr(identity, "build", lambda _: pytest.fail("it was built again"))
+    backbone = mine(settings, "timm/resnet18.a1_in1k")
+    known = identify(settings, backbone)
+    assert (known.encoder_version, known.revision) == ("0" * 16, None)
+    assert known.pinned(backbone) == replace(backbone, encoder_version="0" * 16)
+    assert repr(known.pinned(backbone)) == repr(backbone)  # by which machines keep the batch sizes that they found
