@@ -93,6 +93,7 @@ def open_exported(built: Built, plan: EncoderPlan, precisions: Sequence[str]) ->
         reference = np.load(folder / _REFERENCE)
         os.utime(folder)
     except (OSError, RuntimeError, ValueError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
         raise CannotExport(f"{folder}: {_line(error)}") from error
     why = "its vectors are not the network's"
     for precision in precisions:

@@ -26,6 +26,7 @@ from vitrine.encoders.networks import Built, build
 SMALL = Backbone("small", "torchvision", "squeezenet1_0", "supervised", weights="random:1", input_size=64)
 PLAN = EncoderPlan(SMALL, batch_size=4, precision="fp32", max_pixels=1_000_000, threads=1)
 
+LARGE = pytest.mark.large
 FAMILIES = [
     ("timm", "resnet18", 64),
     ("timm", "mobilenetv3_small_100", 64),
@@ -34,11 +35,11 @@ FAMILIES = [
     ("timm", "vit_tiny_patch16_224", None),
     ("timm", "swin_tiny_patch4_window7_224", None),
     ("open_clip", "ViT-B-32-quickgelu", None),
-    ("open_clip", "RN50", None),
+    pytest.param("open_clip", "RN50", None, marks=LARGE),
     ("torchvision", "resnet18", 64),
-    ("torchvision", "vit_b_32", None),
-    ("dino", "resnet50", 64),
-    ("maws", "vit_b16", None),
+    pytest.param("torchvision", "vit_b_32", None, marks=LARGE),
+    pytest.param("dino", "resnet50", 64, marks=LARGE),
+    pytest.param("maws", "vit_b16", None, marks=LARGE),
 ]
 
 
@@ -52,7 +53,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def built() -> Built:
-    return build(SMALL)
+    """A network that is exported quickly."""
+    return replace(build(SMALL), network=tiny(0))
+
+
+def tiny(seed: int) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    parts = (torch.nn.Conv2d(3, 512, 8, 8), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    return torch.nn.Sequential(*parts).eval().requires_grad_(False)
 
 
 def exports(cache: Path) -> list[Path]:
@@ -95,7 +103,7 @@ def test_a_kept_export_needs_neither_a_new_one_nor_torch(
         raise AssertionError("computed again")
 
     monkeypatch.setattr(exported, "_export", refuse)
-    monkeypatch.setattr(type(built.network), "forward", refuse)
+    monkeypatch.setattr(torch.nn.Sequential, "forward", refuse)
     second, _ = prepare(built, PLAN, "cpu")
     assert isinstance(second, Exported) and torch.equal(first(photos), second(photos))
     assert len(exports(cache)) == 1 and not capfd.readouterr().err
@@ -103,7 +111,7 @@ def test_a_kept_export_needs_neither_a_new_one_nor_torch(
 
 def test_other_weights_and_another_input_are_another_export(cache: Path, built: Built):
     seen = []
-    for other in (built, build(replace(SMALL, weights="random:2")), build(replace(SMALL, input_size=96))):
+    for other in (built, replace(built, network=tiny(1)), replace(built, input_shape=(96, 96))):
         network, _ = prepare(other, PLAN, "cpu")
         seen.append(network(torch.ones(1, 3, *other.input_shape)))
     assert len(exports(cache)) == 3 and not torch.equal(seen[0], seen[1])
@@ -184,10 +192,10 @@ def test_exports_that_nobody_used_for_a_month_leave(cache: Path, built: Built):
     month_ago = time.time() - 31 * 86400
     os.utime(first, (month_ago, month_ago))
     prepare(built, PLAN, "cpu")
-    prepare(build(replace(SMALL, weights="random:2")), PLAN, "cpu")
+    prepare(replace(built, network=tiny(1)), PLAN, "cpu")
     assert len(exports(cache)) == 2, "it was used just now"
     os.utime(first, (month_ago, month_ago))
-    prepare(build(replace(SMALL, weights="random:3")), PLAN, "cpu")
+    prepare(replace(built, network=tiny(2)), PLAN, "cpu")
     assert len(exports(cache)) == 2 and not first.exists()
 
 
