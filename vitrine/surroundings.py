@@ -169,7 +169,7 @@ def _account(environment: dict[str, str]) -> dict[str, str]:
     if name := name_of_nobody():
         own = {"SPARK_USER": name} | {key: environment.get(key) or name for key in ("USER", "LOGNAME")}
     home = environment.get("HOME") or os.path.expanduser("~")
-    if _writable(home):
+    if os.path.isdir(home) and _writable(home):
         return own | {"HOME": home}
     own["HOME"] = _home_of_ours()
     for variable, folder in (("HF_HOME", "huggingface"), ("TORCH_HOME", "torch")):
