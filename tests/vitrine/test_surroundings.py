@@ -50,6 +50,18 @@ def test_a_command_does_not_obey_what_was_set_for_others(tmp_path: Path, name: s
     assert wrong.returncode == 2 and re.fullmatch(r"vitrine: [^\n]+\n", wrong.stderr)
 
 
+def test_a_module_run_where_others_have_its_names_and_a_folder_that_is_no_more(tmp_path: Path) -> None:
+    (tmp_path / "vitrine.toml").touch()
+    shadows(tmp_path)
+    env = BASE | {"PYTHONPATH": str(PROJECT)}
+    ran = subprocess.run([sys.executable, "-m", "vitrine", "status", "--json"], cwd=tmp_path, env=env, text=True,
+                         capture_output=True)  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    gone = f'mkdir gone && cd gone && rmdir ../gone && "{sys.executable}" -m vitrine status'
+    ran = subprocess.run(["sh", "-c", gone], cwd=tmp_path, env=env, text=True, capture_output=True)
+    assert ran.returncode in (1, 2) and re.fullmatch(r"vitrine: [^\n]+\n", ran.stderr)
+
+
 def test_the_help_on_a_mistake_has_no_colours_and_a_width(tmp_path: Path) -> None:
     sets = environments(tmp_path / "set")
     ran = command(tmp_path, "promote", env=sets["colours"] | sets["numbers"])
