@@ -164,5 +164,4 @@ def test_whoever_starts_a_process_asks_for_its_environment() -> None:
     rooms = ("vitrine", "spark_jobs", "training", "evaluation", "feature_repo", "dags")
     files = [path for room in rooms for path in (PROJECT / room).rglob("*.py")]
     without = [path for path in files if starts.search(text := path.read_text()) and "surroundings" not in text]
-    # The demo asks ``cli/airflow.py``; make, which takes the variables out itself, starts the fetching of jars.
-    assert {path.name for path in without} - {"surroundings.py"} == {"demo.py", "jars.py"}
+    assert {path.name for path in without} - {"surroundings.py"} == {"demo.py"}  # which asks ``cli/airflow.py``
