@@ -17,6 +17,7 @@ from pyspark.errors import PySparkRuntimeError
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
+from vitrine import surroundings
 from vitrine.errors import VitrineError
 from vitrine.spark_conf import s3_jars, spark_jars
 
@@ -125,6 +126,7 @@ def _fresh(folder: Path, own: Path) -> dict[str, Path]:
 
 
 if __name__ == "__main__":
+    surroundings.leave_other_sparks()
     ensure_jars()
     if "--s3" in sys.argv[1:]:
         ensure_s3_jars()

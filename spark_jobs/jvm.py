@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -85,6 +86,7 @@ class _Heard:
         self._thread.start()
 
     def _read(self, read: int) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the thread that waits for them
         with os.fdopen(read, "rb") as lines:
             for line in lines:
                 with self._lock:

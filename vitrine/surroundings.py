@@ -64,7 +64,7 @@ def begin() -> None:
         again = {name: value for name, value in os.environ.items() if name not in _PYTHON}
         again |= _python() | {"LC_ALL": _LOCALE, _AGAIN: "1"}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], again)  # noqa: S606 (a list, no shell)
-    if sys.path[0] != _ROOT and sys.path[0] in ("", os.path.abspath(os.curdir)):  # of ``python -m vitrine``
+    if sys.path[0] != _ROOT and sys.path[0] in ("", _absolute(os.curdir)):  # of ``python -m vitrine``
         del sys.path[0]
     _become(for_child())
     time.tzset()
@@ -72,9 +72,16 @@ def begin() -> None:
 
 def _is_command() -> bool:
     """Is this process the program ``vitrine``, or a module of ours run as a program?"""
-    program = os.path.abspath(sys.argv[0] if sys.argv else "")
+    program = _absolute(sys.argv[0] if sys.argv else "")
     rooms = tuple(os.path.join(_ROOT, room, "") for room in ("vitrine", "spark_jobs"))
     return os.path.basename(program) == "vitrine" or program.startswith(rooms)
+
+
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except OSError:  # the working folder is no more
+        return path
 
 
 def _open_standard_streams() -> bool:
@@ -169,7 +176,7 @@ def _account(environment: dict[str, str]) -> dict[str, str]:
     if name := name_of_nobody():
         own = {"SPARK_USER": name} | {key: environment.get(key) or name for key in ("USER", "LOGNAME")}
     home = environment.get("HOME") or os.path.expanduser("~")
-    if _writable(home):
+    if os.path.isdir(home) and _writable(home):
         return own | {"HOME": home}
     own["HOME"] = _home_of_ours()
     for variable, folder in (("HF_HOME", "huggingface"), ("TORCH_HOME", "torch")):

@@ -50,6 +50,18 @@ def test_a_command_does_not_obey_what_was_set_for_others(tmp_path: Path, name: s
     assert wrong.returncode == 2 and re.fullmatch(r"vitrine: [^\n]+\n", wrong.stderr)
 
 
+def test_a_module_run_where_others_have_its_names_and_a_folder_that_is_no_more(tmp_path: Path) -> None:
+    (tmp_path / "vitrine.toml").touch()
+    shadows(tmp_path)
+    env = BASE | {"PYTHONPATH": str(PROJECT)}
+    ran = subprocess.run([sys.executable, "-m", "vitrine", "status", "--json"], cwd=tmp_path, env=env, text=True,
+                         capture_output=True)  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    gone = f'mkdir gone && cd gone && rmdir ../gone && "{sys.executable}" -m vitrine status'
+    ran = subprocess.run(["sh", "-c", gone], cwd=tmp_path, env=env, text=True, capture_output=True)
+    assert ran.returncode in (1, 2) and re.fullmatch(r"vitrine: [^\n]+\n", ran.stderr)
+
+
 def test_the_help_on_a_mistake_has_no_colours_and_a_width(tmp_path: Path) -> None:
     sets = environments(tmp_path / "set")
     ran = command(tmp_path, "promote", env=sets["colours"] | sets["numbers"])
@@ -152,5 +164,4 @@ def test_whoever_starts_a_process_asks_for_its_environment() -> None:
     rooms = ("vitrine", "spark_jobs", "training", "evaluation", "feature_repo", "dags")
     files = [path for room in rooms for path in (PROJECT / room).rglob("*.py")]
     without = [path for path in files if starts.search(text := path.read_text()) and "surroundings" not in text]
-    # The demo asks ``cli/airflow.py``; make, which takes the variables out itself, starts the fetching of jars.
-    assert {path.name for path in without} - {"surroundings.py"} == {"demo.py", "jars.py"}
+    assert {path.name for path in without} - {"surroundings.py"} == {"demo.py"}  # which asks ``cli/airflow.py``
