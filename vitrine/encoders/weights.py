@@ -141,7 +141,9 @@ def _read_state(backbone: Backbone) -> State:
     path = weights_file(backbone)
     assert path is not None
     try:
-        if path.suffix == ".safetensors":
+        with path.open("rb") as file:  # safetensors: 8 bytes of length, and the header is JSON
+            is_safetensors = file.read(9)[8:] == b"{"
+        if is_safetensors:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         for nested in ("state_dict", "model"):
