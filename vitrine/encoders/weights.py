@@ -142,10 +142,10 @@ def _read_state(backbone: Backbone) -> State:
     assert path is not None
     try:
         with path.open("rb") as file:  # safetensors: 8 bytes of length, and the header is JSON
-            is_safetensors = file.read(9)[8:] == b"{"
-        if is_safetensors:
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+            if file.read(9)[8:] == b"{":
+                return load_file(path)
+            file.seek(0)
+            state = torch.load(file, map_location="cpu", weights_only=True)
         for nested in ("state_dict", "model"):
             state = state.get(nested, state)
         return {str(key): value for key, value in state.items() if isinstance(value, torch.Tensor)}
