@@ -78,7 +78,7 @@ def encoder_view(settings: Settings, kind: Kind, row: dict[str, Any]) -> Feature
         ttl=timedelta(days=days) if days else timedelta(0),  # 0: none
         source=SparkSource(
             name=name,
-            query=f"SELECT * FROM delta.`{kind.table.uri(settings)}` WHERE {lake.matches(encoder_version=version)}",
+            query=f"SELECT * FROM {kind.table.sql(settings)} WHERE {lake.matches(encoder_version=version)}",
             timestamp_field="event_timestamp",
             created_timestamp_column="created_timestamp",
         ),

@@ -21,6 +21,8 @@ from vitrine.tables import Table
 
 _CONFLICTS = tuple(getattr(exceptions, name) for name in exceptions.__all__)
 _ATTEMPTS = 6
+NO_PATTERNS = ("__globPaths__", "false")
+"""An option of Spark's readers of files: a path is the name of one place, whatever brackets it has."""
 _MARKS = "delta.enableDeletionVectors"
 _LARGE = 512 << 20
 """Bytes from which deletion vectors pay: 1 % of 300,000 rows x 512 merged in 26 s against 66 s; small tables lose."""
@@ -146,6 +148,5 @@ def _mark_rather_than_copy(spark: SparkSession, settings: Settings, table: Table
     size, properties = lake.size(settings, table)
     if size < _LARGE or _MARKS in properties:
         return
-    path = table.uri(settings).replace("`", "``")
     with lake.committing(settings, table):
-        spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ('{_MARKS}' = 'true')")
+        spark.sql(f"ALTER TABLE {table.sql(settings)} SET TBLPROPERTIES ('{_MARKS}' = 'true')")

@@ -116,7 +116,7 @@ def _catalog(settings: Settings, plan: _Plan, *, within: bool) -> str:
     """The catalog's rows within the splits that are learned from, or outside of them."""
     names = ", ".join(map(lake.quote, plan.splits))
     return (
-        f"SELECT image_id, content_sha256, split FROM delta.`{CATALOG.uri(settings)}` WHERE "
+        f"SELECT image_id, content_sha256, split FROM {CATALOG.sql(settings)} WHERE "
         f"{lake.matches(dataset=plan.dataset)} AND coalesce(split, '') {'IN' if within else 'NOT IN'} ({names})"
     )
 

@@ -19,6 +19,7 @@ from vitrine.feast_parts import (
     RepoConfig,
     make_tzaware,
 )
+from vitrine.locations import sqlite_url
 from vitrine.setting_sections import RedisSettings
 from vitrine.settings import Settings
 from vitrine.spark_conf import s3_conf
@@ -65,7 +66,7 @@ def repo_config(settings: Settings, show_password: bool = True) -> dict[str, Any
         "entity_key_serialization_version": 3,
         "registry": {
             "registry_type": "sql",
-            "path": settings.feast.registry or f"sqlite:///{home / 'registry.db'}",
+            "path": settings.feast.registry or sqlite_url(home / "registry.db"),
             "cache_ttl_seconds": settings.feast.follow_seconds,
         },
         "offline_store": {

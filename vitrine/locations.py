@@ -50,7 +50,7 @@ class Location:
         """What is called ``name`` in this folder; ``name`` may have several parts."""
         if not is_uri(self.text):
             return Location(f"{self.text}/{name}")
-        escaped = re.sub(r"[%?#]", lambda match: quote(match[0]), name)
+        escaped = _escaped(name)
         if self.is_local:
             return Location(f"{self.text}/{escaped}")
         folder, mark, query = self.text.partition("?")
@@ -127,6 +127,15 @@ def filesystem(root: str) -> tuple[FileSystem, str]:
 
     system, base = FileSystem.from_uri(s3.plain(root))
     return system, base
+
+
+def sqlite_url(path: Path) -> str:
+    """SQLAlchemy's URL of a file."""
+    return f"sqlite:///{_escaped(str(path))}"
+
+
+def _escaped(name: str) -> str:
+    return re.sub(r"[%?#]", lambda match: quote(match[0]), name)
 
 
 def is_uri(text: str) -> bool:

@@ -34,6 +34,10 @@ class Table:
         """What Spark and delta-rs open: a folder's path, or ``s3://BUCKET[/FOLDER...]/NAME``."""
         return f"{settings.lake_root}/{self.name}"
 
+    def sql(self, settings: Settings) -> str:
+        """The table by its place, in Spark's SQL."""
+        return "delta.`" + self.uri(settings).replace("`", "``") + "`"
+
 
 def _table(
     name: str,

@@ -12,6 +12,7 @@ from typing import Any
 
 from vitrine import surroundings
 from vitrine.errors import UserError, one_line
+from vitrine.locations import sqlite_url
 from vitrine.runs import Run
 from vitrine.settings import Settings, load_settings
 
@@ -53,7 +54,7 @@ def _quiet_mlflow() -> None:
 def mlflow_uri(settings: Settings) -> str:
     """``[mlflow] uri``, which may hold a password, else the file under the home."""
     given = settings.mlflow.uri
-    return given.get_secret_value() if given else f"sqlite:///{settings.home / 'mlflow.db'}"
+    return given.get_secret_value() if given else sqlite_url(settings.home / "mlflow.db")
 
 
 def to_mlflow(settings: Settings, run: Run, details: Details | None = None) -> str | None:

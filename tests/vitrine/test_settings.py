@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import create_engine, text
 
 from tests.support.project import PROJECT
+from vitrine import lake
 from vitrine.errors import UserError
+from vitrine.locations import sqlite_url
 from vitrine.names import check_name
 from vitrine.settings import find_config, load_settings
 
@@ -142,3 +145,26 @@ def test_importing_does_nothing(tmp_path: Path):
 def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path, text: str) -> None:
     (tmp_path / "vitrine.toml").write_bytes(text.encode())
     assert load_settings(tmp_path).home == tmp_path / ("elsewhere" if "home" in text else ".vitrine")
+
+
+@pytest.mark.parametrize("name", ["feature%2Fnew", "a[1]", "a^b", "a|b", "a\\b", "a\nb"])
+def test_a_home_that_no_table_can_lie_in_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match="bad home") as error:
+        load_settings(tmp_path / name)
+    assert str(error.value).isprintable()
+    monkeypatch.setenv("VITRINE_HOME", str(tmp_path / "home"))
+    assert load_settings(tmp_path / name).home == tmp_path / "home"
+
+
+@pytest.mark.parametrize("name", ["a b", "a#b", "100%", "a?b", "{x}*", "ü", "a+b", "a`b", "it's"])
+def test_homes_of_other_names_hold_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    (tmp_path / name).mkdir()
+    settings = load_settings(tmp_path / name)
+    lake.create_tables(settings)
+    assert lake.rows(settings, "SELECT * FROM catalog") == []
+    assert {path.name for path in (tmp_path / name / ".vitrine" / "lake").iterdir()} >= {"catalog", "runs"}
+    store = create_engine(sqlite_url(tmp_path / name / "x.db"))
+    with store.begin() as connection:
+        connection.execute(text("CREATE TABLE t (a INT)"))
+    assert (tmp_path / name / "x.db").stat().st_size

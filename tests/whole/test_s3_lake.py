@@ -17,7 +17,8 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from deltalake import write_deltalake
 
-from vitrine import lake, staging
+from vitrine import lake, photo_files, staging
+from vitrine.datasets import folder, registry
 from vitrine.errors import UserError, VitrineError
 from vitrine.runs import record
 from vitrine.settings import Settings, load_settings
@@ -236,6 +237,48 @@ def test_two_nights_on_s3(on_s3: Settings, draw: Callable[..., Path], tmp_path: 
     assert not on_s3.lake.exists()
     everything = json.dumps([lake.rows(on_s3, f"SELECT * FROM {name}") for name in ("runs", "encoders")], default=str)
     assert SECRET not in everything
+
+
+NAMES = ["a b.jpg", "a#1.jpg", "a%20b.jpg", "a%20c.jpg", "what?.jpg", "a+b.jpg", "[1]{x}*.jpg", "100%.jpg"]
+NAMES += ["\u00fc.jpg", "u\u0308.jpg", "\u978b \U0001f45f.jpg", "a&b=c;d.jpg", "it's.jpg"]
+
+
+def test_names_on_s3_are_names(on_s3: Settings, tmp_path: Path):
+    """Each object gives its own bytes, in product folders and below a root that are named as oddly."""
+    root = tmp_path / "photos"
+    for name in NAMES:
+        for place in (root / "red shoes" / name, root / name.removesuffix(".jpg") / "only here.jpg"):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(str(place.relative_to(root)))
+    (root / "red shoes" / "@eaDir").mkdir()
+    (root / "red shoes" / "@eaDir" / "thumb.jpg").write_text("junk")
+    for prefix, source in (("plain", "plain"), ("red shoes#1%20", "red shoes#1%2520"), ("who?", "who%3F")):
+        upload(root, f"{tmp_path.name}/{prefix}")
+        units = folder.units(on_s3, f"s3a://shop/{tmp_path.name}/{source}")
+        listed = {photo.image_id: photo for unit in units for photo in folder.photos(unit)}
+        assert len(listed) == 2 * len(NAMES) and not any(photo.refusal for photo in listed.values())
+        for image_id, photo in listed.items():
+            assert photo_files.read(photo.uri) == image_id.encode()
+            assert photo.product_id == image_id.split("/")[0]
+    with pytest.raises(UserError, match=r"cannot list .*spelled %25"):
+        folder.units(on_s3, f"s3://shop/{tmp_path.name}/no%20such")
+
+
+def test_tables_on_s3_are_read_by_content_and_name_names(on_s3: Settings, tmp_path: Path):
+    (tmp_path / "up" / "list of #1").mkdir(parents=True)
+    (tmp_path / "up" / "list of #1" / "t.parquet").write_text("uri\tproduct_id\na%20b.jpg\t1e3\ns3://b/c%20d.jpg\t2\n")
+    upload(tmp_path / "up", tmp_path.name)
+    for source in ("list of #1/t.parquet", "list of #1", "list%20of%20%231/t.parquet"):
+        layout = registry.LAYOUTS["table"]
+        units = layout.units(on_s3, f"s3://shop/{tmp_path.name}/{source}")
+        listed = [(photo.uri, photo.product_id, photo.refusal) for unit in units for photo in layout.photos(unit)]
+        base = source.removesuffix("/t.parquet")
+        assert listed == [
+            (f"s3://shop/{tmp_path.name}/{base}/a%2520b.jpg", "1e3", None),
+            ("s3://b/c%20d.jpg", "2", None),
+        ]
+    with pytest.raises(UserError, match="no such table"):
+        registry.LAYOUTS["table"].units(on_s3, f"s3://shop/{tmp_path.name}/none.csv")
 
 
 def fetch_jars() -> None:

@@ -33,10 +33,12 @@ def read(path: Path) -> State:
     import torch
     from safetensors.torch import load_file
 
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    with torch.serialization.safe_globals([argparse.Namespace]):  # a script's own arguments, which hold no code
-        state = torch.load(path, map_location="cpu", weights_only=True)
+    with path.open("rb") as file:  # safetensors: 8 bytes of length, then a header in JSON
+        if file.read(9)[8:] == b"{":
+            return load_file(path)
+        file.seek(0)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # a script's own arguments, which hold no code
+            state = torch.load(file, map_location="cpu", weights_only=True)
     while nested := next((name for name in _NESTED if isinstance(state.get(name), dict)), None):
         state = state[nested]
     return {str(key): value for key, value in state.items() if isinstance(value, torch.Tensor)}

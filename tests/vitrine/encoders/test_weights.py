@@ -89,12 +89,14 @@ def test_random_weights_are_the_seeds(settings: Settings):
     assert versions[0] == versions[1] != versions[2] == versions[3]
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "pt", "nested"])
+@pytest.mark.parametrize("kind", ["safetensors", "safetensors.pt", "pt", "nested"])
 def test_local_weights_come_back_as_they_were(
     settings: Settings, tmp_path: Path, state: dict[str, torch.Tensor], kind: str
 ):
-    path = tmp_path / ("w.safetensors" if kind == "safetensors" else "w.pt")
-    if kind == "safetensors":
+    path = tmp_path / (
+        f"w.{kind}" if kind.startswith("safetensors") else "w.safetensors" if kind == "nested" else "w.pt"
+    )
+    if kind.startswith("safetensors"):
         save_file(state, path)
     else:
         torch.save({"state_dict": state, "epoch": 3, "note": "x"} if kind == "nested" else state, path)
