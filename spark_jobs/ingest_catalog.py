@@ -17,7 +17,7 @@ from spark_jobs.delta_tables import merge_table, persisted, read_table, spark_sc
 from spark_jobs.progress import progress
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import build_session
-from vitrine import lake, locks, photo_files
+from vitrine import facts, lake, locks, photo_files
 from vitrine.datasets import registry, table
 from vitrine.datasets.photo import BLANK, REFUSED, Layout, Photo
 from vitrine.datasets.table_files import TableFault, as_text
@@ -182,7 +182,8 @@ def _update(
             counts = _count(checked)
         good = checked.filter("code IS NULL")
         gone = catalog.join(good, "image_id", "left_anti")
-        removed = gone.count()
+        held = facts.count(settings, CATALOG, lake.matches(dataset=dataset))
+        removed = gone.count() if held != counts.images - counts.added else 0
         if not allow_removals:
             _refuse_removals(settings, dataset, counts.images - counts.added + removed, removed, gone, checked)
         moment = lake.now()
@@ -213,14 +214,14 @@ def check_row(row: dict[str, Any], max_pixels: int) -> dict[str, Any]:
         stat = photo_files.stat(row["uri"])
         is_same = was_known and (stat.size, stat.modified_at) == (known["size"], known["modified_at"])
         if is_same and Location(row["uri"]).is_same(Location(known["uri"] or "")):
-            facts = {name: known[name] for name in ("size", "modified_at", "content_sha256", "width", "height")}
+            of_file = {name: known[name] for name in ("size", "modified_at", "content_sha256", "width", "height")}
         else:
-            facts = asdict(photo_files.check(row["uri"], max_pixels))
+            of_file = asdict(photo_files.check(row["uri"], max_pixels))
     except ImageError as error:
         return result | {"code": error.code, "reason": str(error), "same_content": False, "same_row": False}
-    result |= facts
+    result |= of_file
     return result | {
-        "same_content": facts["content_sha256"] == known["content_sha256"],
+        "same_content": of_file["content_sha256"] == known["content_sha256"],
         "same_row": all(result[name] == known[name] for name in _KNOWN),
     }
 
@@ -289,6 +290,8 @@ def append_labels(spark: SparkSession, settings: Settings, dataset: str) -> None
 
     The last ones have the latest time, also where the clock was set back since.
     """
+    if not lake.rows(settings, f"{facts.unlabelled(dataset)} LIMIT 1"):  # without a job of Spark's
+        return
     catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
     last = (
         read_table(spark, settings, LABELS)
@@ -304,6 +307,5 @@ def append_labels(spark: SparkSession, settings: Settings, dataset: str) -> None
     )
     later = F.expr("greatest(updated_at, last_from + INTERVAL '0.000001' SECOND)")
     rows = fresh.withColumn("valid_from", later).select(LABELS.schema.names)
-    if rows.limit(1).count():
-        with lake.committing(settings, LABELS):
-            rows.write.format("delta").mode("append").save(LABELS.uri(settings))
+    with lake.committing(settings, LABELS):
+        rows.write.format("delta").mode("append").save(LABELS.uri(settings))

@@ -155,6 +155,20 @@ def belong_online(settings: Settings, dataset: str) -> list[EncodedSet]:
 # ---- what is missing ----
 
 
+def unlabelled(dataset: str) -> str:
+    """A query, in DataFusion's SQL, of the photos whose labels are not the last that ``labels`` has of them."""
+    here = matches(dataset=dataset)
+    last = (
+        "SELECT image_id, last_value(product_id ORDER BY valid_from) AS product_id, "
+        f"last_value(category ORDER BY valid_from) AS category FROM {LABELS.name} WHERE {here} GROUP BY image_id"
+    )
+    return (
+        f"SELECT c.image_id FROM (SELECT image_id, product_id, category FROM {CATALOG.name} WHERE {here}) c "
+        f"LEFT ANTI JOIN ({last}) l ON c.image_id = l.image_id AND c.product_id = l.product_id "
+        "AND (c.category IS NOT DISTINCT FROM l.category)"
+    )
+
+
 def photo_states(
     encoded: EncodedSet,
     *,

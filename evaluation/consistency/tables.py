@@ -16,7 +16,7 @@ from vitrine import facts, lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.lake import matches
 from vitrine.settings import Settings
-from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, PRODUCT_EMBEDDINGS, QUARANTINE, Table
+from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PRODUCT_EMBEDDINGS, QUARANTINE, Table
 from vitrine.vectors import ragged
 
 PRODUCT_PART = 40_000
@@ -70,16 +70,7 @@ def check_catalog(settings: Settings, differences: Differences, dataset: str) ->
     """The catalog, its labels and its quarantine; what serves is known and has vectors."""
     here = matches(dataset=dataset)
     _add(settings, differences, "catalog.twice", "", _twice(CATALOG, "image_id", here))
-    last_label = (
-        "SELECT image_id, last_value(product_id ORDER BY valid_from) AS product_id, "
-        f"last_value(category ORDER BY valid_from) AS category FROM {LABELS.name} WHERE {here} GROUP BY image_id"
-    )
-    same = "c.product_id = l.product_id AND (c.category IS NOT DISTINCT FROM l.category)"
-    unlabelled = (
-        f"SELECT c.image_id FROM (SELECT image_id, product_id, category FROM {CATALOG.name} WHERE {here}) c "
-        f"LEFT ANTI JOIN ({last_label}) l ON c.image_id = l.image_id AND {same}"
-    )
-    _add(settings, differences, "labels.missing", "", unlabelled)
+    _add(settings, differences, "labels.missing", "", facts.unlabelled(dataset))
     photos = f"(SELECT image_id FROM {CATALOG.name} WHERE {here}) c ON q.image_id = c.image_id"
     wrongly_refused = ("quarantine.in_catalog", "ingest", "JOIN"), ("quarantine.left", "embed", "LEFT ANTI JOIN")
     for name, stage, join in wrongly_refused:
