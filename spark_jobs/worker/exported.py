@@ -46,7 +46,7 @@ class CannotExport(Exception):
 class Exported:
     """A network in OpenVINO."""
 
-    engine = f"openvino {ov.__version__}"
+    engine = "openvino " + ov.__version__.split("-")[0]
 
     def __init__(self, model: "Path | ov.Model", precision: str, threads: int) -> None:
         """Raises:
