@@ -51,7 +51,7 @@ def _weights(spark: SparkSession, dataset: str, wanted: str) -> DataFrame:
     if units:
         rows = spark.createDataFrame(pa.table({"unit": units})).repartition(len(units)).mapInArrow(_read_units, _ROWS)
     else:
-        frame = spark.read.format("delta").load(Location.given(wanted).text)
+        frame = spark.read.format("delta").load(Location.given(wanted).hadoop)
         if missing := [name for name in _COLUMNS if name not in frame.columns]:
             raise UserError(f"no column {', '.join(missing)} in {wanted!r}: it needs product_id and weight")
         rows = frame.select(*_COLUMNS).mapInArrow(_read_delta, _ROWS)

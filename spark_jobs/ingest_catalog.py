@@ -119,7 +119,7 @@ def _read_delta(spark: SparkSession, source: str) -> DataFrame:
     """A Delta table of the ``table`` layout: Spark reads the columns that are asked for, and no other."""
     root = Location.given(source)
     try:
-        frame = spark.read.format("delta").load(root.local_path if root.is_local else root.text)
+        frame = spark.read.format("delta").load(root.hadoop)
         table.check_columns(frame.columns)
         frame = frame.select(*(name for name in table.COLUMNS if name in frame.columns))
         for column in to_arrow_schema(frame.schema):

@@ -44,7 +44,7 @@ class Location:
         check_printable(source, "source")
         if is_uri(source):
             return cls(s3.plain(source.rstrip("/")))
-        return cls(str(((start or Path.cwd()) / Path(source).expanduser()).resolve()))
+        return cls(str(((start or Path.cwd()) / expanded(source)).resolve()))
 
     def __truediv__(self, name: str) -> Location:
         """What is called ``name`` in this folder; ``name`` may have several parts."""
@@ -92,6 +92,25 @@ class Location:
             raise ValueError("a ? in a URI starts its query of name=value: in a name it is spelled %3F")
         return f"{parts['root']}/{query}", unquote(parts["path"], errors="surrogateescape")
 
+    @property
+    def hadoop(self) -> str:
+        """As Spark's readers take it: a path, or a URI without any escape.
+
+        Raises:
+            ValueError: as ``local_path`` and ``remote_parts``.
+        """
+        if self.is_local:
+            return self.local_path
+        root, path = self.remote_parts
+        return f"{root.partition('?')[0]}{path}"
+
+    @property
+    def parent(self) -> tuple[Location, str]:
+        """The folder that it is in, and its name there, without escapes."""
+        text, mark, query = (self.text, "", "") if self.is_local else self.text.partition("?")
+        folder, _, name = text.rpartition("/")
+        return Location(f"{folder}{mark}{query}"), unquote(name) if is_uri(self.text) else name
+
     def open(self) -> tuple[FileSystem, str]:
         """Arrow's file system that has it, and its path there.
 
@@ -127,6 +146,11 @@ def filesystem(root: str) -> tuple[FileSystem, str]:
 
     system, base = FileSystem.from_uri(s3.plain(root))
     return system, base
+
+
+def expanded(path: str | Path) -> Path:
+    """``path`` with the user's home in the place of a leading ``~/``; ``~name`` is a name."""
+    return Path(path).expanduser() if str(path) == "~" or str(path).startswith("~/") else Path(path)
 
 
 def sqlite_url(path: Path) -> str:

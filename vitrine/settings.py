@@ -18,7 +18,7 @@ from pydantic_settings import (
 )
 
 from vitrine.errors import UserError
-from vitrine.locations import check_printable, is_uri
+from vitrine.locations import check_printable, expanded, is_uri
 from vitrine.names import Name
 from vitrine.setting_sections import (
     AirflowSettings,
@@ -116,7 +116,7 @@ class Settings(BaseSettings):
 
     def place(self, source: str) -> str:
         """A URI, or a path in vitrine.toml, as it is called from anywhere."""
-        return source if is_uri(source) else str(self.root / Path(source).expanduser())
+        return source if is_uri(source) else str(self.root / expanded(source))
 
     @property
     def reports(self) -> Path:
@@ -179,7 +179,7 @@ def load_settings(start: Path | None = None) -> Settings:
         raise UserError(f"bad settings ({config or 'environment'}): values are nested too deeply") from None
     except (OSError, ValueError) as error:  # ValueError: of tomllib and pydantic-settings
         raise UserError(f"bad settings ({config or 'environment'}): {error}") from None
-    home = (root / loaded.home.expanduser()).resolve()
+    home = (root / expanded(loaded.home)).resolve()
     _check_home(home, lake_is_here=loaded.lake_uri is None)
     return Settings.model_construct(**{**dict(loaded), "home": home})
 

@@ -13,6 +13,7 @@ from spark_jobs import ingest_catalog
 from spark_jobs.ingest_catalog import ingest
 from vitrine import lake
 from vitrine.errors import UserError
+from vitrine.locations import Location
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, LABELS, QUARANTINE
 
@@ -340,3 +341,20 @@ def test_a_file_that_is_known_is_not_opened(monkeypatch: pytest.MonkeyPatch, tmp
     assert moved["same_content"] and not moved["same_row"]
     monkeypatch.undo()
     assert ingest_catalog.check_row(blank, 10)["code"] == "too_large"
+
+
+@pytest.mark.parametrize("name", ["a#1.jpg", "a b.jpg", "what?.jpg", "100%.jpg", "ü.jpg"])
+def test_a_row_that_spells_its_uri_as_before_is_not_read_again(tmp_path: Path, name: str):
+    path = paint(tmp_path / name)
+    listed = dict.fromkeys(("image_id", "product_id", "category", "split", "code", "reason"))
+    raw = f"file://{tmp_path}/{name}"
+    first = ingest_catalog.check_row({**listed, "uri": raw}, 1_000_000)
+    known = {f"known_{key}": first.get(key) for key in ingest_catalog._KNOWN}
+    status = path.stat()
+    path.write_bytes(b"x" * status.st_size)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    again = ingest_catalog.check_row(
+        {**listed, **known, "uri": (Location(f"file://{tmp_path}") / name).text}, 1_000_000
+    )
+    assert again["content_sha256"] == first["content_sha256"] and again["code"] is None
+    assert again["same_row"] == (not set(name) & set("%?#"))

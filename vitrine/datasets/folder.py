@@ -1,7 +1,7 @@
 """``ROOT/[SPLIT/]PRODUCT/PHOTO``: the layout that most shops can make with a copy command.
 
 ROOT is a local folder or a URI that Arrow's file systems open (``s3://``, ``gs://``, ``hdfs://``). A first level that
-is made of split names alone (``SPLIT_NAMES``, in any case) is one of splits; where other folders lie beside them, the
+is made of split names alone (``split_of``) is one of splits; where other folders lie beside them, the
 caller says which it is. Hidden files, sidecar files (``.json``, ``.txt``, ...) and what systems leave behind are no
 photos; every other file is listed, with a refusal where it cannot be one of a product's photos: its name is no text,
 or it lies beside the product folders.
@@ -10,6 +10,7 @@ or it lies beside the product folders.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,14 +20,14 @@ from vitrine.errors import UserError
 from vitrine.locations import Location
 from vitrine.settings import Settings
 
-SPLIT_NAMES = {
+_SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
     **dict.fromkeys(("query", "queries"), "query"),
     "gallery": "gallery",
 }
-"""The split that a folder's name means, in lower case."""
+_SPLIT_NAME = re.compile(rf"({'|'.join(_SPLITS)})([-_ ]?(set|split|data|images))?", re.IGNORECASE)
 ABOUT = "ROOT/[SPLIT/]PRODUCT/PHOTO, a local folder or s3://, gs://, hdfs://"
 _NO_PRODUCT = ("no_product", "the file lies beside the product folders, in none of them")
 _BAD_NAME = ("bad_name", "the file's name, or that of a folder above it, is not UTF-8")
@@ -57,7 +58,7 @@ def units(settings: Settings, source: str, splits: bool | None = None) -> list[s
     """
     root = Location.given(source)
     top = _folders(root, source)
-    named = [name for name in top if name.lower() in SPLIT_NAMES]
+    named = [name for name in top if split_of(name)]
     if splits is None:
         splits = _has_splits(root, source, top, named)
     if splits:
@@ -70,11 +71,17 @@ def units(settings: Settings, source: str, splits: bool | None = None) -> list[s
     return [unit(root.text, split, product) for split, product in (*pairs, *beside)]
 
 
+def split_of(name: str) -> str | None:
+    """The split that a folder of that name is, in any case, as in ``Train``, ``valid`` or ``test_set``."""
+    match = _SPLIT_NAME.fullmatch(name)
+    return _SPLITS[match[1].lower()] if match else None
+
+
 def _has_splits(root: Location, source: str, top: list[str], named: list[str]) -> bool:
     """Is the first level one of splits? It is where it has no other folder."""
     if len(top) == 1 and not named:
         inner = _folders(root / top[0], source)
-        if len(inner) > 1 and all(name.lower() in SPLIT_NAMES for name in inner):
+        if len(inner) > 1 and all(map(split_of, inner)):
             raise UserError(
                 f"{source!r} holds one folder, {top[0]!r}, and that holds {_some(inner)}: name {top[0]!r} itself for "
                 "splits of products, or say --no-splits for one product"
@@ -105,7 +112,7 @@ def photos(unit: str) -> Iterator[Photo]:
     root = Location(text)
     start = "/".join(part for part in (split, product) if part)
     # What lies in a folder beside the splits is named whole.
-    deep = bool(product) or bool(split and split.lower() not in SPLIT_NAMES and "/" not in split)
+    deep = bool(product) or bool(split and not split_of(split))
     for inner, refusal in _files(root / start if start else root, deep):
         name = f"{start}/{inner}".strip("/")
         location = root / name
@@ -115,7 +122,7 @@ def photos(unit: str) -> Iterator[Photo]:
             image_id=_shown(name),
             product_id=_shown(product),
             uri=_shown(location.text),
-            split=SPLIT_NAMES.get(split.lower()),
+            split=split_of(split),
             refusal=refusal if _is_text(name) and _is_text(location.text) else _BAD_NAME,
         )
 

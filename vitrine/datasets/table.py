@@ -189,8 +189,8 @@ def _files(root: Location) -> tuple[Location, list[str]]:
     system, path = root.open()
     kind = system.get_file_info(path).type
     if kind == FileType.File:
-        folder, _, name = root.text.rpartition("/")
-        return Location(folder), [unquote(name) if is_uri(root.text) else name]
+        folder, name = root.parent
+        return folder, [name]
     if kind != FileType.Directory:
         return root, []
     infos = system.get_file_info(FileSelector(path, recursive=True))

@@ -6,10 +6,10 @@ docs/encoders.md says for each entry where weights, licence and the choice of th
 
 import re
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from vitrine.encoders import tuned
 from vitrine.errors import UserError, unknown
+from vitrine.locations import expanded
 from vitrine.names import check_name
 from vitrine.setting_sections import EncoderSettings
 from vitrine.settings import Settings
@@ -244,7 +244,7 @@ def _from_settings(settings: Settings, name: str, entry: EncoderSettings) -> Bac
     if weights == "random":
         weights = "random:0"
     if weights and not weights.startswith(("random:", "package:")):
-        path = (settings.root / Path(weights).expanduser()).resolve()
+        path = (settings.root / expanded(weights)).resolve()
         if not path.is_file():
             raise UserError(f"encoder {name!r}: no weights file {str(path)!r} (see [encoders.{name}] in vitrine.toml)")
         weights = str(path)

@@ -75,6 +75,7 @@ def test_a_first_level_of_split_names_alone_is_one_of_splits(settings: Settings,
         (("Train/mug/1.jpg", "TEST/lamp/1.jpg"), {"train", "test"}),
         (("training/mug/1.jpg", "valid/mug/2.jpg", "Testing/lamp/1.jpg"), {"train", "val", "test"}),
         (("dev/mug/1.jpg", "Queries/mug/2.jpg", "gallery/lamp/1.jpg"), {"val", "query", "gallery"}),
+        (("training_set/mug/1.jpg", "Test Images/lamp/1.jpg", "valset/x/1.jpg"), {"train", "test", "val"}),
         (("train/1.jpg", "mug/1.jpg", "test/2.jpg"), {None}),  # folders of photos: toys
         (("mug/1.jpg", "lamp/1.jpg"), {None}),
     ],
@@ -139,6 +140,11 @@ def test_a_location_is_escaped_once_and_read_once():
             assert path.removeprefix("/") == f"photos/{name}"
             if name.isascii() and not set(name) & set("%?#"):
                 assert location.text.partition("?")[0] == f"{root.partition('?')[0]}/{name}", "as before"
+    given = Location.given("s3a://b/a%20b/t#1.csv?region=eu-west-1")
+    assert given.hadoop == "s3://b/a b/t#1.csv"
+    assert given.parent == (Location("s3://b/a%20b?region=eu-west-1"), "t#1.csv")
+    assert Location("file:///a%20b").hadoop == "/a b" and Location("/a%20b").hadoop == "/a%20b"
+    assert Location.given("~nobody/x", Path("/r")).text == "/r/~nobody/x"
     assert Location("s3://b/a%20b").is_same(Location("s3://b/a b"))
     assert not Location("s3://b/a%2520b").is_same(Location("s3://b/a%20b"))
     with pytest.raises(ValueError, match="%3F"):

@@ -184,7 +184,7 @@ def read_csv(
         UserError: the file cannot be read, a column is missing, or a row has a value too few, too many or empty.
     """
     with _reading(path) as file:
-        rows = csv.reader(file)
+        rows = csv.reader(file, strict=True)
         header = next(rows, [])
         missing = [name for name in columns if name not in header]
         if missing:
