@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vitrine import surroundings
+
 _TICK_S, _START_S = 0.5, 120.0
 NOISE = ("WARNING: Using incubator modules", "Setting ", "To adjust logging level", "Picked up ")
 """How lines begin that say nothing: the JVM's, and Spark's on how loud it is."""
@@ -118,7 +120,8 @@ def _start_keeper(address: str, seconds: int, owner: int | None) -> None:
     command = [sys.executable, "-m", "spark_jobs.kept_jvm", address, str(seconds), str(owner or 0)]
     root = str(Path(__file__).resolve().parents[1])
     null = subprocess.DEVNULL
-    subprocess.Popen(command, cwd=root, stdin=null, stdout=null, stderr=null, start_new_session=True)
+    env = surroundings.for_child()
+    subprocess.Popen(command, cwd=root, env=env, stdin=null, stdout=null, stderr=null, start_new_session=True)
 
 
 def _line(connection: socket.socket) -> str:

@@ -84,10 +84,15 @@ print(json.dumps([measured(False), measured(True), measured(False)]))
     ("gpus", "env", "computing"),
     [
         (1, {}, [1, CORES, 2]),
-        (1, {"VITRINE_EMBED__GPU_TASKS": "2"}, [2, CORES // 2, 2]),
-        (1, {"VITRINE_EMBED__DEVICE": "cpu"}, [2, CORES // 2, 2]),
-        (2, {"CUDA_VISIBLE_DEVICES": "1"}, [1, CORES, 2]),
-        (0, {}, [2, CORES // 2, 2]),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (
+                (1, {"VITRINE_EMBED__GPU_TASKS": "2"}, [2, CORES // 2, 2]),
+                (1, {"VITRINE_EMBED__DEVICE": "cpu"}, [2, CORES // 2, 2]),
+                (2, {"CUDA_VISIBLE_DEVICES": "1"}, [1, CORES, 2]),
+                (0, {}, [2, CORES // 2, 2]),
+            )
+        ),
     ],
 )
 def test_a_gpu_of_this_machine_has_one_task_at_a_time(

@@ -64,6 +64,7 @@ def test_each_task_computes_on_the_address_that_spark_gave_it(
     assert len(lake.rows(settings, "SELECT * FROM product_embeddings")) == 4
 
 
+@pytest.mark.long
 def test_a_worker_with_another_file_under_the_same_name_is_refused(
     spark: object, cluster: Cluster, settings: Settings, draw: Callable[..., Path], tmp_path: Path
 ):

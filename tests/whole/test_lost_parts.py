@@ -29,7 +29,7 @@ def is_one_line(done: subprocess.CompletedProcess[str]) -> bool:
 
 @pytest.mark.slow
 def test_an_online_store_that_is_away(settings, tmp_path: Path):
-    from tests.test_cli import seed
+    from tests.vitrine.cli.test_command_line import seed
 
     (tmp_path / "vitrine.toml").write_text(CONFIG)
     seed(settings)

@@ -64,7 +64,7 @@ def figures(settings: Settings, verb: str) -> list[dict[str, Any]]:
     return [json.loads(row["figures"]) for row in rows]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_night_that_serves_and_one_without_change(server: AirflowServer, tmp_path: Path) -> None:
     settings = load_settings(tmp_path)
     ended, tasks = run(server, NIGHT)

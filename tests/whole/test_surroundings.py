@@ -78,7 +78,7 @@ def test_verbs_in_each_environment(place: Path, tmp_path: Path, name: str) -> No
         run(place, environments(tmp_path / "set")[name], *line)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="another account is for root to take")
 def test_an_account_that_the_machine_does_not_know(place: Path) -> None:
     before = (str(shutil.which("setpriv")), *NOBODY)

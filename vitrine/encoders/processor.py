@@ -4,6 +4,8 @@ import os
 import platform
 import subprocess
 
+from vitrine import surroundings
+
 
 def model() -> str:
     """Its name."""
@@ -19,7 +21,11 @@ def gpus() -> int:
     """How many GPUs of NVIDIA's a process may use here: those of ``CUDA_VISIBLE_DEVICES``, else of ``nvidia-smi``."""
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     try:
-        there = len(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split())
+        there = len(
+            subprocess.run(
+                command, capture_output=True, text=True, check=True, timeout=60, env=surroundings.for_child()
+            ).stdout.split()
+        )
     except (OSError, subprocess.SubprocessError):
         return 0
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -80,8 +80,9 @@ def test_precision_is_how_a_vector_is_computed_and_not_what_it_is(
 
 
 def test_auto_leaves_bf16_to_networks_that_bear_it(
-    photos: list[tuple[str, list[str]]], monkeypatch: pytest.MonkeyPatch
+    photos: list[tuple[str, list[str]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # exports are kept by tensors, which the two networks share
     monkeypatch.setattr(precision, "resolve_precision", lambda asked, device: "bf16" if asked == "auto" else asked)
     cost = Cost()
     robust = Encoder(replace(PLAN, precision="auto"))
