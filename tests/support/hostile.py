@@ -53,7 +53,12 @@ def environments(folder: Path) -> dict[str, dict[str, str]]:
         },
         "a locale that is not UTF-8": {"LC_ALL": "C", "LANG": "tr_TR.ISO-8859-9", "PYTHONUTF8": "0"},
         "a zone": {"TZ": "Asia/Kolkata"},
-        "places": {"TMPDIR": str(tmp), "HOME": "/nowhere", "XDG_CACHE_HOME": "/nowhere/cache", "SSL_CERT_FILE": "/no"},
+        "places": {
+            "TMPDIR": str(tmp),
+            "HOME": "/proc/nowhere",
+            "XDG_CACHE_HOME": "/proc/nowhere/cache",
+            "SSL_CERT_FILE": "/no",
+        },
         "numbers": {
             **{"COLUMNS": "1", "OMP_NUM_THREADS": "many", "TOKIO_WORKER_THREADS": "0", "RAYON_NUM_THREADS": "-1"},
             **{"CUDA_VISIBLE_DEVICES": "none of them"},
