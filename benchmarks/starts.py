@@ -9,13 +9,14 @@ same run, command by command in turn. Times are wall-clock medians of the rounds
 
 import argparse
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from vitrine.encoders import processor
 
 PROJECT = Path(__file__).resolve().parents[1]
 OF = ["--dataset", "demo"]
@@ -79,7 +80,8 @@ def main() -> None:
             for name in given.only:
                 for checkout in checkouts:
                     checkout.run(name, COMMANDS[name])
-    print(f"\n{os.cpu_count()} cores, {processor()}, medians of {given.rounds} rounds (the two demos: one each)\n")
+    where = f"{os.cpu_count()} cores, {processor.model()} ({processor.instruction_set()})"
+    print(f"\n{where}, medians of {given.rounds} rounds (the two demos: one each)\n")
     print(table(checkouts, [*given.only, SAME_NIGHT, NIGHT]))
 
 
@@ -92,17 +94,6 @@ def table(checkouts: list[Checkout], names: list[str]) -> str:
         known = f"{then:.2f} | {now:.2f} | {now / then:.2f}" if then else f"- | {now:.2f} | -"
         lines.append(f"| {name} | {known} |")
     return "\n".join(lines)
-
-
-def processor() -> str:
-    """Its model, and the widest instruction set that networks use on it."""
-    try:
-        facts = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor()
-    model = next((line.split(":")[1].strip() for line in facts.splitlines() if line.startswith("model name")), "")
-    widest = next((flag for flag in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if f" {flag}" in facts), "")
-    return f"{model} ({widest})"
 
 
 if __name__ == "__main__":

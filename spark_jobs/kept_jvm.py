@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitrine import surroundings
+from vitrine import locks, surroundings
 
 _TICK_S, _START_S = 0.5, 120.0
 NOISE = ("WARNING: Using incubator modules", "Setting ", "To adjust logging level", "Picked up ")
@@ -147,11 +147,7 @@ class Keeper:
 
     def run(self) -> None:
         """Serve until nobody came for so long, the owner is gone, or a borrower was killed."""
-        with suppress(OSError):
-            if other := _connect(self._address):
-                other.close()
-                return
-            Path(self._address).unlink(missing_ok=True)
+        Path(self._address).unlink(missing_ok=True)  # of one that was killed: the lock is ours
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
             listening.bind(self._address)
             listening.listen()
@@ -271,4 +267,6 @@ def _receive(connection: socket.socket) -> tuple[str, list[int]]:
 
 
 if __name__ == "__main__":
-    Keeper(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])).run()
+    # Two that were started at once would each take the other's address away: one waits for the other's end, in vain.
+    with suppress(locks.InUse), locks.held_file(Path(f"{sys.argv[1]}.lock"), seconds=5):
+        Keeper(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])).run()

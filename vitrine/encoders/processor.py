@@ -17,6 +17,12 @@ def has_bf16() -> bool:
     return "avx512_bf16" in _fact("flags")
 
 
+def instruction_set() -> str:
+    """The widest one that networks use on it, as Linux calls it; empty where it has none of them, or is unknown."""
+    flags = _fact("flags").split()
+    return next((flag for flag in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if flag in flags), "")
+
+
 def gpus() -> int:
     """How many GPUs of NVIDIA's a process may use here: those of ``CUDA_VISIBLE_DEVICES``, else of ``nvidia-smi``."""
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
