@@ -36,7 +36,6 @@ import numpy as np
 from evaluation.gates.drift import Probe, drift_checks
 from evaluation.gates.gate import Check, decide
 from evaluation.gates.regression import Against, PairedQueries, held_against
-from evaluation.retrieval.retrieval_metrics import per_query
 from spark_jobs.worker.encoder import Encoder
 from spark_jobs.worker.encoder_plan import EncoderPlan
 from spark_jobs.worker.precision import resolve_precision
@@ -46,6 +45,7 @@ from vitrine.datasets.photo import Photo
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import backbones
 from vitrine.encoders.networks import Built, build
+from vitrine.retrieval_metrics import per_query
 from vitrine.settings import Settings, load_settings
 
 HARMLESS = "harmless"

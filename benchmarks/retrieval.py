@@ -34,11 +34,11 @@ from evaluation.metrics_table import write_scores
 from evaluation.milvus.vector_index import VectorIndex
 from evaluation.retrieval import neighbours
 from evaluation.retrieval.neighbours import Items, read_items, relevance_of, shuffled
-from evaluation.retrieval.retrieval_metrics import per_query
 from evaluation.retrieval.slices import SHUFFLED, slice_scores
 from evaluation.task import ALL, Task
 from vitrine import lake
 from vitrine.encoded_set import EncodedSet
+from vitrine.retrieval_metrics import per_query
 from vitrine.setting_sections import EvaluateSettings
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS

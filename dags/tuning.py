@@ -13,7 +13,11 @@ from vitrine_tasks import DATASETS, POOL, SETTINGS, TUNED, TUNING, SparkVerb, ch
 from vitrine.encoders.tuned import default_name
 
 PARAMS = {
-    "strategy": Param("top", enum=["top", "full"], title="top: a perceptron on frozen vectors; full: all weights"),
+    "strategy": Param(
+        "top",
+        enum=["linear", "top", "full"],
+        title="linear: a matrix on frozen vectors, in closed form; top: a perceptron on them; full: all weights",
+    ),
     "encoders": choices("What to tune", list(SETTINGS.nightly.encoders)),
     "datasets": choices("What to tune it to", DATASETS),
     "evaluate_on": choices("What to evaluate it on too", [], least=0),

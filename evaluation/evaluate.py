@@ -27,7 +27,6 @@ from evaluation.retrieval.neighbours import (
     shuffled,
     without_duplicates,
 )
-from evaluation.retrieval.retrieval_metrics import metric_names, per_query
 from evaluation.retrieval.search_latency import search_latency
 from evaluation.retrieval.slices import MACRO_CATEGORY, MACRO_PRODUCT, SHUFFLED, WITHOUT_DUPLICATES, slice_scores
 from evaluation.task import ALL, Task
@@ -35,6 +34,7 @@ from vitrine import facts, lake, runs
 from vitrine.datasets import registry
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError, unknown
+from vitrine.retrieval_metrics import metric_names, per_query
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, QUERY_RESULTS
 

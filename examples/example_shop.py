@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.metrics_table import write_scores
-from evaluation.retrieval.retrieval_metrics import per_query
 from evaluation.retrieval.slices import slice_scores
 from vitrine import facts, lake
 from vitrine.datasets.drawn.photos import product
+from vitrine.retrieval_metrics import per_query
 from vitrine.settings import Settings
 from vitrine.tables import (
     CATALOG,

@@ -12,6 +12,7 @@ from delta import exceptions
 from delta.tables import DeltaTable
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from vitrine import lake
@@ -29,8 +30,19 @@ _LARGE = 512 << 20
 
 
 def read_table(spark: SparkSession, settings: Settings, table: Table) -> DataFrame:
-    """``table`` as it is now."""
+    """``table`` as it is now. One without a file costs Spark nothing: it plans no join with it, nor opens its log."""
+    if not lake.size(settings, table)[0]:
+        return no_rows(spark, table.schema)
     return spark.read.format("delta").load(table.uri(settings))
+
+
+def no_rows(spark: SparkSession, schema: pa.Schema) -> DataFrame:
+    """A frame of which Spark knows, before it plans, that it is empty.
+
+    Not ``createDataFrame([])``: that would start a worker, and an environment of its own a daemon, for nothing.
+    """
+    columns = (F.lit(None).cast(field.dataType).alias(field.name) for field in spark_schema(schema).fields)
+    return spark.range(0).select(*columns).filter("false")
 
 
 def spark_schema(schema: pa.Schema) -> Any:

@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from spark_jobs.delta_tables import merge_table, persisted, read_table, spark_schema
+from spark_jobs.delta_tables import merge_or_append, persisted, read_table, spark_schema
 from spark_jobs.progress import progress
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import build_session
@@ -24,7 +24,7 @@ from vitrine.datasets.table_files import TableFault, as_text
 from vitrine.errors import GateRefused, UserError, one_line, reason
 from vitrine.images import ImageError
 from vitrine.locations import Location
-from vitrine.names import ALL_SPLITS, NAME_RULE, check_name
+from vitrine.names import ALL_SPLITS, NAME_LENGTH, NAME_PATTERN, NAME_RULE, check_name
 from vitrine.runs import IngestCounts
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, LABELS
@@ -81,17 +81,58 @@ def ingest(
         listed = listed.withColumn("split", F.coalesce("split", _split(test_share)))
     with persisted(listed), locks.held(settings, f"ingest__{dataset}"):
         with progress(spark, f"listing {dataset}"):
-            count = listed.count()
-        noted = listed.filter(F.col("code").isin(REFUSED, BLANK)).select("code", "reason").collect()  # a few a file
-        for row in noted:
-            if row["code"] == REFUSED:
-                raise UserError(row["reason"])
-        if count == len(noted):
-            raise UserError(f"no photos in {source!r} (layout {layout})")
-        photos = listed.filter(~F.coalesce("code", F.lit("")).isin(REFUSED, BLANK))
-        _refuse_duplicates(photos, source)
-        counts = _update(spark, settings, dataset, photos, count - len(noted), allow_removals)
-    return asdict(replace(counts, blank_rows=sum(int(row["reason"]) for row in noted)))
+            survey = _survey(listed)
+        count = _check(survey, source, layout)
+        photos = listed.filter(_IS_PHOTO)
+        counts = _update(spark, settings, dataset, photos, count, allow_removals)
+    return asdict(replace(counts, blank_rows=sum(int(row["reason"]) for row in survey["noted"])))
+
+
+_IS_PHOTO = f"coalesce(code, '') NOT IN ('{REFUSED}', '{BLANK}')"
+
+
+def _survey(listed: DataFrame) -> Row:
+    """What is listed, in one look: ``photos``, their number; ``twice``, how many ids come more than once, with
+    ``first`` and ``last`` of them; ``bad_split``, one that is no name; ``noted``, the rows that are no photos, a few a
+    file, with ``code`` and ``reason``."""
+    note = F.struct("code", "reason")
+    no_name = ~F.col("split").rlike(f"^(?:{NAME_PATTERN})$") | (F.length("split") > NAME_LENGTH)
+    by_id = listed.groupBy("image_id").agg(
+        F.count_if(F.expr(_IS_PHOTO)).alias("photos"),
+        F.min(F.when(no_name | (F.col("split") == ALL_SPLITS), F.col("split"))).alias("bad_split"),
+        F.collect_list(F.when(F.expr(f"NOT ({_IS_PHOTO})"), note)).alias("noted"),
+    )
+    twice = F.when(F.col("photos") > 1, F.col("image_id"))
+    row = by_id.agg(
+        F.coalesce(F.sum("photos"), F.lit(0)).alias("photos"),
+        F.count(twice).alias("twice"),
+        F.min(twice).alias("first"),
+        F.max(twice).alias("last"),
+        F.min("bad_split").alias("bad_split"),
+        F.flatten(F.collect_list("noted")).alias("noted"),
+    ).first()
+    assert row is not None
+    return row
+
+
+def _check(survey: Row, source: str, layout: str) -> int:
+    """The number of photos of a source that may be taken.
+
+    Raises:
+        UserError: it may not.
+    """
+    for row in survey["noted"]:
+        if row["code"] == REFUSED:
+            raise UserError(row["reason"])
+    if not survey["photos"]:
+        raise UserError(f"no photos in {source!r} (layout {layout})")
+    if survey["twice"]:
+        those = " and ".join(dict.fromkeys(repr(survey[which]) for which in ("first", "last")))
+        raise UserError(f"image ids of {source!r} must be unique; {survey['twice']} come twice or more, as {those}")
+    if (split := survey["bad_split"]) is not None:
+        rule = "means all splits together: give it another name" if split == ALL_SPLITS else f"must be {NAME_RULE}"
+        raise UserError(f"bad split {split!r} in {source!r}: it {rule}")
+    return int(survey["photos"])
 
 
 def _list(spark: SparkSession, units: list[str], layout: Layout) -> DataFrame:
@@ -152,20 +193,6 @@ def _split(test_share: float) -> Column:
     return F.when(drawn < test_share, "test").otherwise("train")
 
 
-def _refuse_duplicates(listed: DataFrame, source: str) -> None:
-    twice = [row[0] for row in listed.groupBy("image_id").count().filter("count > 1").limit(3).collect()]
-    if twice:
-        raise UserError(f"image ids of {source!r} must be unique; these come twice or more: {twice}")
-    splits = [row[0] for row in listed.select("split").distinct().limit(100).collect() if row[0] is not None]
-    for split in splits:
-        try:
-            check_name(split)
-        except UserError:
-            raise UserError(f"bad split {split!r} in {source!r}: it must be {NAME_RULE}") from None
-        if split == ALL_SPLITS:
-            raise UserError(f"bad split {split!r} in {source!r}: it means all splits together: give it another name")
-
-
 def _update(
     spark: SparkSession, settings: Settings, dataset: str, listed: DataFrame, count: int, allow_removals: bool
 ) -> IngestCounts:
@@ -190,7 +217,8 @@ def _update(
         if counts.added + counts.changed + counts.updated + removed:
             _merge_catalog(spark, settings, dataset, good, catalog, gone, moment)
         append_labels(spark, settings, dataset)
-        bad = checked.filter("code IS NOT NULL")
+        # Of a constant, Spark knows that there is none before it looks.
+        bad = checked.filter("code IS NOT NULL" if counts.quarantined else "false")
         mended = merge_quarantine(spark, settings, dataset, "ingest", "", bad, moment)
         return replace(counts, removed=removed, mended=mended)
 
@@ -282,7 +310,7 @@ def _merge_catalog(
     )
     columns = [*CATALOG.schema.names, "gone"]
     source = fresh.select(columns).unionByName(gone.withColumn("gone", F.lit(True)).select(columns))
-    merge_table(spark, settings, CATALOG, source, f"t.dataset = {lake.quote(dataset)}")
+    merge_or_append(spark, settings, CATALOG, source, lake.matches("t", dataset=dataset))
 
 
 def append_labels(spark: SparkSession, settings: Settings, dataset: str) -> None:

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from spark_jobs.delta_tables import merge_table, read_table, retried
 from spark_jobs.session import build_session
 from vitrine import lake, staging
+from vitrine.encoders import tuned
 from vitrine.settings import Settings
 from vitrine.tables import RUNS, TABLES
 
@@ -53,7 +54,7 @@ def _remove_old_runs(spark: SparkSession, settings: Settings, keep_days: int) ->
 
 def _remove_leftovers(settings: Settings, until: float) -> dict[str, int]:
     """Folders of the home that nothing needs and nobody touched since ``until``, in seconds since 1970."""
-    tunings = [path for strategy in ("top", "full") for path in (settings.home / "models" / strategy).glob("*/")]
+    tunings = [path for strategy in (*tuned.HEADS, "full") for path in (settings.home / "models" / strategy).glob("*/")]
     left = {
         "training_sets_removed": list((settings.home / "training").glob("*/")),
         "tunings_removed": [path for path in tunings if not (path / "result.json").is_file()],

@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs.backfill_order import BackfillOrder
-from spark_jobs.delta_tables import NO_PATTERNS, merge_or_append, persisted, read_table, spark_schema
+from spark_jobs.delta_tables import NO_PATTERNS, merge_or_append, no_rows, persisted, read_table, spark_schema
 from spark_jobs.embed_products import embed_products
 from spark_jobs.quarantine import merge_quarantine
 from vitrine import facts, lake, staging
@@ -178,15 +178,14 @@ class VersionRows:
         return known.unionByName(staged).groupBy("content_sha256").agg(F.first("embedding").alias("embedding"))
 
     def _staged(self) -> DataFrame:
-        schema = spark_schema(pa.schema([field for field in STAGED if field.name != "encoder_version"]))
+        schema = pa.schema([field for field in STAGED if field.name != "encoder_version"])
         if staging.has_vectors(self.settings, self.dataset, self.version):
             return (
-                self.spark.read.schema(schema)
+                self.spark.read.schema(spark_schema(schema))
                 .option(*NO_PATTERNS)
                 .parquet(staging.folder(self.settings, self.dataset, self.version))
             )
-        # Not createDataFrame([]): that would start a worker, and an environment of its own a daemon, for nothing.
-        return self.spark.range(0).select(*(F.lit(None).cast(f.dataType).alias(f.name) for f in schema.fields))
+        return no_rows(self.spark, schema)
 
     def embedded(self) -> DataFrame:
         """The chosen photos that have a vector by now, with it."""

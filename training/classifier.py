@@ -1,6 +1,6 @@
 """Classifiers on frozen embeddings, and what they say of the evaluated split: rows of ``predictions``.
 
-The perceptron of top-tuning, a linear probe (multinomial logistic regression) and nearest neighbours: learned from a
+The classifier of a head, a linear probe (multinomial logistic regression) and nearest neighbours: learned from a
 training set, their one knob turned by its validation part, and only then asked about the split that is reported.
 """
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import special
 
-from training.training_set import TRAIN, VALIDATION, TrainingSet, open_part
+from training.training_set import TRAIN, VALIDATION, TrainingSet, first_rows
 from vitrine import lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders.heads import Head
@@ -21,7 +21,8 @@ from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, PREDICTIONS
 from vitrine.vectors import Floats, matrix
 
-PERCEPTRON, LINEAR_PROBE, NEIGHBOURS = "perceptron", "linear_probe", "nearest_neighbours"
+PERCEPTRON, LINEAR_HEAD = "perceptron", "linear_head"
+LINEAR_PROBE, NEIGHBOURS = "linear_probe", "nearest_neighbours"
 REPORTED = ("test", "query")
 TOP = 5
 _MOST_ROWS = 100_000  # that a probe or neighbours learn from; the training set is shuffled, so its first rows do
@@ -33,8 +34,8 @@ Classify = Callable[[Floats], Floats]
 """Embeddings, float32 (N, D) of unit length, to probabilities, float32 (N, classes)."""
 
 
-def perceptron(head: Head) -> Classify:
-    """The classifier that top-tuning trained."""
+def of_head(head: Head) -> Classify:
+    """The classifier that a head was tuned with."""
     return lambda vectors: np.asarray(special.softmax(head.logits(vectors), axis=1), np.float32)
 
 
@@ -42,7 +43,7 @@ def linear_probe(rows: TrainingSet) -> tuple[Classify, dict[str, Any]]:
     """Multinomial logistic regression (scikit-learn's), as strong as the validation part likes best."""
     from sklearn.linear_model import LogisticRegression
 
-    (x, y), validation = _part(rows, TRAIN), _part(rows, VALIDATION)
+    (x, y), validation = (first_rows(rows.folder, part, _MOST_ROWS) for part in (TRAIN, VALIDATION))
     tried = []
     for strength in _STRENGTHS:
         model = LogisticRegression(C=strength, max_iter=1000, random_state=rows.seed).fit(x, y)
@@ -55,7 +56,7 @@ def linear_probe(rows: TrainingSet) -> tuple[Classify, dict[str, Any]]:
 
 def neighbours(rows: TrainingSet) -> tuple[Classify, dict[str, Any]]:
     """The share of each class among the nearest of the training part by cosine; as many as validation likes best."""
-    (x, y), validation = _part(rows, TRAIN), _part(rows, VALIDATION)
+    (x, y), validation = (first_rows(rows.folder, part, _MOST_ROWS) for part in (TRAIN, VALIDATION))
     tried = []
     for count in _COUNTS:
         classify = _votes(x, y, min(count, len(y)), len(rows.classes))
@@ -120,12 +121,6 @@ def _predict(rows: TrainingSet, classifier: str, classify: Classify, batch: pa.R
         "probabilities": [list(shares[at, row]) for at, row in enumerate(best)],
     }
     return pa.table({field.name: pa.array(columns[field.name], field.type) for field in PREDICTIONS.schema})
-
-
-def _part(rows: TrainingSet, part: str) -> tuple[Floats, NDArray[np.int32]]:
-    """Vectors, (N, D), and the numbers of their classes, (N,): the first rows of ``train`` or ``validation``."""
-    table = open_part(rows.folder, part).head(_MOST_ROWS, columns=["embedding", "label"], use_threads=False)
-    return matrix(table["embedding"]), table["label"].to_numpy()
 
 
 def _votes(x: Floats, y: NDArray[np.int32], count: int, classes: int) -> Classify:

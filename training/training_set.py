@@ -8,9 +8,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow.dataset
+from numpy.typing import NDArray
 
 from vitrine.encoded_set import EncodedSet
+from vitrine.vectors import Floats, matrix
 
 TRAIN, VALIDATION = "train", "validation"
 ABOUT = "training_set.json"
@@ -64,3 +67,9 @@ def open_part(folder: str | Path, part: str) -> pyarrow.dataset.Dataset:
     """The rows of one part of the training set in ``folder``, in their order."""
     files = sorted(str(path) for path in (Path(folder) / part).glob("*.parquet"))
     return pyarrow.dataset.dataset(files)
+
+
+def first_rows(folder: str | Path, part: str, most: int) -> tuple[Floats, NDArray[np.int32]]:
+    """Vectors, float32 (N, D), and the numbers of their classes, (N,): the first rows of a part, at most ``most``."""
+    table = open_part(folder, part).head(most, columns=["embedding", "label"], use_threads=False)
+    return matrix(table["embedding"]), table["label"].to_numpy()

@@ -11,39 +11,49 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.training_set import TrainingSet
-from training.tuning_process import ESTIMATE, REQUEST, FullTuningRequest, TuningRequest, read_result
-from vitrine import facts, files, locks, surroundings
+from training.classifier import reported_split
+from training.training_set import TRAIN, TrainingSet
+from training.tuning_process import (
+    ESTIMATE,
+    REQUEST,
+    FullTuningRequest,
+    LinearTuningRequest,
+    TuningRequest,
+    read_result,
+)
+from vitrine import facts, files, lake, locks, surroundings
 from vitrine.encoders import backbones, by_name, heads, tuned
 from vitrine.encoders.identity import identify
 from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError, VitrineError
-from vitrine.setting_sections import FullSettings, TopSettings
+from vitrine.setting_sections import FullSettings, LinearSettings, TopSettings
 from vitrine.settings import Settings
+from vitrine.tables import EMBEDDINGS
 
 if TYPE_CHECKING:  # only tuning on a cluster needs Spark here
     from pyspark.sql import SparkSession
 
 _TENSORFLOWS_OWN = ("I0000 00:00:", "WARNING: All log messages before absl::InitializeLog")
+HeadSettings = LinearSettings | TopSettings
 Outcome = tuple[Tuned, dict[str, Any]]
 """The tuned encoder, which its name does not mean yet (``tuned.register``), and what ``result.json`` says."""
 
 
-def tune_top(settings: Settings, rows: TrainingSet, protocol: TopSettings, name: str) -> Outcome:
-    """Tune a head on ``rows``, or find the one that the same request made before.
+def tune_head(settings: Settings, rows: TrainingSet, protocol: HeadSettings, name: str) -> Outcome:
+    """Tune a head on ``rows``, by the strategy whose ``protocol`` it is, or find what the same request made before.
 
     Raises:
         UserError: another process is at the same.
         VitrineError: the tuning failed.
     """
-    job = _top_job(settings, rows, protocol)
+    strategy, job = _head_job(settings, rows, protocol)
     result = job.run()
     head = heads.load(job.folder)
     encoded = rows.encoded
     base = facts.encoder_row(settings, encoded.encoder_version)
     made = Tuned(
         **_common(settings, rows, name, job.folder, result),
-        strategy="top",
+        strategy=strategy,
         base=encoded.encoder,
         base_version=encoded.encoder_version,
         encoder_version=heads.version(encoded.encoder_version, head),
@@ -92,9 +102,9 @@ def tune_full(
     return made, result
 
 
-def estimate_top(settings: Settings, rows: TrainingSet, protocol: TopSettings) -> dict[str, Any]:
-    """What ``tune_top`` would take, measured on the rows: nothing is tuned."""
-    return _top_job(settings, rows, protocol).estimate(settings)
+def estimate_head(settings: Settings, rows: TrainingSet, protocol: HeadSettings) -> dict[str, Any]:
+    """What ``tune_head`` would take, measured on the rows: nothing is tuned."""
+    return _head_job(settings, rows, protocol)[1].estimate(settings)
 
 
 def estimate_full(settings: Settings, rows: TrainingSet, encoder: str, protocol: FullSettings) -> dict[str, Any]:
@@ -166,9 +176,28 @@ class _Job:
             )
 
 
-def _top_job(settings: Settings, rows: TrainingSet, protocol: TopSettings) -> _Job:
-    folder = _folder(settings, "top", rows, protocol)
-    return _Job(folder, "training.top_tuning", TuningRequest(**_request(rows, protocol)))
+def _head_job(settings: Settings, rows: TrainingSet, protocol: HeadSettings) -> tuple[str, _Job]:
+    """The strategy, and its job."""
+    if isinstance(protocol, TopSettings):
+        folder = _folder(settings, "top", rows, protocol)
+        return "top", _Job(folder, "training.top_tuning", TuningRequest(**_request(rows, protocol)))
+    share = _known_share(settings, rows, protocol)
+    linear = LinearTuningRequest(**_request(rows, protocol), known_share=share, validation_from=rows.validation_from)
+    return "linear", _Job(_folder(settings, "linear", rows, protocol, share), "training.linear_tuning", linear)
+
+
+def _known_share(settings: Settings, rows: TrainingSet, protocol: LinearSettings) -> float:
+    """How many of the photos that will be asked about show what was learned: in the split that is reported."""
+    if protocol.products != "auto":
+        return float(protocol.products == "known")
+    split = reported_split(settings, rows.encoded)
+    if split is None:
+        return 0.5
+    here = f"{rows.encoded.where} AND {rows.label} IS NOT NULL"
+    learned = f"SELECT DISTINCT {rows.label} AS l FROM {EMBEDDINGS.name} WHERE {here} AND {lake.matches(split=TRAIN)}"
+    asked = f"SELECT {rows.label} AS a FROM {EMBEDDINGS.name} WHERE {here} AND {lake.matches(split=split)}"
+    row = lake.rows(settings, f"SELECT count(*) AS n, count(l) AS known FROM ({asked}) LEFT JOIN ({learned}) ON a = l")
+    return round(row[0]["known"] / row[0]["n"], 2) if row[0]["n"] else 0.5
 
 
 def _full_job(settings: Settings, rows: TrainingSet, encoder: str, protocol: FullSettings, processes: int) -> _Job:
@@ -179,7 +208,7 @@ def _full_job(settings: Settings, rows: TrainingSet, encoder: str, protocol: Ful
     return _Job(folder, "training.full_tuning", request, processes)
 
 
-def _request(rows: TrainingSet, protocol: TopSettings | FullSettings) -> dict[str, Any]:
+def _request(rows: TrainingSet, protocol: HeadSettings | FullSettings) -> dict[str, Any]:
     """What both kinds of request have."""
     return {
         "training_set": rows.folder,
@@ -191,7 +220,7 @@ def _request(rows: TrainingSet, protocol: TopSettings | FullSettings) -> dict[st
 
 
 def _folder(
-    settings: Settings, strategy: str, rows: TrainingSet, protocol: TopSettings | FullSettings, *others: Any
+    settings: Settings, strategy: str, rows: TrainingSet, protocol: HeadSettings | FullSettings, *others: Any
 ) -> Path:
     inputs = json.dumps([rows.fingerprint, protocol.model_dump(mode="json"), rows.seed, *others])
     return settings.home / "models" / strategy / hashlib.sha256(inputs.encode()).hexdigest()[:16]

@@ -25,7 +25,7 @@ class TuningRequest:
     """How many ``train/`` and ``validation/`` have."""
     classes: list[str]
     settings: dict[str, Any]
-    """Of ``TopSettings`` or ``FullSettings``."""
+    """Of ``TopSettings``, ``FullSettings`` or ``LinearSettings``."""
     seed: int
 
     @classmethod
@@ -40,6 +40,16 @@ class FullTuningRequest(TuningRequest):
     backbone: dict[str, Any]
     """Of ``Backbone``."""
     max_pixels: int
+
+
+@dataclass(frozen=True)
+class LinearTuningRequest(TuningRequest):
+    """The same of linear tuning, which is told how its vectors will be asked."""
+
+    known_share: float
+    """Of the photos that will be asked about, how many show a product that was learned; in [0, 1]."""
+    validation_from: str
+    """As ``TrainingSet`` has it."""
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

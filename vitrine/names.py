@@ -7,10 +7,14 @@ from pydantic import AfterValidator
 
 from vitrine.errors import UserError
 
-NAME_RULE = "lower-case letters, digits and single underscores, starting with a letter, at most 48 characters"
+NAME_LENGTH = 48
+NAME_RULE = (
+    f"lower-case letters, digits and single underscores, starting with a letter, at most {NAME_LENGTH} characters"
+)
+NAME_PATTERN = "[a-z](?:_?[a-z0-9])*(?:__[a-z](?:_?[a-z0-9])*)*"
+"""A name as a regular expression, in Python's words and Java's alike."""
 ALL_SPLITS = "all"
 """As a split: every photo, whatever its split. No split is called so."""
-_NAME = re.compile(r"[a-z](?:_?[a-z0-9])*(?:__[a-z](?:_?[a-z0-9])*)*")
 
 
 def check_name(value: str, what: str = "name") -> str:
@@ -19,7 +23,7 @@ def check_name(value: str, what: str = "name") -> str:
     Raises:
         UserError: it breaks ``NAME_RULE``.
     """
-    if len(value) > 48 or not _NAME.fullmatch(value):
+    if len(value) > NAME_LENGTH or not re.fullmatch(NAME_PATTERN, value):
         raise UserError(f"bad {what} {value!r}: it must be {NAME_RULE}")
     return value
 

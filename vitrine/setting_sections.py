@@ -259,6 +259,25 @@ class LicenceSettings(Section):
     """May weights serve whose licence forbids commercial use?"""
 
 
+class LinearSettings(Section):
+    """``[tune.linear]``: a matrix on frozen embeddings, in closed form (``training.linear_tuning`` has the sources)."""
+
+    kinds: tuple[Literal["discriminants", "ridge", "whitening"], ...] = ("discriminants", "ridge", "whitening")
+    strengths: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 0.6, 0.9)
+    """Shrinkages of the covariance that are tried, each in (0, 1]."""
+    products: Literal["auto", "known", "new"] = "auto"
+    """What it is chosen for: photos of products that it learned from, or of new ones; ``auto``: in the shares that the
+    data set's split ``test`` (or ``query``) has, and equally without one."""
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.kinds:
+            raise ValueError("kinds = []: name at least one of discriminants, ridge, whitening")
+        if not self.strengths or not all(0 < strength <= 1 for strength in self.strengths):
+            raise ValueError(f"strengths = {list(self.strengths)}: give one or more, above 0 and at most 1")
+        return self
+
+
 class TopSettings(Section):
     """``[tune.top]``: a multi-layer perceptron on frozen embeddings, found by a Bayesian search.
 
@@ -372,6 +391,7 @@ class TuneSettings(Section):
     seed: int = Field(0, ge=0)
     validation_share: float = Field(0.1, gt=0, lt=1)
     """Of each class's training photos, where the data set has no validation split."""
+    linear: LinearSettings = LinearSettings()
     top: TopSettings = TopSettings()
     full: FullSettings = FullSettings()
 

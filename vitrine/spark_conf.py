@@ -9,7 +9,8 @@ from vitrine import s3
 from vitrine.settings import Settings
 
 _QUIET = Path(__file__).with_name("log4j2.properties")
-_JVM = "-XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
+# Java writes a class for each method that reflection calls some times: that pays from thousands of calls on.
+_JVM = "-XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC -Dsun.reflect.inflationThreshold=10000"
 # On one machine the photos are the work and the plans are small: compiling them costs more than running them, until
 # the tables are large (``lake.is_large``).
 # Of C1 alone the JVM expects 48 MB of code; Spark makes more, and without room it would compile nothing any more.
@@ -72,6 +73,8 @@ def spark_conf(settings: Settings, *sources: str, master: str | None = None, lar
         "spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",  # VACUUM makes that many tasks a table: 10,000
         "spark.driver.memory": "2g",
+        # No two numbers of a vector are equal: looking for them takes a third of the time of writing it.
+        "spark.hadoop.parquet.enable.dictionary#embedding.list.element": "false",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "256",
         "spark.pyspark.python": sys.executable,

@@ -12,7 +12,6 @@ from evaluation.gates.data_docs import decided, validate
 from evaluation.gates.gate import Check, decide
 from evaluation.gates.regression import Against, PairedQueries, held_against
 from evaluation.metrics_table import ALL_QUERIES, Evaluation, newest
-from evaluation.retrieval.retrieval_metrics import metric_names, per_query
 from evaluation.retrieval.slices import SHUFFLED
 from evaluation.statistics.bootstrap import Floats
 from evaluation.task import ALL, Task
@@ -21,6 +20,7 @@ from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import tuned
 from vitrine.errors import UserError, unknown
 from vitrine.lake import matches
+from vitrine.retrieval_metrics import metric_names, per_query
 from vitrine.runs import GateFigures
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, QUERY_RESULTS

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.report.figures import Entry, Group, Row
-from evaluation.retrieval.retrieval_metrics import mmp_in_sql
 from evaluation.statistics.bootstrap import Floats, PairedDifference, paired_difference
 from vitrine import lake
 from vitrine.lake import matches
+from vitrine.retrieval_metrics import mmp_in_sql
 from vitrine.settings import Settings
 
 

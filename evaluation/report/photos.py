@@ -8,10 +8,10 @@ from functools import lru_cache
 
 from evaluation.report.figures import Group, Row
 from evaluation.report.paired import results_of
-from evaluation.retrieval.retrieval_metrics import mmp_in_sql
 from vitrine import lake, photo_files, thumbnails
 from vitrine.images import ImageError
 from vitrine.lake import matches, quote
+from vitrine.retrieval_metrics import mmp_in_sql
 from vitrine.settings import Settings
 
 THUMBNAIL = 160  # pixels, the longest side

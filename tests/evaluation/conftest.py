@@ -21,10 +21,10 @@ from evaluation.classification.classification_metrics import (
     confusion,
 )
 from evaluation.metrics_table import Scores, named, write_scores
-from evaluation.retrieval.retrieval_metrics import per_query
 from evaluation.retrieval.slices import SHUFFLED, WITHOUT_DUPLICATES, slice_scores
 from vitrine import facts, lake, tables
 from vitrine.datasets.drawn.photos import draw_photo, product
+from vitrine.retrieval_metrics import per_query
 from vitrine.settings import Settings, load_settings
 
 NIGHT = datetime(2026, 3, 1, 2, tzinfo=UTC)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, ndcg_score
 
-from evaluation.retrieval.retrieval_metrics import per_query
+from vitrine.retrieval_metrics import per_query
 
 QUERIES, ITEMS = 40, 300
 

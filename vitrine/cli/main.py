@@ -60,7 +60,10 @@ VERBS = {
         "Compact the tables, remove files that no version of the last days needs, and drop Milvus's old collections."
     ),
     "demo": "All of it, on a small catalog that it draws itself: the nightly DAG by Airflow, then what came of it.",
-    "tune": "Tune an encoder to a data set: a perceptron on its frozen embeddings (top), or all its weights (full).",
+    "tune": (
+        "Tune an encoder to a data set: a matrix (linear) or a perceptron (top) on its frozen embeddings, or all its "
+        "weights (full)."
+    ),
     "pending": (
         "Which of the nightly encoders have work to do on a data set, and why; those that are retired are left out."
     ),

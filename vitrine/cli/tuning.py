@@ -1,6 +1,7 @@
 """The work of ``vitrine tune``: what was asked for is checked, tuned, told to MLflow, and given its name."""
 
 import itertools
+import sys
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -22,6 +23,7 @@ from vitrine.settings import Settings, load_settings
 
 
 class Strategy(StrEnum):
+    linear = "linear"
     top = "top"
     full = "full"
 
@@ -38,15 +40,18 @@ class Tuning:
     @property
     def source(self) -> tuple[str, str | None]:
         """What its training set is made of: the base's vectors, or photos, which are the same whatever the base."""
-        return self.dataset, self.base if self.strategy is Strategy.top else None
+        return self.dataset, self.base if self.strategy in tuned.HEADS else None
 
 
-def settings_for(quick: bool) -> Settings:
-    """The settings; with ``quick`` both protocols are as small as a first look needs."""
+def settings_for(quick: bool, products: str | None = None) -> Settings:
+    """The settings; with ``quick`` the long protocols are as small as a first look needs. ``products``: of
+    ``[tune.linear]``."""
     settings = load_settings()
-    if not quick:
-        return settings
-    protocols = {"top": settings.tune.top.quick(), "full": settings.tune.full.quick()}
+    protocols: dict[str, Any] = {}
+    if quick:
+        protocols = {"top": settings.tune.top.quick(), "full": settings.tune.full.quick()}
+    if products:
+        protocols["linear"] = settings.tune.linear.model_copy(update={"products": products})
     return settings.model_copy(update={"tune": settings.tune.model_copy(update=protocols)})
 
 
@@ -83,8 +88,8 @@ def with_rows(
 
 def estimate(settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet") -> dict[str, Any]:
     """On how many rows a tuning would be, and by a measured estimate at what cost."""
-    if tuning.strategy is Strategy.top:
-        cost = jobs.estimate_top(settings, rows, settings.tune.top)
+    if tuning.strategy in tuned.HEADS:
+        cost = jobs.estimate_head(settings, rows, _head_settings(settings, tuning))
     else:
         cost = jobs.estimate_full(settings, rows, tuning.base, settings.tune.full)
     counts = {"classes": len(rows.classes), **rows.sizes}
@@ -94,8 +99,8 @@ def estimate(settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet
 def tune(settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet", processes: int = 1) -> dict[str, Any]:
     """Tune, or find it done; record it, tell MLflow of it, and let the name mean it."""
     with runs.record(settings, f"tune {tuning.strategy}", tuning.dataset, tuning.name) as run:
-        if tuning.strategy is Strategy.top:
-            made, details = _tune_top(settings, tuning, rows, run)
+        if tuning.strategy in tuned.HEADS:
+            made, details = _tune_head(settings, tuning, rows, run)
         else:
             made, details = _tune_full(settings, tuning, rows, run, processes)
     # The pointer is written once, and holds MLflow's id. Killed before, the tuning lies in its folder, done: the same
@@ -108,22 +113,39 @@ def _named(tuning: Tuning) -> dict[str, str]:
     return {"dataset": tuning.dataset, "encoder": tuning.name, "strategy": tuning.strategy.value}
 
 
-def _tune_top(
+def _head_settings(settings: Settings, tuning: Tuning) -> "jobs.HeadSettings":
+    return settings.tune.linear if tuning.strategy is Strategy.linear else settings.tune.top
+
+
+def _tune_head(
     settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet", run: "runs.Run"
 ) -> "tuple[tuned.Tuned, tracking.Details]":
-    protocol = settings.tune.top
-    made, result = jobs.tune_top(settings, rows, protocol, tuning.name)
+    protocol = _head_settings(settings, tuning)
+    made, result = jobs.tune_head(settings, rows, protocol, tuning.name)
     _note(run, rows, made, result)
-    run.figures["trials"] = len(result["trials"])
+    trials = result.get("trials", [])
+    if tuning.strategy is Strategy.linear:
+        run.figures |= result["recipe"] | {key: result[key] for key in ("val_score", "val_score_as_it_is")}
+        if result["val_score"] <= result["val_score_as_it_is"]:
+            print(f"{tuning.name}: no kind is better on validation than {made.base} as it is", file=sys.stderr)
+    else:
+        run.figures["trials"] = len(trials)
     if classifier.reported_split(settings, rows.encoded):
-        classify = classifier.perceptron(heads.load(made.path(settings)))
-        predictions = classifier.write_predictions(settings, rows, classifier.PERCEPTRON, classify)
+        classify = classifier.of_head(heads.load(made.path(settings)))
+        name = classifier.LINEAR_HEAD if tuning.strategy is Strategy.linear else classifier.PERCEPTRON
+        predictions = classifier.write_predictions(settings, rows, name, classify)
         run.figures |= {key: value for key, value in predictions.items() if key != "predicted"}
     return made, tracking.Details(
         params={**protocol.model_dump(mode="json"), "label": rows.label, **result["recipe"]},
-        curves=result["epochs"],
+        curves=result.get("epochs", []),
         files=[made.path(settings) / "head.json", made.path(settings) / "head.safetensors"],
-        children=[(f"trial {number}", _trial(trial)) for number, trial in enumerate(result["trials"], 1)],
+        children=[
+            *((f"trial {number}", _trial(trial)) for number, trial in enumerate(trials, 1)),
+            *(
+                (f"{each['kind']} {each['strength']:g}", tracking.Details(params=each))
+                for each in result.get("candidates", [])
+            ),
+        ],
     )
 
 
@@ -156,7 +178,7 @@ def _note(run: "runs.Run", rows: "training_set.TrainingSet", made: "tuned.Tuned"
         "without_features": rows.without_features,
         "left_out": rows.left_out,
         "val_accuracy": result["val_accuracy"],
-        "best_epoch": result["best_epoch"],
+        **({"best_epoch": result["best_epoch"]} if "best_epoch" in result else {}),
         **{f"{step}_seconds": seconds for step, seconds in result["seconds"].items()},
         **{f"tuning_{key}": value for key, value in made.cost.items()},
     }

@@ -23,7 +23,7 @@ def find_head(settings: Settings, name: str) -> Tuned | None:
     encoder = tuned.find(settings, name)
     if encoder is None:
         raise unknown("encoder", name, names(settings))
-    if encoder.strategy != "top":
+    if encoder.strategy not in tuned.HEADS:
         return None
     current = version(settings, encoder.base)
     if current != encoder.base_version:

@@ -1,8 +1,9 @@
-"""A head: the dense layers that top-tuning puts on an encoder, as matrices that NumPy applies.
+"""A head: the dense layers that tuning puts on an encoder, as matrices that NumPy applies.
 
 On disk a folder: ``head.safetensors`` with ``layers.N.weight`` (in, out), ``layers.N.bias`` (out,),
 ``classifier.weight`` and ``classifier.bias``, all float32, and ``head.json``, which says how they follow each other.
-Inputs are embeddings of unit length; their scaling is folded into the first layer. Hidden layers end in a ReLU.
+Inputs are embeddings of unit length; their scaling is folded into the first layer. Hidden layers end in a ReLU, or, in
+a linear head, as they are.
 """
 
 import hashlib
@@ -18,7 +19,8 @@ from safetensors.numpy import load_file, save_file
 from vitrine.errors import UserError, one_line
 from vitrine.vectors import Floats
 
-_FORMAT = "vitrine-head-1"
+_FORMATS = {"relu": "vitrine-head-1", "linear": "vitrine-head-2"}
+"""By how hidden layers end: who knows the first alone must not take the second for it."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Head:
     layers: tuple[tuple[Floats, Floats], ...]
     classifier: tuple[Floats, Floats]
     classes: tuple[str, ...]
+    activation: str = "relu"
+    """How hidden layers end: ``relu`` or ``linear``."""
 
     @property
     def inputs(self) -> int:
@@ -43,7 +47,8 @@ class Head:
         for weight, bias in self.layers:
             vectors = vectors @ weight
             vectors += bias
-            np.maximum(vectors, 0, out=vectors)
+            if self.activation == "relu":
+                np.maximum(vectors, 0, out=vectors)
         return vectors
 
     def embed(self, vectors: Floats) -> Floats:
@@ -64,7 +69,7 @@ class Head:
 
     def fingerprint(self) -> str:
         """SHA-256 of what decides the tuned embedding: the hidden layers, without the classifier; hex."""
-        digest = hashlib.sha256(_FORMAT.encode())
+        digest = hashlib.sha256(_FORMATS[self.activation].encode())
         for weight, bias in self.layers:
             digest.update(f"{weight.shape}".encode())
             digest.update(np.ascontiguousarray(weight, "<f4").tobytes() + np.ascontiguousarray(bias, "<f4").tobytes())
@@ -86,9 +91,9 @@ def save(head: Head, folder: Path) -> None:
         {name: np.ascontiguousarray(value, np.float32) for name, value in tensors.items()}, folder / "head.safetensors"
     )
     description: dict[str, Any] = {
-        "format": _FORMAT,
+        "format": _FORMATS[head.activation],
         "inputs": head.inputs,
-        "layers": [{"units": int(bias.shape[0]), "activation": "relu"} for _, bias in head.layers],
+        "layers": [{"units": int(bias.shape[0]), "activation": head.activation} for _, bias in head.layers],
         "output": "unit length",
         "classes": list(head.classes),
     }
@@ -108,11 +113,13 @@ def load(folder: Path) -> Head:
             (tensors[f"layers.{number}.weight"], tensors[f"layers.{number}.bias"])
             for number in range(len(description["layers"]))
         )
-        head = Head(layers, (tensors["classifier.weight"], tensors["classifier.bias"]), tuple(description["classes"]))
+        classifier = (tensors["classifier.weight"], tensors["classifier.bias"])
+        activation = {name: kind for kind, name in _FORMATS.items()}[description["format"]]
+        head = Head(layers, classifier, tuple(description["classes"]), activation)
         chain = [*layers, head.classifier]
         widths = [description["inputs"], *(layer["units"] for layer in description["layers"])]  # of each one's input
         fits = all(weight.shape == (width, len(bias)) for (weight, bias), width in zip(chain, widths, strict=True))
-        if description["format"] != _FORMAT or not fits or len(head.classifier[1]) != len(head.classes):
+        if not fits or len(head.classifier[1]) != len(head.classes):
             raise ValueError("its matrices do not follow each other")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(f"cannot read the head in {str(folder)!r} ({one_line(error)}): tune it again") from None

@@ -18,13 +18,17 @@ WEIGHTS = "model.safetensors"
 """The weights' file in the folder of an encoder that was tuned as a whole."""
 
 
+HEADS = ("linear", "top")
+"""The strategies that put a head on an encoder's stored vectors."""
+
+
 @dataclass(frozen=True)
 class Tuned:
     """One tuned encoder, as tuning left it."""
 
     name: str
     strategy: str
-    """``top``: a head on ``base``; ``full``: all weights tuned."""
+    """``linear`` or ``top``: a head on ``base``; ``full``: all weights tuned."""
     base: str
     base_version: str
     encoder_version: str

@@ -1,5 +1,6 @@
 """A head: matrices in, unit vectors out, and files that come back as they were."""
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -20,6 +21,17 @@ def head(inputs: int = 6, units: tuple[int, ...] = (5, 4), classes: int = 3, see
         for a, b in itertools.pairwise(widths)
     ]
     return Head(tuple(made[:-1]), made[-1], tuple(f"class {number}" for number in range(classes)))
+
+
+def test_a_linear_head_keeps_what_is_below_zero_and_is_another_version(tmp_path: Path):
+    made, x = head(units=(4,)), np.random.default_rng(1).normal(size=(7, 6)).astype(np.float32)
+    linear = dataclasses.replace(made, activation="linear")
+    wanted = x @ made.layers[0][0] + made.layers[0][1]
+    assert np.allclose(linear.embed(x), wanted / np.linalg.norm(wanted, axis=1, keepdims=True), atol=1e-6)
+    assert heads.version("base", linear) != heads.version("base", made)
+    heads.save(linear, tmp_path)
+    assert heads.load(tmp_path).activation == "linear"
+    assert heads.version("base", heads.load(tmp_path)) == heads.version("base", linear)
 
 
 def test_it_is_the_last_hidden_layer_at_unit_length():

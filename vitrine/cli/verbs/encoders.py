@@ -27,7 +27,7 @@ def encoders(
             + [item.embedding, item.weights or item.hub or "hub", item.licence]
             for item in known
         ]
-        heads = [made for name in tuned.names(settings, "top") if (made := tuned.find(settings, name))]
+        heads = [made for name in tuned.names(settings, *tuned.HEADS) if (made := tuned.find(settings, name))]
         rows += [
             [made.name, f"head on {made.base}", made.family, None, made.dim, None, None]
             + ["last hidden layer", str(made.path(settings)), made.licence]

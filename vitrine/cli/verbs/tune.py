@@ -1,6 +1,7 @@
 """``vitrine tune``: from features in Feast to a tuned encoder, by the study's protocol."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -12,7 +13,8 @@ from vitrine.errors import UserError
 
 app = typer.Typer(
     name="tune",
-    help="Tune an encoder to a data set: a perceptron on its frozen embeddings (top), or all its weights (full).\n\n"
+    help="Tune an encoder to a data set: a matrix (linear) or a perceptron (top) on its frozen embeddings, or all its "
+    "weights (full).\n\n"
     "What comes of it is an encoder like any other: vitrine embed --encoder NAME, vitrine evaluate --encoder NAME.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -32,6 +34,39 @@ AsOf = Annotated[
     datetime | None,
     typer.Option(help="Labels and vectors as they were then, in UTC.", show_default="now", metavar="WHEN"),
 ]
+
+
+class Products(StrEnum):
+    auto = "auto"
+    known = "known"
+    new = "new"
+
+
+@app.command()
+def linear(
+    dataset: TunedOn,
+    encoder: Base,
+    label: ToldApart = Label.product_id,
+    name: Name = None,
+    seed: Seed = None,
+    as_of: AsOf = None,
+    products: Annotated[
+        Products | None, typer.Option(help="What to choose it for. Left out: tune.linear.products.")
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Fit a matrix to frozen embeddings, in closed form and seconds, and name the encoder that it makes.
+
+    Discriminants, ridge or whitening within classes: which, and how strong, is chosen on photos left aside, of products
+    that it learned from (known) or did not (new). Learns from the split train alone. Embeds with the encoder first
+    where that is missing.
+    """
+    settings = tuning.settings_for(False, products.value if products else None)
+    tunings = tuning.plan(settings, Strategy.linear, dataset, encoder, name)
+    work = tuning.estimate if dry_run else tuning.tune
+    results = [work(settings, *pair) for pair in tuning.with_rows(settings, tunings, label.value, seed, as_of)]
+    output.show_each("tuned", results, as_json)
 
 
 @app.command()

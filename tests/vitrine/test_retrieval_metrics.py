@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from evaluation.retrieval.retrieval_metrics import per_query
+from vitrine.retrieval_metrics import per_query
 
 # Four queries over five ranks; the last has nothing relevant in the index.
 RELEVANCE = np.array(
