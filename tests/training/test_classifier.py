@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from training.classifier import linear_probe, neighbours, perceptron, write_predictions
+from training.classifier import linear_probe, neighbours, of_head, write_predictions
 from training.training_set import TrainingSet
 from vitrine import lake
 from vitrine.encoders.heads import Head
@@ -76,7 +76,7 @@ def test_predictions_are_of_the_reported_split_and_replaced(settings: Settings, 
     assert 0.6 < said["accuracy"] <= 0.75, "photos of a class that was not learned are wrong"
     again = write_predictions(settings, rows, "nearest_neighbours", says)
     head = Head(((np.eye(DIM, dtype=np.float32), np.zeros(DIM, np.float32)),), _classifier(), tuple(CLASSES))
-    told = write_predictions(settings, rows, "perceptron", perceptron(head))
+    told = write_predictions(settings, rows, "perceptron", of_head(head))
     found = lake.rows(settings, "SELECT * FROM predictions")
     assert again == said and len(found) == 80 and told["accuracy"] > 0.6
     assert {row["image_id"].split("/")[1] for row in found} == {"test"}
