@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from training.top_tuning import load_tensorflow_beside
-from vitrine.setting_sections import TopSettings
+from vitrine.tuning_sections import TopSettings
 
 CLASSES, EPOCHS, EXECUTIONS, SEED = 100, 30, 2, 0
 

@@ -34,7 +34,7 @@ from vitrine.encoders import processor, tuned
 from vitrine.encoders.allocator import keep_freed_memory
 from vitrine.encoders.backbones import Backbone
 from vitrine.encoders.networks import Built, build
-from vitrine.setting_sections import FullSettings
+from vitrine.tuning_sections import FullSettings
 
 
 class Tuner:

@@ -30,7 +30,7 @@ from training.tuning_process import RESULT, LinearTuningRequest, read_result, ru
 from vitrine import files
 from vitrine.encoders import heads
 from vitrine.retrieval_metrics import per_query
-from vitrine.setting_sections import LinearSettings
+from vitrine.tuning_sections import LinearSettings
 from vitrine.vectors import matrix
 
 Doubles = NDArray[np.float64]

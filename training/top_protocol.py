@@ -23,7 +23,7 @@ from training.trial_workers import SideBySide
 from training.tuning_process import RESULT, TuningRequest, read_result
 from vitrine import files, vectors
 from vitrine.encoders import heads
-from vitrine.setting_sections import TopSettings
+from vitrine.tuning_sections import TopSettings
 
 _SAVE_SECONDS, _SHOW_SECONDS = 20.0, 10.0
 Epochs = list[dict[str, float]]

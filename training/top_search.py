@@ -17,7 +17,7 @@ import numpy as np
 
 from training.perceptron import Recipe
 from vitrine import files
-from vitrine.setting_sections import TopSettings
+from vitrine.tuning_sections import TopSettings
 
 _STEP = 128  # of the layers' width
 

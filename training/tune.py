@@ -26,9 +26,9 @@ from vitrine.encoders import backbones, by_name, heads, tuned
 from vitrine.encoders.identity import identify
 from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError, VitrineError
-from vitrine.setting_sections import FullSettings, LinearSettings, TopSettings
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
+from vitrine.tuning_sections import FullSettings, LinearSettings, TopSettings
 
 if TYPE_CHECKING:  # only tuning on a cluster needs Spark here
     from pyspark.sql import SparkSession

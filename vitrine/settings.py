@@ -33,8 +33,8 @@ from vitrine.setting_sections import (
     NightlySettings,
     Prices,
     SparkSettings,
-    TuneSettings,
 )
+from vitrine.tuning_sections import TuneSettings
 
 CONFIG_NAME = "vitrine.toml"
 SECRETS = (

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from training.tune import _distribute
 from vitrine.datasets.drawn.photos import draw_photo, product
 from vitrine.encoders.backbones import Backbone
-from vitrine.setting_sections import FullSettings
+from vitrine.tuning_sections import FullSettings
 
 SMALL = Backbone("small", "timm", "convnext_atto", "supervised", weights="random:1", input_size=32)
 PLAIN: dict[str, Any] = {"mixup": 0, "cutmix": 0, "rand_augment": "", "repeats": 1, "drop_path": 0, "warmup_epochs": 0}

@@ -15,7 +15,7 @@ from sklearn.linear_model import Ridge
 from training import linear_tuning
 from training.linear_tuning import Moments, solutions
 from vitrine.encoders import heads
-from vitrine.setting_sections import LinearSettings
+from vitrine.tuning_sections import LinearSettings
 from vitrine.vectors import lists
 
 CLASSES, DIM = 8, 24

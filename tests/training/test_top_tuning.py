@@ -18,7 +18,7 @@ import pyarrow.parquet
 import pytest
 
 from vitrine.encoders import heads
-from vitrine.setting_sections import TopSettings
+from vitrine.tuning_sections import TopSettings
 
 CLASSES, DIM = 4, 16
 

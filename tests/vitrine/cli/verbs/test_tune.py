@@ -54,11 +54,6 @@ def test_top_tuning_from_photos_to_predictions(
     assert found and found.encoder_version == made["encoder_version"] and found.cost["seconds"] > 0
     embedded = told("embed", "--encoder", name, "--dataset", "shop")
     assert (embedded["embedded"], embedded["dim"]) == (54, made["dim"])
-    linear = told("tune", "linear", "--encoder", "small", "--dataset", "shop")
-    assert (linear["encoder"], linear["strategy"], linear["known_share"]) == ("small__linear__shop", "linear", 1.0)
-    assert linear["val_score"] >= linear["val_score_as_it_is"] and 0 <= linear["accuracy"] <= 1
-    embedded = told("embed", "--encoder", "small__linear__shop", "--dataset", "shop")
-    assert (embedded["embedded"], embedded["dim"]) == (54, linear["dim"])
     asked = told("classify", "--encoder", name, "--dataset", "shop")["results"]
     assert [result["classifier"] for result in asked] == ["linear_probe", "nearest_neighbours"]
     by_classifier = lake.rows(
@@ -90,6 +85,12 @@ def test_top_tuning_from_photos_to_predictions(
     assert len(children) == 2 and "trial_val_accuracy" in children[0].data.metrics
     assert "learning_rate" in parent.data.params and parent.data.metrics["val_accuracy"] >= 0
     assert {file.path for file in client.list_artifacts(parent.info.run_id)} == {"head.json", "head.safetensors"}
+
+    linear = told("tune", "linear", "--encoder", "small", "--dataset", "shop")
+    assert (linear["encoder"], linear["strategy"], linear["known_share"]) == ("small__linear__shop", "linear", 1.0)
+    assert linear["val_score"] >= linear["val_score_as_it_is"] and 0 <= linear["accuracy"] <= 1
+    embedded = told("embed", "--encoder", "small__linear__shop", "--dataset", "shop")
+    assert (embedded["embedded"], embedded["dim"]) == (54, linear["dim"])
 
 
 def test_names_are_checked(tmp_path: Path):

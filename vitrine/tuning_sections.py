@@ -1,0 +1,144 @@
+"""``[tune]`` of vitrine.toml: what each strategy of tuning is told."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from vitrine.setting_sections import Section
+
+
+class LinearSettings(Section):
+    """``[tune.linear]``: a matrix on frozen embeddings, in closed form (``training.linear_tuning`` has the sources)."""
+
+    kinds: tuple[Literal["discriminants", "ridge", "whitening"], ...] = ("discriminants", "ridge", "whitening")
+    strengths: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 0.6, 0.9)
+    """Shrinkages of the covariance that are tried, each in (0, 1]."""
+    products: Literal["auto", "known", "new"] = "auto"
+    """What it is chosen for: photos of products that it learned from, or of new ones; ``auto``: in the shares that the
+    data set's split ``test`` (or ``query``) has, and equally without one."""
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.kinds:
+            raise ValueError("kinds = []: name at least one of discriminants, ridge, whitening")
+        if not self.strengths or not all(0 < strength <= 1 for strength in self.strengths):
+            raise ValueError(f"strengths = {list(self.strengths)}: give one or more, above 0 and at most 1")
+        return self
+
+
+class TopSettings(Section):
+    """``[tune.top]``: a multi-layer perceptron on frozen embeddings, found by a Bayesian search.
+
+    The study (arXiv 2504.07567, section on top-tuning) gives 2 to 3 layers, 30 epochs and 2 executions a trial, up to
+    1,000 epochs with early stopping, and what is searched over; it gives no ranges, batch size or number of trials:
+    those are ours.
+    """
+
+    trials: int = Field(20, ge=1)
+    epochs: int = Field(30, ge=1)
+    """Of each execution of a trial."""
+    executions: int = Field(2, ge=1)
+    """Trainings of each trial, from other initial weights; they run side by side."""
+    final_epochs: int = Field(1000, ge=1)
+    """At most, of the best trial's settings."""
+    patience: int = Field(50, ge=1)
+    """Epochs without a better validation accuracy (or an equal one at less loss) that end the final training."""
+    batch_size: int = Field(128, ge=1)
+    layers: tuple[int, int] = (2, 3)
+    units: tuple[int, int] = (128, 1024)
+    """Width of the layers, in steps of 128; of the last one, it is the embedding's dimension."""
+    optimizers: tuple[Literal["sgd", "adam", "rmsprop"], ...] = ("sgd", "adam", "rmsprop")
+    learning_rate: tuple[float, float] = (1e-4, 1e-1)
+    """Of Adam and RMSprop; SGD's is ten times that."""
+    momentum: tuple[float, float] = (0.0, 0.99)
+    """Of SGD and RMSprop."""
+    beta_1: tuple[float, float] = (0.8, 0.99)
+    """Of Adam."""
+    standardize: bool = True
+    """Each input dimension to zero mean and unit variance on the training part: unit-length inputs are small."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the search's matrix products; ``auto``: bf16 where the processor multiplies it in hardware. Weights, updates
+    and the final training are in fp32."""
+    stop_hopeless: bool = True
+    """End a trial whose best validation accuracy so far is below the median of what the ended ones had averaged by
+    that epoch (the median stopping rule of Golovin et al., Google Vizier, KDD 2017)."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for name in ("layers", "units", "learning_rate", "momentum", "beta_1"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} = {[low, high]}: the first must not be above the second")
+        if not self.optimizers:
+            raise ValueError("optimizers = []: name at least one of sgd, adam, rmsprop")
+        if self.layers[0] < 1 or self.units[0] < 1 or self.learning_rate[0] <= 0:
+            raise ValueError("layers, units and learning_rate must be above 0")
+        return self
+
+    def quick(self) -> Self:
+        """The same, small enough for a first look."""
+        return self.model_copy(
+            update={"trials": 3, "epochs": 5, "executions": 1, "final_epochs": 30, "patience": 10, "units": (64, 128)}
+        )
+
+
+class FullSettings(Section):
+    """``[tune.full]``: timm's A2 procedure (arXiv 2110.00476, table 2); batch size and epochs are the study's."""
+
+    epochs: int = Field(600, ge=1)
+    batch_size: int = Field(512, ge=2)
+    """Of all processes together."""
+    micro_batch: int | None = Field(None, ge=1)
+    """Photos that a process holds at once; left out: its whole share. Gradients are gathered over the rest."""
+    optimizer: str = "lamb"
+    learning_rate: float = Field(5e-3, gt=0)
+    """At batch 2,048; scaled by the square root of the batch size, as timm does for LAMB."""
+    least_learning_rate: float = Field(1e-6, ge=0)
+    weight_decay: float = Field(0.02, ge=0)
+    warmup_epochs: int = Field(5, ge=0)
+    warmup_learning_rate: float = Field(1e-4, ge=0)
+    mixup: float = Field(0.1, ge=0)
+    cutmix: float = Field(1.0, ge=0)
+    label_threshold: float = Field(0.2, gt=0, lt=1)
+    """Mixed labels above it count as present in the binary cross-entropy."""
+    rand_augment: str = "rand-m7-mstd0.5-inc1"
+    """timm's name of an augmentation; "" for none."""
+    crop: tuple[float, float] = (0.08, 1.0)
+    """Of a photo's area."""
+    repeats: int = Field(3, ge=1)
+    """Of each photo in a row (repeated augmentation)."""
+    drop_path: float = Field(0.05, ge=0, lt=1)
+    """Stochastic depth, where the network has it."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay of averaged weights; A2 has none."""
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    """Each layer learns this much slower than the next; A2 has none."""
+    freeze: int = Field(0, ge=0)
+    """The network's first parts that stay as they are."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the matrix products; weights stay in fp32. ``auto``: bf16 where the GPU or processor multiplies it in hardware
+    (A2 has fp16)."""
+    workers: int = Field(0, ge=0)
+    """Processes that read and decode beside each training process."""
+
+    @property
+    def scaled_learning_rate(self) -> float:
+        return float(self.learning_rate * (self.batch_size / 2048) ** 0.5)
+
+    def quick(self) -> Self:
+        """The same, small enough for a first look on a processor."""
+        return self.model_copy(
+            update={
+                **{"epochs": 5, "batch_size": 16, "warmup_epochs": 1, "learning_rate": 0.05, "precision": "fp32"},
+                **{"mixup": 0.0, "cutmix": 0.0, "repeats": 1},
+            }
+        )
+
+
+class TuneSettings(Section):
+    seed: int = Field(0, ge=0)
+    validation_share: float = Field(0.1, gt=0, lt=1)
+    """Of each class's training photos, where the data set has no validation split."""
+    linear: LinearSettings = LinearSettings()
+    top: TopSettings = TopSettings()
+    full: FullSettings = FullSettings()
