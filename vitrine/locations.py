@@ -39,11 +39,16 @@ class Location:
         """What a caller named: a URI, or a path from ``start`` (left out: the current folder).
 
         Raises:
-            UserError: it has a line break or another control character in it.
+            UserError: it has a line break or another control character in it, or is no URI that can be read.
         """
         check_printable(source, "source")
         if is_uri(source):
-            return cls(s3.plain(source.rstrip("/")))
+            location = cls(s3.plain(source.rstrip("/")))
+            try:
+                location._place  # noqa: B018
+            except ValueError as error:
+                raise UserError(f"bad source {source!r}: {error}") from None
+            return location
         return cls(str(((start or Path.cwd()) / expanded(source)).resolve()))
 
     def __truediv__(self, name: str) -> Location:
@@ -155,7 +160,9 @@ def expanded(path: str | Path) -> Path:
 
 def sqlite_url(path: Path) -> str:
     """SQLAlchemy's URL of a file."""
-    return f"sqlite:///{_escaped(str(path))}"
+    escaped = re.sub("[%?]", lambda match: quote(match[0]), str(path))
+    # Of a URL of the short spelling, MLflow makes the folder that it names with its escapes.
+    return f"sqlite{'' if escaped == str(path) else '+pysqlite'}:///{escaped}"
 
 
 def _escaped(name: str) -> str:

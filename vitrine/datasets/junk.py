@@ -5,12 +5,15 @@ from pathlib import PurePosixPath
 _FOLDERS = {
     "__macosx",  # archives made on a Mac
     "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@tmp",  # network storage
-    "$recycle.bin", "recycler", "recycled", "system volume information",  # Windows
+    "$recycle.bin", "recycler", "recycled", "system volume information", "found.000",  # Windows
     "network trash folder", "temporary items", "lost+found",
     "cvs", "_svn",  # version control that does not hide
 }  # fmt: skip
 _FILES = {"icon\r", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"}
-_SIDECARS = {".txt", ".json", ".csv", ".tsv", ".md", ".xml", ".html", ".ini", ".db", ".yaml", ".yml", ".parquet"}
+_SIDECARS = {
+    *(".txt", ".json", ".csv", ".tsv", ".md", ".xml", ".html", ".ini", ".db", ".yaml", ".yml", ".parquet"),
+    *(".xmp", ".aae", ".thm"),  # what editors, phones and cameras write beside each photo
+}
 
 
 def is_junk_folder(name: str) -> bool:

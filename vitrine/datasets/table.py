@@ -112,6 +112,8 @@ class Rows:
         uri, product_id = row.get("uri") or None, row.get("product_id") or ""
         if uri is None:
             return refused(f"rows of {self._source!r} have no uri, row {number} first: every row needs one")
+        if zero := next((name for name, value in row.items() if "\0" in (value or "")), None):
+            return refused(f"row {number} of {self._source!r} has a zero byte in {zero}, which is no text")
         is_absolute = is_uri(uri) or uri.startswith("/")
         return Photo(
             image_id=row.get("image_id") or uri,

@@ -37,10 +37,13 @@ _OTHERS = {
     b"\xfd7zXZ": "compressed by xz",
     b"\x89HDF": "HDF5",
     b"%PDF": "PDF",
-    b"{": "JSON",
-    b"[": "JSON",
-    b"<": "HTML or XML",
+    b"7z\xbc\xaf": "a 7-Zip archive",
+    b"Rar!": "a RAR archive",
+    b"\x04\x22\x4d\x18": "compressed by lz4",
+    b"PAR1": "Parquet within gzip, which packs itself",  # seen here only where gzip was unpacked
+    b"\x1f\x8b": "compressed by gzip twice",
 }
+_OTHER_TEXTS = {"{": "JSON", "[": "JSON", "<": "HTML or XML"}
 
 
 class TableFault(Exception):
@@ -161,17 +164,19 @@ def _shown(lines: _Lines) -> str:
 
 
 def _codec(head: bytes, encoding: str | None) -> str:
-    for magic, name in _OTHERS.items():
-        if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(magic):
-            raise TableFault(f"it is {name}: save it as CSV or Parquet")
+    other = next((name for magic, name in _OTHERS.items() if head.startswith(magic)), None)
     marked = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
     if marked and encoding and encoding.lower().replace("_", "-")[:5] != marked[:5]:
         raise TableFault(f"its byte-order mark says {marked[:6].rstrip('-')}, and --encoding {encoding}: leave it out")
+    codec = marked or encoding or "utf-8"
+    start = head.decode(codec, "replace").lstrip("\ufeff \t\r\n")[:1]
+    if other := other or _OTHER_TEXTS.get(start):
+        raise TableFault(f"it is {other}: save it as CSV or Parquet")
     if not marked and not encoding and b"\0" in head:
         raise TableFault(
             "it has zero bytes, which is no text: where it is UTF-16 without a mark, say --encoding utf-16-le"
         )
-    return marked or encoding or "utf-8"
+    return codec
 
 
 def _separator(header: str, asked: Sequence[str]) -> str:
@@ -234,4 +239,7 @@ def as_text(values: pa.Array, column: str) -> list[str | None]:
     if not (text or pa.types.is_null(kind) or (whole and column != "uri")):
         wanted = "text" if column == "uri" else "text or whole numbers"
         raise TableFault(f"column {column} is of type {kind}: it must be {wanted}: write it as text")
-    return [None if value is None else str(value) for value in values.to_pylist()]
+    try:
+        return [None if value is None else str(value) for value in values.to_pylist()]
+    except UnicodeDecodeError:
+        raise TableFault(f"column {column} has text that is not UTF-8: write it as such") from None
