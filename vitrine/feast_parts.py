@@ -18,7 +18,7 @@ from vitrine.lean_imports import left_out
 @contextmanager
 def _classes_as_written() -> Iterator[None]:
     checked = typeguard.typechecked
-    typeguard.typechecked = lambda target=None, **_: target or (lambda same: same)  # type: ignore[assignment]
+    typeguard.typechecked = lambda target=None, **_: target or (lambda same: same)
     try:
         yield
     finally:
@@ -41,7 +41,7 @@ with _classes_as_written(), left_out(absent=["torch"]):
 
 # Feast's Spark source calls itself experimental each time that one is made; a filter is undone by the modules of Feast
 # that are imported later.
-spark_source.warnings = SimpleNamespace(warn=lambda *_, **__: None)  # type: ignore[assignment]
+spark_source.warnings = SimpleNamespace(warn=lambda *_, **__: None)
 warnings.filterwarnings("ignore", category=UserWarning, module="feast")
 
 __all__ = [

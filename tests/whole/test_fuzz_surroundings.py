@@ -16,7 +16,7 @@ from tests.support.hostile import environments, shadows
 from tests.support.project import PROJECT
 from tests.support.small_shop import CONFIG
 
-FEW, MANY, DEEP = 12, 300, 60
+FEW, MANY, DEEP = 12, 300, 40
 BASE = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "JAVA_HOME")}
 SCRIPT = "import sys\nfrom vitrine.cli.main import main\nmain()\n"
 VARIABLES = re.findall(

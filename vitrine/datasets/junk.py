@@ -21,7 +21,11 @@ def is_junk_folder(name: str) -> bool:
     return name.startswith(".") or name.lower() in _FOLDERS
 
 
+def is_junk_file(name: str) -> bool:
+    """Is a file of that name hidden, or a system's or an office program's own?"""
+    return name.lower().startswith((".", "~$")) or name.lower() in _FILES
+
+
 def may_be_photo(name: str) -> bool:
-    """Is a file of that name neither hidden, nor a system's own, nor a sidecar?"""
-    lower = name.lower()
-    return not (lower.startswith((".", "~$")) or lower in _FILES or PurePosixPath(lower).suffix in _SIDECARS)
+    """Is a file of that name neither junk nor a sidecar?"""
+    return not is_junk_file(name) and PurePosixPath(name.lower()).suffix not in _SIDECARS

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -114,7 +115,7 @@ def _csv(file: io.BufferedReader, asked: Sequence[str], encoding: str | None) ->
                     yield number, dict.fromkeys(places)
                 continue
             _check_width(values, width, number, lines)
-            _check_quotes(values, separator, number, len(header))
+            _check_quotes(values, separator, number, len(header), places.get("uri"))
             yield number, {name: _decoded(values[place], name, number) for name, place in places.items()}
 
 
@@ -130,7 +131,7 @@ def _next(reader: Any, lines: _Lines, number: int) -> list[str] | None:
         return next(reader, None)
     except csv.Error as error:
         why = "a quote opens and does not close" if "unexpected end" in str(error) else str(error)
-        why = f"a quote opens and a value of {MOST_CHARACTERS} characters follows" if "limit" in why else why
+        why = f"a value has over {MOST_CHARACTERS} characters, as after a quote too many" if "limit" in why else why
         raise TableFault(
             f"row {number} cannot be told from the next ({why}): {_shown(lines)}: put a value with a quote or a "
             'separator in quotes, and write each quote in it twice ("")'
@@ -145,14 +146,17 @@ def _check_width(values: list[str], width: int, number: int, lines: _Lines) -> N
         )
 
 
-def _check_quotes(values: list[str], separator: str, number: int, width: int) -> None:
+def _check_quotes(values: list[str], separator: str, number: int, width: int, uri: int | None) -> None:
     """A quote that opens in one row and closes in a later one makes one row of all between: the lines of such a value
-    have just the separators of rows."""
+    have just the separators of rows, or a uri at its place (``uri``), of the suffix that the row's own has."""
     for place, value in enumerate(values):
         if "\n" not in value and "\r" not in value:
             continue
-        counts = [line.count(separator) for line in value.splitlines()]
-        if counts == [width - 1 - place, *[width - 1] * (len(counts) - 2), place]:
+        lines = [line.split(separator) for line in value.splitlines()]
+        counts = [len(line) - 1 for line in lines]
+        are_rows = counts == [width - 1 - place, *[width - 1] * (len(counts) - 2), place]
+        uris = [PurePosixPath(line[uri]).suffix for line in lines[1:] if uri is not None and uri < len(line)]
+        if are_rows or (any(uris) and PurePosixPath(values[uri or 0]).suffix in uris):
             raise TableFault(
                 f"rows {number} to {number + len(counts) - 1} are one value in quotes: {value[:80]!r}: close the quote "
                 'where the value ends, or write a quote that is meant twice ("")'

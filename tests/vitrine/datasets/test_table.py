@@ -120,6 +120,7 @@ def test_what_is_no_table_is_one_sentence(settings: Settings, tmp_path: Path, na
         (["a.jpg,1", 'b.jpg,"12" mug', "c.jpg,3"], "row 3 cannot be told"),
         (["a.jpg,1", 'b.jpg,"mug', "c.jpg,3", "d.jpg,4"], "row 3 cannot.*a quote opens and does not close"),
         (["a.jpg,1", 'b.jpg,"mug', "c.jpg,3", 'd.jpg,5"', "e.jpg,6"], "rows 3 to 5 are one value"),
+        (["a.jpg,1", 'b.jpg,"mug', "c.jpg,3, red", "d.jpg,4", 'e.jpg,5"'], "rows 3 to 6 are one value"),
         (["a.jpg,1", "b, c.jpg,2"], "row 3 has 3 values, the header 2: 'b, c.jpg,2'"),
         (["a.jpg,1", "b.jpg"], "row 3 has 1 values, the header 2"),
         (["a.jpg,1", 'b.jpg,"12\\" mug"'], "row 3"),
@@ -136,8 +137,8 @@ def test_a_row_that_would_be_half_read_is_refused(settings: Settings, tmp_path: 
 
 def test_quotes_and_breaks_that_are_right_are_read(settings: Settings, tmp_path: Path):
     path = tmp_path / "t.csv"
-    text = 'about,uri,product_id\n"two\nlines, ""quoted""",a.jpg,12" mug\n' + f"{'x' * 200_000},b.jpg,\u00fc\n"
-    path.write_text(text)
+    text = 'about,uri,product_id\n"two\nlines, ""quoted"", of three\n",a.jpg,12" mug\n'
+    path.write_text(text + f"{'x' * 200_000},b.jpg,\u00fc\n")
     assert pairs(read(settings, path)) == [("a.jpg", '12" mug'), ("b.jpg", "\u00fc")]
 
 
@@ -209,11 +210,15 @@ def test_columns_without_a_value_say_nothing(settings: Settings, tmp_path: Path)
 def test_partitions_are_text_as_they_are_written(settings: Settings, tmp_path: Path):
     for number, product in enumerate(("00123", "123", "1e3", "1000", "a%2Fb", "__HIVE_DEFAULT_PARTITION__")):
         parquet(tmp_path / "t" / f"product_id={product}" / "part-0.parquet", uri=[f"{number}.jpg"], size=[1.5])
-    (tmp_path / "t" / "_SUCCESS").touch()
+    for junk in ("_SUCCESS", "Thumbs.db", "~$t.csv", "@eaDir/t.csv", "__MACOSX/._t.csv", "#recycle/old.parquet"):
+        (tmp_path / "t" / junk).parent.mkdir(exist_ok=True)
+        (tmp_path / "t" / junk).touch()
     (tmp_path / "t" / "product_id=123" / ".part-0.parquet.crc").touch()
     photos = read(settings, tmp_path / "t")
     assert {photo.product_id for photo in photos} == {"00123", "123", "1e3", "1000", "a/b", ""}
     assert {photo.uri for photo in photos} == {str(tmp_path / "t" / f"{number}.jpg") for number in range(6)}
+    parquet(tmp_path / "t" / "product_id=a%FFb" / "part-0.parquet", uri=["7.jpg"])
+    assert "a%FFb' spells text that is not UTF-8" in refusal(read(settings, tmp_path / "t"))
 
 
 def test_a_file_of_another_kind_in_the_folder_is_named(settings: Settings, tmp_path: Path):
