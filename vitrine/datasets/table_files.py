@@ -156,7 +156,8 @@ def _check_quotes(values: list[str], separator: str, number: int, width: int, ur
         counts = [len(line) - 1 for line in lines]
         are_rows = counts == [width - 1 - place, *[width - 1] * (len(counts) - 2), place]
         uris = [PurePosixPath(line[uri]).suffix for line in lines[1:] if uri is not None and uri < len(line)]
-        if are_rows or (any(uris) and PurePosixPath(values[uri or 0]).suffix in uris):
+        suffix = PurePosixPath(values[uri or 0]).suffix
+        if are_rows or (suffix and suffix in uris):
             raise TableFault(
                 f"rows {number} to {number + len(counts) - 1} are one value in quotes: {value[:80]!r}: close the quote "
                 'where the value ends, or write a quote that is meant twice ("")'

@@ -134,6 +134,9 @@ def test_a_uri_that_names_no_place_is_refused(settings: Settings, layout: str):
     for source, why in (("file://elsewhere/photos", "another host"), ("s3://shop/who?.jpg", "spelled %3F")):
         with pytest.raises(UserError, match=f"bad source '{re.escape(source)}': .*{why}"):
             LAYOUTS[layout].units(settings, source)
+    with pytest.raises(UserError, match="password or key") as caught:
+        LAYOUTS[layout].units(settings, "s3://AKIA:hunter2@shop/photos")
+    assert "hunter2" not in str(caught.value)
 
 
 URI_NAMES = ["a b.jpg", "a#1.jpg", "a%20b.jpg", "a%20c.jpg", "what?.jpg", "a+b.jpg", "[1]{x}*.jpg", "100%.jpg"]
