@@ -39,6 +39,7 @@ from vitrine.setting_sections import (
 CONFIG_NAME = "vitrine.toml"
 SECRETS = (
     ("milvus", "token"),
+    ("milvus", "uri"),
     ("mlflow", "uri"),
     ("lake_uri",),
     *(("feast", name) for name in ("password", "api_key", "registry")),

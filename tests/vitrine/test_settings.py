@@ -87,6 +87,7 @@ def test_the_file_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ("[encoders.'Bad/Name']\nbackbone = 'timm/resnet18'\n", "'Bad/Name'"),
         ("[encoders.small]\n", "encoders.small.backbone"),
         ("[nightly]\nrelevant = 'colour'\n", "nightly.relevant"),
+        ("[milvus]\nuri = 'a server'\n", "milvus.uri: String should match pattern"),
         ("[[nightly.datasets]]\nname = 'a/b'\nsource = 'x'\n", "'a/b'"),
     ],
 )
