@@ -1,8 +1,10 @@
 """Which of the photos that an encoder misses a backfill takes next."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -15,8 +17,9 @@ from vitrine.locations import Location
 from vitrine.settings import Settings
 
 _COLUMNS = ("product_id", "weight")
-_SCHEMA = pa.schema([(name, pa.string()) for name in (*_COLUMNS, "fault")])
-_ROWS = "product_id string, weight string, fault string"
+_SCHEMA = pa.schema([("product_id", pa.string()), ("weight", pa.float64()), ("fault", pa.string())])
+_ROWS = "product_id string, weight double, fault string"
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,14 @@ def _weights(spark: SparkSession, dataset: str, wanted: str) -> DataFrame:
     for fault in rows.filter("fault IS NOT NULL").limit(1).collect():
         raise UserError(fault["fault"])
     product = F.concat(F.lit(f"{dataset}/"), F.col("product_id"))
-    weight = F.max(F.expr("try_cast(weight AS double)")).alias("weight")
+    weight = F.max("weight").alias("weight")
     return rows.select(product.alias("product_id"), "weight").groupBy("product_id").agg(weight)
 
 
 def _read_units(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         for unit in batch.column("unit").to_pylist():
-            rows = (row for _, row in table.read_unit(unit, _COLUMNS, _COLUMNS))
+            rows = (_weighed(row, f"row {number}") for number, row in table.read_unit(unit, _COLUMNS, _COLUMNS))
             try:
                 while some := list(islice(rows, 4096)):
                     yield pa.RecordBatch.from_pylist(some, schema=_SCHEMA)
@@ -76,9 +79,22 @@ def _read_units(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 def _read_delta(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         try:
-            texts = {name: as_text(batch.column(name), name) for name in _COLUMNS}
+            texts = [as_text(batch.column(name), name) for name in _COLUMNS]
+            rows = [_weighed(dict(zip(_COLUMNS, row, strict=True)), "a row") for row in zip(*texts, strict=True)]
         except TableFault as fault:
-            texts = {"fault": [str(fault)]}
-        yield pa.RecordBatch.from_pylist(
-            [dict(zip(texts, values, strict=True)) for values in zip(*texts.values(), strict=True)], schema=_SCHEMA
-        )
+            rows = [{"fault": str(fault)}]
+        yield pa.RecordBatch.from_pylist(rows, schema=_SCHEMA)
+
+
+def _weighed(row: Mapping[str, str | None], place: str) -> dict[str, Any]:
+    """``row`` with its weight as a number; none, or NaN, is no weight.
+
+    Raises:
+        TableFault: it is another text, which would be taken for no weight.
+    """
+    text = (row["weight"] or "").strip()
+    if not text or text.lower() == "nan":
+        return {**row, "weight": None}
+    if not _NUMBER.fullmatch(text):
+        raise TableFault(f"{place} of the table of what is wanted has weight {text[:40]!r}, which is no number")
+    return {**row, "weight": float(text)}

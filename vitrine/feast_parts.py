@@ -8,6 +8,7 @@ Both are left out here.
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import typeguard
 
@@ -17,7 +18,7 @@ from vitrine.lean_imports import left_out
 @contextmanager
 def _classes_as_written() -> Iterator[None]:
     checked = typeguard.typechecked
-    typeguard.typechecked = lambda target=None, **_: target or (lambda same: same)  # type: ignore[assignment]
+    typeguard.typechecked = lambda target=None, **_: target or (lambda same: same)
     try:
         yield
     finally:
@@ -28,6 +29,7 @@ with _classes_as_written(), left_out(absent=["torch"]):
     from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, RepoConfig, ValueType
     from feast.errors import FeastError, FeatureServiceNotFoundException, FeatureViewNotFoundException
     from feast.feature_server import get_app
+    from feast.infra.offline_stores.contrib.spark_offline_store import spark_source
     from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
     from feast.infra.passthrough_provider import PassthroughProvider
     from feast.protos.feast.core.FeatureView_pb2 import FeatureView as FeatureViewProto
@@ -37,8 +39,9 @@ with _classes_as_written(), left_out(absent=["torch"]):
     from feast.types import Array, Float32, Int32, Int64, String
     from feast.utils import make_tzaware
 
-# Feast's Spark store calls itself experimental each time that one is made, and shows that once it is imported.
-warnings.filterwarnings("ignore", message="The spark data source API", category=RuntimeWarning)
+# Feast's Spark source calls itself experimental each time that one is made; a filter is undone by the modules of Feast
+# that are imported later.
+spark_source.warnings = SimpleNamespace(warn=lambda *_, **__: None)
 warnings.filterwarnings("ignore", category=UserWarning, module="feast")
 
 __all__ = [

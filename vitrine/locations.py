@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|file:/", re.IGNORECASE)
 _REMOTE = re.compile(r"(?P<root>[^:]+://[^/?#]*)/*(?P<path>[^?]*)(?P<query>\?.*)?", re.DOTALL)
 _QUERY = re.compile(r"\?[\w.-]+=[^&]*(&[\w.-]+=[^&]*)*")
+_GOOGLE, _GOOGLE_SECONDS = re.compile("gc?s://"), 30
+"""Arrow would try for 15 minutes to reach a store of Google's that has no credentials here."""
+_SECRET = re.compile(r"[^:]+://[^/?#@]*:[^/?#@]*@")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -39,11 +42,21 @@ class Location:
         """What a caller named: a URI, or a path from ``start`` (left out: the current folder).
 
         Raises:
-            UserError: it has a line break or another control character in it.
+            UserError: it has a control character or a password in it, or is no URI that can be read.
         """
         check_printable(source, "source")
+        if _SECRET.match(source):
+            raise UserError(
+                "bad source: its URI holds a password or key, which would stand in tables: credentials come from the "
+                "environment, as AWS's own programs have them"
+            )
         if is_uri(source):
-            return cls(s3.plain(source.rstrip("/")))
+            location = cls(s3.plain(source.rstrip("/")))
+            try:
+                location._place  # noqa: B018
+            except ValueError as error:
+                raise UserError(f"bad source {source!r}: {error}") from None
+            return location
         return cls(str(((start or Path.cwd()) / expanded(source)).resolve()))
 
     def __truediv__(self, name: str) -> Location:
@@ -144,6 +157,8 @@ def filesystem(root: str) -> tuple[FileSystem, str]:
     """Arrow's file system of a store's URI, and the path there that the URI names."""
     from pyarrow.fs import FileSystem
 
+    if _GOOGLE.match(root) and "retry_limit_seconds=" not in root:
+        root += f"{'&' if '?' in root else '?'}retry_limit_seconds={_GOOGLE_SECONDS}"
     system, base = FileSystem.from_uri(s3.plain(root))
     return system, base
 
@@ -155,7 +170,9 @@ def expanded(path: str | Path) -> Path:
 
 def sqlite_url(path: Path) -> str:
     """SQLAlchemy's URL of a file."""
-    return f"sqlite:///{_escaped(str(path))}"
+    escaped = re.sub("[%?]", lambda match: quote(match[0]), str(path))
+    # Of a URL of the short spelling, MLflow makes the folder that it names with its escapes.
+    return f"sqlite{'' if escaped == str(path) else '+pysqlite'}:///{escaped}"
 
 
 def _escaped(name: str) -> str:

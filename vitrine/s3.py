@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-_SCHEMES = re.compile(r"s3[an]?://")
+_SCHEMES = re.compile(r"s3[an]?://", re.IGNORECASE)
 _TOLD = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
 
 

@@ -154,8 +154,8 @@ class MilvusSettings(Section):
     """``[milvus]``; docs/milvus.md says how they go together. No rule here spans two keys: an error prints the
     value that breaks a rule, and of the whole section that would print the token."""
 
-    uri: str | None = None
-    """A server's URI, https:// for TLS; left out: Milvus Lite, in one folder under the home."""
+    uri: str | None = Field(None, pattern=r"^(?i:https?|tcp|unix)://.|\.db$")
+    """A server's URI, https:// for TLS, or a file of Milvus Lite that ends in .db; left out: one under the home."""
     token: SecretStr | None = None
     database: str = "default"
     ca_certificate: Path | None = None

@@ -39,6 +39,7 @@ from vitrine.tuning_sections import TuneSettings
 CONFIG_NAME = "vitrine.toml"
 SECRETS = (
     ("milvus", "token"),
+    ("milvus", "uri"),
     ("mlflow", "uri"),
     ("lake_uri",),
     *(("feast", name) for name in ("password", "api_key", "registry")),
@@ -46,6 +47,7 @@ SECRETS = (
 """Places of values that no error prints: secrets, and URIs that may hold one."""
 _NO_LAKE = re.compile(r"%[0-9A-Fa-f]{2}|[\[\]^|\\]")
 """What delta-rs 1.6 loses in a folder's path, whatever it is told: it goes from paths to URIs and back."""
+_ELSEWHERE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:/")
 _S3 = re.compile(r"s3a?://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[A-Za-z0-9][A-Za-z0-9._=-]*)*)/?")
 
 
@@ -179,6 +181,8 @@ def load_settings(start: Path | None = None) -> Settings:
         raise UserError(f"bad settings ({config or 'environment'}): values are nested too deeply") from None
     except (OSError, ValueError) as error:  # ValueError: of tomllib and pydantic-settings
         raise UserError(f"bad settings ({config or 'environment'}): {error}") from None
+    if _ELSEWHERE.match(str(loaded.home)):
+        raise UserError(f"bad home {str(loaded.home)!r}: it is a folder's path; tables on S3 are named by lake_uri")
     home = (root / expanded(loaded.home)).resolve()
     _check_home(home, lake_is_here=loaded.lake_uri is None)
     return Settings.model_construct(**{**dict(loaded), "home": home})
@@ -186,6 +190,8 @@ def load_settings(start: Path | None = None) -> Settings:
 
 def _check_home(home: Path, lake_is_here: bool) -> None:
     check_printable(str(home), "home")
+    if os.fsencode(home).decode(errors="ignore") != str(home):
+        raise UserError(f"bad home {str(home)!r}: its path is not UTF-8, and no library that keeps data there takes it")
     if lake_is_here and (lost := _NO_LAKE.search(str(home))):
         raise UserError(
             f"bad home {str(home)!r}: Delta tables cannot lie in a folder with {lost[0]!r} in its path (nor one of "

@@ -28,10 +28,18 @@ _OTHERS = (
     *("TF_CONFIG", "TF_USE_LEGACY_KERAS", "KERAS_HOME", "MPLBACKEND", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"),
     *("SPARK_REMOTE", "SPARK_CONNECT_MODE", "SPARK_CONNECT_MODE_ENABLED", "SPARK_API_MODE"),
     *("GRPC_TRACE", "GRPC_VERBOSITY", "TORCH_LOGS"),
-    *("FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "TTY_COMPATIBLE", "GITHUB_ACTIONS"),  # colours are for terminals
+    *("XLA_FLAGS", "TF_XLA_FLAGS"),  # TensorFlow ends its process at a flag of other versions
+    *(
+        "FORCE_COLOR",
+        "CLICOLOR_FORCE",
+        "PY_COLORS",
+        "TTY_COMPATIBLE",
+        "GITHUB_ACTIONS",
+        "TERMINAL_WIDTH",
+    ),  # for terminals
     *("BASH_ENV", "ENV", "CDPATH", "SHELLOPTS", "BASHOPTS", "POSIXLY_CORRECT"),  # Spark is started by bash
 )
-_OTHERS_PREFIXES = ("TORCHELASTIC_", "BASH_FUNC_", "FEAST_")
+_OTHERS_PREFIXES = ("TORCHELASTIC_", "BASH_FUNC_", "FEAST_", "JOBLIB_", "LOKY_")
 # Libraries read these as a number, and some end their process where it is none.
 _THREADS = ("_NUM_THREADS", "_MAX_THREADS", "_THREAD_LIMIT", "_WORKER_THREADS", "_MAXIMUM_THREADS")
 _CERTIFICATES = (

@@ -172,7 +172,7 @@ def _context_config(settings: Settings) -> Any:
     def files(folder: Path) -> dict[str, Any]:
         return {
             "class_name": "TupleFilesystemStoreBackend",
-            "base_directory": str(folder),
+            "base_directory": str(folder).replace("$", r"\$"),  # else a variable's value comes in its place
             "suppress_store_backend_id": True,
         }
 

@@ -58,7 +58,8 @@ class MilvusConnection:
             self._client.list_collections()  # a server says first here that it does not know the token or database
         except (MilvusException, ValueError) as error:  # ValueError: a port that is no number
             self._stack.close()
-            raise VitrineError(f"cannot open Milvus at {self.place}: {_message(error)}") from error
+            kind = UserError if isinstance(error, ValueError) else VitrineError
+            raise kind(f"cannot open Milvus at {self.place}: {_message(error)}") from error
         except BaseException:
             self._stack.close()
             raise

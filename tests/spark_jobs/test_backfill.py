@@ -45,8 +45,11 @@ def test_the_wanted_come_first_then_the_newest(settings: Settings, spark: SparkS
 
     assert first(3) == ["a1", "a2", "b1"], "a product is as new as its newest photo, and stays together"
     wanted = settings.root / "wanted.csv"
-    wanted.write_text("product_id,weight\nc,7\nunheard_of,9\nb,x\n")
+    wanted.write_text("product_id,weight\nc,7\nunheard_of,9\nb,\nb,NaN\n")
     assert first(2, "wanted.csv") == ["a1", "c1"]
+    wanted.write_text("product_id;weight\nc;7\na;7,5\n")
+    with pytest.raises(UserError, match=r"row 3 .* has weight '7,5', which is no number"):
+        first(1, "wanted.csv")
     wanted.write_text("product,weight\na,1\n")
     with pytest.raises(UserError, match="no column product_id"):
         first(1, "wanted.csv")

@@ -61,11 +61,13 @@ def environments(folder: Path) -> dict[str, dict[str, str]]:
         },
         "numbers": {
             **{"COLUMNS": "1", "OMP_NUM_THREADS": "many", "TOKIO_WORKER_THREADS": "0", "RAYON_NUM_THREADS": "-1"},
-            **{"CUDA_VISIBLE_DEVICES": "none of them"},
+            **{"CUDA_VISIBLE_DEVICES": "none of them", "LOKY_MAX_CPU_COUNT": "many", "JOBLIB_MULTIPROCESSING": "x"},
+            **{"TERMINAL_WIDTH": "wide"},
         },
         "a part of a job of several processes": {
             **{"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "3", "MASTER_ADDR": "192.0.2.1", "MASTER_PORT": "1"},
             **{"KERAS_BACKEND": "jax", "MPLBACKEND": "nowhere", "TF_CONFIG": "{"},
+            **{"XLA_FLAGS": "--of_jax", "TF_XLA_FLAGS": "--nowhere"},
         },
         "colours": {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1", "PY_COLORS": "1", "GITHUB_ACTIONS": "true"},
         "a shell": {"BASH_ENV": str(spark / "spark-env.sh"), "CDPATH": "/", "POSIXLY_CORRECT": "1"},

@@ -23,6 +23,15 @@ def test_feast_is_imported_without_torch_and_without_rewriting_its_classes() -> 
     assert loaded(f"{ours}; print('torch' in sys.modules, t.typechecked is own, {REWRITTEN})") == "False True False"
 
 
+def test_feast_calls_none_of_its_parts_experimental() -> None:
+    later = "import vitrine.feast_parts as f, feast.infra.offline_stores.contrib.spark_offline_store.spark"
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{later}; f.SparkSource(name='x', path='/x', table_format=f.DeltaFormat())"],
+        capture_output=True, text=True, check=True, cwd=PROJECT,
+    )  # fmt: skip
+    assert ran.stderr == ""
+
+
 def test_what_we_leave_out_is_still_there_to_leave_out() -> None:
     """Once this fails, Feast starts quickly by itself: vitrine/feast_parts.py can go."""
     assert loaded(f"import sys, feast; print('torch' in sys.modules, {REWRITTEN})") == "True True"

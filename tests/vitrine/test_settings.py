@@ -87,6 +87,7 @@ def test_the_file_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ("[encoders.'Bad/Name']\nbackbone = 'timm/resnet18'\n", "'Bad/Name'"),
         ("[encoders.small]\n", "encoders.small.backbone"),
         ("[nightly]\nrelevant = 'colour'\n", "nightly.relevant"),
+        ("[milvus]\nuri = 'a server'\n", "milvus.uri: String should match pattern"),
         ("[[nightly.datasets]]\nname = 'a/b'\nsource = 'x'\n", "'a/b'"),
     ],
 )
@@ -147,12 +148,16 @@ def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path, text: str) -> N
     assert load_settings(tmp_path).home == tmp_path / ("elsewhere" if "home" in text else ".vitrine")
 
 
-@pytest.mark.parametrize("name", ["feature%2Fnew", "a[1]", "a^b", "a|b", "a\\b", "a\nb"])
+@pytest.mark.parametrize("name", ["feature%2Fnew", "a[1]", "a^b", "a|b", "a\\b", "a\nb", "a\udcff"])
 def test_a_home_that_no_table_can_lie_in_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
     (tmp_path / name).mkdir()
     with pytest.raises(UserError, match="bad home") as error:
         load_settings(tmp_path / name)
     assert str(error.value).isprintable()
+    for uri in ("s3://shop/home", "file:///tmp/home", "S3A:/x"):
+        monkeypatch.setenv("VITRINE_HOME", uri)
+        with pytest.raises(UserError, match=r"bad home .* lake_uri"):
+            load_settings(tmp_path / name)
     monkeypatch.setenv("VITRINE_HOME", str(tmp_path / "home"))
     assert load_settings(tmp_path / name).home == tmp_path / "home"
 

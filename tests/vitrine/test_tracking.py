@@ -9,17 +9,19 @@ from vitrine import lake
 from vitrine.runs import record
 from vitrine.setting_sections import MlflowSettings
 from vitrine.settings import Settings
-from vitrine.tracking import to_mlflow
+from vitrine.tracking import mlflow_uri, to_mlflow
 
 
 def test_a_run_is_told_to_mlflow(settings: Settings):
     from mlflow import MlflowClient
 
+    settings = settings.model_copy(update={"home": settings.home / "who? #1 100%"})
     with record(settings, "embed", "shop", "small") as run:
         run.encoder_version = "0" * 16
         run.figures |= {"embedded": 3, "images_per_second": 1.5, "devices": ["cpu"], "currency": "EUR"}
     to_mlflow(settings, run)
-    client = MlflowClient(f"sqlite:///{settings.home / 'mlflow.db'}")
+    client = MlflowClient(mlflow_uri(settings))
+    assert [path.name for path in settings.home.parent.iterdir()] == [settings.home.name], "no folder of its escapes"
     (found,) = client.search_runs([client.get_experiment_by_name("vitrine").experiment_id])
     assert found.info.run_name == "embed shop small" and found.info.status == "FINISHED"
     assert found.data.metrics == {"embedded": 3, "images_per_second": 1.5, "seconds": run.figures["seconds"]}

@@ -27,7 +27,7 @@ _SPLITS = {
     **dict.fromkeys(("query", "queries"), "query"),
     "gallery": "gallery",
 }
-_SPLIT_NAME = re.compile(rf"({'|'.join(_SPLITS)})([-_ ]?(set|split|data|images))?", re.IGNORECASE)
+_SPLIT_NAME = re.compile(rf"({'|'.join(_SPLITS)})([-_ ]?(set|split|data|images))?", re.IGNORECASE | re.ASCII)
 ABOUT = "ROOT/[SPLIT/]PRODUCT/PHOTO, a local folder or s3://, gs://, hdfs://"
 _NO_PRODUCT = ("no_product", "the file lies beside the product folders, in none of them")
 _BAD_NAME = ("bad_name", "the file's name, or that of a folder above it, is not UTF-8")
@@ -80,8 +80,8 @@ def split_of(name: str) -> str | None:
 def _has_splits(root: Location, source: str, top: list[str], named: list[str]) -> bool:
     """Is the first level one of splits? It is where it has no other folder."""
     if len(top) == 1 and not named:
-        inner = _folders(root / top[0], source)
-        if len(inner) > 1 and all(map(split_of, inner)):
+        inner = [name for name in _folders(root / top[0], source) if split_of(name)]
+        if len(inner) > 1 or any(_folders(root / top[0] / name, source) for name in inner):
             raise UserError(
                 f"{source!r} holds one folder, {top[0]!r}, and that holds {_some(inner)}: name {top[0]!r} itself for "
                 "splits of products, or say --no-splits for one product"

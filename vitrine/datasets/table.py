@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from vitrine.datasets.junk import is_junk_file, is_junk_folder
 from vitrine.datasets.photo import BLANK, REFUSED, Photo
 from vitrine.datasets.table_files import Row, TableFault, as_text, read_rows
 from vitrine.errors import UserError
@@ -85,9 +86,9 @@ def read_unit(unit: str, columns: tuple[str, ...], needed: tuple[str, ...]) -> I
         TableFault: the file cannot be read, or lacks a column that is ``needed``.
     """
     base, name, encoding, source = json.loads(unit)
-    partitions = _partitions(name, columns)
-    asked = [column for column in columns if column not in partitions]
     try:
+        partitions = _partitions(name, columns)
+        asked = [column for column in columns if column not in partitions]
         for number, row in read_rows(Location(base) / name, asked, encoding):
             if number == 0:
                 check_columns([*row, *partitions], needed)
@@ -112,6 +113,8 @@ class Rows:
         uri, product_id = row.get("uri") or None, row.get("product_id") or ""
         if uri is None:
             return refused(f"rows of {self._source!r} have no uri, row {number} first: every row needs one")
+        if zero := next((name for name, value in row.items() if "\0" in (value or "")), None):
+            return refused(f"row {number} of {self._source!r} has a zero byte in {zero}, which is no text")
         is_absolute = is_uri(uri) or uri.startswith("/")
         return Photo(
             image_id=row.get("image_id") or uri,
@@ -182,8 +185,8 @@ def _check_encoding(encoding: str | None) -> None:
 
 
 def _files(root: Location) -> tuple[Location, list[str]]:
-    """The folder that relative uris start at, and the table's files in it; what Spark's own marks are called is left
-    out, as is what is hidden."""
+    """The folder that relative uris start at, and the table's files in it, without what is hidden, what systems leave
+    behind, and what is called as Spark's own marks are."""
     from pyarrow.fs import FileSelector, FileType
 
     system, path = root.open()
@@ -195,12 +198,23 @@ def _files(root: Location) -> tuple[Location, list[str]]:
         return root, []
     infos = system.get_file_info(FileSelector(path, recursive=True))
     names = sorted(info.path[len(path) + 1 :] for info in infos if info.type == FileType.File)
-    return root, [
-        name for name in names if not any(part.startswith((".", "_")) and "=" not in part for part in name.split("/"))
-    ]
+    return root, [name for name in names if not _is_junk(name)]
+
+
+def _is_junk(name: str) -> bool:
+    *folders, file = name.split("/")
+    marks = any(part.startswith((".", "_")) and "=" not in part for part in (*folders, file))
+    return marks or is_junk_file(file) or any(map(is_junk_folder, folders))
 
 
 def _partitions(name: str, columns: tuple[str, ...]) -> dict[str, str | None]:
     """The columns that a file's folders spell, as in ``product_id=00123/part.parquet``: text, as Hive escapes it."""
     pairs = [part.split("=", 1) for part in name.split("/")[:-1] if "=" in part]
-    return {column: None if value == _NO_PARTITION else unquote(value) for column, value in pairs if column in columns}
+    try:
+        return {
+            column: None if value == _NO_PARTITION else unquote(value, errors="strict")
+            for column, value in pairs
+            if column in columns
+        }
+    except UnicodeDecodeError:
+        raise TableFault(f"its folder {name.rpartition('/')[0]!r} spells text that is not UTF-8") from None

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -37,10 +38,13 @@ _OTHERS = {
     b"\xfd7zXZ": "compressed by xz",
     b"\x89HDF": "HDF5",
     b"%PDF": "PDF",
-    b"{": "JSON",
-    b"[": "JSON",
-    b"<": "HTML or XML",
+    b"7z\xbc\xaf": "a 7-Zip archive",
+    b"Rar!": "a RAR archive",
+    b"\x04\x22\x4d\x18": "compressed by lz4",
+    b"PAR1": "Parquet within gzip, which packs itself",  # seen here only where gzip was unpacked
+    b"\x1f\x8b": "compressed by gzip twice",
 }
+_OTHER_TEXTS = {"{": "JSON", "[": "JSON", "<": "HTML or XML"}
 
 
 class TableFault(Exception):
@@ -111,7 +115,7 @@ def _csv(file: io.BufferedReader, asked: Sequence[str], encoding: str | None) ->
                     yield number, dict.fromkeys(places)
                 continue
             _check_width(values, width, number, lines)
-            _check_quotes(values, separator, number, len(header))
+            _check_quotes(values, separator, number, len(header), places.get("uri"))
             yield number, {name: _decoded(values[place], name, number) for name, place in places.items()}
 
 
@@ -127,7 +131,7 @@ def _next(reader: Any, lines: _Lines, number: int) -> list[str] | None:
         return next(reader, None)
     except csv.Error as error:
         why = "a quote opens and does not close" if "unexpected end" in str(error) else str(error)
-        why = f"a quote opens and a value of {MOST_CHARACTERS} characters follows" if "limit" in why else why
+        why = f"a value has over {MOST_CHARACTERS} characters, as after a quote too many" if "limit" in why else why
         raise TableFault(
             f"row {number} cannot be told from the next ({why}): {_shown(lines)}: put a value with a quote or a "
             'separator in quotes, and write each quote in it twice ("")'
@@ -142,14 +146,18 @@ def _check_width(values: list[str], width: int, number: int, lines: _Lines) -> N
         )
 
 
-def _check_quotes(values: list[str], separator: str, number: int, width: int) -> None:
+def _check_quotes(values: list[str], separator: str, number: int, width: int, uri: int | None) -> None:
     """A quote that opens in one row and closes in a later one makes one row of all between: the lines of such a value
-    have just the separators of rows."""
+    have just the separators of rows, or a uri at its place (``uri``), of the suffix that the row's own has."""
     for place, value in enumerate(values):
         if "\n" not in value and "\r" not in value:
             continue
-        counts = [line.count(separator) for line in value.splitlines()]
-        if counts == [width - 1 - place, *[width - 1] * (len(counts) - 2), place]:
+        lines = [line.split(separator) for line in value.splitlines()]
+        counts = [len(line) - 1 for line in lines]
+        are_rows = counts == [width - 1 - place, *[width - 1] * (len(counts) - 2), place]
+        uris = [PurePosixPath(line[uri]).suffix for line in lines[1:] if uri is not None and uri < len(line)]
+        suffix = PurePosixPath(values[uri or 0]).suffix
+        if are_rows or (suffix and suffix in uris):
             raise TableFault(
                 f"rows {number} to {number + len(counts) - 1} are one value in quotes: {value[:80]!r}: close the quote "
                 'where the value ends, or write a quote that is meant twice ("")'
@@ -161,17 +169,19 @@ def _shown(lines: _Lines) -> str:
 
 
 def _codec(head: bytes, encoding: str | None) -> str:
-    for magic, name in _OTHERS.items():
-        if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(magic):
-            raise TableFault(f"it is {name}: save it as CSV or Parquet")
+    other = next((name for magic, name in _OTHERS.items() if head.startswith(magic)), None)
     marked = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
     if marked and encoding and encoding.lower().replace("_", "-")[:5] != marked[:5]:
         raise TableFault(f"its byte-order mark says {marked[:6].rstrip('-')}, and --encoding {encoding}: leave it out")
+    codec = marked or encoding or "utf-8"
+    start = head.decode(codec, "replace").lstrip("\ufeff \t\r\n")[:1]
+    if other := other or _OTHER_TEXTS.get(start):
+        raise TableFault(f"it is {other}: save it as CSV or Parquet")
     if not marked and not encoding and b"\0" in head:
         raise TableFault(
             "it has zero bytes, which is no text: where it is UTF-16 without a mark, say --encoding utf-16-le"
         )
-    return marked or encoding or "utf-8"
+    return codec
 
 
 def _separator(header: str, asked: Sequence[str]) -> str:
@@ -234,4 +244,7 @@ def as_text(values: pa.Array, column: str) -> list[str | None]:
     if not (text or pa.types.is_null(kind) or (whole and column != "uri")):
         wanted = "text" if column == "uri" else "text or whole numbers"
         raise TableFault(f"column {column} is of type {kind}: it must be {wanted}: write it as text")
-    return [None if value is None else str(value) for value in values.to_pylist()]
+    try:
+        return [None if value is None else str(value) for value in values.to_pylist()]
+    except UnicodeDecodeError:
+        raise TableFault(f"column {column} has text that is not UTF-8: write it as such") from None

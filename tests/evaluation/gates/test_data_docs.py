@@ -39,7 +39,7 @@ class Loads(HTMLParser):
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first page of a gate that one good and one hostile photo went through."""
-    settings = Settings(home=tmp_path_factory.mktemp("docs"))
+    settings = Settings(home=tmp_path_factory.mktemp("docs") / "a $HOME ${nowhere} $1")
     frame = pd.DataFrame({"image_id": ["shop/a", f"shop/{EVIL}"], "width": [10, 0]})
     asked = [
         rule("ExpectColumnValuesToBeInSet", f"a known photo {EVIL}", column="image_id", value_set=["shop/a", EVIL]),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -78,13 +79,24 @@ def test_a_first_level_of_split_names_alone_is_one_of_splits(settings: Settings,
         (("training_set/mug/1.jpg", "Test Images/lamp/1.jpg", "valset/x/1.jpg"), {"train", "test", "val"}),
         (("train/1.jpg", "mug/1.jpg", "test/2.jpg"), {None}),  # folders of photos: toys
         (("mug/1.jpg", "lamp/1.jpg"), {None}),
+        (("mug/test/1.jpg",), {None}),  # a product's folder of test shots
+        (("te\u017ft/a/1.jpg", "tra\u0131n/b/1.jpg", "all/c/1.jpg", "None/d/1.jpg"), {None}),
     ],
 )
 def test_what_the_first_level_is(settings: Settings, tmp_path: Path, names: tuple[str, ...], splits: set[str | None]):
     root = put(tmp_path / "shop", *names)
     put(root, "__MACOSX/train/._1.jpg", "@eaDir/mug/1.jpg", "$RECYCLE.BIN/1.jpg", ".git/x/1.jpg", "CVS/1.jpg")
     put(root, "System Volume Information/1.jpg", "lost+found/1.jpg", "#recycle/mug/1.jpg")
-    put(root / names[0].rpartition("/")[0], "@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg", "Thumbs.db", "Icon\r", "~$1.jpg")
+    put(
+        root / names[0].rpartition("/")[0],
+        "@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg",
+        "Thumbs.db",
+        "Icon\r",
+        "~$1.jpg",
+        "1.XMP",
+        "IMG_1.AAE",
+        ".ipynb_checkpoints/1.jpg",
+    )
     for source in (str(root), f"file://{root}"):
         listed = photos_of(folder, settings, source)
         assert sorted(p.image_id for p in listed) == sorted(names)
@@ -97,6 +109,9 @@ def test_a_folder_around_the_splits_is_no_product(settings: Settings, tmp_path: 
         folder.units(settings, str(root))
     assert {p.product_id for p in photos_of(folder.Folder(False), settings, str(root))} == {"unpacked"}
     assert {p.split for p in photos_of(folder, settings, str(root / "unpacked"))} == {"train", "test"}
+    root = put(tmp_path / "other", "unpacked/train/mug/1.jpg", "unpacked/docs/2.jpg")
+    with pytest.raises(UserError, match=r"holds one folder, 'unpacked', and that holds 'train'.*--no-splits"):
+        folder.units(settings, str(root))
 
 
 def test_a_source_starts_at_the_current_folder(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -112,6 +127,16 @@ def test_a_source_of_control_characters_is_refused(settings: Settings, source: s
     with pytest.raises(UserError, match="control character") as caught:
         folder.units(settings, source)
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("layout", ["folder", "table", "rp2k"])
+def test_a_uri_that_names_no_place_is_refused(settings: Settings, layout: str):
+    for source, why in (("file://elsewhere/photos", "another host"), ("s3://shop/who?.jpg", "spelled %3F")):
+        with pytest.raises(UserError, match=f"bad source '{re.escape(source)}': .*{why}"):
+            LAYOUTS[layout].units(settings, source)
+    with pytest.raises(UserError, match="password or key") as caught:
+        LAYOUTS[layout].units(settings, "s3://AKIA:hunter2@shop/photos")
+    assert "hunter2" not in str(caught.value)
 
 
 URI_NAMES = ["a b.jpg", "a#1.jpg", "a%20b.jpg", "a%20c.jpg", "what?.jpg", "a+b.jpg", "[1]{x}*.jpg", "100%.jpg"]
