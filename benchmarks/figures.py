@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
+ENTRIES = Path(__file__).with_suffix(".toml")
 UNKNOWN = "unknown"
 
 
@@ -45,15 +46,16 @@ class Figures:
         return self.command.removeprefix("python benchmarks/")
 
 
-def read(path: Path = Path(__file__).with_suffix(".toml")) -> list[Figures]:
-    entries = tomllib.loads(path.read_text())["figures"]
+def read() -> list[Figures]:
+    entries = tomllib.loads(ENTRIES.read_text())["figures"]
     return [Figures(**entry | {"measures": tuple(entry["measures"])}) for entry in entries]
 
 
 def git(*arguments: str) -> str:
     """What git says; ends with a sentence where it cannot know."""
+    command = ["git", *arguments]
     try:
-        done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     except FileNotFoundError:
         raise SystemExit(
             "git is not installed: without it nothing says what changed since a figure was taken"
