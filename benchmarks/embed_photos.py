@@ -93,20 +93,22 @@ def by_spark(how: Settings) -> None:
 def by_daft(how: Settings) -> None:
     import daft
 
+    # One process whose network takes all cores; tuned: a process a core. (``daft.cls`` imports TensorFlow where it is
+    # installed, which does not live in one process with torch's triton.)
+    processes = CORES if how["tuned"] else 1
     floats = daft.DataType.list(daft.DataType.float32())
 
+    @daft.udf(return_dtype=floats, concurrency=processes, batch_size=how["batch"])  # type: ignore
     class Model:
         def __init__(self) -> None:
             self.model = Embed(how)
 
-        @daft.method.batch(return_dtype=floats, batch_size=how["batch"])
-        def embed(self, content: Any) -> list[np.ndarray]:
+        def __call__(self, content: Any) -> list[np.ndarray]:
             return list(self.model(content.to_pylist()))
 
-    model = daft.cls(Model, **({"max_concurrency": CORES, "use_process": True} if how["tuned"] else {}))()
     frame = daft.from_pydict({"path": how["files"]})
     frame = frame.with_column("content", frame["path"].download())
-    frame.select("path", model.embed(frame["content"]).alias("embedding")).write_parquet(how["out"])
+    frame.select("path", Model(frame["content"]).alias("embedding")).write_parquet(how["out"])
 
 
 def by_ray(how: Settings) -> None:
