@@ -275,7 +275,7 @@ def main() -> None:
                 agree[name] = min(float(here[path] @ first[path]) for path in here)
                 print(f"{name}: {seconds:.1f} s", file=sys.stderr, flush=True)
     where = f"{CORES} cores of {processor.model()} ({processor.instruction_set()})"
-    print(f"\n{len(how['files'])} photos, {given.network}, {where}, {given.rounds} rounds in turn\n")
+    print(f"\n{len(how['files'])} photos, {given.network}, {where}, rounds in turn: {given.rounds}\n")
     print(table(times, precisions, agree, len(how["files"])))
 
 
