@@ -15,6 +15,7 @@ import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from vitrine.datasets.photo import Photo
 from vitrine.datasets.published.adapter import Count, Counts
@@ -53,7 +54,7 @@ class UnED:
             yield Photo(path, f"{classes}-{number}", f"{root}/images/{path}", split=split)
 
 
-def _read(path: Path) -> list[dict[str, object]]:
+def _read(path: Path) -> list[dict[str, Any]]:
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
