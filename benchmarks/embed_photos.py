@@ -284,7 +284,7 @@ def table(times: dict[str, list[float]], precisions: dict[str, str], agree: dict
     least = {name: min(each) for name, each in times.items()}
     median = {name: statistics.median(each) for name, each in times.items()}
     others = [name for name in times if name in PLAIN and not name.startswith(("Vitrine", "PyTorch"))]
-    of = f"times the best of {', '.join(name.split()[0] for name in others)}: by least, median"
+    of = f"times the best of {', '.join(name.split()[0] for name in others) or 'the others'}: by least, median"
     lines = [f"| system | precision | seconds, least | median | photos/s | {of} | least cosine |", "|---" * 7 + "|"]
     for name in times:
         against = [f"{min(each[other] for other in others) / each[name]:.2f}" for each in (least, median) if others]
