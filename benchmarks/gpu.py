@@ -33,6 +33,7 @@ from vitrine.settings import load_settings
 
 SAME = 0.9999
 """The least cosine of two vectors that should be one, computed in other ways."""
+MOST_SECONDS = 240
 SETTINGS = """
 [encoders.checked]
 backbone = "timm/{network}"
@@ -261,7 +262,9 @@ def main() -> None:
             right &= ok
             print(f"| {check} | {figure} | {'yes' if ok else 'NO'} |", flush=True)
     seconds = time.monotonic() - started
-    print(f"| all, under four minutes | {seconds:.0f} s | {'yes' if seconds < 240 else 'NO'} |")
+    if given.device == "cuda":
+        right &= seconds < MOST_SECONDS
+    print(f"| all, under four minutes on a GPU | {seconds:.0f} s | {'yes' if seconds < MOST_SECONDS else 'NO'} |")
     sys.exit(0 if right else 1)
 
 
