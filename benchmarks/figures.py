@@ -56,7 +56,7 @@ def git(*arguments: str) -> str:
     command = ["git", *arguments]
     try:
         done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
-    except FileNotFoundError:
+    except OSError:
         raise SystemExit(
             "git is not installed: without it nothing says what changed since a figure was taken"
         ) from None

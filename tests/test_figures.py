@@ -104,6 +104,6 @@ def test_a_figure_is_older_once_what_it_measures_changed(
     monkeypatch.setattr(figures, "PROJECT", clone)
     with pytest.raises(SystemExit, match="shallow"):
         figures.main()
-    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     with pytest.raises(SystemExit, match="git is not installed"):
         figures.main()
