@@ -14,7 +14,7 @@ import pytest
 from tests.support.project import PROJECT
 
 SCRIPT = PROJECT / "benchmarks" / "figures.py"
-NUMBER = re.compile(r"[-+~]?[\d.,]*\d[\d.,]*( ?(s|ms|%|± [\d.]+|\(.*\)|/ [\d.]+ ?(\(.*\))?))?")
+NUMBER = re.compile(r"[-+~]?[\d.,]*\d[\d.,]*( ?(s|ms|%|± [\d.]+|(to|of) [-+\d.]+|\(.*\)|/ [\d.]+ ?(\(.*\))?))?")
 
 
 @pytest.fixture(scope="module")
