@@ -1,12 +1,13 @@
 """How often the gates are right: candidates made worse on purpose, and one that is as good as what serves.
 
-A catalog is drawn and embedded in this process, by the job's own encoder; each repeat takes half of its products, drawn
-anew, for its catalog: two repeats have some in common. What serves is the network as it is, in fp32. The candidates:
+A catalog, drawn or read by a layout, is embedded in this process, by the job's own encoder; each repeat takes half of
+its products, drawn anew, for its catalog: two repeats have some in common. What serves is the network as it is, in
+fp32. The candidates:
 
 - noisy weights: to every weight tensor, Gaussian noise of ``--noise`` times the tensor's own standard deviation is
   added before the photos are embedded (noise on finished vectors would be another thing: it has no structure);
 - one category shuffled: the serving vectors, those of one category permuted among its photos, as a botched backfill of
-  one supplier would leave them; another category each repeat;
+  one supplier would leave them; another category each repeat, of those with two products or more;
 - wrong preprocessing: the same weights, photos normalised by another mean and standard deviation than the network's
   (``--mean``, ``--std``);
 - harmless: the same weights and preprocessing, embedded again in other batches, and in bf16 where this machine
@@ -18,6 +19,7 @@ last one should pass. Printed: how often that was so, the figure's change from l
 how often. Drawn products are of 16 kinds: with 10 of each, a repeat asks 60 queries a category, with 20, 120.
 
     python benchmarks/gate_power.py --source 640x6 --repeats 20 --device cuda
+    python benchmarks/gate_power.py --source GROCERY_STORE --layout grocery_store --repeats 10
 """
 
 import argparse
@@ -27,6 +29,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -40,7 +43,7 @@ from spark_jobs.worker.encoder import Encoder
 from spark_jobs.worker.encoder_plan import EncoderPlan
 from spark_jobs.worker.precision import resolve_precision
 from vitrine import images
-from vitrine.datasets import generated
+from vitrine.datasets import registry
 from vitrine.datasets.photo import Photo
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import backbones
@@ -110,8 +113,8 @@ def normalised_by(mean: float, std: float) -> Callable[[Built], Built]:
 
 
 def shuffled(shop: Shop, seed: int) -> np.ndarray:
-    categories = shop.labels("category")
-    known = sorted(set(categories))
+    categories, products = shop.labels("category"), shop.labels("product_id")
+    known = [each for each in sorted(set(categories)) if len(set(products[categories == each])) > 1]
     own = np.flatnonzero(categories == known[seed % len(known)])
     vectors = shop.serving.copy()
     vectors[own] = vectors[np.random.default_rng(seed).permutation(own)]
@@ -142,8 +145,8 @@ def judge(settings: Settings, shop: Shop, vectors: np.ndarray) -> tuple[float, l
     return float(np.nanmean(ours - theirs)), checks
 
 
-def draw(unit: str) -> list[Photo]:
-    return list(generated.photos(unit))
+def listed(layout: str, unit: str) -> list[Photo]:
+    return list(registry.find(layout).photos(unit))
 
 
 def candidates(given: argparse.Namespace, settings: Settings) -> Iterator[tuple[int, str, Shop, np.ndarray]]:
@@ -151,7 +154,8 @@ def candidates(given: argparse.Namespace, settings: Settings) -> Iterator[tuple[
     threads = os.cpu_count() or 1
     plan = EncoderPlan(backbones.resolve(settings, given.encoder), None, "fp32", images.DEFAULT_MAX_PIXELS, threads)
     with ProcessPoolExecutor(threads) as pool:
-        photos = list(chain.from_iterable(pool.map(draw, generated.units(settings, given.source))))
+        units = registry.find(given.layout).units(settings, given.source)
+        photos = list(chain.from_iterable(pool.map(partial(listed, given.layout), units)))
     everything = Shop(photos, embed(plan, photos, given.device))
     wrong = embed(plan, photos, given.device, normalised_by(given.mean, given.std))
     precision = resolve_precision("auto", given.device)
@@ -167,7 +171,8 @@ def candidates(given: argparse.Namespace, settings: Settings) -> Iterator[tuple[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", default="640x6", metavar="PRODUCTSxPHOTOS")
+    parser.add_argument("--source", default="640x6", help="PRODUCTSxPHOTOS, or what the layout reads")
+    parser.add_argument("--layout", default="generated", choices=list(registry.LAYOUTS))
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--encoder", default="efficientnet_lite0")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -178,6 +183,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     told: dict[str, list[tuple[float, list[str]]]] = {}
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = folder  # exports of networks that nobody else will ask for
         settings = load_settings().model_copy(update={"home": Path(folder)})
         for seed, name, shop, vectors in candidates(given, settings):
             change, checks = judge(settings, shop, vectors)

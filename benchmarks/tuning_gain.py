@@ -1,14 +1,18 @@
-"""What top-tuning gains on one data set: retrieval before and after, over several seeds, with what it took.
+"""What tuning gains on one data set: retrieval before and after, over several seeds, with what it took.
 
 Everything by the command line as a user would type it: the catalog ingested, each encoder embedded and evaluated, then
-for each seed tuned (the protocol's search and long training), embedded by its head and evaluated. The accuracy is of
-the tuned perceptron on the test split. With ``--home`` what is there already is used again.
+for each seed tuned (top: the protocol's search and long training; full: all weights), embedded and evaluated. The
+accuracy is of a top-tuned perceptron on the test split. With ``--home``, a seed that was finished there is not computed
+again, and one that was killed goes on: seconds of its tuning are those of its last process.
 
     python benchmarks/tuning_gain.py PHOTOS --layout grocery_store --encoders efficientnet_lite0 --seeds 0 1 2
+    python benchmarks/tuning_gain.py PHOTOS --layout grocery_store --encoders lite0_128 --strategies top full \\
+        --settings benchmarks/tuning_gain.toml --home HOME
 """
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -16,10 +20,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from vitrine import lake
+from vitrine import files, lake
+from vitrine.encoders import processor
 from vitrine.settings import load_settings
 
 METRICS = ("mMP@5", "mR@1", "MAP@100", "R@10")
+NAMES = {"top": "top-tuned", "full": "fully tuned"}
 
 
 def vitrine(home: Path, *arguments: str) -> dict[str, Any]:
@@ -61,32 +67,50 @@ def row(name: str, runs: list[dict[str, Any]]) -> str:
     return f"| {name} | {' | '.join(cells)} |"
 
 
+def tuned(home: Path, encoder: str, strategy: str, seed: int) -> dict[str, Any]:
+    """Figures of one seed, computed or as they were kept when it was finished."""
+    kept = home / "tuning_gain" / f"{encoder}__{strategy}{seed}.json"
+    if kept.exists():
+        return dict(json.loads(kept.read_text()))
+    name = f"{encoder}__{strategy}{seed}"
+    on = ("--encoder", encoder, "--dataset", "shop", "--name", name, "--seed", str(seed))
+    made = vitrine(home, "tune", strategy, *on)
+    figures = {step: made[f"{step}_seconds"] for step in ("search", "training") if f"{step}_seconds" in made}
+    if strategy == "top":
+        figures["accuracy"] = accuracy(home, made["base_version"], seed)
+    figures |= measured(home, name)
+    files.write_json(kept, figures)
+    print(f"{name}: {figures}", file=sys.stderr, flush=True)
+    return figures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos")
     parser.add_argument("--layout", default="folder")
     parser.add_argument("--encoders", nargs="+", default=["efficientnet_lite0"])
+    parser.add_argument("--strategies", nargs="+", default=["top"], choices=["top", "full"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--settings", type=Path, help="a vitrine.toml for a home that has none")
     parser.add_argument("--home", type=Path, help="a folder with a vitrine.toml; left out: one that is gone afterwards")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vitrine-benchmark-") as made:
         home = given.home or Path(made)
+        home.mkdir(parents=True, exist_ok=True)
+        if given.settings and not (home / "vitrine.toml").exists():
+            shutil.copyfile(given.settings, home / "vitrine.toml")
         (home / "vitrine.toml").touch()
         source = str(Path(given.photos).resolve()) if Path(given.photos).exists() else given.photos
         vitrine(home, "ingest", source, "--dataset", "shop", "--layout", given.layout)
+        where = f"{processor.model()} ({processor.instruction_set()})"
+        print(f"seeds {' '.join(map(str, given.seeds))}; mean ± standard deviation over them; {where}\n")
         print(f"| encoder | {' | '.join(METRICS)} | accuracy | search, s | training, s | embedding, s |")
         print("|---" * (len(METRICS) + 5) + "|", flush=True)
         for encoder in given.encoders:
             print(row(encoder, [measured(home, encoder)]), flush=True)
-            runs = []
-            for seed in given.seeds:
-                name = f"{encoder}__top{seed}"
-                on = ("--encoder", encoder, "--dataset", "shop", "--name", name, "--seed", str(seed))
-                tuned = vitrine(home, "tune", "top", *on)
-                seconds = {step: tuned[f"{step}_seconds"] for step in ("search", "training")}
-                right = accuracy(home, tuned["base_version"], seed)
-                runs.append({**measured(home, name), "accuracy": right, **seconds})
-            print(row(f"{encoder}, top-tuned", runs), flush=True)
+            for strategy in given.strategies:
+                runs = [tuned(home, encoder, strategy, seed) for seed in given.seeds]
+                print(row(f"{encoder}, {NAMES[strategy]}", runs), flush=True)
 
 
 if __name__ == "__main__":

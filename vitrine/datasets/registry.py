@@ -11,6 +11,7 @@ from vitrine.datasets.published import (
     products_10k,
     rp2k,
     stanford_online_products,
+    uned,
 )
 from vitrine.datasets.published.adapter import Adapter, Published
 from vitrine.datasets.table import Table
@@ -26,6 +27,11 @@ ADAPTERS: dict[str, Adapter] = {
     "products_10k": products_10k,
     "rp2k": rp2k,
     "stanford_online_products": stanford_online_products,
+    "uned_cars": uned.CARS,
+    "uned_food2k": uned.FOOD2K,
+    "uned_inshop": uned.INSHOP,
+    "uned_rp2k": uned.RP2K,
+    "uned_sop": uned.SOP,
 }
 """The published data sets by the name of their layout."""
 

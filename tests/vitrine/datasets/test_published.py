@@ -88,6 +88,19 @@ def stanford_online_products(root: Path) -> None:
     put(root, "Ebay_test.txt", header, "59552 11319 1 bicycle_final/251952414262_0.JPG")
 
 
+def uned(name: str) -> Callable[[Path], None]:
+    def write(root: Path) -> None:
+        for split in registry.ADAPTERS[f"uned_{name}"].COUNTS:
+            photo = {"path": f"{name}/{split}.jpg", "class_id": 7}
+            put(root, f"info_files/{name}/{split.removeprefix('uned_')}.json", json.dumps([photo]))
+
+    return write
+
+
+def of_uned(name: str, *others: tuple[str, str, None, str]) -> list[tuple[str, str, str | None, str]]:
+    return [(f"{name}/{split}.jpg", f"{split}-7", None, split) for split in ("train", "uned_val", "test")] + [*others]
+
+
 BIKES = "bicycle_final"
 # name -> its writer, and the photos that it holds: image_id, product_id, category, split.
 MINIATURES: dict[str, tuple[Callable[[Path], None], list[tuple[str, str, str | None, str]]]] = {
@@ -151,8 +164,12 @@ MINIATURES: dict[str, tuple[Callable[[Path], None], list[tuple[str, str, str | N
             (f"{BIKES}/251952414262_0.JPG", "11319", "bicycle", "test"),
         ],
     ),
+    **{f"uned_{name}": (uned(name), of_uned(name)) for name in ("cars", "food2k", "rp2k", "sop")},
+    "uned_inshop": (uned("inshop"), of_uned("inshop", ("inshop/index.jpg", "test-7", None, "index"))),
 }
-HOMES = {"deepfashion_inshop": "Img/", "food2k": "Food2k_complete/"}
+HOMES = {"deepfashion_inshop": "Img/", "food2k": "Food2k_complete/"} | dict.fromkeys(
+    (name for name in MINIATURES if name.startswith("uned_")), "images/"
+)
 
 
 @pytest.fixture
@@ -288,6 +305,9 @@ INSHOP, EBAY = "Eval/list_eval_partition.txt", "image_id class_id super_class_id
         ("products_10k", "train.csv", [], "train.csv has no column class, group: it has none"),
         ("stanford_online_products", "Ebay_train.txt", ["1 1 1 a_final/1.JPG"], f"line 1: .* is not '{EBAY}'"),
         ("stanford_online_products", "Ebay_test.txt", [EBAY, "1 1 a_final/1.JPG"], f"Ebay_test.txt line 2: .*'{EBAY}'"),
+        ("uned_sop", "info_files/sop/val.json", ["[{]"], r"cannot read .*val.json' as JSON: Expecting"),
+        ("uned_sop", "info_files/sop/val.json", ["{}"], r"val.json' holds no list of photos"),
+        ("uned_sop", "info_files/sop/val.json", ['[{"path": "1.jpg", "class_id": [1]}]'], "has no 'path' and number"),
         ("cars196", "cars_annos.mat", ["words"], "cannot read .*cars_annos.mat' as a MATLAB file"),
     ],
 )
@@ -380,10 +400,13 @@ def planned(settings: Settings, dataset: str) -> tuple[str, str]:
 
 
 def test_evaluate_takes_the_protocol_of_the_layout(settings: Settings):
-    usual = {"food2k", "cars196", "rp2k", "stanford_online_products"}
+    usual = {"food2k", "cars196", "rp2k", "stanford_online_products"} | {
+        f"uned_{name}" for name in ("cars", "food2k", "rp2k", "sop")
+    }
+    others = {"deepfashion_inshop": ("query", "gallery"), "uned_inshop": ("test", "index")}
     for name in registry.ADAPTERS:
-        ingested(settings, name, name, ("train", "test", "val", "query", "gallery"))
-        wanted = {"deepfashion_inshop": ("query", "gallery")}.get(name, ("test", "test" if name in usual else "train"))
+        ingested(settings, name, name, ("train", "test", "val", "query", "gallery", "index"))
+        wanted = others.get(name, ("test", "test" if name in usual else "train"))
         assert planned(settings, name) == registry.protocol(name) == wanted
 
     ingested(settings, "shop", "folder", ("train", "test"))
