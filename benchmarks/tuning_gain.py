@@ -1,12 +1,12 @@
 """What tuning gains on one data set: retrieval before and after, over several seeds, with what it took.
 
 Everything by the command line as a user would type it: the catalog ingested, each encoder embedded and evaluated, then
-for each seed tuned (top: the protocol's search and long training; full: all weights), embedded and evaluated. The
-accuracy is of a top-tuned perceptron on the test split. With ``--home``, a seed that was finished there is not computed
+for each seed tuned (linear: a closed form; top: the protocol's search and long training; full: all weights), embedded
+and evaluated. The accuracy is of a head's classifier on the test split. With ``--home``, a seed that was finished there is not computed
 again, and one that was killed goes on: seconds of its tuning are those of its last process.
 
     python benchmarks/tuning_gain.py PHOTOS --layout grocery_store --encoders efficientnet_lite0 --seeds 0 1 2
-    python benchmarks/tuning_gain.py PHOTOS --layout grocery_store --encoders lite0_128 --strategies top full \\
+    python benchmarks/tuning_gain.py PHOTOS --layout grocery_store --encoders lite0_128 --strategies linear top full \\
         --settings benchmarks/tuning_gain.toml --home HOME
 """
 
@@ -25,7 +25,8 @@ from vitrine.encoders import processor
 from vitrine.settings import load_settings
 
 METRICS = ("mMP@5", "mR@1", "MAP@100", "R@10")
-NAMES = {"top": "top-tuned", "full": "fully tuned"}
+NAMES = {"linear": "linear head", "top": "top-tuned", "full": "fully tuned"}
+CLASSIFIERS = {"linear": "linear_head", "top": "perceptron"}
 
 
 def vitrine(home: Path, *arguments: str) -> dict[str, Any]:
@@ -43,11 +44,11 @@ def measured(home: Path, encoder: str) -> dict[str, Any]:
     return {**vitrine(home, "evaluate", *on)["metrics"], "embed": embedded["seconds"]}
 
 
-def accuracy(home: Path, base_version: str, seed: int) -> float:
-    """The share of the test split that the tuned perceptron told right."""
+def accuracy(home: Path, base_version: str, seed: int, classifier: str) -> float:
+    """The share of the test split that the tuned head told right."""
     sql = (
         "SELECT avg(CASE WHEN predicted[1] = truth THEN 1.0 ELSE 0.0 END) AS accuracy FROM predictions "
-        f"WHERE {lake.matches(encoder_version=base_version, seed=seed, classifier='perceptron')}"
+        f"WHERE {lake.matches(encoder_version=base_version, seed=seed, classifier=classifier)}"
     )
     return float(lake.rows(load_settings(home), sql)[0]["accuracy"])
 
@@ -76,8 +77,10 @@ def tuned(home: Path, encoder: str, strategy: str, seed: int) -> dict[str, Any]:
     on = ("--encoder", encoder, "--dataset", "shop", "--name", name, "--seed", str(seed))
     made = vitrine(home, "tune", strategy, *on)
     figures = {step: made[f"{step}_seconds"] for step in ("search", "training") if f"{step}_seconds" in made}
-    if strategy == "top":
-        figures["accuracy"] = accuracy(home, made["base_version"], seed)
+    if strategy == "linear":
+        figures["search"] = made["sums_seconds"] + made["choice_seconds"]
+    if strategy in CLASSIFIERS:
+        figures["accuracy"] = accuracy(home, made["base_version"], seed, CLASSIFIERS[strategy])
     figures |= measured(home, name)
     files.write_json(kept, figures)
     print(f"{name}: {figures}", file=sys.stderr, flush=True)
@@ -89,7 +92,7 @@ def main() -> None:
     parser.add_argument("photos")
     parser.add_argument("--layout", default="folder")
     parser.add_argument("--encoders", nargs="+", default=["efficientnet_lite0"])
-    parser.add_argument("--strategies", nargs="+", default=["top"], choices=["top", "full"])
+    parser.add_argument("--strategies", nargs="+", default=["top"], choices=[*NAMES])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--settings", type=Path, help="a vitrine.toml for a home that has none")
     parser.add_argument("--home", type=Path, help="a folder with a vitrine.toml; left out: one that is gone afterwards")
