@@ -2,8 +2,8 @@
 
 Everything by the command line as a user would type it: the catalog ingested, each encoder embedded and evaluated, then
 for each seed tuned (linear: a closed form; top: the protocol's search and long training; full: all weights), embedded
-and evaluated. The accuracy is of a head's classifier on the test split. With ``--home``, a seed that was finished there is not computed
-again, and one that was killed goes on: seconds of its tuning are those of its last process.
+and evaluated. The accuracy is of a head's classifier on the test split. With ``--home``, a seed that was finished there
+is not computed again, and one that was killed goes on: seconds of its tuning are those of its last process.
 
     python benchmarks/tuning_gain.py PHOTOS --layout grocery_store --encoders efficientnet_lite0 --seeds 0 1 2
     python benchmarks/tuning_gain.py PHOTOS --layout grocery_store --encoders lite0_128 --strategies linear top full \\
