@@ -38,7 +38,7 @@ Ints = NDArray[np.int32]
 AS_IS = "as it is"
 _DRAWS = 3
 """Halves of the classes that are learned from, to see how the others fare."""
-_QUERIES, _INDEX, _BLOCK = 2000, 50_000, 8192
+_QUERIES, _INDEX, _BLOCK = 2000, 20_000, 8192
 _DEPTH = 5
 
 
@@ -81,10 +81,10 @@ class Candidate:
         parts = [(share, self.known), (1 - share, self.new)]
         return sum(weight * value for weight, value in parts if weight)
 
-    def embed(self, rows: NDArray[Any]) -> Doubles:
-        """Embeddings of unit length, float64 (N, K), of (N, D)."""
-        embeddings = (rows - self.mean) @ self.weight
-        return np.asarray(embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-300))
+    def embed(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Embeddings of unit length, (N, K), of (N, D), in the type of ``rows``."""
+        embeddings = (rows - self.mean.astype(rows.dtype)) @ self.weight.astype(rows.dtype)
+        return np.asarray(embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-30))
 
     def told(self, share: float) -> dict[str, Any]:
         scores = {"known": self.known, "new": self.new, "score": self.score(share)}
@@ -217,8 +217,15 @@ def solutions(moments: Moments, kinds: Sequence[str], strengths: Sequence[float]
                 weight = total_vectors @ (towards / _shrunk(np.maximum(total_values, 0), strength)[:, None])
             else:
                 kept = min(int(present.sum()) - 1, len(mean))
-                weight = whiten @ linalg.svd(between @ whiten, full_matrices=False)[2][:kept].T
+                weight = whiten @ _axes(between @ whiten)[:, :kept]
             yield Candidate(kind, strength, weight, mean)
+
+
+def _axes(rows: Doubles) -> Doubles:
+    """The directions in which ``rows``, (N, D), reach farthest, as columns: (D, min(N, D))."""
+    if len(rows) <= rows.shape[1]:
+        return np.asarray(linalg.svd(rows, full_matrices=False)[2].T)
+    return np.asarray(linalg.eigh(rows.T @ rows)[1][:, ::-1])  # far cheaper for many rows
 
 
 def _shrunk(values: Doubles, strength: float) -> Doubles:
@@ -280,9 +287,9 @@ def _mmp(candidate: Candidate, queries: tuple[Any, Any], index: tuple[Any, Any] 
     rows, classes = queries if index is None else index
     if len(classes) <= _DEPTH:
         return np.nan
-    among = candidate.embed(rows).astype(np.float32)
+    among = candidate.embed(rows)
     asked, truth = queries[0][:_QUERIES], queries[1][:_QUERIES]
-    nearness = candidate.embed(asked).astype(np.float32) @ among.T
+    nearness = candidate.embed(asked) @ among.T
     relevant = np.bincount(classes, minlength=int(max(classes.max(), truth.max())) + 1)[truth]
     if index is None:
         np.fill_diagonal(nearness, -np.inf)

@@ -67,7 +67,8 @@ def test_discriminants_are_scikit_learns():
     made = next(solutions(moments(x, y), ["discriminants"], [1e-9]))
     theirs = LinearDiscriminantAnalysis(solver="svd").fit(x.astype(np.float64), y)
     assert made.weight.shape == (DIM, CLASSES - 1)
-    assert np.allclose(cosines(made.embed(x)), cosines(theirs.transform(x.astype(np.float64))), atol=1e-4)
+    wide = x.astype(np.float64)
+    assert np.allclose(cosines(made.embed(wide)), cosines(theirs.transform(wide)), atol=1e-4)
     head = linear_tuning._head(made, moments(x, y), [str(number) for number in range(CLASSES)])
     by_count = len(x) / (len(x) - CLASSES)  # their covariance is by the number of rows
     assert np.allclose(theirs.predict_proba(x), softmax(by_count * head.logits(x)), atol=1e-3)
@@ -76,6 +77,13 @@ def test_discriminants_are_scikit_learns():
 def softmax(logits: Any) -> Any:
     powers = np.exp(logits - logits.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("count", [5, DIM, 90])
+def test_the_farthest_directions(count: int):
+    made = linear_tuning._axes(rows(count, 0)[0].astype(np.float64))
+    theirs = np.linalg.svd(rows(count, 0)[0])[2][: min(count, DIM)]
+    assert np.allclose(np.abs(made.T @ theirs.T)[:4, :4], np.eye(4), atol=1e-3)
 
 
 def test_ridge_is_scikit_learns():
