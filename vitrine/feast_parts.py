@@ -18,7 +18,7 @@ from vitrine.lean_imports import left_out
 @contextmanager
 def _classes_as_written() -> Iterator[None]:
     checked = typeguard.typechecked
-    typeguard.typechecked = lambda target=None, **_: target or (lambda same: same)
+    typeguard.typechecked = lambda target=None, **_: target or (lambda same: same)  # type: ignore[assignment]
     try:
         yield
     finally:
