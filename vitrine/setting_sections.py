@@ -199,7 +199,7 @@ class PostgresSettings(Section):
 class FeastSettings(Section):
     """``[feast]``; docs/feast.md says how they go together."""
 
-    registry: str | None = None
+    registry: str | None = Field(None, pattern=r"^(postgresql|mysql|mssql|oracle|snowflake|sqlite)(\+\w+)?://")
     """An SQLAlchemy URL; left out: SQLite under the home."""
     online_store: Literal["sqlite", "redis", "postgres"] | dict[str, str | int | bool] = "sqlite"
     """``sqlite``: a file under the home; or Feast's own ``online_store`` block, for another store."""

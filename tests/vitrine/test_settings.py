@@ -88,6 +88,7 @@ def test_the_file_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ("[encoders.small]\n", "encoders.small.backbone"),
         ("[nightly]\nrelevant = 'colour'\n", "nightly.relevant"),
         ("[milvus]\nuri = 'a server'\n", "milvus.uri: String should match pattern"),
+        ("[feast]\nregistry = 'redis://x:y@z'\n", "feast.registry: String should match pattern"),
         ("[[nightly.datasets]]\nname = 'a/b'\nsource = 'x'\n", "'a/b'"),
     ],
 )
