@@ -155,7 +155,8 @@ def _check_quotes(values: list[str], separator: str, number: int, width: int, ur
         lines = [line.split(separator) for line in value.splitlines()]
         counts = [len(line) - 1 for line in lines]
         are_rows = counts == [width - 1 - place, *[width - 1] * (len(counts) - 2), place]
-        uris = [PurePosixPath(line[uri]).suffix for line in lines[1:] if uri is not None and uri < len(line)]
+        rows = [line for line in lines[1:] if len(line) > 1]  # a name may have a line break, and no separator
+        uris = [PurePosixPath(line[uri]).suffix for line in rows if uri is not None and uri < len(line)]
         suffix = PurePosixPath(values[uri or 0]).suffix
         if are_rows or (suffix and suffix in uris):
             raise TableFault(

@@ -41,7 +41,7 @@ def _moment() -> dict[str, Any]:
 @pytest.fixture
 def done(settings: Settings, rows: TrainingSet) -> Path:
     """The folder of a tuning that came to its end, as its process leaves it."""
-    folder = jobs._top_job(settings, rows, settings.tune.top).folder
+    folder = jobs._head_job(settings, rows, settings.tune.top)[1].folder
     folder.mkdir(parents=True)
     layer = np.ones((4, 3), np.float32), np.zeros(3, np.float32)
     heads.save(Head((layer,), (np.ones((3, 2), np.float32), np.zeros(2, np.float32)), ("a", "b")), folder)
