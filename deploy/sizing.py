@@ -24,7 +24,7 @@ class Measured:
 
 MEASURED = {
     "efficientnet_lite0": Measured(
-        85.3 / 2, "photos/s and core", "docs/benchmarks.md, growth.py: 8,000 drawn photos of 256 pixels, fp32, 2 cores"
+        80.8 / 2, "photos/s and core", "docs/benchmarks.md, growth.py: 8,000 drawn photos of 256 pixels, fp32, 2 cores"
     ),
     "resnet50": Measured(
         21.1 / 2,
@@ -32,7 +32,7 @@ MEASURED = {
         "docs/benchmarks.md, embed_photos.py: 1,000 photos of Grocery Store, start included, bf16, 2 cores",
     ),
     "decode": Measured(
-        713.1 / 2, "photos/s and core", "docs/benchmarks.md, steady_state.py: Grocery Store's photos, 2 processes"
+        539.8 / 2, "photos/s and core", "docs/benchmarks.md, steady_state.py: Grocery Store's photos, 2 processes"
     ),
     "products": Measured(
         1_000_000 / 74.1 / 2, "rows/s and core", "docs/benchmarks.md, growth.py --rows 1000000: products' vectors"
