@@ -13,7 +13,6 @@ and the rows' second moments, which are added up in one pass over the training s
 ``shrunk_covariance`` has it. Vectors are centred on the training rows' mean.
 """
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -339,5 +338,4 @@ def _accuracy(head: heads.Head, request: LinearTuningRequest) -> float | None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
     run(tune, estimate, sys.argv[1:])

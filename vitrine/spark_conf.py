@@ -73,7 +73,7 @@ def spark_conf(settings: Settings, *sources: str, master: str | None = None, lar
         "spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",  # VACUUM makes that many tasks a table: 10,000
         "spark.driver.memory": "2g",
-        # No two numbers of a vector are equal: looking for them takes a third of the time of writing it.
+        # No two numbers of a vector are equal: looking for such takes longer than all else of writing it.
         "spark.hadoop.parquet.enable.dictionary#embedding.list.element": "false",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "256",

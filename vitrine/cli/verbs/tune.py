@@ -8,8 +8,9 @@ import typer
 
 from vitrine.cli import output, tuning
 from vitrine.cli.options import Json, Label
-from vitrine.cli.tuning import Strategy
+from vitrine.cli.tuning import Strategy, Tuning
 from vitrine.errors import UserError
+from vitrine.settings import Settings
 
 app = typer.Typer(
     name="tune",
@@ -63,10 +64,9 @@ def linear(
     where that is missing.
     """
     settings = tuning.settings_for(False, products.value if products else None)
-    tunings = tuning.plan(settings, Strategy.linear, dataset, encoder, name)
-    work = tuning.estimate if dry_run else tuning.tune
-    results = [work(settings, *pair) for pair in tuning.with_rows(settings, tunings, label.value, seed, as_of)]
-    output.show_each("tuned", results, as_json)
+    _tune_heads(
+        settings, tuning.plan(settings, Strategy.linear, dataset, encoder, name), label, seed, as_of, dry_run, as_json
+    )
 
 
 @app.command()
@@ -87,7 +87,20 @@ def top(
     goes on where it was.
     """
     settings = tuning.settings_for(quick)
-    tunings = tuning.plan(settings, Strategy.top, dataset, encoder, name)
+    _tune_heads(
+        settings, tuning.plan(settings, Strategy.top, dataset, encoder, name), label, seed, as_of, dry_run, as_json
+    )
+
+
+def _tune_heads(
+    settings: Settings,
+    tunings: list[Tuning],
+    label: Label,
+    seed: int | None,
+    as_of: datetime | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     work = tuning.estimate if dry_run else tuning.tune
     results = [work(settings, *pair) for pair in tuning.with_rows(settings, tunings, label.value, seed, as_of)]
     output.show_each("tuned", results, as_json)
