@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrine import files, lake
+from vitrine.encoded_set import JOIN
 from vitrine.encoders import processor
 from vitrine.settings import load_settings
 
@@ -44,11 +45,12 @@ def measured(home: Path, encoder: str) -> dict[str, Any]:
     return {**vitrine(home, "evaluate", *on)["metrics"], "embed": embedded["seconds"]}
 
 
-def accuracy(home: Path, base_version: str, seed: int, classifier: str) -> float:
+def accuracy(home: Path, made: dict[str, Any], seed: int, classifier: str) -> float:
     """The share of the test split that the tuned head told right."""
     sql = (
         "SELECT avg(CASE WHEN predicted[1] = truth THEN 1.0 ELSE 0.0 END) AS accuracy FROM predictions "
-        f"WHERE {lake.matches(encoder_version=base_version, seed=seed, classifier=classifier)}"
+        f"WHERE {lake.matches(seed=seed, classifier=classifier)} "
+        f"AND encoder_version IN ('{made['base_version']}', '{made['encoder_version']}')"
     )
     return float(lake.rows(load_settings(home), sql)[0]["accuracy"])
 
@@ -70,17 +72,17 @@ def row(name: str, runs: list[dict[str, Any]]) -> str:
 
 def tuned(home: Path, encoder: str, strategy: str, seed: int) -> dict[str, Any]:
     """Figures of one seed, computed or as they were kept when it was finished."""
-    kept = home / "tuning_gain" / f"{encoder}__{strategy}{seed}.json"
+    name = f"{encoder.replace(JOIN, '_')}__{strategy}{seed}"
+    kept = home / "tuning_gain" / f"{name}.json"
     if kept.exists():
         return dict(json.loads(kept.read_text()))
-    name = f"{encoder}__{strategy}{seed}"
     on = ("--encoder", encoder, "--dataset", "shop", "--name", name, "--seed", str(seed))
     made = vitrine(home, "tune", strategy, *on)
     figures = {step: made[f"{step}_seconds"] for step in ("search", "training") if f"{step}_seconds" in made}
     if strategy == "linear":
         figures["search"] = made["sums_seconds"] + made["choice_seconds"]
     if strategy in CLASSIFIERS:
-        figures["accuracy"] = accuracy(home, made["base_version"], seed, CLASSIFIERS[strategy])
+        figures["accuracy"] = accuracy(home, made, seed, CLASSIFIERS[strategy])
     figures |= measured(home, name)
     files.write_json(kept, figures)
     print(f"{name}: {figures}", file=sys.stderr, flush=True)
@@ -110,7 +112,8 @@ def main() -> None:
         print(f"| encoder | {' | '.join(METRICS)} | accuracy | search, s | training, s | embedding, s |")
         print("|---" * (len(METRICS) + 5) + "|", flush=True)
         for encoder in given.encoders:
-            print(row(encoder, [measured(home, encoder)]), flush=True)
+            if JOIN not in encoder:  # joined ones are no encoder before they are tuned
+                print(row(encoder, [measured(home, encoder)]), flush=True)
             for strategy in given.strategies:
                 runs = [tuned(home, encoder, strategy, seed) for seed in given.seeds]
                 print(row(f"{encoder}, {NAMES[strategy]}", runs), flush=True)

@@ -26,7 +26,7 @@ from spark_jobs.session import build_session
 from spark_jobs.version_rows import RegisteredVersion, leaving, nothing, register
 from spark_jobs.worker import cost
 from vitrine import facts, lake, locks, tracking
-from vitrine.encoded_set import EncodedSet
+from vitrine.encoded_set import EncodedSet, split_joined
 from vitrine.encoders import heads
 from vitrine.encoders.tuned import Tuned
 from vitrine.runs import EmbedCounts
@@ -86,7 +86,7 @@ class _HeadRows:
     def __init__(self, spark: SparkSession, settings: Settings, tuned: Tuned, dataset: str) -> None:
         self.spark, self.settings, self.tuned, self.dataset = spark, settings, tuned, dataset
         self.catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
-        self.base, self.own = self._read(tuned.base_version), self._read(tuned.encoder_version)
+        self.base, self.own = self._joined(), self._read(tuned.encoder_version)
         self.within = lake.matches("t", dataset=dataset, encoder_version=tuned.encoder_version)
         self.is_new = not has_rows(settings, EMBEDDINGS, self.within)
         compared = ("image_id", "content_sha256", *LABEL_COLUMNS)
@@ -99,6 +99,16 @@ class _HeadRows:
     def _read(self, version: str) -> DataFrame:
         mine = lake.matches(dataset=self.dataset, encoder_version=version)
         return read_table(self.spark, self.settings, EMBEDDINGS).filter(mine)
+
+    def _joined(self) -> DataFrame:
+        """The base's rows; of several, the first one's of the photos that all have, with their vectors in a row."""
+        first, *others = map(self._read, split_joined(self.tuned.base_version))
+        for number, other in enumerate(others):
+            more = other.select("image_id", "content_sha256", F.col("embedding").alias(f"more_{number}"))
+            first = first.join(more, ["image_id", "content_sha256"])
+        vectors = ["embedding", *(f"more_{number}" for number in range(len(others)))]
+        joined = first.withColumn("embedding", F.concat(*vectors)) if others else first
+        return joined.select(*EMBEDDINGS.schema.names)
 
     def _known(self) -> tuple[int, int]:
         """Photos in the catalog, and how many of them the base has no vector of; in one job."""

@@ -62,9 +62,9 @@ def build_training_set(
     """Write the training set of ``dataset``, or find the same one written before.
 
     Columns: ``image_id`` (string), ``label`` (int32), and with ``encoded``, whose Feast view is applied, ``embedding``
-    (list of float32, unit length); without, ``uri`` (string). Where the data set has no validation split,
-    ``validation_share`` of each class becomes the validation part: whole products where the class has several, photos
-    where it has one; of equal pictures, none is on both sides.
+    (list of float32, of unit length; of joined encoders one vector after the other); without, ``uri`` (string). Where
+    the data set has no validation split, ``validation_share`` of each class becomes the validation part: whole products
+    where the class has several, photos where it has one; of equal pictures, none is on both sides.
 
     Raises:
         UserError: unknown data set, no train split, nothing labelled or embedded in it, or fewer than two classes.
@@ -124,21 +124,26 @@ def _catalog(settings: Settings, plan: _Plan, *, within: bool) -> str:
 def _featured(settings: Settings, plan: _Plan) -> DataFrame:
     """Every photo of the splits, with what Feast knew of it at the moment: null where that is nothing."""
     encoded, feature = plan.encoded, plan.feature
-    view = feature_store.IMAGES.view(encoded.encoder, encoded.encoder_version) if encoded else "catalog"
+    parts = encoded.parts if encoded else []
+    views = [feature_store.IMAGES.view(part.encoder, part.encoder_version) for part in parts] or ["catalog"]
     photos = _catalog(settings, plan, within=True)
     entities = f"SELECT *, timestamp '{plan.moment.isoformat()}' AS event_timestamp FROM ({photos})"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # Feast calls its Spark store experimental each time
         job = feature_store.open_store(settings).get_historical_features(
             entity_df=entities,
-            features=[f"{view}:{feature}", *{f"labels:{name}" for name in (plan.label, "product_id")}],
+            features=[
+                *(f"{view}:{feature}" for view in views),
+                *{f"labels:{name}" for name in (plan.label, "product_id")},
+            ],
             full_feature_names=True,
         )
     return job.to_spark_df().selectExpr(
         *("image_id", "content_sha256", "split"),
         "labels__product_id AS product_id",
         f"labels__{plan.label} AS class",
-        f"{view}__{feature} AS {feature}",
+        # Null where any of several is.
+        f"concat({', '.join(f'{view}__{feature}' for view in views)}) AS {feature}",
     )
 
 

@@ -14,7 +14,7 @@ from scipy import special
 
 from training.training_set import TRAIN, VALIDATION, TrainingSet, first_rows
 from vitrine import lake
-from vitrine.encoded_set import EncodedSet
+from vitrine.encoded_set import EncodedSet, joined_rows
 from vitrine.encoders.heads import Head
 from vitrine.errors import UserError
 from vitrine.settings import Settings
@@ -65,8 +65,12 @@ def neighbours(rows: TrainingSet) -> tuple[Classify, dict[str, Any]]:
     return classify, {"k": count, "val_accuracy": accuracy, "rows": len(y)}
 
 
-def write_predictions(settings: Settings, rows: TrainingSet, classifier: str, classify: Classify) -> dict[str, Any]:
+def write_predictions(
+    settings: Settings, rows: TrainingSet, classifier: str, classify: Classify, said_of: EncodedSet | None = None
+) -> dict[str, Any]:
     """What ``classify`` makes of the reported split, replacing what the same ``classifier`` and seed made before.
+
+    ``said_of`` is what the predictions count for; left out, the encoder whose vectors were learned from.
 
     Returns:
         ``split``, ``predicted`` (rows), ``accuracy`` and ``top5`` in [0, 1]; a photo of a class that was not learned
@@ -81,11 +85,15 @@ def write_predictions(settings: Settings, rows: TrainingSet, classifier: str, cl
         raise UserError(f"data set {rows.dataset!r} has no split to report on: it needs one of {', '.join(REPORTED)}")
     photos = lake.stream(
         settings,
-        f"SELECT image_id, {rows.label} AS truth, embedding FROM {EMBEDDINGS.name} "
-        f"WHERE {encoded.where} AND {lake.matches(split=split)} AND {rows.label} IS NOT NULL",
+        joined_rows(
+            encoded,
+            f"e0.image_id, e0.{rows.label} AS truth",
+            f"{lake.matches(split=split)} AND {rows.label} IS NOT NULL",
+        ),
     )
-    table = pa.concat_tables([_predict(rows, classifier, classify, batch) for batch in photos])
-    key = {"dataset": encoded.dataset, "encoder_version": encoded.encoder_version, "classifier": classifier}
+    version = (said_of or encoded).encoder_version
+    table = pa.concat_tables([_predict(rows, version, classifier, classify, batch) for batch in photos])
+    key = {"dataset": encoded.dataset, "encoder_version": version, "classifier": classifier}
     lake.write(settings, PREDICTIONS, table, replacing={**key, "label": rows.label, "seed": rows.seed})
     pairs = list(zip(table["truth"].to_pylist(), table["predicted"].to_pylist(), strict=True))
     accuracy = float(np.mean([guesses[0] == truth for truth, guesses in pairs]))
@@ -95,19 +103,19 @@ def write_predictions(settings: Settings, rows: TrainingSet, classifier: str, cl
 
 def reported_split(settings: Settings, encoded: EncodedSet) -> str | None:
     """The split of the data set that classifiers are asked about, where there is one with vectors."""
-    splits = lake.rows(settings, f"SELECT DISTINCT split FROM {EMBEDDINGS.name} WHERE {encoded.where}")
+    splits = lake.rows(settings, f"SELECT DISTINCT split FROM {EMBEDDINGS.name} WHERE {encoded.parts[0].where}")
     known = {row["split"] for row in splits}
     return next((split for split in REPORTED if split in known), None)
 
 
-def _predict(rows: TrainingSet, classifier: str, classify: Classify, batch: pa.RecordBatch) -> pa.Table:
+def _predict(rows: TrainingSet, version: str, classifier: str, classify: Classify, batch: pa.RecordBatch) -> pa.Table:
     """Rows of ``predictions`` for a batch of ``image_id``, ``truth`` and ``embedding``."""
     shares = classify(matrix(batch["embedding"]))
     best = np.argsort(-shares, axis=1, kind="stable")[:, :TOP]
     names = np.array(rows.classes, object)
     same = {
         "dataset": rows.dataset,
-        "encoder_version": rows.encoder_version,
+        "encoder_version": version,
         "classifier": classifier,
         "label": rows.label,
         "seed": rows.seed,

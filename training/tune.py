@@ -22,6 +22,7 @@ from training.tuning_process import (
     read_result,
 )
 from vitrine import facts, files, lake, locks, surroundings
+from vitrine.encoded_set import JOIN, split_joined
 from vitrine.encoders import backbones, by_name, heads, tuned
 from vitrine.encoders.identity import identify
 from vitrine.encoders.tuned import Tuned
@@ -50,7 +51,7 @@ def tune_head(settings: Settings, rows: TrainingSet, protocol: HeadSettings, nam
     result = job.run()
     head = heads.load(job.folder)
     encoded = rows.encoded
-    base = facts.encoder_row(settings, encoded.encoder_version)
+    bases = [facts.encoder_row(settings, part.encoder_version) for part in encoded.parts]
     made = Tuned(
         **_common(settings, rows, name, job.folder, result),
         strategy=strategy,
@@ -58,11 +59,16 @@ def tune_head(settings: Settings, rows: TrainingSet, protocol: HeadSettings, nam
         base_version=encoded.encoder_version,
         encoder_version=heads.version(encoded.encoder_version, head),
         dim=head.dim,
-        backbone=base["backbone"],
-        family=base["family"],
-        licence=base["licence"],
+        backbone=JOIN.join(base["backbone"] for base in bases),
+        family=_common_value([base["family"] for base in bases]) or "joined",
+        licence=_common_value([base["licence"] for base in bases]) or " AND ".join(base["licence"] for base in bases),
     )
     return made, result
+
+
+def _common_value(values: list[str]) -> str | None:
+    """The value that all have; None where they differ."""
+    return values[0] if len(set(values)) == 1 else None
 
 
 def tune_full(
@@ -113,9 +119,14 @@ def estimate_full(settings: Settings, rows: TrainingSet, encoder: str, protocol:
 
 
 def check_base(settings: Settings, encoder: str) -> None:
-    """Raises UserError where ``encoder`` is a head: there are no heads on heads."""
-    if head := by_name.find_head(settings, encoder):
-        raise UserError(f"encoder {encoder!r} is a head on {head.base!r} already: tune {head.base!r} itself")
+    """Raises UserError where ``encoder``, or one of those that it joins, is a head, there is none of that name, or one
+    is joined with itself: there are no heads on heads."""
+    names = split_joined(encoder)
+    for name in names:
+        if head := by_name.find_head(settings, name):
+            raise UserError(f"encoder {name!r} is a head on {head.base!r} already: tune {head.base!r} itself")
+    if len(set(names)) < len(names):
+        raise UserError(f"{encoder!r} joins an encoder with itself: name each once")
 
 
 @dataclass(frozen=True)
@@ -193,7 +204,7 @@ def _known_share(settings: Settings, rows: TrainingSet, protocol: LinearSettings
     split = reported_split(settings, rows.encoded)
     if split is None:
         return 0.5
-    here = f"{rows.encoded.where} AND {rows.label} IS NOT NULL"
+    here = f"{rows.encoded.parts[0].where} AND {rows.label} IS NOT NULL"
     learned = f"SELECT DISTINCT {rows.label} AS l FROM {EMBEDDINGS.name} WHERE {here} AND {lake.matches(split=TRAIN)}"
     asked = f"SELECT {rows.label} AS a FROM {EMBEDDINGS.name} WHERE {here} AND {lake.matches(split=split)}"
     row = lake.rows(settings, f"SELECT count(*) AS n, count(l) AS known FROM ({asked}) LEFT JOIN ({learned}) ON a = l")

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from vitrine import lake
+from vitrine.tables import EMBEDDINGS
+
+JOIN = "+"
+"""Between the names, and the versions, of encoders whose vectors are joined: what a head may be tuned on."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,12 @@ class EncodedSet:
         return cls(str(row["dataset"]), str(row["encoder"]), str(row["encoder_version"]))
 
     @property
+    def parts(self) -> list[Self]:
+        """Each encoder of those that are joined; of one that is not, itself."""
+        pairs = zip(split_joined(self.encoder), split_joined(self.encoder_version), strict=True)
+        return [type(self)(self.dataset, *pair) for pair in pairs]
+
+    @property
     def where(self) -> str:
         """The condition for its rows of ``embeddings``, ``product_embeddings`` and ``predictions``."""
         return self.within()
@@ -31,3 +41,24 @@ class EncodedSet:
 
     def __str__(self) -> str:
         return f"{self.encoder} ({self.encoder_version}) for {self.dataset}"
+
+
+def split_joined(joined: str) -> list[str]:
+    """The names, or the versions, that ``joined`` has: one, or several with ``JOIN`` between them."""
+    return joined.split(JOIN)
+
+
+def joined_rows(encoded: EncodedSet, columns: str, condition: str) -> str:
+    """A query, in DataFusion's SQL, of the photos that every part of ``encoded`` has a vector of, those of
+    ``condition``: ``columns`` of the first part's rows, and ``embedding``, the parts' vectors one after the other."""
+    first, *others = encoded.parts
+    names = [f"e{number}" for number in range(len(encoded.parts))]
+    vectors = ", ".join(f"{name}.embedding" for name in names)
+    joins = "".join(
+        f" JOIN (SELECT image_id, content_sha256, embedding FROM {EMBEDDINGS.name} WHERE {other.where}) {name} "
+        f"ON {name}.image_id = e0.image_id AND {name}.content_sha256 = e0.content_sha256"
+        for other, name in zip(others, names[1:], strict=True)
+    )
+    vector = f"array_concat({vectors})" if others else vectors
+    asked = f"SELECT * FROM {EMBEDDINGS.name} WHERE {first.where} AND {condition}"
+    return f"SELECT {columns}, {vector} AS embedding FROM ({asked}) e0{joins}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from evaluation.browse.catalog import Candidate
 from vitrine import images, thumbnails
+from vitrine.encoded_set import split_joined
 from vitrine.encoders import backbones, by_name, heads, networks
 from vitrine.encoders.identity import identify
 from vitrine.encoders.networks import Built
@@ -86,8 +87,10 @@ class Uploads:
                 f"encoder {by.encoder!r} is version {now} by now, and what is searched are vectors of "
                 f"{by.encoder_version}: run vitrine embed --encoder {by.encoder}"
             )
-        vector = self._forward(data, head.base if head else by.encoder)
-        return heads.load(head.path(self._settings)).embed(vector[None])[0] if head else vector
+        if head is None:
+            return self._forward(data, by.encoder)
+        joined = np.concatenate([self._forward(data, name) for name in split_joined(head.base)])
+        return heads.load(head.path(self._settings)).embed(joined[None])[0]
 
     def _forward(self, data: bytes, name: str) -> Floats:
         """The vector by a network in float32: precision decides how a vector is computed, not what it is."""

@@ -16,7 +16,7 @@ from evaluation.retrieval.slices import SHUFFLED
 from evaluation.statistics.bootstrap import Floats
 from evaluation.task import ALL, Task
 from vitrine import facts, lake
-from vitrine.encoded_set import EncodedSet
+from vitrine.encoded_set import EncodedSet, split_joined
 from vitrine.encoders import tuned
 from vitrine.errors import UserError, unknown
 from vitrine.lake import matches
@@ -77,15 +77,28 @@ def compared_with(settings: Settings, encoded: EncodedSet) -> list[Against]:
 
 
 def _backbone(settings: Settings, encoded: EncodedSet) -> EncodedSet | None:
-    """What a tuned encoder was tuned from; None of one that was not tuned."""
+    """What a tuned encoder was tuned from, the best of several that were joined; None of one that was not tuned."""
     row = facts.find_encoder(settings, encoded.encoder_version)
-    version = row["base_version"] if row else None
-    if version is None:
+    joined = row["base_version"] if row else None
+    if joined is None:
         return None
-    if base := facts.find_encoder(settings, version):
-        return EncodedSet(encoded.dataset, base["encoder"], version)
     made = tuned.find(settings, encoded.encoder)
-    return EncodedSet(encoded.dataset, made.base if made else version, version)
+    versions = split_joined(joined)
+    names = split_joined(made.base) if made and made.base_version == joined else versions
+    known = [facts.find_encoder(settings, version) for version in versions]
+    bases = [
+        EncodedSet(encoded.dataset, base["encoder"] if base else name, version)
+        for base, name, version in zip(known, names, versions, strict=True)
+    ]
+    return bases[0] if len(bases) == 1 else max(bases, key=lambda base: _newest_value(settings, base))
+
+
+def _newest_value(settings: Settings, encoded: EncodedSet) -> float:
+    """The gate's metric by the newest figures; above every figure where there are none: they are asked for then."""
+    relevant = settings.nightly.relevant
+    evaluations = newest(settings, f"{encoded.where} AND {matches(classifier='', relevant=relevant)}")
+    scores = next((one.scores[ALL_QUERIES] for one in evaluations if ALL_QUERIES in one.scores), None)
+    return scores.values.get(settings.gates.metric, np.inf) if scores else np.inf
 
 
 def _skipped_serving(encoded: EncodedSet, serves: EncodedSet | None) -> list[Check]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from evaluation.gates.data_docs import EXAMPLES, Decision, Rule, rule, validate
 from vitrine import lake
+from vitrine.encoded_set import split_joined
 from vitrine.runs import GateFigures
 from vitrine.setting_sections import GateSettings
 from vitrine.settings import Settings
@@ -63,8 +64,10 @@ def _rules(gates: GateSettings, written: WrittenSet, vectors: bool) -> list[Rule
         among("no picture is in both parts, nor in a split that is measured on", "seen", ["once"]),
     ]
     if vectors:
-        text = f"every vector's norm is 1 ± {tolerance:g}"
-        bounds: dict[str, Any] = {"min_value": 1 - tolerance, "max_value": 1 + tolerance}
+        # Joined encoders have a vector of unit length each.
+        norm = len(split_joined(written.encoder or "")) ** 0.5
+        text = f"every vector's norm is {norm:g} ± {tolerance:g}"
+        bounds: dict[str, Any] = {"min_value": norm - tolerance, "max_value": norm + tolerance}
         asked.append(rule("ExpectColumnValuesToBeBetween", text, column="norm", **bounds))
     return asked
 

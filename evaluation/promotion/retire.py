@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from evaluation.milvus.vector_index import VectorIndex
 from vitrine import facts, feature_store, lake
+from vitrine.encoded_set import split_joined
 from vitrine.errors import UserError, unknown
 from vitrine.lake import matches
 from vitrine.settings import Settings
@@ -76,14 +77,15 @@ def _refuse_needed(settings: Settings, versions: list[str]) -> None:
                 f"{serves.encoder!r} ({serves.encoder_version}) serves {dataset!r}: promote another encoder "
                 "there, or roll back, before it is retired"
             )
-    among = ", ".join(map(lake.quote, versions))
-    based = lake.rows(
+    tuned = lake.rows(
         settings,
-        f"SELECT DISTINCT encoder FROM {ENCODERS.name} WHERE base_version IN ({among}) "
-        f"AND state <> '{facts.RETIRED}' AND encoder_version NOT IN ({among}) ORDER BY encoder",
+        f"SELECT encoder, encoder_version, base_version FROM {ENCODERS.name} WHERE base_version IS NOT NULL "
+        f"AND state <> '{facts.RETIRED}'",
     )
+    others = [row for row in tuned if row["encoder_version"] not in versions]
+    based = {row["encoder"] for row in others if {*versions} & {*split_joined(row["base_version"])}}
     if based:
-        names = ", ".join(repr(row["encoder"]) for row in based)
+        names = ", ".join(map(repr, sorted(based)))
         raise UserError(f"{names} computes from it: retire that first")
 
 

@@ -6,6 +6,7 @@ from statistics import median
 
 from evaluation.report.figures import Group, Row
 from vitrine import runs
+from vitrine.encoded_set import split_joined
 from vitrine.encoders.tuned import HEADS
 from vitrine.lake import matches
 from vitrine.runs import EvaluateFigures, Latency, PhotoRate
@@ -63,7 +64,8 @@ def by_version(settings: Settings, group: Group, known: dict[str, Row]) -> dict[
     for entry in group.encoders:
         version, about = entry.encoder_version, entry.about
         own = rates.get(version, Cost())
-        parts = [own, rates.get(about["base_version"], Cost())] if about["strategy"] in HEADS else [own]
+        bases = split_joined(about["base_version"]) if about["strategy"] in HEADS else []
+        parts = [own, *(rates.get(base, Cost()) for base in bases)]
         tuning = known.get(version, {}).get("tuning") or {}
         costs[version] = replace(
             own,

@@ -8,6 +8,7 @@ from typing import Any, Self
 from evaluation.metrics_table import ALL_QUERIES, Evaluation, Scores, newest
 from evaluation.retrieval.slices import MACRO_CATEGORY, MACRO_PRODUCT, SHUFFLED, WITHOUT_DUPLICATES, category_slice
 from vitrine import lake
+from vitrine.encoded_set import split_joined
 from vitrine.lake import matches, quote
 from vitrine.settings import Settings
 
@@ -161,7 +162,7 @@ def _kept(entries: list[Entry]) -> list[Entry]:
         if entry.serves or entry.encoder not in names:
             chosen.append(entry)
         names.add(entry.encoder)
-    bases = {entry.about["base_version"] for entry in chosen}
+    bases = {version for entry in chosen for version in split_joined(entry.about["base_version"] or "")}
     return [entry for entry in entries if entry in chosen or entry.encoder_version in bases]
 
 

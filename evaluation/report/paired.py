@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.report.figures import Entry, Group, Row
+from evaluation.report.figures import HEADLINE, Entry, Group, Row
 from evaluation.statistics.bootstrap import Floats, PairedDifference, paired_difference
 from vitrine import lake
+from vitrine.encoded_set import split_joined
 from vitrine.lake import matches
 from vitrine.retrieval_metrics import mmp_in_sql
 from vitrine.settings import Settings
@@ -103,11 +104,13 @@ class Gain:
 
 
 def gains(group: Group, queries: Paired) -> list[Gain]:
-    """Of each tuned encoder whose backbone is in ``group`` too; the greatest first."""
+    """Of each tuned encoder whose backbone is in ``group`` too (of joined ones, the best); the greatest first."""
     by_version = {entry.encoder_version: entry for entry in group.encoders}
     each = []
     for entry in group.encoders:
-        base = by_version.get(entry.about["base_version"])
+        versions = split_joined(entry.about["base_version"] or "")
+        known = [by_version[version] for version in versions if version in by_version]
+        base = max(known, key=lambda each: each.values.get(HEADLINE, -1.0), default=None)
         change = base and queries.difference(entry.encoder_version, base.encoder_version)
         if base and change:
             each.append(Gain(entry, base, change))

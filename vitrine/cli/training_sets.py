@@ -9,7 +9,7 @@ from spark_jobs import progress, session
 from training import build_training_set, training_set
 from vitrine import facts, feature_store, runs
 from vitrine.cli.verbs.embed import embed_named
-from vitrine.encoded_set import EncodedSet
+from vitrine.encoded_set import JOIN, EncodedSet, split_joined
 from vitrine.encoders import by_name
 from vitrine.settings import Settings
 
@@ -32,7 +32,7 @@ def training_sets(
     spark = session.build_session(settings, "training set")
     for dataset, encoder in sources:
         if encoder:
-            embed_named(settings, [encoder], dataset)
+            embed_named(settings, split_joined(encoder), dataset)
     feature_store.apply(feature_store.open_store(settings), definitions.objects(settings))
     moment = as_of.replace(tzinfo=UTC) if as_of else None
     share, seed = settings.tune.validation_share, settings.tune.seed if seed is None else seed
@@ -56,5 +56,6 @@ def training_sets(
 
 def _encoded(settings: Settings, dataset: str, encoder: str) -> EncodedSet:
     """Views go by the name that the encoder's version was registered under."""
-    version = by_name.version(settings, encoder)
-    return EncodedSet(dataset, facts.encoder_row(settings, version)["encoder"], version)
+    version = by_name.joined_version(settings, encoder)
+    registered = [facts.encoder_row(settings, each)["encoder"] for each in split_joined(version)]
+    return EncodedSet(dataset, JOIN.join(registered), version)

@@ -15,7 +15,7 @@ from vitrine import facts, runs, tracking
 from vitrine.cli.training_sets import training_sets
 from vitrine.cli.verbs.embed import embed_named
 from vitrine.cli.verbs.evaluate import evaluate_one
-from vitrine.encoded_set import EncodedSet
+from vitrine.encoded_set import JOIN, EncodedSet
 from vitrine.encoders import backbones, by_name, heads, tuned
 from vitrine.errors import UserError
 from vitrine.names import check_name
@@ -69,6 +69,8 @@ def plan(
     for dataset, base in pairs:
         facts.check_dataset(settings, dataset)
         jobs.check_base(settings, base)
+        if strategy not in tuned.HEADS and JOIN in base:
+            raise UserError(f"a head alone can be tuned on several encoders joined, {base!r}: tune linear or top")
     tunings = []
     for dataset, base in pairs:
         to = check_name(name, "encoder name") if name else tuned.default_name(base, strategy, dataset)
@@ -133,7 +135,10 @@ def _tune_head(
     if classifier.reported_split(settings, rows.encoded):
         classify = classifier.of_head(heads.load(made.path(settings)))
         name = classifier.LINEAR_HEAD if tuning.strategy is Strategy.linear else classifier.PERCEPTRON
-        predictions = classifier.write_predictions(settings, rows, name, classify)
+        # Joined encoders are no encoder that is evaluated: what is said of their vectors counts for the head.
+        joined = len(rows.encoded.parts) > 1
+        said_of = EncodedSet(rows.dataset, made.name, made.encoder_version) if joined else None
+        predictions = classifier.write_predictions(settings, rows, name, classify, said_of)
         run.figures |= {key: value for key, value in predictions.items() if key != "predicted"}
     return made, tracking.Details(
         params={**protocol.model_dump(mode="json"), "label": rows.label, **result["recipe"]},

@@ -1,5 +1,6 @@
 """Encoders by name: a network (a backbone as it is, or tuned as a whole) or a head on one, and its current version."""
 
+from vitrine.encoded_set import JOIN, split_joined
 from vitrine.encoders import backbones, tuned
 from vitrine.encoders.identity import identify
 from vitrine.encoders.tuned import Tuned
@@ -25,7 +26,7 @@ def find_head(settings: Settings, name: str) -> Tuned | None:
         raise unknown("encoder", name, names(settings))
     if encoder.strategy not in tuned.HEADS:
         return None
-    current = version(settings, encoder.base)
+    current = joined_version(settings, encoder.base)
     if current != encoder.base_version:
         raise UserError(
             f"encoder {name!r} was tuned on version {encoder.base_version} of {encoder.base!r}, which is {current} by "
@@ -44,3 +45,12 @@ def version(settings: Settings, name: str) -> str:
     if head:
         return head.encoder_version
     return identify(settings, backbones.resolve(settings, name)).encoder_version
+
+
+def joined_version(settings: Settings, names: str) -> str:
+    """The versions that ``names``, one or several with ``JOIN`` between them, mean now, joined alike.
+
+    Raises:
+        UserError: as ``version``.
+    """
+    return JOIN.join(version(settings, name) for name in split_joined(names))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrine import files
+from vitrine.encoded_set import JOIN
 from vitrine.errors import UserError
 from vitrine.names import check_name
 from vitrine.settings import Settings
@@ -30,6 +31,7 @@ class Tuned:
     strategy: str
     """``linear`` or ``top``: a head on ``base``; ``full``: all weights tuned."""
     base: str
+    """What it was tuned from; a head's may be several encoders, with ``encoded_set.JOIN`` between them."""
     base_version: str
     encoder_version: str
     source_dataset: str
@@ -67,12 +69,12 @@ class Tuned:
 
 
 def default_name(base: str, strategy: str, dataset: str) -> str:
-    """``<base>__<strategy>__<dataset>``.
+    """``<base>__<strategy>__<dataset>``; the names of joined bases with an underscore between them.
 
     Raises:
         UserError: it is longer than a name may be.
     """
-    name = f"{base}__{strategy}__{dataset}"
+    name = f"{base.replace(JOIN, '_')}__{strategy}__{dataset}"
     try:
         return check_name(name, "encoder name")
     except UserError as error:

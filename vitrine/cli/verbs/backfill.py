@@ -12,7 +12,7 @@ from vitrine import facts, runs, tracking
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets
 from vitrine.cli.options import Json
-from vitrine.encoded_set import EncodedSet
+from vitrine.encoded_set import EncodedSet, split_joined
 from vitrine.encoders import by_name
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
@@ -47,6 +47,8 @@ def backfill(
         raise UserError("--rows and --share are two ways to say one thing: give one of them")
     head = by_name.find_head(settings, encoder)
     asked = head.base if head else encoder
+    if len(parts := split_joined(asked)) > 1:
+        raise UserError(f"{encoder!r} is a head on several encoders: backfill {' and '.join(map(repr, parts))}, each")
     budget = pieces.Budget(budget_seconds, budget_money)
     names = chosen_datasets(settings, dataset)
     if dry_run:

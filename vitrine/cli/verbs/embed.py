@@ -1,5 +1,6 @@
 """``vitrine embed``: what an encoder misses, and nothing else."""
 
+import itertools
 from contextlib import ExitStack
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets
 from vitrine.cli.options import Datasets, Encoders, Gated, Json
 from vitrine.cli.verbs.gate import ask
-from vitrine.encoded_set import EncodedSet
+from vitrine.encoded_set import EncodedSet, split_joined
 from vitrine.encoders import by_name
 from vitrine.encoders.tuned import Tuned
 from vitrine.settings import Settings, load_settings
@@ -41,7 +42,7 @@ def embed_named(settings: Settings, names: list[str], dataset: str, dry_run: boo
     """One object a name: networks share a pass over the photos, heads follow from their bases'."""
     names = list(dict.fromkeys(names))
     heads = {name: head for name in names if (head := by_name.find_head(settings, name))}
-    networks = list(dict.fromkeys(heads[name].base if name in heads else name for name in names))
+    networks = list(dict.fromkeys(itertools.chain(*(_networks(name, heads.get(name)) for name in names))))
     if dry_run:
         done = embed_catalog.embed_together(settings, networks, dataset, dry_run=True)
     else:
@@ -49,6 +50,11 @@ def embed_named(settings: Settings, names: list[str], dataset: str, dry_run: boo
     figures = dict(zip(networks, done, strict=True))
     figures |= {name: _embed_by_head(settings, head, dataset, dry_run) for name, head in heads.items()}
     return [{"dataset": dataset, "encoder": name, **figures[name]} for name in names]
+
+
+def _networks(name: str, head: Tuned | None) -> list[str]:
+    """The networks whose vectors the encoder ``name`` is made of."""
+    return split_joined(head.base) if head else [name]
 
 
 def _embed_networks(settings: Settings, names: list[str], dataset: str) -> list[dict[str, Any]]:

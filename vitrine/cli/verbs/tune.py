@@ -24,6 +24,10 @@ app = typer.Typer(
 
 TunedOn = Annotated[list[str], typer.Option("--dataset", help="A data set with a train split; may repeat.")]
 Base = Annotated[list[str], typer.Option("--encoder", help="What to tune; may repeat.", metavar="NAME")]
+Bases = Annotated[
+    list[str],
+    typer.Option("--encoder", help="What to tune; may repeat. A+B: both, their vectors joined.", metavar="NAME"),
+]
 ToldApart = Annotated[Label, typer.Option("--label", help="What to tell apart.")]
 Name = Annotated[str | None, typer.Option(help="Of the tuned encoder. Left out: ENCODER__STRATEGY__DATASET.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Left out: tune.seed.")]
@@ -46,7 +50,7 @@ class Products(StrEnum):
 @app.command()
 def linear(
     dataset: TunedOn,
-    encoder: Base,
+    encoder: Bases,
     label: ToldApart = Label.product_id,
     name: Name = None,
     seed: Seed = None,
@@ -72,7 +76,7 @@ def linear(
 @app.command()
 def top(
     dataset: TunedOn,
-    encoder: Base,
+    encoder: Bases,
     label: ToldApart = Label.product_id,
     name: Name = None,
     seed: Seed = None,

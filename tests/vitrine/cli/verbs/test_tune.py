@@ -5,18 +5,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from evaluation.gates import metrics
 from tests.support.verbs_here import vitrine
 from training.tune import check_base
 from vitrine import facts, lake
-from vitrine.encoders import by_name, tuned
+from vitrine.encoded_set import EncodedSet
+from vitrine.encoders import by_name, heads, tuned
 from vitrine.errors import UserError
-from vitrine.settings import load_settings
+from vitrine.settings import Settings, load_settings
 
 CONFIG = """
 [encoders.small]
 backbone = "torchvision/squeezenet1_0"
+weights = "random:1"
+input_size = 64
+
+[encoders.other]
+backbone = "timm/tf_efficientnet_lite0"
 weights = "random:1"
 input_size = 64
 
@@ -91,6 +99,55 @@ def test_top_tuning_from_photos_to_predictions(
     assert linear["val_score"] >= linear["val_score_as_it_is"] and 0 <= linear["accuracy"] <= 1
     embedded = told("embed", "--encoder", "small__linear__shop", "--dataset", "shop")
     assert (embedded["embedded"], embedded["dim"]) == (54, linear["dim"])
+    check_joined(load_settings(tmp_path))
+
+
+def check_joined(settings: Settings) -> None:
+    """A head on two encoders' vectors, one after the other."""
+    joined = told("tune", "linear", "--encoder", "small+other", "--dataset", "shop")
+    assert (joined["encoder"], joined["base"]) == ("small_other__linear__shop", "small+other")
+    of_each = [by_name.version(settings, name) for name in ("small", "other")]
+    assert joined["base_version"] == "+".join(of_each)
+    assert joined["accuracy"] == accuracy_of(settings, joined["encoder_version"])
+    registered = tuned.find(settings, joined["encoder"])
+    assert registered and registered.backbone == "torchvision/squeezenet1_0+timm/tf_efficientnet_lite0"
+    embedded = told("embed", "--encoder", joined["encoder"], "--dataset", "shop")
+    assert (embedded["embedded"], embedded["dim"]) == (54, joined["dim"])
+    stored = [
+        np.array([row["embedding"] for row in lake.rows(settings, VECTORS.format(version))])
+        for version in (*of_each, joined["encoder_version"])
+    ]
+    head = heads.load(registered.path(settings))
+    assert np.allclose(head.embed(np.hstack(stored[:2]).astype(np.float32)), stored[2], atol=1e-6)
+    for name in ("small", "other", joined["encoder"]):
+        told("evaluate", "--encoder", name, "--dataset", "shop")
+    bases = [
+        each.encoded
+        for each in metrics.compared_with(settings, EncodedSet("shop", joined["encoder"], joined["encoder_version"]))
+    ]
+    best = max(("small", "other"), key=lambda name: value_of(settings, name))
+    assert [base.encoder for base in bases] == [best]
+    with pytest.raises(UserError, match="'small__linear__shop', 'small__top__shop', 'small_other__linear__shop'"):
+        told("retire", "small")
+    with pytest.raises(UserError, match="joins an encoder with itself"):
+        told("tune", "linear", "--encoder", "small+small", "--dataset", "shop")
+    with pytest.raises(UserError, match="a head alone can be tuned on several encoders"):
+        told("tune", "full", "--encoder", "small+other", "--dataset", "shop")
+    with pytest.raises(UserError, match="unknown encoder 'nothing'"):
+        told("tune", "linear", "--encoder", "small+nothing", "--dataset", "shop")
+
+
+VECTORS = "SELECT embedding FROM embeddings WHERE encoder_version = '{}' ORDER BY image_id"
+
+
+def accuracy_of(settings: Settings, version: str) -> float:
+    right = "SELECT avg(CAST(predicted[1] = truth AS INT)) AS right FROM predictions WHERE encoder_version = '{}'"
+    return pytest.approx(lake.rows(settings, right.format(version))[0]["right"])
+
+
+def value_of(settings: Settings, encoder: str) -> float:
+    where = lake.matches(encoder=encoder, slice="all", metric=settings.gates.metric)
+    return float(lake.rows(settings, f"SELECT value FROM metrics WHERE {where}")[0]["value"])
 
 
 def test_names_are_checked(tmp_path: Path):
