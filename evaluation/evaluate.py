@@ -28,7 +28,16 @@ from evaluation.retrieval.neighbours import (
     without_duplicates,
 )
 from evaluation.retrieval.search_latency import search_latency
-from evaluation.retrieval.slices import MACRO_CATEGORY, MACRO_PRODUCT, SHUFFLED, WITHOUT_DUPLICATES, slice_scores
+from evaluation.retrieval.slices import (
+    KNOWN_PRODUCTS,
+    MACRO_CATEGORY,
+    MACRO_PRODUCT,
+    NEW_PRODUCTS,
+    SHUFFLED,
+    WITHOUT_DUPLICATES,
+    by_knowledge,
+    slice_scores,
+)
 from evaluation.task import ALL, Task
 from vitrine import facts, lake, runs
 from vitrine.datasets import registry
@@ -104,8 +113,9 @@ def _figures(settings: Settings, task: Task, scores: dict[str, Scores], full_map
         "index": everything.index_size,
         **everything.figures(names),
         "slices": {
-            name: scores[name].figures(these) | {"queries": scores[name].queries}
-            for name, these in ((MACRO_PRODUCT, names), (MACRO_CATEGORY, names), (WITHOUT_DUPLICATES, ranked))
+            name: scores[name].figures(ranked if name == WITHOUT_DUPLICATES else names)
+            | {"queries": scores[name].queries}
+            for name in (MACRO_PRODUCT, MACRO_CATEGORY, KNOWN_PRODUCTS, NEW_PRODUCTS, WITHOUT_DUPLICATES)
             if name in scores
         },
         "shuffled": scores[SHUFFLED].figures(ranked)["metrics"],
@@ -175,6 +185,7 @@ def _compute(settings: Settings, task: Task, run_id: str, full_map: bool) -> tup
             each[MAP] = average_precisions(vectors, items.labels, items.in_index, ranking.queries)
     size, products = int(items.in_index.sum()), items.products[ranking.queries]
     slices = slice_scores(each, products, items.categories[ranking.queries].tolist(), size)
+    slices += by_knowledge(each, products, items.learned[ranking.queries], size)
     others = {SHUFFLED: relevance_of(ranking, items, shuffled(items))}
     if unlike := without_duplicates(ranking, items, relevance, n_relevant):
         others[WITHOUT_DUPLICATES] = unlike

@@ -16,6 +16,9 @@ NAME_PATTERN = "[a-z](?:_?[a-z0-9])*(?:__[a-z](?:_?[a-z0-9])*)*"
 ALL_SPLITS = "all"
 """As a split: every photo, whatever its split. No split is called so."""
 
+LEARNED_SPLIT = "train"
+"""The split that tuning learns from."""
+
 
 def check_name(value: str, what: str = "name") -> str:
     """``value`` when it may be part of a table key, a path, SQL, a Feast or a Milvus name.

@@ -192,7 +192,7 @@ METRICS = _table(
     _column("index_split"),  # empty for a classifier
     _column("relevant"),  # product_id | category
     _column("classifier"),  # empty for retrieval
-    _column("slice"),  # all | shuffled_labels | macro_product | macro_category | category=NAME
+    _column("slice"),  # all | shuffled_labels | macro_product | ... | category=NAME
     _column("seed", pa.int64()),
     _column("metric"),
     _column("value", pa.float64()),

@@ -20,6 +20,7 @@ from vitrine.encoded_set import EncodedSet, split_joined
 from vitrine.encoders import tuned
 from vitrine.errors import UserError, unknown
 from vitrine.lake import matches
+from vitrine.names import LEARNED_SPLIT
 from vitrine.retrieval_metrics import metric_names, per_query
 from vitrine.runs import GateFigures
 from vitrine.settings import Settings
@@ -30,9 +31,11 @@ _QUESTIONS = {
     "floor": "above the floor",
     "chance": "above chance",
     "serving": "no worse than what serves",
+    "serving_new_products": "new products no worse than by what serves",
     "serving_categories": "no category far worse than by what serves",
     "serving_classifiers": "no classifier worse than by what serves",
     "base": "no worse than its own backbone",
+    "base_new_products": "new products no worse than by its own backbone",
     "base_categories": "no category far worse than by its own backbone",
     "base_classifiers": "no classifier worse than by its own backbone",
 }
@@ -206,9 +209,12 @@ def _paired(
 ) -> PairedQueries:
     at = pc.index_in(ours[0], value_set=theirs[0])
     both = at.is_valid().to_numpy(zero_copy_only=False)
+    here = matches(dataset=task.encoded.dataset)
+    learned = f"SELECT DISTINCT product_id FROM {CATALOG.name} WHERE {here} AND {matches(split=LEARNED_SPLIT)}"
     rows = lake.query(
         settings,
-        f"SELECT image_id, product_id, category FROM {CATALOG.name} WHERE {matches(dataset=task.encoded.dataset)} "
+        f"SELECT image_id, c.product_id, category, l.product_id IS NOT NULL AS learned FROM {CATALOG.name} c "
+        f"LEFT JOIN ({learned}) l ON c.product_id = l.product_id WHERE {here} "
         f"AND image_id IN (SELECT query_id FROM {QUERY_RESULTS.name} WHERE {task.results})",
     )
     known = pc.index_in(ours[0].filter(pa.array(both)), value_set=rows.column("image_id").combine_chunks())
@@ -219,6 +225,7 @@ def _paired(
         theirs[1][at.drop_null().to_numpy()],
         about.column("product_id").combine_chunks().dictionary_encode().indices.to_numpy(),
         np.array(about.column("category").to_pylist(), dtype=object),
+        about.column("learned").to_numpy(),
     )
 
 

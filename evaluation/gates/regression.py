@@ -6,7 +6,7 @@ What could be either is unclear: it passes with a warning, or is refused, as ``[
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,15 +49,18 @@ class PairedQueries:
     """(Q,): what each query shows: what is drawn."""
     categories: NDArray[np.object_]
     """(Q,): names, None where there is none."""
+    learned: NDArray[np.bool_]
+    """(Q,): does the query's product have a photo in the split that tuning learns from?"""
 
 
 def held_against(
     against: Against, queries: PairedQueries, classifiers: Sequence[PairedClassifier], thresholds: GateSettings
 ) -> list[Check]:
-    """Three checks, named ``KIND``, ``KIND_categories`` and ``KIND_classifiers``.
+    """Four checks, named ``KIND``, ``KIND_new_products``, ``KIND_categories`` and ``KIND_classifiers``.
 
     - The mean over all queries, by the cluster bootstrap: worse where it is below ``-max_drop`` in a share
       ``confidence`` of the resamples.
+    - The same over the queries of products that tuning could not learn from, where some are and some are not.
     - Every category with ``min_category_queries`` queries of ``FEWEST_PRODUCTS`` products: one falls hard where it is
       below ``-max_category_drop``. They share one chance of a false alarm, 1 - ``confidence``, by Holm's procedure.
     - Every classifier's accuracy and macro F1, below ``-max_drop``, which share it likewise.
@@ -67,12 +70,32 @@ def held_against(
     """
     return [
         _overall(against, queries, thresholds),
+        _new_products(against, queries, thresholds),
         _categories(against, queries, thresholds),
         _classifiers(against, classifiers, thresholds),
     ]
 
 
-# ---- all queries ----
+# ---- all queries, and those of new products ----
+
+
+def _new_products(against: Against, queries: PairedQueries, thresholds: GateSettings) -> Check:
+    name, asked = f"{against.kind}_new_products", ~np.isnan(queries.candidate - queries.other)
+    learned = queries.learned[asked]
+    if learned.all():
+        return Check.skipped(name, "every product that is asked about has a photo in the split train")
+    if not learned.any():
+        return Check.skipped(name, "no product that is asked about has a photo in the split train: all are new")
+    kept = asked & ~queries.learned
+    if len(np.unique(queries.products[kept])) < FEWEST_PRODUCTS:
+        return Check.skipped(name, f"fewer than {FEWEST_PRODUCTS} products that are asked about are new")
+    new = replace(
+        queries,
+        candidate=queries.candidate[kept],
+        other=queries.other[kept],
+        products=queries.products[kept],
+    )
+    return replace(_overall(against, new, thresholds), name=name)
 
 
 def _overall(against: Against, queries: PairedQueries, thresholds: GateSettings) -> Check:

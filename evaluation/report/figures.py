@@ -6,7 +6,15 @@ from functools import cached_property
 from typing import Any, Self
 
 from evaluation.metrics_table import ALL_QUERIES, Evaluation, Scores, newest
-from evaluation.retrieval.slices import MACRO_CATEGORY, MACRO_PRODUCT, SHUFFLED, WITHOUT_DUPLICATES, category_slice
+from evaluation.retrieval.slices import (
+    KNOWN_PRODUCTS,
+    MACRO_CATEGORY,
+    MACRO_PRODUCT,
+    NEW_PRODUCTS,
+    SHUFFLED,
+    WITHOUT_DUPLICATES,
+    category_slice,
+)
 from vitrine import lake
 from vitrine.encoded_set import split_joined
 from vitrine.lake import matches, quote
@@ -14,7 +22,15 @@ from vitrine.settings import Settings
 
 METRICS = ("mMP@5", "mR@1", "R@10", "MAP@100", "MRR", "NDCG@100")
 HEADLINE = METRICS[0]
-SLICES = (ALL_QUERIES, MACRO_PRODUCT, MACRO_CATEGORY, WITHOUT_DUPLICATES, SHUFFLED)
+SLICES = (
+    ALL_QUERIES,
+    MACRO_PRODUCT,
+    MACRO_CATEGORY,
+    KNOWN_PRODUCTS,
+    NEW_PRODUCTS,
+    WITHOUT_DUPLICATES,
+    SHUFFLED,
+)
 MOST_ENCODERS = 16
 UNKNOWN = {"family": "", "strategy": "", "base_version": None, "source_dataset": None, "dim": None, "backbone": ""}
 

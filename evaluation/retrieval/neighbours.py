@@ -20,6 +20,7 @@ from evaluation.milvus.vector_index import VectorIndex
 from evaluation.task import ALL, Task
 from vitrine import lake
 from vitrine.errors import VitrineError
+from vitrine.names import LEARNED_SPLIT
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
 from vitrine.vectors import matrix
@@ -45,6 +46,8 @@ class Items:
     categories: NDArray[np.object_]
     """(N,): names, None where there is none."""
     in_index: NDArray[np.bool_]
+    learned: NDArray[np.bool_]
+    """(N,): does its product have a photo in the split that tuning learns from?"""
 
     def positions(self, image_ids: pa.Array) -> Ints:
         """Of each id its position.
@@ -76,13 +79,15 @@ def read_items(settings: Settings, task: Task, at: dict[str, int]) -> Items:
     sql = f"SELECT {columns} FROM {EMBEDDINGS.name} WHERE {task.encoded.where} ORDER BY image_id"
     rows = lake.query(settings, sql, at)
     splits = np.array(rows.column("split").to_pylist(), dtype=object)
+    products = _numbers(rows.column("product_id"))
     return Items(
         rows.column("image_id").combine_chunks(),
         _numbers(rows.column(task.relevant)),
-        _numbers(rows.column("product_id")),
+        products,
         _numbers(rows.column("content_sha256")),
         np.array(rows.column("category").to_pylist(), dtype=object),
         np.ones(len(rows), dtype=bool) if task.index_split == ALL else splits == task.index_split,
+        np.isin(products, products[splits == LEARNED_SPLIT]),
     )
 
 

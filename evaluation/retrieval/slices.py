@@ -7,14 +7,18 @@ matrices alone: no input, no output.
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from evaluation.metrics_table import ALL_QUERIES, Scores, named
 from evaluation.statistics.bootstrap import Floats, Ints, Statistic, cluster_sums, interval, ratios, resample
 
 SHUFFLED, WITHOUT_DUPLICATES = "shuffled_labels", "without_duplicates"
+KNOWN_PRODUCTS, NEW_PRODUCTS = "known_products", "new_products"
+"""By whether a product has a photo in the split that tuning learns from."""
 MACRO_PRODUCT, MACRO_CATEGORY = "macro_product", "macro_category"
 MOST_CATEGORIES = 1_000
 """Slices of their own: those with the most queries. ``macro_category`` is over all."""
@@ -62,6 +66,18 @@ def slice_scores(
         for at, (name, queries, missing) in enumerate(slices)
         if queries
     ]
+
+
+def by_knowledge(
+    each: Mapping[str, Floats], products: Ints, learned: NDArray[np.bool_], index_size: int
+) -> list[Scores]:
+    """``known_products`` and ``new_products``: the means over the queries that ``learned``, (Q,), is true and false of;
+    none where one of the two has no query left."""
+    scores = []
+    for name, mine in ((KNOWN_PRODUCTS, learned), (NEW_PRODUCTS, ~learned)):
+        values = {metric: figures[mine] for metric, figures in each.items()}
+        scores += [replace(one, slice=name) for one in slice_scores(values, products[mine], [None] * mine.sum())[:1]]
+    return [replace(one, index_size=index_size) for one in scores] if len(scores) == 2 else []
 
 
 def _figures(values: Floats, products: Ints, categories: Ints, count: int, shown: int) -> tuple[Floats, Floats]:

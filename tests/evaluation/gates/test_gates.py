@@ -329,7 +329,7 @@ def test_not_worse_than_what_serves(settings: Settings) -> None:
     passed = judge(settings)
     assert result_json(passed)["serving_version"] == OTHER and passed.warnings == []
     assert [check["expectation"].split(":")[0] for check in passed.checks] == [
-        *("above the floor", "above chance", "no worse than what serves"),
+        *("above the floor", "above chance", "no worse than what serves", "new products no worse than by what serves"),
         *("no category far worse than by what serves", "no classifier worse than by what serves"),
     ]
     measure(settings, OTHER, 0.8)
@@ -337,6 +337,16 @@ def test_not_worse_than_what_serves(settings: Settings) -> None:
     assert f"0.6000 against 0.8000 of the serving old ({OTHER}): -0.2000" in message
     serve(settings, VERSION, "e")
     assert judge(settings).checks[2]["figures"] == {"skipped": "it is what serves"}
+
+
+def test_new_products_are_those_without_a_photo_to_learn_from(settings: Settings) -> None:
+    photos = [row | {"split": "train" if n in (0, 5) else "test"} for n, row in enumerate(catalog(60))]
+    fill(settings, photos)  # of 15 products the first two
+    serve(settings, OTHER)
+    for version, value in ((VERSION, 0.6), (OTHER, 0.8)):
+        measure(settings, version, value)
+    message = refused(settings, None, "metrics", "no worse than what serves", "new products no worse than by what")
+    assert "52 queries of 13 products" in message
 
 
 @pytest.mark.parametrize("other", [{"query_split": "test"}, {"catalog_version": "older"}, {"relevant": "category"}])

@@ -1,5 +1,6 @@
 """What is refused, what passes and what is unclear, by simulated figures of queries."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def queries(change: float | dict[str, float] = 0.0, products: int = 150, noise: 
     other = np.clip(0.6 + 0.3 * random.normal(size=products)[which], 0, 1)
     moved = np.array([change.get(kind, 0.0) if isinstance(change, dict) else change for kind in categories])
     candidate = other + moved + noise * random.normal(size=products)[which]
-    return PairedQueries("mMP@5", candidate, other, which, categories)
+    return PairedQueries("mMP@5", candidate, other, which, categories, np.ones(len(which), dtype=bool))
 
 
 def judged(paired: PairedQueries, against: Against = SERVING, **settings: Any) -> dict[str, Check]:
@@ -57,6 +58,20 @@ def test_equal_figures_are_clear_and_a_drop_within_the_margin_is_none() -> None:
     assert refused(queries(-0.009, noise=0.0001)) == []
 
 
+def test_new_products_are_judged_by_themselves() -> None:
+    better = queries(0.05)
+    assert "has a photo in the split train" in judged(better)["serving_new_products"].figures["skipped"]
+    assert "all are new" in judged(replace(better, learned=better.learned & False))["serving_new_products"].detail
+    new = better.products < 40
+    mixed = replace(better, learned=~new, candidate=np.where(new, better.other - 0.1, better.candidate))
+    found = judged(mixed, max_category_drop=0.5)
+    assert [name for name, check in found.items() if not check.passed] == ["serving_new_products"]
+    check = found["serving_new_products"]
+    assert check.figures["difference"] == pytest.approx(-0.1) and check.detail.endswith("160 queries of 40 products")
+    few = replace(mixed, learned=mixed.products >= 4)
+    assert judged(few)["serving_new_products"].figures["skipped"].startswith("fewer than 5 products")
+
+
 def test_one_category_that_falls_hard_is_refused_while_the_mean_rises() -> None:
     paired = queries({"hats": -0.2, "cups": 0.15, KINDS[2]: 0.15})
     assert paired.candidate.mean() > paired.other.mean() + 0.01
@@ -83,7 +98,9 @@ def test_categories_share_one_chance_of_a_false_alarm() -> None:
         kinds = np.array([f"kind {n}" for n in range(50)], dtype=object)[which % 50]
         other = np.full(2000, 0.6)
         candidate = other - 0.05 + 0.1 * random.normal(size=1000)[which]
-        found = judged(PairedQueries("mMP@5", candidate, other, which, kinds), max_drop=0.2)
+        found = judged(
+            PairedQueries("mMP@5", candidate, other, which, kinds, np.ones(len(which), dtype=bool)), max_drop=0.2
+        )
         alarms += not found["serving_categories"].passed
     assert alarms <= 2
 
@@ -103,7 +120,9 @@ def test_what_is_unclear_says_how_many_more_and_passes_or_not_as_set() -> None:
     assert f"unclear: about {check.figures['more_queries']:,} more queries would settle it" in check.detail
     strict = judged(paired, unclear="refuse")["serving"]
     assert not strict.passed and strict.detail == check.detail
-    one = PairedQueries("mMP@5", np.array([0.5]), np.array([0.4]), np.array([0]), np.array([None], dtype=object))
+    one = PairedQueries(
+        "mMP@5", np.array([0.5]), np.array([0.4]), np.array([0]), np.array([None], dtype=object), np.array([True])
+    )
     assert judged(one)["serving"].passed and refused(one, unclear="refuse") == ["serving"]
     assert "more queries like these would not settle it" in judged(one)["serving"].detail
 
@@ -135,13 +154,13 @@ def test_a_classifier_that_got_worse_is_refused_photo_by_photo() -> None:
     for right, expected in ((worse, False), (before, True)):
         pairs = [PairedClassifier("linear_probe by category, seed 0", said(right), said(before), products)]
         pairs.append(PairedClassifier("linear_probe by category, seed 1", said(before), said(before), products))
-        check = held_against(SERVING, queries(), pairs, GateSettings())[2]
+        check = held_against(SERVING, queries(), pairs, GateSettings())[-1]
         assert check.passed == expected, check.detail
     lost = held_against(
         SERVING, queries(), [PairedClassifier("c", said(worse), said(before), products)], GateSettings()
     )
-    assert lost[2].detail.startswith("2 of 2 figures are worse by more than 0.0100 against the serving old")
-    assert "accuracy of c -" in lost[2].detail and "macro_f1 of c -" in lost[2].detail
+    assert lost[-1].detail.startswith("2 of 2 figures are worse by more than 0.0100 against the serving old")
+    assert "accuracy of c -" in lost[-1].detail and "macro_f1 of c -" in lost[-1].detail
 
 
 def difference(value: float, error: float, clusters: int = 30) -> PairedDifference:

@@ -17,6 +17,7 @@ def make_items(contents: list[int]) -> Items:
         np.array(contents),
         np.array([None] * len(contents), dtype=object),
         np.ones(len(contents), dtype=bool),
+        np.zeros(len(contents), dtype=bool),
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evaluation.retrieval import slices
-from evaluation.retrieval.slices import slice_scores
+from evaluation.retrieval.slices import by_knowledge, slice_scores
 from tests.support.mean_intervals import mean_intervals
 
 # Products 7 (three queries), 2 (one), 5 (two), 9 (left out); of two categories and none.
@@ -68,6 +68,16 @@ def test_without_categories_or_queries() -> None:
     found = slice_scores(EACH, PRODUCTS, [None] * 7)
     assert [one.slice for one in found] == ["all", "macro_product"]
     assert slice_scores({"a": np.array([np.nan])}, np.array([1]), ["c"]) == []
+
+
+def test_products_that_tuning_could_learn_from_and_new_ones() -> None:
+    learned = np.isin(PRODUCTS, PRODUCTS[:1])
+    found = by_knowledge(EACH, PRODUCTS, learned, 9)
+    assert [(one.slice, one.index_size) for one in found] == [("known_products", 9), ("new_products", 9)]
+    for one, mine in zip(found, (learned, ~learned), strict=True):
+        alone = slice_scores({name: each[mine] for name, each in EACH.items()}, PRODUCTS[mine], [None] * mine.sum())[0]
+        assert (one.values, one.intervals, one.queries) == (alone.values, alone.intervals, alone.queries)
+    assert by_knowledge(EACH, PRODUCTS, learned | True, 9) == [] == by_knowledge(EACH, PRODUCTS, learned & False, 9)
 
 
 def test_only_the_largest_categories_have_slices_and_all_count_in_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
