@@ -24,11 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, optimize, special
 
+from training.nearest_scores import mmp_by_query
 from training.training_set import TRAIN, VALIDATION, first_rows, open_part
 from training.tuning_process import RESULT, LinearTuningRequest, read_result, run
 from vitrine import files
 from vitrine.encoders import heads
-from vitrine.retrieval_metrics import per_query
 from vitrine.tuning_sections import LinearSettings
 from vitrine.vectors import matrix
 
@@ -38,7 +38,6 @@ AS_IS = "as it is"
 _DRAWS = 3
 """Halves of the classes that are learned from, to see how the others fare."""
 _QUERIES, _INDEX, _BLOCK = 2000, 20_000, 8192
-_DEPTH = 5
 
 
 @dataclass(frozen=True)
@@ -284,20 +283,11 @@ def _mmp(candidate: Candidate, queries: tuple[Any, Any], index: tuple[Any, Any] 
     """The mean mMP@5 of ``queries``, rows and classes, among ``index``; without one, among themselves, each without
     itself. NaN where no query has a right answer."""
     rows, classes = queries if index is None else index
-    if len(classes) <= _DEPTH:
-        return np.nan
-    among = candidate.embed(rows)
     asked, truth = queries[0][:_QUERIES], queries[1][:_QUERIES]
-    nearness = candidate.embed(asked) @ among.T
-    relevant = np.bincount(classes, minlength=int(max(classes.max(), truth.max())) + 1)[truth]
-    if index is None:
-        np.fill_diagonal(nearness, -np.inf)
-        relevant = relevant - 1
-    nearest = np.argpartition(-nearness, _DEPTH, axis=1)[:, :_DEPTH]
-    order = np.argsort(-np.take_along_axis(nearness, nearest, axis=1), axis=1, kind="stable")
-    found = classes[np.take_along_axis(nearest, order, axis=1)] == truth[:, None]
-    values = per_query(found, relevant)[f"mMP@{_DEPTH}"]
-    return float(np.nanmean(values)) if (relevant > 0).any() else np.nan
+    among = candidate.embed(rows)
+    embedded = among[: len(truth)] if index is None else candidate.embed(asked)
+    values = mmp_by_query(embedded, truth, among, classes, themselves=index is None)
+    return float(np.nanmean(values)) if not np.isnan(values).all() else np.nan
 
 
 def _head(fitted: Candidate, moments: Moments, classes: list[str]) -> heads.Head:

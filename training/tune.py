@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from training.classifier import reported_split
 from training.training_set import TRAIN, TrainingSet
 from training.tuning_process import (
@@ -18,18 +20,21 @@ from training.tuning_process import (
     REQUEST,
     FullTuningRequest,
     LinearTuningRequest,
+    PhotoVectorsRequest,
     TuningRequest,
     read_result,
 )
 from vitrine import facts, files, lake, locks, surroundings
 from vitrine.encoded_set import JOIN, split_joined
 from vitrine.encoders import backbones, by_name, heads, tuned
+from vitrine.encoders.backbones import Backbone
 from vitrine.encoders.identity import identify
 from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError, VitrineError
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
 from vitrine.tuning_sections import FullSettings, LinearSettings, TopSettings
+from vitrine.vectors import Floats
 
 if TYPE_CHECKING:  # only tuning on a cluster needs Spark here
     from pyspark.sql import SparkSession
@@ -118,6 +123,28 @@ def estimate_full(settings: Settings, rows: TrainingSet, encoder: str, protocol:
     return _full_job(settings, rows, encoder, protocol, 1).estimate(settings)
 
 
+def photo_vectors(
+    settings: Settings, photos: TrainingSet, network: Backbone, version: str, rows: dict[str, int]
+) -> tuple[float, dict[str, tuple[list[str], Floats]]]:
+    """The first ``rows`` of each part of ``photos`` by a network in tuning, whose encoder version is ``version``.
+
+    Returns:
+        Seconds that it took, and by part the photos' ids and their vectors, float32 (N, D) of unit length; a photo that
+        cannot be read has zeros.
+
+    Raises:
+        VitrineError: they could not be computed.
+    """
+    key = hashlib.sha256(json.dumps([photos.fingerprint, version, rows]).encode()).hexdigest()[:16]
+    folder = settings.home / "models" / "ladder" / key
+    request = PhotoVectorsRequest(photos.folder, rows, asdict(network), settings.max_pixels)
+    result = _Job(folder, "training.photo_vectors", request).run()
+    parts = {
+        part: (json.loads((folder / f"{part}.json").read_text()), np.load(folder / f"{part}.npy")) for part in rows
+    }
+    return sum(result["seconds"].values()), parts
+
+
 def check_base(settings: Settings, encoder: str) -> None:
     """Raises UserError where ``encoder``, or one of those that it joins, is a head, there is none of that name, or one
     is joined with itself: there are no heads on heads."""
@@ -135,7 +162,7 @@ class _Job:
 
     folder: Path
     module: str
-    request: TuningRequest
+    request: TuningRequest | PhotoVectorsRequest
     processes: int = 1
 
     def run(self, spark: "SparkSession | None" = None) -> dict[str, Any]:
@@ -153,11 +180,11 @@ class _Job:
     def estimate(self, settings: Settings) -> dict[str, Any]:
         with self._alone():
             if read_result(self.folder) is not None:
-                return {"done": True, **_cost(settings, 0)}
+                return {"done": True, **cost(settings, 0)}
             self._start(1, "--estimate")
         estimate = json.loads((self.folder / ESTIMATE).read_text())
         seconds = sum(estimate.get(name, 0.0) for name in ("search_seconds", "training_seconds"))
-        return {"done": False, **estimate, **_cost(settings, seconds)}
+        return {"done": False, **estimate, **cost(settings, seconds)}
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -192,15 +219,16 @@ def _head_job(settings: Settings, rows: TrainingSet, protocol: HeadSettings) -> 
     if isinstance(protocol, TopSettings):
         folder = _folder(settings, "top", rows, protocol)
         return "top", _Job(folder, "training.top_tuning", TuningRequest(**_request(rows, protocol)))
-    share = _known_share(settings, rows, protocol)
+    share = known_share(settings, rows, protocol.products)
     linear = LinearTuningRequest(**_request(rows, protocol), known_share=share, validation_from=rows.validation_from)
     return "linear", _Job(_folder(settings, "linear", rows, protocol, share), "training.linear_tuning", linear)
 
 
-def _known_share(settings: Settings, rows: TrainingSet, protocol: LinearSettings) -> float:
-    """How many of the photos that will be asked about show what was learned: in the split that is reported."""
-    if protocol.products != "auto":
-        return float(protocol.products == "known")
+def known_share(settings: Settings, rows: TrainingSet, products: str) -> float:
+    """How many of the photos that will be asked about show what was learned: all of ``known`` products, none of
+    ``new`` ones, or, for ``auto``, as in the split that is reported; a half where there is none."""
+    if products != "auto":
+        return float(products == "known")
     split = reported_split(settings, rows.encoded)
     if split is None:
         return 0.5
@@ -246,7 +274,7 @@ def _common(settings: Settings, rows: TrainingSet, name: str, folder: Path, resu
         "training_set": rows.fingerprint,
         "seed": rows.seed,
         "folder": str(folder.relative_to(settings.home)),
-        "cost": _cost(settings, sum(result["seconds"].values()), result.get("gpus", 0)),
+        "cost": cost(settings, sum(result["seconds"].values()), result.get("gpus", 0)),
     }
 
 
@@ -277,8 +305,8 @@ def _pass_on(process: "subprocess.Popen[str]") -> str:
     return last[:300]
 
 
-def _cost(settings: Settings, seconds: float, gpus: int = 0) -> dict[str, Any]:
-    """Of the tuning processes, whose machine's cores were all their own."""
+def cost(settings: Settings, seconds: float, gpus: int = 0) -> dict[str, Any]:
+    """Seconds and money of the tuning processes, whose machine's cores were all their own."""
     core_seconds = seconds * (os.cpu_count() or 1)
     money = (core_seconds * settings.prices.core_hour + gpus * seconds * settings.prices.gpu_hour) / 3600
     return {

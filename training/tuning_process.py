@@ -52,6 +52,22 @@ class LinearTuningRequest(TuningRequest):
     """As ``TrainingSet`` has it."""
 
 
+@dataclass(frozen=True)
+class PhotoVectorsRequest:
+    """Which photos of a training set are embedded, by which network."""
+
+    training_set: str
+    rows: dict[str, int]
+    """By part: how many of its first rows."""
+    backbone: dict[str, Any]
+    """Of ``Backbone``, with the tuned weights."""
+    max_pixels: int
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        return cls(**json.loads((folder / REQUEST).read_text()))
+
+
 def read_result(folder: Path) -> dict[str, Any] | None:
     """What came of the tuning in ``folder``; None where it has not come to its end."""
     path = folder / RESULT

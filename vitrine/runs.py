@@ -143,6 +143,25 @@ class EvaluateFigures:
 
 
 @dataclass(frozen=True)
+class LadderStep:
+    """What ``tune auto`` forecast of one strategy, and found."""
+
+    strategy: str = ""
+    outcome: str = ""
+    forecast_known: dict[str, float] | None = None
+    """``value``, ``low`` and ``high`` of the gain of mMP@5 on known products over the strategy below."""
+    found: float | None = None
+    """The same gain, once it was tuned in full; None where it was not."""
+
+
+@dataclass(frozen=True)
+class LadderFigures:
+    """How ``tune auto`` decided."""
+
+    decisions: list[LadderStep] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class GateFigures:
     """How a gate ended."""
 

@@ -75,6 +75,10 @@ class TopSettings(Section):
             raise ValueError("layers, units and learning_rate must be above 0")
         return self
 
+    def probe(self) -> Self:
+        """The same with a short search: what the ladder probes with."""
+        return self.model_copy(update={"trials": max(3, self.trials // 5), "executions": 1})
+
     def quick(self) -> Self:
         """The same, small enough for a first look."""
         return self.model_copy(
@@ -135,6 +139,23 @@ class FullSettings(Section):
         )
 
 
+class AutoSettings(Section):
+    """``[tune.auto]``: how the ladder decides which strategy is worth its cost (``training.ladder``)."""
+
+    rungs: tuple[Literal["linear", "top", "full"], ...] = ("linear", "top", "full")
+    """What is tried, the cheapest first."""
+    gain: float = Field(0.01, ge=0, lt=1)
+    """The least gain of mMP@5 that is worth a rung."""
+    budget: str = "1h"
+    """What the whole may take: a time, or an amount in the currency of ``[prices]``."""
+    nights: int = Field(90, ge=0)
+    """What a network costs beyond its encoder as it is counts for so many nights."""
+    changed_share: float = Field(0.01, ge=0, le=1)
+    """Of the photos, those that are new or changed in a night."""
+    point_price: float | None = Field(None, ge=0)
+    """What 0.01 of mMP@5 is worth, in the currency of ``[prices]``; left out: whatever the budget allows."""
+
+
 class TuneSettings(Section):
     seed: int = Field(0, ge=0)
     validation_share: float = Field(0.1, gt=0, lt=1)
@@ -142,3 +163,4 @@ class TuneSettings(Section):
     linear: LinearSettings = LinearSettings()
     top: TopSettings = TopSettings()
     full: FullSettings = FullSettings()
+    auto: AutoSettings = AutoSettings()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vitrine.cli import output, tuning
+from vitrine.cli import ladder, output, tuning
 from vitrine.cli.options import Json, Label
 from vitrine.cli.tuning import Strategy, Tuning
 from vitrine.errors import UserError
@@ -135,6 +135,39 @@ def full(
         for pair in tuning.with_rows(settings, tunings, label.value, seed, as_of)
     ]
     output.show_each("tuned", results, as_json)
+
+
+@app.command()
+def auto(
+    dataset: TunedOn,
+    encoder: Bases,
+    label: ToldApart = Label.product_id,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="What all of it may take: 30m, 2h, or money as 2EUR by [prices]. Left out: tune.auto.budget."
+        ),
+    ] = None,
+    gain: Annotated[
+        float | None, typer.Option(min=0, max=1, help="The least gain of mMP@5 worth a step. Left out: tune.auto.gain.")
+    ] = None,
+    seed: Seed = None,
+    quick: Quick = False,
+    as_json: Json = False,
+) -> None:
+    """Decide which tuning is worth its cost: from the cheapest up, each probed on a small part before it is paid for.
+
+    A strategy is tuned in full where its forecast gain over the one below is surely large enough and within the budget.
+    What comes out is never worse than the encoder as it is, on photos left aside of known and of new products. Killed,
+    the same command goes on where it was. Draws a page of the decision under HOME/reports.
+    """
+    settings = tuning.settings_for(quick)
+    results = [
+        ladder.climb(settings, each, base, label.value, seed, budget, gain)
+        for each in dict.fromkeys(dataset)
+        for base in dict.fromkeys(encoder)
+    ]
+    output.show_each("decided", results, as_json)
 
 
 @app.command()

@@ -1,0 +1,178 @@
+"""The rungs that the ladder knows: what a probe of each is, and what its vectors of the judge's photos are."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from training import tune
+from training.ladder.cut import Cut, cut
+from training.ladder.judge import INDEX, QUERIES, Embed, Judge
+from training.training_set import TRAIN, VALIDATION, TrainingSet
+from vitrine.encoders import backbones, heads, tuned
+from vitrine.settings import Settings
+from vitrine.tuning_sections import FullSettings, LinearSettings, TopSettings
+from vitrine.vectors import Floats
+
+PROBED_PRODUCTS = 0.25
+"""Of the products: what a probe of a network learns from."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A rung that was tuned in full."""
+
+    strategy: str
+    encoder: tuned.Tuned
+    seconds: float
+
+
+Finish = Callable[[str], Tuned]
+"""Tunes the strategy of that name in full, records and names it."""
+
+
+class Rung(ABC):
+    """One strategy of tuning on one training set."""
+
+    strategy: str
+    levels: tuple[tuple[float, ...], ...] = ()
+    """The shares of the full budget that are probed, at first and after each doubling."""
+    probe_cost = 1.0
+    """What a probe of the whole budget takes, in tunings."""
+    start_seconds = 3.0
+    """Of one probe, whatever its size."""
+
+    def estimated_seconds(self) -> float:
+        """What its whole tuning would take."""
+        return 0.0
+
+    def use_seconds(self) -> float:
+        """What using it takes beyond what its encoder takes as it is."""
+        return 0.0
+
+    def products_of(self, share: float) -> float:
+        """The share of the products that a probe of ``share`` learns from."""
+        return share
+
+    def beside(self, share: float, products: float) -> float:
+        """The share at which it is compared with another rung's probe of ``share``, on so many products."""
+        return products
+
+    @abstractmethod
+    def probe(self, share: float, seed: int, judge: Judge) -> tuple[float, Embed]:
+        """Seconds that the probe took, and its vectors of the judge's photos."""
+
+    def tune(self) -> Tuned:
+        raise NotImplementedError
+
+    @abstractmethod
+    def judged(self, judge: Judge) -> Embed:
+        """The vectors after the whole tuning, that validation photos were kept out of."""
+
+
+class AsItIs(Rung):
+    """The encoder without tuning."""
+
+    strategy = "pretrained"
+
+    def probe(self, share: float, seed: int, judge: Judge) -> tuple[float, Embed]:
+        return 0.0, judge.by(lambda vectors: vectors)
+
+    def judged(self, judge: Judge) -> Embed:
+        return judge.by(lambda vectors: vectors)
+
+
+class HeadRung(Rung):
+    """A head on stored vectors: its probes learn from a share of the products, by the same protocol."""
+
+    def __init__(
+        self, settings: Settings, whole: TrainingSet, protocol: LinearSettings | TopSettings, finish: Finish
+    ) -> None:
+        self.settings, self.whole, self.protocol, self.finish = settings, whole, protocol, finish
+        # A closed form takes seconds: it is probed whole, and on half of the products for what it does to new ones.
+        linear = isinstance(protocol, LinearSettings)
+        self.strategy, self.levels = ("linear", ((0.5, 1.0),)) if linear else ("top", ((0.125, 0.25), (0.5,)))
+        self._tuned: Tuned | None = None
+
+    def estimated_seconds(self) -> float:
+        estimate = tune.estimate_head(self.settings, self.whole, self.protocol)
+        return float(estimate["seconds"])
+
+    def probe(self, share: float, seed: int, judge: Judge) -> tuple[float, Embed]:
+        protocol = self.protocol.probe() if isinstance(self.protocol, TopSettings) else self.protocol
+        rows = cut(self.settings, self.whole, share, seed).rows
+        made, _ = tune.tune_head(self.settings, rows, protocol, "probe")
+        return made.cost["seconds"], judge.by(heads.load(made.path(self.settings)).embed)
+
+    def tune(self) -> Tuned:
+        self._tuned = self.finish(self.strategy)
+        return self._tuned
+
+    def judged(self, judge: Judge) -> Embed:
+        # A linear head is fitted to the validation part too, in the end: the one that was not is judged. A perceptron's
+        # epoch is chosen by that part, no more.
+        if self.strategy == "linear" or self._tuned is None:
+            return self.probe(1.0, 0, judge)[1]
+        return judge.by(heads.load(self._tuned.encoder.path(self.settings)).embed)
+
+
+class NetworkRung(Rung):
+    """All weights, on photos: its probes learn from a quarter of the products in a share of the epochs."""
+
+    levels = ((0.1, 0.2), (0.4,), (0.8,))
+    probe_cost = PROBED_PRODUCTS
+
+    def __init__(
+        self, settings: Settings, photos: TrainingSet, encoder: str, protocol: FullSettings, finish: Finish, use: float
+    ) -> None:
+        self.settings, self.photos, self.encoder, self.protocol = settings, photos, encoder, protocol
+        self.finish, self.use, self.strategy = finish, use, "full"
+        self._tuned: Tuned | None = None
+
+    def estimated_seconds(self) -> float:
+        return float(tune.estimate_full(self.settings, self.photos, self.encoder, self.protocol)["seconds"])
+
+    def use_seconds(self) -> float:
+        return self.use
+
+    def products_of(self, share: float) -> float:
+        return PROBED_PRODUCTS
+
+    def beside(self, share: float, products: float) -> float:
+        return share
+
+    def probe(self, share: float, seed: int, judge: Judge) -> tuple[float, Embed]:
+        part: Cut = cut(self.settings, self.photos, PROBED_PRODUCTS, seed)
+        epochs = max(1, round(self.protocol.epochs * share))
+        short = {"epochs": epochs, "warmup_epochs": min(self.protocol.warmup_epochs, max(0, epochs // 10))}
+        made, _ = tune.tune_full(
+            self.settings, part.rows, self.encoder, self.protocol.model_copy(update=short), "probe"
+        )
+        seconds, embed = self._embedded(made, judge)
+        return made.cost["seconds"] + seconds, embed
+
+    def tune(self) -> Tuned:
+        self._tuned = self.finish(self.strategy)
+        return self._tuned
+
+    def judged(self, judge: Judge) -> Embed:
+        assert self._tuned is not None
+        return self._embedded(self._tuned.encoder, judge)[1]
+
+    def _embedded(self, made: tuned.Tuned, judge: Judge) -> tuple[float, Embed]:
+        """The judge's photos by the tuned network, in their order; a photo that it could not read has zeros."""
+        network = replace(
+            backbones.resolve(self.settings, self.encoder), weights=str(made.path(self.settings) / tuned.WEIGHTS)
+        )
+        rows = {TRAIN: INDEX, VALIDATION: QUERIES}
+        seconds, parts = tune.photo_vectors(self.settings, self.photos, network, made.encoder_version, rows)
+
+        def embed(part: str) -> Floats:
+            ids, vectors = parts[part]
+            places = {image_id: place for place, image_id in enumerate(ids)}
+            none = np.zeros(vectors.shape[1], np.float32)
+            at = (places.get(image_id) for image_id in judge.ids[part])
+            return np.stack([none if place is None else vectors[place] for place in at])
+
+        return seconds, embed

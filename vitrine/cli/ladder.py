@@ -1,0 +1,107 @@
+"""The work of ``vitrine tune auto``: the ladder's rungs made of the verbs' own tunings, its decision recorded."""
+
+from dataclasses import asdict
+from typing import Any
+
+from training import tune as jobs
+from training.ladder import page
+from training.ladder.climb import Climb, Ladder, Limits
+from training.ladder.decide import Budget, widening
+from training.ladder.rungs import HeadRung, NetworkRung, Rung, Tuned
+from training.training_set import TrainingSet
+from vitrine import facts, runs, tracking
+from vitrine.cli.tuning import Strategy, Tuning, plan, tune, with_rows
+from vitrine.encoded_set import JOIN
+from vitrine.encoders import tuned
+from vitrine.lake import matches
+from vitrine.settings import Settings
+
+
+def climb(
+    settings: Settings, dataset: str, encoder: str, label: str, seed: int | None, budget: str | None, gain: float | None
+) -> dict[str, Any]:
+    """Decide which strategies are worth their cost, tune those, and name what came out; the figures.
+
+    Raises:
+        UserError: as ``tuning.plan``, or a budget that is none.
+    """
+    options, prices = settings.tune.auto, settings.prices
+    allowed = Budget.parse(budget or options.budget, prices.currency, bool(prices.core_hour or prices.gpu_hour))
+    strategies = [Strategy(name) for name in options.rungs if JOIN not in encoder or name in tuned.HEADS]
+    tunings = {each: plan(settings, each, [dataset], [encoder])[0] for each in strategies}
+    with runs.record(settings, "tune auto", dataset, encoder) as run:
+        sets = {tuning.strategy: rows for tuning, rows in with_rows(settings, [*tunings.values()], label, seed)}
+        whole = next(sets[each] for each in strategies if each in tuned.HEADS)
+        limits = Limits(
+            gain=options.gain if gain is None else gain,
+            budget=allowed,
+            point_price=options.point_price,
+            known_share=jobs.known_share(settings, whole, settings.tune.linear.products),
+            max_drop=settings.gates.max_drop,
+            widen=widening(_errors(settings)),
+        )
+        rungs = [_rung(settings, tunings[each], sets[each]) for each in strategies]
+        done = Ladder(settings, whole, rungs, limits).climb()
+        run.figures |= _figures(done, encoder, limits)
+        run.encoder_version = run.figures["encoder_version"]
+        path = settings.reports / f"auto_{dataset}_{encoder.replace(JOIN, '_')}.html"
+        page.draw(done, encoder, dataset, limits.gain, path)
+        run.figures["page"] = str(path)
+    tracking.to_mlflow(settings, run, tracking.Details(files=[path]))
+    return {"dataset": dataset, **run.figures}
+
+
+def _rung(settings: Settings, tuning: Tuning, rows: TrainingSet) -> Rung:
+    def finish(strategy: str) -> Tuned:
+        tune(settings, tuning, rows)
+        made = tuned.find(settings, tuning.name)
+        assert made
+        return Tuned(strategy, made, made.cost["seconds"])
+
+    if tuning.strategy is Strategy.linear:
+        return HeadRung(settings, rows, settings.tune.linear, finish)
+    if tuning.strategy is Strategy.top:
+        return HeadRung(settings, rows, settings.tune.top, finish)
+    use = _use_seconds(settings, tuning.base, tuning.dataset)
+    return NetworkRung(settings, rows, tuning.base, settings.tune.full, finish, use)
+
+
+def _use_seconds(settings: Settings, encoder: str, dataset: str) -> float:
+    """What a network of its own takes: the catalog once, and what changes in the nights that ``[tune.auto]`` states.
+
+    By the rate of the newest run of its base, whose network is as large; 0 where none is known.
+    """
+    options = settings.tune.auto
+    newest = runs.read(settings, matches(verb="embed", state="done", encoder=encoder), newest=20)
+    rate = next((run.photo_rate for run in newest if run.photo_rate), None)
+    if rate is None:
+        return 0.0
+    photos = facts.count(settings, facts.CATALOG, matches(dataset=dataset))
+    return rate.seconds / 1000 * photos * (1 + options.nights * options.changed_share)
+
+
+def _errors(settings: Settings) -> list[float]:
+    """How far earlier findings lay from their forecasts, in halves of the intervals."""
+    errors = []
+    for run in runs.read(settings, matches(verb="tune auto", state="done")):
+        for step in run.read(runs.LadderFigures).decisions:
+            if step.found is not None and step.forecast_known is not None:
+                half = (step.forecast_known["high"] - step.forecast_known["low"]) / 2
+                errors.append((step.found - step.forecast_known["value"]) / max(half, 1e-6))
+    return errors
+
+
+def _figures(done: Climb, encoder: str, limits: Limits) -> dict[str, Any]:
+    highest = done.taken[-1].encoder if done.taken else None
+    return {
+        "encoder": highest.name if highest else encoder,
+        "encoder_version": highest.encoder_version if highest else None,
+        "strategy": highest.strategy if highest else "pretrained",
+        "base": encoder,
+        "known_share": limits.known_share,
+        "gain_asked": limits.gain,
+        "intervals_widened": round(limits.widen, 3),
+        "decisions": [asdict(decision) | {"seconds": decision.seconds} for decision in done.decisions],
+        "against_base": {kind: asdict(each) for kind, each in done.against_base.items()},
+        "tuning_seconds": round(done.seconds, 3),
+    }
