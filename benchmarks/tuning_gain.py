@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from vitrine import files, lake
-from vitrine.encoded_set import JOIN
 from vitrine.encoders import processor
+from vitrine.names import JOIN
 from vitrine.settings import load_settings
 
 METRICS = ("mMP@5", "mR@1", "MAP@100", "R@10")

@@ -4,6 +4,8 @@ A killed tuning goes on where it was: so does a retried task. Labels and vectors
 (``data_interval_end``), so that a run that is repeated learns from the same.
 """
 
+import itertools
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -12,17 +14,21 @@ from vitrine_tasks import DATASETS, POOL, SETTINGS, TUNED, TUNING, SparkVerb, ch
 
 from vitrine.encoders.tuned import default_name
 
+BUDGET = r"^\d+(\.\d+)?\s*[A-Za-z]+$"
+
 PARAMS = {
     "strategy": Param(
         "top",
-        enum=["linear", "top", "full"],
-        title="linear: a matrix on frozen vectors, in closed form; top: a perceptron on them; full: all weights",
+        enum=["linear", "top", "full", "auto"],
+        title="linear: a matrix on frozen vectors, in closed form; top: a perceptron on them; full: all weights; "
+        "auto: what is worth its cost",
     ),
     "encoders": choices("What to tune", list(SETTINGS.nightly.encoders)),
     "datasets": choices("What to tune it to", DATASETS),
     "evaluate_on": choices("What to evaluate it on too", [], least=0),
     "label": Param("product_id", enum=["product_id", "category"], title="What to tell apart"),
     "seed": optional("integer", "Left out: [tune] seed", minimum=0),
+    "budget": optional("string", "Of auto, as 30m or 2EUR; left out: [tune.auto] budget", pattern=BUDGET),
     "processes": Param(1, type="integer", minimum=1, title="Of a full tuning, one a GPU"),
     "quick": Param(False, type="boolean", title="Small and short: for a first look"),
 }
@@ -34,14 +40,30 @@ def arguments(context: Context) -> list[str]:
     given = [f"--label={params['label']}"]
     given += [f"--seed={params['seed']}"] if params["seed"] is not None else []
     given += [f"--processes={params['processes']}"] if params["strategy"] == "full" else []
+    given += [f"--budget={params['budget']}"] if params["strategy"] == "auto" and params["budget"] else []
     given += [f"--as-of={until:%Y-%m-%dT%H:%M:%S}"] if until else []
     return ["tune", params["strategy"], *pairs, *given, *(["--quick"] if params["quick"] else [])]
+
+
+def decided(encoders: list[str], datasets: list[str]) -> list[str]:
+    """What the newest decision of each took: a tuned encoder, or the encoder as it is."""
+    from vitrine import lake  # here: Airflow reads the DAGs all day, and delta-rs is heavy
+
+    taken = set()
+    for encoder, dataset in itertools.product(encoders, datasets):
+        where = lake.matches(verb="tune auto", state="done", encoder=encoder, dataset=dataset)
+        rows = lake.rows(SETTINGS, f"SELECT figures FROM runs WHERE {where} ORDER BY started_at DESC LIMIT 1")
+        taken |= {json.loads(row["figures"])["encoder"] for row in rows}
+    return sorted(taken)
 
 
 def made(context: Context) -> dict[str, Any]:
     """What the tuning made, by name, and what to evaluate it on."""
     params = context["params"]
-    tuned = [default_name(base, params["strategy"], on) for on in params["datasets"] for base in params["encoders"]]
+    if params["strategy"] == "auto":
+        tuned = decided(params["encoders"], params["datasets"])
+    else:
+        tuned = [default_name(base, params["strategy"], on) for on in params["datasets"] for base in params["encoders"]]
     return {"encoders": tuned, "datasets": sorted({*params["datasets"], *params["evaluate_on"]})}
 
 

@@ -26,9 +26,10 @@ from spark_jobs.session import build_session
 from spark_jobs.version_rows import RegisteredVersion, leaving, nothing, register
 from spark_jobs.worker import cost
 from vitrine import facts, lake, locks, tracking
-from vitrine.encoded_set import EncodedSet, split_joined
+from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import heads
 from vitrine.encoders.tuned import Tuned
+from vitrine.names import split_joined
 from vitrine.runs import EmbedCounts
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, LABEL_COLUMNS

@@ -14,6 +14,7 @@ from tests.support.project import PROJECT
 ROOMS = ("vitrine", "spark_jobs", "training", "evaluation", "feature_repo", "dags")
 IMPORTED_LATE = {
     "dags/nightly_reembedding.py": "the scheduler reads the DAGs all day, and delta-rs is heavy: a test holds that",
+    "dags/tuning.py": "the same",
     "dags/vitrine_tasks.py": "the same",
     "spark_jobs/embed_catalog.py": "workers alone load torch, the driver does without it",
     "training/tune.py": "workers of a cluster alone load torch, the driver starts its tuning in another process",

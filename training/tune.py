@@ -25,12 +25,12 @@ from training.tuning_process import (
     read_result,
 )
 from vitrine import facts, files, lake, locks, surroundings
-from vitrine.encoded_set import JOIN, split_joined
 from vitrine.encoders import backbones, by_name, heads, tuned
 from vitrine.encoders.backbones import Backbone
 from vitrine.encoders.identity import identify
 from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError, VitrineError
+from vitrine.names import JOIN, split_joined
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
 from vitrine.tuning_sections import FullSettings, LinearSettings, TopSettings

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from vitrine import lake
+from vitrine.names import split_joined
 from vitrine.tables import EMBEDDINGS
-
-JOIN = "+"
-"""Between the names, and the versions, of encoders whose vectors are joined: what a head may be tuned on."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +39,6 @@ class EncodedSet:
 
     def __str__(self) -> str:
         return f"{self.encoder} ({self.encoder_version}) for {self.dataset}"
-
-
-def split_joined(joined: str) -> list[str]:
-    """The names, or the versions, that ``joined`` has: one, or several with ``JOIN`` between them."""
-    return joined.split(JOIN)
 
 
 def joined_rows(encoded: EncodedSet, columns: str, condition: str) -> str:

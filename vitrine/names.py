@@ -19,6 +19,14 @@ ALL_SPLITS = "all"
 LEARNED_SPLIT = "train"
 """The split that tuning learns from."""
 
+JOIN = "+"
+"""Between the names, and the versions, of encoders whose vectors are joined: what a head may be tuned on."""
+
+
+def split_joined(joined: str) -> list[str]:
+    """The names, or the versions, that ``joined`` has: one, or several with ``JOIN`` between them."""
+    return joined.split(JOIN)
+
 
 def check_name(value: str, what: str = "name") -> str:
     """``value`` when it may be part of a table key, a path, SQL, a Feast or a Milvus name.

@@ -143,7 +143,7 @@ class AutoSettings(Section):
     """``[tune.auto]``: how the ladder decides which strategy is worth its cost (``training.ladder``)."""
 
     rungs: tuple[Literal["linear", "top", "full"], ...] = ("linear", "top", "full")
-    """What is tried, the cheapest first."""
+    """What is tried, the cheapest first; ``linear`` or ``top`` is among them."""
     gain: float = Field(0.01, ge=0, lt=1)
     """The least gain of mMP@5 that is worth a rung."""
     budget: str = "1h"
@@ -154,6 +154,14 @@ class AutoSettings(Section):
     """Of the photos, those that are new or changed in a night."""
     point_price: float | None = Field(None, ge=0)
     """What 0.01 of mMP@5 is worth, in the currency of ``[prices]``; left out: whatever the budget allows."""
+
+    @model_validator(mode="after")
+    def _with_a_head(self) -> Self:
+        if not {"linear", "top"} & {*self.rungs}:
+            raise ValueError(
+                f"rungs = {list(self.rungs)}: name linear or top among them, whose vectors judge the others"
+            )
+        return self
 
 
 class TuneSettings(Section):

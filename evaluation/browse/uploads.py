@@ -9,11 +9,11 @@ import numpy as np
 
 from evaluation.browse.catalog import Candidate
 from vitrine import images, thumbnails
-from vitrine.encoded_set import split_joined
 from vitrine.encoders import backbones, by_name, heads, networks
 from vitrine.encoders.identity import identify
 from vitrine.encoders.networks import Built
 from vitrine.errors import UserError
+from vitrine.names import split_joined
 from vitrine.settings import Settings
 from vitrine.vectors import Floats
 

@@ -16,11 +16,11 @@ from evaluation.retrieval.slices import SHUFFLED
 from evaluation.statistics.bootstrap import Floats
 from evaluation.task import ALL, Task
 from vitrine import facts, lake
-from vitrine.encoded_set import EncodedSet, split_joined
+from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import tuned
 from vitrine.errors import UserError, unknown
 from vitrine.lake import matches
-from vitrine.names import LEARNED_SPLIT
+from vitrine.names import LEARNED_SPLIT, split_joined
 from vitrine.retrieval_metrics import metric_names, per_query
 from vitrine.runs import GateFigures
 from vitrine.settings import Settings

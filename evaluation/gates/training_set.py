@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from evaluation.gates.data_docs import EXAMPLES, Decision, Rule, rule, validate
 from vitrine import lake
-from vitrine.encoded_set import split_joined
+from vitrine.names import split_joined
 from vitrine.runs import GateFigures
 from vitrine.setting_sections import GateSettings
 from vitrine.settings import Settings

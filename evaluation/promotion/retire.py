@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from evaluation.milvus.vector_index import VectorIndex
 from vitrine import facts, feature_store, lake
-from vitrine.encoded_set import split_joined
 from vitrine.errors import UserError, unknown
 from vitrine.lake import matches
+from vitrine.names import split_joined
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, ENCODERS, PRODUCT_EMBEDDINGS
 

@@ -6,9 +6,9 @@ from statistics import median
 
 from evaluation.report.figures import Group, Row
 from vitrine import runs
-from vitrine.encoded_set import split_joined
 from vitrine.encoders.tuned import HEADS
 from vitrine.lake import matches
+from vitrine.names import split_joined
 from vitrine.runs import EvaluateFigures, Latency, PhotoRate
 from vitrine.settings import Settings
 

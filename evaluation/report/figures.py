@@ -16,8 +16,8 @@ from evaluation.retrieval.slices import (
     category_slice,
 )
 from vitrine import lake
-from vitrine.encoded_set import split_joined
 from vitrine.lake import matches, quote
+from vitrine.names import split_joined
 from vitrine.settings import Settings
 
 METRICS = ("mMP@5", "mR@1", "R@10", "MAP@100", "MRR", "NDCG@100")

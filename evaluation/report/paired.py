@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from evaluation.report.figures import HEADLINE, Entry, Group, Row
 from evaluation.statistics.bootstrap import Floats, PairedDifference, paired_difference
 from vitrine import lake
-from vitrine.encoded_set import split_joined
 from vitrine.lake import matches
+from vitrine.names import split_joined
 from vitrine.retrieval_metrics import mmp_in_sql
 from vitrine.settings import Settings
 

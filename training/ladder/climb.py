@@ -251,7 +251,10 @@ class Ladder:
         known, _ = whole.gains(whole.answers(self._full(rung, whole)), whole.answers(self._full(base, whole)))
         compared = {"known": forecast([Probe(1.0, 0, known, known.nothing())], 1.0, 0.95)}
         done = [share for strategy, share, _ in self._answers if strategy == rung.strategy]
-        largest = max(share for share in done if rung.products_of(share) < 1)
+        partial = [share for share in done if rung.products_of(share) < 1]
+        if not partial:  # tuned at once: nothing was left unlearned
+            return compared
+        largest = max(partial)
         probes = []
         for seed in SEEDS:
             judge = self._judge(rung.products_of(largest), seed)

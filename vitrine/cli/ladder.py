@@ -1,6 +1,7 @@
 """The work of ``vitrine tune auto``: the ladder's rungs made of the verbs' own tunings, its decision recorded."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from training import tune as jobs
@@ -11,29 +12,41 @@ from training.ladder.rungs import HeadRung, NetworkRung, Rung, Tuned
 from training.training_set import TrainingSet
 from vitrine import facts, runs, tracking
 from vitrine.cli.tuning import Strategy, Tuning, plan, tune, with_rows
-from vitrine.encoded_set import JOIN
 from vitrine.encoders import tuned
 from vitrine.lake import matches
+from vitrine.names import JOIN
 from vitrine.settings import Settings
 
 
-def climb(
-    settings: Settings, dataset: str, encoder: str, label: str, seed: int | None, budget: str | None, gain: float | None
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Asked:
+    """What the caller says beside the encoder and the data set; None: as the settings have it."""
+
+    label: str
+    seed: int | None = None
+    as_of: datetime | None = None
+    budget: str | None = None
+    gain: float | None = None
+
+
+def climb(settings: Settings, dataset: str, encoder: str, asked: Asked) -> dict[str, Any]:
     """Decide which strategies are worth their cost, tune those, and name what came out; the figures.
 
     Raises:
         UserError: as ``tuning.plan``, or a budget that is none.
     """
     options, prices = settings.tune.auto, settings.prices
-    allowed = Budget.parse(budget or options.budget, prices.currency, bool(prices.core_hour or prices.gpu_hour))
+    allowed = Budget.parse(asked.budget or options.budget, prices.currency, bool(prices.core_hour or prices.gpu_hour))
     strategies = [Strategy(name) for name in options.rungs if JOIN not in encoder or name in tuned.HEADS]
     tunings = {each: plan(settings, each, [dataset], [encoder])[0] for each in strategies}
     with runs.record(settings, "tune auto", dataset, encoder) as run:
-        sets = {tuning.strategy: rows for tuning, rows in with_rows(settings, [*tunings.values()], label, seed)}
-        whole = next(sets[each] for each in strategies if each in tuned.HEADS)
+        sets = {
+            tuning.strategy: rows
+            for tuning, rows in with_rows(settings, [*tunings.values()], asked.label, asked.seed, asked.as_of)
+        }
+        whole = next(rows for each, rows in sets.items() if each in tuned.HEADS)
         limits = Limits(
-            gain=options.gain if gain is None else gain,
+            gain=options.gain if asked.gain is None else asked.gain,
             budget=allowed,
             point_price=options.point_price,
             known_share=jobs.known_share(settings, whole, settings.tune.linear.products),

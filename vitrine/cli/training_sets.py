@@ -9,8 +9,9 @@ from spark_jobs import progress, session
 from training import build_training_set, training_set
 from vitrine import facts, feature_store, runs
 from vitrine.cli.verbs.embed import embed_named
-from vitrine.encoded_set import JOIN, EncodedSet, split_joined
+from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import by_name
+from vitrine.names import JOIN, split_joined
 from vitrine.settings import Settings
 
 Source = tuple[str, str | None]

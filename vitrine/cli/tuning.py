@@ -15,10 +15,10 @@ from vitrine import facts, runs, tracking
 from vitrine.cli.training_sets import training_sets
 from vitrine.cli.verbs.embed import embed_named
 from vitrine.cli.verbs.evaluate import evaluate_one
-from vitrine.encoded_set import JOIN, EncodedSet
+from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import backbones, by_name, heads, tuned
 from vitrine.errors import UserError
-from vitrine.names import check_name
+from vitrine.names import JOIN, check_name
 from vitrine.settings import Settings, load_settings
 
 

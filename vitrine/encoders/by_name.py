@@ -1,10 +1,10 @@
 """Encoders by name: a network (a backbone as it is, or tuned as a whole) or a head on one, and its current version."""
 
-from vitrine.encoded_set import JOIN, split_joined
 from vitrine.encoders import backbones, tuned
 from vitrine.encoders.identity import identify
 from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError, unknown
+from vitrine.names import JOIN, split_joined
 from vitrine.settings import Settings
 
 

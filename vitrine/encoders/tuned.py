@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from vitrine import files
-from vitrine.encoded_set import JOIN
 from vitrine.errors import UserError
-from vitrine.names import check_name
+from vitrine.names import JOIN, check_name
 from vitrine.settings import Settings
 
 WEIGHTS = "model.safetensors"

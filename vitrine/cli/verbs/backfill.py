@@ -12,9 +12,10 @@ from vitrine import facts, runs, tracking
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets
 from vitrine.cli.options import Json
-from vitrine.encoded_set import EncodedSet, split_joined
+from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import by_name
 from vitrine.errors import UserError
+from vitrine.names import split_joined
 from vitrine.settings import Settings, load_settings
 
 

@@ -12,9 +12,10 @@ from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets
 from vitrine.cli.options import Datasets, Encoders, Gated, Json
 from vitrine.cli.verbs.gate import ask
-from vitrine.encoded_set import EncodedSet, split_joined
+from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import by_name
 from vitrine.encoders.tuned import Tuned
+from vitrine.names import split_joined
 from vitrine.settings import Settings, load_settings
 
 

@@ -144,14 +144,13 @@ def auto(
     label: ToldApart = Label.product_id,
     budget: Annotated[
         str | None,
-        typer.Option(
-            help="What all of it may take: 30m, 2h, or money as 2EUR by [prices]. Left out: tune.auto.budget."
-        ),
+        typer.Option(help="What all of it may take: 30m, 2h, or money as 2EUR. Left out: tune.auto.budget."),
     ] = None,
     gain: Annotated[
         float | None, typer.Option(min=0, max=1, help="The least gain of mMP@5 worth a step. Left out: tune.auto.gain.")
     ] = None,
     seed: Seed = None,
+    as_of: AsOf = None,
     quick: Quick = False,
     as_json: Json = False,
 ) -> None:
@@ -163,7 +162,7 @@ def auto(
     """
     settings = tuning.settings_for(quick)
     results = [
-        ladder.climb(settings, each, base, label.value, seed, budget, gain)
+        ladder.climb(settings, each, base, ladder.Asked(label.value, seed, as_of, budget, gain))
         for each in dict.fromkeys(dataset)
         for base in dict.fromkeys(encoder)
     ]
