@@ -34,6 +34,9 @@ class Recipe:
     momentum: float
     beta_1: float
     batch_size: int
+    loss: str = "cross_entropy"
+    temperature: float = 30.0
+    label_smoothing: float = 0.0
 
     def make_optimizer(self) -> Any:
         """Keras's optimiser; SGD's momentum is Nesterov's, its rate ten times what the others would take."""
@@ -44,11 +47,37 @@ class Recipe:
         return fused_optimizers.Adam(self.learning_rate, beta_1=self.beta_1)
 
 
+class CosineClassifier(keras.layers.Dense):
+    """The cosine of its input to each class's weight, times the temperature: logits, without a bias."""
+
+    def __init__(self, classes: int, temperature: float, dtype: str) -> None:
+        super().__init__(classes, use_bias=False, dtype=dtype)
+        self.temperature = temperature
+
+    def call(self, inputs: Any) -> Any:
+        directions = keras.ops.normalize(inputs, axis=-1)
+        return self.temperature * keras.ops.matmul(directions, keras.ops.normalize(self.kernel, axis=0))
+
+
 def make_model(recipe: Recipe, inputs: int, classes: int, precision: str = "fp32") -> keras.Model:
     """Dense layers that end in a ReLU, and a classifier that gives logits; bf16 has its weights in float32 too."""
     kind = "mixed_bfloat16" if precision == "bf16" else "float32"
     hidden = [keras.layers.Dense(recipe.units, activation="relu", dtype=kind) for _ in range(recipe.layers)]
-    return keras.Sequential([keras.Input((inputs,)), *hidden, keras.layers.Dense(classes, dtype=kind)])
+    if recipe.loss == "cosine":
+        classifier = CosineClassifier(classes, recipe.temperature, kind)
+    else:
+        classifier = keras.layers.Dense(classes, dtype=kind)
+    return keras.Sequential([keras.Input((inputs,)), *hidden, classifier])
+
+
+def cross_entropies(labels: tf.Tensor, logits: tf.Tensor, smoothing: float) -> tf.Tensor:
+    """Of each row, in nats: int32 (N,) and float32 (N, classes) to float32 (N,); ``smoothing`` of each label is spread
+    over all classes."""
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    if not smoothing:
+        return losses
+    spread = tf.reduce_logsumexp(logits, axis=1) - tf.reduce_mean(logits, axis=1)
+    return (1 - smoothing) * losses + smoothing * spread
 
 
 def resolve_precision(asked: str) -> str:
@@ -178,7 +207,7 @@ class Trainer:
             labels = tf.gather(y, rows)
             with tf.GradientTape() as tape:
                 logits = tf.cast(self.model(tf.gather(x, rows), training=True), tf.float32)
-                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+                losses = cross_entropies(labels, logits, self.recipe.label_smoothing)
                 loss = tf.reduce_mean(losses)
             gradients = tape.gradient(loss, self.model.trainable_variables)
             self.optimizer.apply(gradients, self.model.trainable_variables)

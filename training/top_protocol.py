@@ -219,10 +219,15 @@ def _arrays(folder: Path, request: TuningRequest) -> Path:
 
 def _head(trainer: Trainer, classes: list[str]) -> heads.Head:
     """The network as matrices, its input's scaling folded into the first one."""
-    layers = [(np.asarray(layer.kernel), np.asarray(layer.bias)) for layer in trainer.model.layers]
+    *dense, last = trainer.model.layers
+    layers = [(np.asarray(layer.kernel), np.asarray(layer.bias)) for layer in dense]
     if scaling := trainer.scaling:
         weight, bias = (value.astype(np.float64) for value in layers[0])
         weight = scaling.inverse.astype(np.float64)[:, None] * weight
         layers[0] = (weight.astype(np.float32), (bias - scaling.mean.astype(np.float64) @ weight).astype(np.float32))
-    *hidden, classifier = layers
-    return heads.Head(tuple(hidden), classifier, tuple(classes))
+    kernel = np.asarray(last.kernel)
+    if trainer.recipe.loss == "cosine":
+        weight = trainer.recipe.temperature * kernel / np.linalg.norm(kernel, axis=0)
+        classifier = (weight.astype(np.float32), np.zeros(len(classes), np.float32))
+        return heads.Head(tuple(layers), classifier, tuple(classes), cosine=True)
+    return heads.Head(tuple(layers), (kernel, np.asarray(last.bias)), tuple(classes))

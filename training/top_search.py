@@ -119,8 +119,13 @@ def space(settings: TopSettings) -> keras_tuner.HyperParameters:
 
 
 def recipe_of(values: dict[str, Any], settings: TopSettings) -> Recipe:
+    searched = {name: values[name] for name in Recipe.__annotations__ if name in values}
     return Recipe(
-        **{name: values[name] for name in Recipe.__annotations__ if name in values}, batch_size=settings.batch_size
+        **searched,
+        batch_size=settings.batch_size,
+        loss=settings.loss,
+        temperature=settings.temperature,
+        label_smoothing=settings.smoothing,
     )
 
 

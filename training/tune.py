@@ -261,7 +261,8 @@ def _request(rows: TrainingSet, protocol: HeadSettings | FullSettings) -> dict[s
 def _folder(
     settings: Settings, strategy: str, rows: TrainingSet, protocol: HeadSettings | FullSettings, *others: Any
 ) -> Path:
-    inputs = json.dumps([rows.fingerprint, protocol.model_dump(mode="json"), rows.seed, *others])
+    asked = protocol.digested() if isinstance(protocol, TopSettings) else protocol.model_dump(mode="json")
+    inputs = json.dumps([rows.fingerprint, asked, rows.seed, *others])
     return settings.home / "models" / strategy / hashlib.sha256(inputs.encode()).hexdigest()[:16]
 
 

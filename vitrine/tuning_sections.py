@@ -1,6 +1,6 @@
 """``[tune]`` of vitrine.toml: what each strategy of tuning is told."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -56,6 +56,14 @@ class TopSettings(Section):
     """Of Adam."""
     standardize: bool = True
     """Each input dimension to zero mean and unit variance on the training part: unit-length inputs are small."""
+    loss: Literal["cross_entropy", "cosine"] = "cross_entropy"
+    """``cosine``: the classifier is a cosine to each class times ``temperature`` (NormFace, arXiv 1704.06369), since
+    retrieval is by cosine; the study has plain cross-entropy."""
+    temperature: float = Field(30.0, gt=0)
+    """Of ``cosine``."""
+    label_smoothing: float | None = Field(None, ge=0, lt=1)
+    """Share of a label that is spread over all classes (Szegedy et al. 2016, arXiv 1512.00567, 7). Left out: 0.1 with
+    ``cosine``, none with the study's loss."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the search's matrix products; ``auto``: bf16 where the processor multiplies it in hardware. Weights, updates
     and the final training are in fp32."""
@@ -74,6 +82,17 @@ class TopSettings(Section):
         if self.layers[0] < 1 or self.units[0] < 1 or self.learning_rate[0] <= 0:
             raise ValueError("layers, units and learning_rate must be above 0")
         return self
+
+    @property
+    def smoothing(self) -> float:
+        """``label_smoothing``, or what it is left out for."""
+        return self.label_smoothing if self.label_smoothing is not None else 0.1 if self.loss == "cosine" else 0.0
+
+    def digested(self) -> dict[str, Any]:
+        """What tells two requests apart: what earlier versions did not have counts where it is no default."""
+        later, defaults = ("loss", "temperature", "label_smoothing"), type(self)()
+        unset = {name for name in later if getattr(self, name) == getattr(defaults, name)}
+        return self.model_dump(mode="json", exclude=unset)
 
     def probe(self) -> Self:
         """The same with a short search: what the ladder probes with."""

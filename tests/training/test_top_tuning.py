@@ -18,6 +18,7 @@ import pyarrow.parquet
 import pytest
 
 from vitrine.encoders import heads
+from vitrine.encoders.heads import Head
 from vitrine.tuning_sections import TopSettings
 
 CLASSES, DIM = 4, 16
@@ -105,6 +106,43 @@ np.save(sys.argv[2], np.asarray(hidden))
     np.save(folder.parent / "x.npy", x)
     subprocess.run([sys.executable, "-c", code, str(folder), str(folder.parent / "x.npy")], check=True)
     assert np.allclose(heads.load(folder).embed(x), np.load(folder.parent / "x.npy"), atol=1e-5)
+
+
+@pytest.mark.parametrize("other", [{"loss": "cosine"}, {"label_smoothing": 0.2}], ids=str)
+def test_other_losses_learn_and_their_head_classifies_as_keras_did(tmp_path: Path, other: dict[str, Any]):
+    folder = request(tmp_path, final_epochs=15, **other)
+    result, head = run(folder), heads.load(folder)
+    recipe = result["recipe"]
+    assert recipe["label_smoothing"] == other.get("label_smoothing", 0.1)
+    assert recipe["loss"] == other.get("loss", "cross_entropy")
+    rows = pyarrow.parquet.read_table(tmp_path / "set" / "validation")
+    x, y = np.stack(rows["embedding"].to_numpy()), rows["label"].to_numpy()
+    assert head.cosine == ("loss" in other) and result["val_accuracy"] > 0.6
+    assert (head.logits(x).argmax(1) == y).mean() == pytest.approx(result["val_accuracy"], abs=1e-6)
+    again = Head(head.layers, head.classifier, head.classes, cosine=not head.cosine)
+    assert again.fingerprint() == head.fingerprint()  # the embedding is decided by the layers before
+
+
+def test_what_earlier_versions_did_not_know_changes_no_request_unless_it_is_set():
+    earlier = {*TopSettings().model_dump()} - {"loss", "temperature", "label_smoothing"}
+    assert TopSettings().digested().keys() == earlier == TopSettings(loss="cross_entropy").digested().keys()
+    assert TopSettings(loss="cosine").digested()["loss"] == "cosine"
+    assert TopSettings(label_smoothing=0.0).digested()["label_smoothing"] == 0.0
+    assert TopSettings(loss="cosine").smoothing == 0.1 and TopSettings(loss="cosine", label_smoothing=0).smoothing == 0
+
+
+def test_smoothed_cross_entropy_by_hand():
+    code = """
+import numpy as np, tensorflow as tf
+from training.perceptron import cross_entropies
+logits = np.array([[2.0, 0.5, -1.0], [0.0, 1.0, 3.0]], "float32")
+shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+truth = np.array([0, 1])
+wanted = 0.7 * np.eye(3)[truth] + 0.3 / 3
+assert np.allclose(cross_entropies(tf.constant(truth, tf.int32), tf.constant(logits), 0.3),
+                   -(wanted * np.log(shares)).sum(1), atol=1e-6)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_fused_updates_are_kerass_own():

@@ -21,6 +21,8 @@ from vitrine.vectors import Floats
 
 _FORMATS = {"relu": "vitrine-head-1", "linear": "vitrine-head-2"}
 """By how hidden layers end: who knows the first alone must not take the second for it."""
+_COSINE = "vitrine-head-3"
+"""As the first, with a classifier that takes the tuned embedding, of unit length."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Head:
     classes: tuple[str, ...]
     activation: str = "relu"
     """How hidden layers end: ``relu`` or ``linear``."""
+    cosine: bool = False
+    """Does the classifier take the tuned embedding, of unit length? Else the last hidden layer's output."""
 
     @property
     def inputs(self) -> int:
@@ -65,7 +69,8 @@ class Head:
     def logits(self, vectors: Floats) -> Floats:
         """The classifier's output before its softmax, float32 (N, classes), of float32 (N, inputs)."""
         weight, bias = self.classifier
-        return np.asarray(self.hidden(vectors) @ weight + bias, np.float32)
+        output = self.embed(vectors) if self.cosine else self.hidden(vectors)
+        return np.asarray(output @ weight + bias, np.float32)
 
     def fingerprint(self) -> str:
         """SHA-256 of what decides the tuned embedding: the hidden layers, without the classifier; hex."""
@@ -91,7 +96,7 @@ def save(head: Head, folder: Path) -> None:
         {name: np.ascontiguousarray(value, np.float32) for name, value in tensors.items()}, folder / "head.safetensors"
     )
     description: dict[str, Any] = {
-        "format": _FORMATS[head.activation],
+        "format": _COSINE if head.cosine else _FORMATS[head.activation],
         "inputs": head.inputs,
         "layers": [{"units": int(bias.shape[0]), "activation": head.activation} for _, bias in head.layers],
         "output": "unit length",
@@ -114,8 +119,9 @@ def load(folder: Path) -> Head:
             for number in range(len(description["layers"]))
         )
         classifier = (tensors["classifier.weight"], tensors["classifier.bias"])
-        activation = {name: kind for kind, name in _FORMATS.items()}[description["format"]]
-        head = Head(layers, classifier, tuple(description["classes"]), activation)
+        cosine = description["format"] == _COSINE
+        activation = "relu" if cosine else {name: kind for kind, name in _FORMATS.items()}[description["format"]]
+        head = Head(layers, classifier, tuple(description["classes"]), activation, cosine)
         chain = [*layers, head.classifier]
         widths = [description["inputs"], *(layer["units"] for layer in description["layers"])]  # of each one's input
         fits = all(weight.shape == (width, len(bias)) for (weight, bias), width in zip(chain, widths, strict=True))
