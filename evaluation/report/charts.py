@@ -29,7 +29,10 @@ FAMILIES = {
     "contrastive": ("contrastive", "#9061d6"),
     "": ("family not known", "#7d838e"),
 }
-STRATEGIES = {"pretrained": "circle", "linear": "triangle-up", "top": "diamond", "full": "square", "": "circle"}
+STRATEGIES = {
+    **{"pretrained": "circle", "linear": "triangle-up", "top": "diamond", "full": "square", "codec": "hexagon"},
+    "": "circle",
+}
 QUIET = "#868b95"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 MOST_LABEL = 48  # characters

@@ -64,6 +64,10 @@ VERBS = {
         "Tune an encoder to a data set: a matrix (linear) or a perceptron (top) on its frozen embeddings, or all its "
         "weights (full)."
     ),
+    "compress": (
+        "Try how short an encoder's vectors may become: principal components, int8, 4 bits, 1 bit, each held against "
+        "the\nvectors in full on the same queries."
+    ),
     "pending": (
         "Which of the nightly encoders have work to do on a data set, and why; those that are retired are left out."
     ),

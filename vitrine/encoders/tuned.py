@@ -18,8 +18,8 @@ WEIGHTS = "model.safetensors"
 """The weights' file in the folder of an encoder that was tuned as a whole."""
 
 
-HEADS = ("linear", "top")
-"""The strategies that put a head on an encoder's stored vectors."""
+HEADS = ("linear", "top", "codec")
+"""The strategies that put a head on an encoder's stored vectors; ``codec`` only makes them shorter."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Tuned:
 
     name: str
     strategy: str
-    """``linear`` or ``top``: a head on ``base``; ``full``: all weights tuned."""
+    """One of ``HEADS``: a head on ``base``; ``full``: all weights tuned."""
     base: str
     """What it was tuned from; a head's may be several encoders, with ``encoded_set.JOIN`` between them."""
     base_version: str

@@ -1,0 +1,70 @@
+"""Codecs: what comes back of a vector, and that nothing depends on chance."""
+
+import numpy as np
+import pytest
+
+from vitrine.encoders.codecs import BITS, Codec, linear_parts, quantised
+
+
+def clusters(count: int = 600, width: int = 32) -> np.ndarray:
+    """Vectors of unit length without a negative number, as pooled features are; few directions hold most of them."""
+    random = np.random.default_rng(0)
+    low = random.normal(size=(count, 6)) @ random.normal(size=(6, width))
+    rows = np.abs(low + 0.1 * random.normal(size=(count, width)))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_parts_centre_project_and_rotate() -> None:
+    rows = clusters()
+    parts = {part.name: part for part in linear_parts(rows, (8, 4, 64))}
+    assert [*parts] == [
+        *("as it is", "centred", "centred and rotated", "PCA 8", "PCA 8 rotated", "PCA 4", "PCA 4 rotated"),
+    ]
+    assert np.allclose(parts["as it is"].apply(rows), rows, atol=1e-6)
+    for name, part in parts.items():
+        moved = part.apply(rows)
+        assert moved.dtype == np.float32 and moved.shape == (len(rows), part.dim)
+        assert np.allclose(np.linalg.norm(moved, axis=1), 1, atol=1e-5), name
+    centred, rotated = (parts[name].apply(rows) for name in ("centred", "centred and rotated"))
+    assert np.allclose(centred @ centred.T, rotated @ rotated.T, atol=1e-5)  # a rotation keeps every cosine
+    pca, turned = (parts[name].apply(rows) for name in ("PCA 8", "PCA 8 rotated"))
+    assert np.allclose(pca @ pca.T, turned @ turned.T, atol=1e-5)
+    weight, centred = parts["PCA 8"].weight, rows - rows.mean(0)
+    assert weight is not None and np.allclose(weight.T @ weight, np.eye(8), atol=1e-5)
+    spread = (centred @ weight).var(0)
+    values = np.linalg.eigvalsh(np.cov(centred.T))[::-1][:8]
+    assert np.allclose(spread, values, rtol=0.01)
+
+
+def test_bytes_by_hand() -> None:
+    parts = {part.name: part for part in linear_parts(clusters(), (12,))}
+    assert [Codec(parts["as it is"], quantiser).bytes for quantiser in BITS] == [128, 64, 32, 16, 4]
+    assert [Codec(parts["PCA 12"], quantiser).bytes for quantiser in BITS] == [48, 24, 12, 6, 2]  # 12 bits are 2 bytes
+    assert Codec(parts["as it is"], "int8").name == "int8" and Codec(parts["PCA 12"], "int8").name == "PCA 12, int8"
+
+
+@pytest.mark.parametrize(("quantiser", "levels", "least"), [("int8", 256, 0.9999), ("4 bits", 16, 0.99)])
+def test_what_comes_back_has_few_levels_and_nearly_the_same_direction(
+    quantiser: str, levels: int, least: float
+) -> None:
+    rows = linear_parts(clusters(), ())[2].apply(clusters())
+    back = quantised(rows, quantiser)
+    assert max(len(np.unique(column)) for column in back.T) <= levels
+    cosines = (rows * back).sum(1) / np.linalg.norm(back, axis=1)
+    assert np.median(cosines) > least and cosines.min() > 0.95  # the ends are clipped
+    assert np.array_equal(back, quantised(rows, quantiser))
+
+
+def test_one_bit_is_a_sign_of_the_dimensions_size() -> None:
+    rows = np.array([[1.0, -2.0], [3.0, -4.0], [-5.0, 0.0]], np.float32)
+    assert quantised(rows, "1 bit").tolist() == [[3, -2], [3, -2], [-3, -2]]
+    positive = clusters()
+    assert len(np.unique(quantised(positive, "1 bit"), axis=0)) == 1  # all are alike: centre first
+    centred = linear_parts(positive, ())[1].apply(positive)
+    assert len(np.unique(quantised(centred, "1 bit"), axis=0)) > 100
+
+
+def test_constant_dimensions_and_empty_directions_come_back() -> None:
+    rows = np.zeros((5, 4), np.float32)
+    for quantiser in BITS:
+        assert np.isfinite(quantised(rows, quantiser)).all()

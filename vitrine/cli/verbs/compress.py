@@ -1,0 +1,134 @@
+"""``vitrine compress``: how short vectors may become, and an encoder of that length."""
+
+import hashlib
+import json
+import sys
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from evaluation.compression import page
+from evaluation.compression.study import Row, Study, study
+from vitrine import facts, runs, tracking
+from vitrine.cli import output
+from vitrine.cli.choices import chosen_datasets, encoded_set
+from vitrine.cli.options import Dataset, Encoder, Json, Label
+from vitrine.encoded_set import EncodedSet
+from vitrine.encoders import by_name, heads, tuned
+from vitrine.encoders.heads import Head
+from vitrine.errors import UserError
+from vitrine.names import check_name
+from vitrine.settings import Settings, load_settings
+
+
+def compress(
+    encoder: Encoder,
+    dataset: Dataset,
+    max_drop: Annotated[
+        float | None, typer.Option(min=0, max=1, help="What the gate's metric may lose. Left out: gates.max_drop.")
+    ] = None,
+    bytes_at_most: Annotated[int | None, typer.Option(min=1, help="Of a vector: what is looked for.")] = None,
+    relevant: Annotated[Label, typer.Option(help="What counts as found.")] = Label.product_id,
+    name: Annotated[str | None, typer.Option(help="Of the encoder that is made. Left out: ENCODER__pcaDIM.")] = None,
+    make: Annotated[bool, typer.Option("--make", help="Make the encoder of the shortest vectors, in floats.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Try how short an encoder's vectors may become: principal components, int8, 4 bits, 1 bit, each held against the
+    vectors in full on the same queries.
+
+    Names the fewest bytes that are surely good enough, or says that none is. With --make, the principal components that
+    are become an encoder like any other, applied to stored vectors: no photo is read. Draws a page under HOME/reports.
+    """
+    settings = load_settings()
+    (chosen,) = chosen_datasets(settings, [dataset])
+    encoded = encoded_set(settings, encoder, chosen)
+    if make:
+        _check_base(settings, encoded)
+    drop = settings.gates.max_drop if max_drop is None else max_drop
+    with runs.record(settings, "compress", chosen, encoded.encoder) as run:
+        run.encoder_version = encoded.encoder_version
+        done = study(settings, encoded, relevant.value, drop)
+        run.figures |= _figures(done, drop, bytes_at_most)
+        path = settings.reports / f"compress_{chosen}_{encoded.encoder}.html"
+        page.draw(done, drop, path)
+        run.figures["page"] = str(path)
+        shortest = done.cheapest(quantiser="float32")
+        if make and shortest:
+            made = _make(settings, done, shortest, name)
+            tuned.register(settings, made)
+            run.figures |= {"made": made.name, "made_version": made.encoder_version, "made_dim": made.dim}
+        elif make:
+            print("no number of components is surely good enough: nothing is made", file=sys.stderr)
+    tracking.to_mlflow(settings, run, tracking.Details(files=[path]))
+    if not as_json:
+        columns = ["codec", "bytes", *done.full, "change", "low", "high", "good enough", "why"]
+        output.emit_rows(columns, [_line(row) for row in done.rows], "table")
+    output.show(
+        f"compressed {chosen} {encoded.encoder}", {"dataset": chosen, "encoder": encoder, **run.figures}, as_json
+    )
+
+
+def _check_base(settings: Settings, encoded: EncodedSet) -> None:
+    if head := by_name.find_head(settings, encoded.encoder):
+        raise UserError(
+            f"encoder {encoded.encoder!r} is a head on {head.base!r} already: --make takes a network's vectors"
+        )
+
+
+def _line(row: Row) -> list[Any]:
+    change = row.change
+    figures = [round(value, 4) for value in (*row.metrics.values(), change.value, change.low, change.high)]
+    return [row.codec.name, row.bytes, *figures, row.good_enough, row.why]
+
+
+def _figures(done: Study, max_drop: float, bytes_at_most: int | None) -> dict[str, Any]:
+    cheapest = done.cheapest(bytes_at_most)
+    return {
+        "dim": done.dim,
+        "bytes": 4 * done.dim,
+        "queries": done.queries,
+        "index": done.index,
+        "max_drop": max_drop,
+        "metrics": done.full,
+        "cheapest": cheapest.codec.name if cheapest else None,
+        "cheapest_bytes": cheapest.bytes if cheapest else None,
+        "codecs": [
+            {
+                **{"codec": row.codec.name, "dim": row.codec.linear.dim, "bytes": row.bytes, "metrics": row.metrics},
+                **{"change": row.change.value, "low": row.change.low, "high": row.change.high},
+                **{"good_enough": row.good_enough, "why": row.why},
+            }
+            for row in done.rows
+        ],
+    }
+
+
+def _make(settings: Settings, done: Study, row: Row, name: str | None) -> tuned.Tuned:
+    """The linear part of ``row`` as a head on the encoder: centred, projected, of unit length."""
+    linear, encoded = row.codec.linear, done.encoded
+    assert linear.weight is not None
+    layer = (linear.weight, (-linear.mean @ linear.weight).astype(np.float32))
+    head = Head((layer,), (np.zeros((linear.dim, 0), np.float32), np.zeros(0, np.float32)), (), activation="linear")
+    base = facts.encoder_row(settings, encoded.encoder_version)
+    key = hashlib.sha256(json.dumps([encoded.encoder_version, head.fingerprint()]).encode()).hexdigest()[:16]
+    folder = settings.home / "models" / "codec" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    heads.save(head, folder)
+    return tuned.Tuned(
+        name=check_name(name or f"{encoded.encoder}__pca{linear.dim}", "encoder name"),
+        strategy="codec",
+        base=encoded.encoder,
+        base_version=encoded.encoder_version,
+        encoder_version=heads.version(encoded.encoder_version, head),
+        source_dataset=encoded.dataset,
+        label="",
+        training_set="",
+        seed=0,
+        folder=str(folder.relative_to(settings.home)),
+        dim=linear.dim,
+        backbone=base["backbone"],
+        family=base["family"],
+        licence=base["licence"],
+        cost={},
+    )
