@@ -4,16 +4,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from training import training_set
 from training import tune as jobs
-from training.ladder import page
-from training.ladder.climb import Climb, Ladder, Limits
-from training.ladder.decide import Budget, widening
-from training.ladder.rungs import HeadRung, NetworkRung, Rung, Tuned
-from training.training_set import TrainingSet
-from vitrine import facts, runs, tracking
+from training.ladder import climb as climbing
+from training.ladder import decide, page, rungs
+from vitrine import facts, lake, runs, tracking
 from vitrine.cli.tuning import Strategy, Tuning, plan, tune, with_rows
 from vitrine.encoders import tuned
-from vitrine.lake import matches
 from vitrine.names import JOIN
 from vitrine.settings import Settings
 
@@ -36,7 +33,9 @@ def climb(settings: Settings, dataset: str, encoder: str, asked: Asked) -> dict[
         UserError: as ``tuning.plan``, or a budget that is none.
     """
     options, prices = settings.tune.auto, settings.prices
-    allowed = Budget.parse(asked.budget or options.budget, prices.currency, bool(prices.core_hour or prices.gpu_hour))
+    allowed = decide.Budget.parse(
+        asked.budget or options.budget, prices.currency, bool(prices.core_hour or prices.gpu_hour)
+    )
     strategies = [Strategy(name) for name in options.rungs if JOIN not in encoder or name in tuned.HEADS]
     tunings = {each: plan(settings, each, [dataset], [encoder])[0] for each in strategies}
     with runs.record(settings, "tune auto", dataset, encoder) as run:
@@ -45,16 +44,16 @@ def climb(settings: Settings, dataset: str, encoder: str, asked: Asked) -> dict[
             for tuning, rows in with_rows(settings, [*tunings.values()], asked.label, asked.seed, asked.as_of)
         }
         whole = next(rows for each, rows in sets.items() if each in tuned.HEADS)
-        limits = Limits(
+        limits = climbing.Limits(
             gain=options.gain if asked.gain is None else asked.gain,
             budget=allowed,
             point_price=options.point_price,
             known_share=jobs.known_share(settings, whole, settings.tune.linear.products),
             max_drop=settings.gates.max_drop,
-            widen=widening(_errors(settings)),
+            widen=decide.widening(_errors(settings)),
         )
-        rungs = [_rung(settings, tunings[each], sets[each]) for each in strategies]
-        done = Ladder(settings, whole, rungs, limits).climb()
+        steps = [_rung(settings, tunings[each], sets[each]) for each in strategies]
+        done = climbing.Ladder(settings, whole, steps, limits).climb()
         run.figures |= _figures(done, encoder, limits)
         run.encoder_version = run.figures["encoder_version"]
         path = settings.reports / f"auto_{dataset}_{encoder.replace(JOIN, '_')}.html"
@@ -64,19 +63,19 @@ def climb(settings: Settings, dataset: str, encoder: str, asked: Asked) -> dict[
     return {"dataset": dataset, **run.figures}
 
 
-def _rung(settings: Settings, tuning: Tuning, rows: TrainingSet) -> Rung:
-    def finish(strategy: str) -> Tuned:
+def _rung(settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet") -> "rungs.Rung":
+    def finish(strategy: str) -> "rungs.Tuned":
         tune(settings, tuning, rows)
         made = tuned.find(settings, tuning.name)
         assert made
-        return Tuned(strategy, made, made.cost["seconds"])
+        return rungs.Tuned(strategy, made, made.cost["seconds"])
 
     if tuning.strategy is Strategy.linear:
-        return HeadRung(settings, rows, settings.tune.linear, finish)
+        return rungs.HeadRung(settings, rows, settings.tune.linear, finish)
     if tuning.strategy is Strategy.top:
-        return HeadRung(settings, rows, settings.tune.top, finish)
+        return rungs.HeadRung(settings, rows, settings.tune.top, finish)
     use = _use_seconds(settings, tuning.base, tuning.dataset)
-    return NetworkRung(settings, rows, tuning.base, settings.tune.full, finish, use)
+    return rungs.NetworkRung(settings, rows, tuning.base, settings.tune.full, finish, use)
 
 
 def _use_seconds(settings: Settings, encoder: str, dataset: str) -> float:
@@ -85,18 +84,18 @@ def _use_seconds(settings: Settings, encoder: str, dataset: str) -> float:
     By the rate of the newest run of its base, whose network is as large; 0 where none is known.
     """
     options = settings.tune.auto
-    newest = runs.read(settings, matches(verb="embed", state="done", encoder=encoder), newest=20)
+    newest = runs.read(settings, lake.matches(verb="embed", state="done", encoder=encoder), newest=20)
     rate = next((run.photo_rate for run in newest if run.photo_rate), None)
     if rate is None:
         return 0.0
-    photos = facts.count(settings, facts.CATALOG, matches(dataset=dataset))
+    photos = facts.count(settings, facts.CATALOG, lake.matches(dataset=dataset))
     return rate.seconds / 1000 * photos * (1 + options.nights * options.changed_share)
 
 
 def _errors(settings: Settings) -> list[float]:
     """How far earlier findings lay from their forecasts, in halves of the intervals."""
     errors = []
-    for run in runs.read(settings, matches(verb="tune auto", state="done")):
+    for run in runs.read(settings, lake.matches(verb="tune auto", state="done")):
         for step in run.read(runs.LadderFigures).decisions:
             if step.found is not None and step.forecast_known is not None:
                 half = (step.forecast_known["high"] - step.forecast_known["low"]) / 2
@@ -104,7 +103,7 @@ def _errors(settings: Settings) -> list[float]:
     return errors
 
 
-def _figures(done: Climb, encoder: str, limits: Limits) -> dict[str, Any]:
+def _figures(done: "climbing.Climb", encoder: str, limits: "climbing.Limits") -> dict[str, Any]:
     highest = done.taken[-1].encoder if done.taken else None
     return {
         "encoder": highest.name if highest else encoder,

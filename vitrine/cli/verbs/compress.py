@@ -8,15 +8,13 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from evaluation.compression import page
-from evaluation.compression.study import Row, Study, study
+from evaluation.compression import page, study
 from vitrine import facts, runs, tracking
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets, encoded_set
 from vitrine.cli.options import Dataset, Encoder, Json, Label
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import by_name, heads, tuned
-from vitrine.encoders.heads import Head
 from vitrine.errors import UserError
 from vitrine.names import check_name
 from vitrine.settings import Settings, load_settings
@@ -48,7 +46,7 @@ def compress(
     drop = settings.gates.max_drop if max_drop is None else max_drop
     with runs.record(settings, "compress", chosen, encoded.encoder) as run:
         run.encoder_version = encoded.encoder_version
-        done = study(settings, encoded, relevant.value, drop)
+        done = study.study(settings, encoded, relevant.value, drop)
         run.figures |= _figures(done, drop, bytes_at_most)
         path = settings.reports / f"compress_{chosen}_{encoded.encoder}.html"
         page.draw(done, drop, path)
@@ -76,13 +74,13 @@ def _check_base(settings: Settings, encoded: EncodedSet) -> None:
         )
 
 
-def _line(row: Row) -> list[Any]:
+def _line(row: "study.Row") -> list[Any]:
     change = row.change
     figures = [round(value, 4) for value in (*row.metrics.values(), change.value, change.low, change.high)]
     return [row.codec.name, row.bytes, *figures, row.good_enough, row.why]
 
 
-def _figures(done: Study, max_drop: float, bytes_at_most: int | None) -> dict[str, Any]:
+def _figures(done: "study.Study", max_drop: float, bytes_at_most: int | None) -> dict[str, Any]:
     cheapest = done.cheapest(bytes_at_most)
     return {
         "dim": done.dim,
@@ -104,12 +102,14 @@ def _figures(done: Study, max_drop: float, bytes_at_most: int | None) -> dict[st
     }
 
 
-def _make(settings: Settings, done: Study, row: Row, name: str | None) -> tuned.Tuned:
+def _make(settings: Settings, done: "study.Study", row: "study.Row", name: str | None) -> "tuned.Tuned":
     """The linear part of ``row`` as a head on the encoder: centred, projected, of unit length."""
     linear, encoded = row.codec.linear, done.encoded
     assert linear.weight is not None
     layer = (linear.weight, (-linear.mean @ linear.weight).astype(np.float32))
-    head = Head((layer,), (np.zeros((linear.dim, 0), np.float32), np.zeros(0, np.float32)), (), activation="linear")
+    head = heads.Head(
+        (layer,), (np.zeros((linear.dim, 0), np.float32), np.zeros(0, np.float32)), (), activation="linear"
+    )
     base = facts.encoder_row(settings, encoded.encoder_version)
     key = hashlib.sha256(json.dumps([encoded.encoder_version, head.fingerprint()]).encode()).hexdigest()[:16]
     folder = settings.home / "models" / "codec" / key

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from evaluation import metrics_table
-from evaluation.report.report import write_report
+from evaluation.report import report
 from spark_jobs import kept_jvm
 from vitrine import facts, lake, runs
 from vitrine.cli import airflow, output, tuning
@@ -90,7 +90,7 @@ def _tuned(settings: Settings) -> dict[str, Any]:
     embed_named(settings, [planned.name], DATASET)
     version = by_name.version(settings, planned.name)
     figures = evaluate_one(settings, EncodedSet(DATASET, planned.name, version), (None, None, "product_id"))
-    write_report(settings, None)
+    report.write_report(settings, None)
     return _shown(figures["metrics"])
 
 
