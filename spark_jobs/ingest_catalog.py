@@ -1,6 +1,6 @@
 """A source's photos into the catalog: listed, checked and hashed on the executors; what cannot be read quarantined."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
 from itertools import islice
@@ -19,8 +19,10 @@ from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import build_session
 from vitrine import facts, lake, locks, photo_files
 from vitrine.datasets import registry, table
+from vitrine.datasets.columns import TableFault
 from vitrine.datasets.photo import BLANK, REFUSED, Layout, Photo
-from vitrine.datasets.table_files import TableFault, as_text
+from vitrine.datasets.table import Table
+from vitrine.datasets.table_files import as_text
 from vitrine.errors import GateRefused, UserError, one_line, reason
 from vitrine.images import ImageError
 from vitrine.locations import Location
@@ -59,23 +61,27 @@ def ingest(
     test_share: float | None = None,
     splits: bool | None = None,
     encoding: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Bring the catalog of ``dataset`` to what ``source`` holds now; the figures of ``ingest --json``.
 
     ``allow_partial`` takes a published data set whatever its counts, ``allow_removals`` a source whatever it lacks of
-    the catalog's photos. ``splits`` and ``encoding`` are those of ``registry.find``. Of the photos that the source
-    gives no split, ``test_share`` become ``test``, the rest ``train``: by the SHA-256 of their ids, so that a photo
-    keeps its side when others come and go. Left out, they have no split.
+    the catalog's photos. ``splits``, ``encoding`` and ``columns`` are those of ``registry.find``. Of the photos that
+    the source gives no split, ``test_share`` become ``test``, the rest ``train``: by the SHA-256 of their ids, so that
+    a photo keeps its side when others come and go. Left out, they have no split.
 
     Raises:
         UserError: bad name, unknown layout, a source that is not of it, or that has no photos.
         GateRefused: more than ``[gates] max_removed_share`` of the catalog's photos would leave it; nothing is written.
     """
     check_name(dataset, "data set")
-    adapter = registry.find(layout, allow_partial, splits, encoding)
+    adapter = registry.find(layout, allow_partial, splits, encoding, columns)
     units = adapter.units(settings, source)  # a caller's mistake shows before Spark starts
     spark = build_session(settings, f"ingest {dataset}", *([] if units else [source]))  # Spark itself reads Delta
-    listed = _list(spark, units, adapter) if units else _read_delta(spark, source)
+    if isinstance(adapter, Table) and not units:
+        listed = _read_delta(spark, source, adapter)
+    else:
+        listed = _list(spark, units, adapter)
     listed = _name_ids(listed, dataset)
     if test_share is not None:
         listed = listed.withColumn("split", F.coalesce("split", _split(test_share)))
@@ -156,13 +162,14 @@ def _batches(photos: Iterator[Photo]) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_pylist(listed, schema=_LISTED)
 
 
-def _read_delta(spark: SparkSession, source: str) -> DataFrame:
+def _read_delta(spark: SparkSession, source: str, layout: Table) -> DataFrame:
     """A Delta table of the ``table`` layout: Spark reads the columns that are asked for, and no other."""
     root = Location.given(source)
     try:
         frame = spark.read.format("delta").load(root.hadoop)
-        table.check_columns(frame.columns)
-        frame = frame.select(*(name for name in table.COLUMNS if name in frame.columns))
+        places = layout.columns.places(frame.columns)
+        called = {name: frame.columns[place].replace("`", "``") for name, place in places.items()}
+        frame = frame.select(*(F.col(f"`{column}`").alias(name) for name, column in called.items()))
         for column in to_arrow_schema(frame.schema):
             as_text(pa.array([], column.type), column.name)
     except TableFault as fault:

@@ -43,6 +43,8 @@ class NightlyDataset(Section):
     """Is the first level of a folder one of splits? Left out: as its names say."""
     encoding: str | None = None
     """The character set of a table in CSV, as ``cp1252``; left out: UTF-8, or what a byte-order mark says."""
+    columns: dict[str, str] = {}
+    """What a table calls its columns: ``{uri = "image_url", product_id = "sku"}``."""
 
 
 class NightlySettings(Section):

@@ -227,6 +227,17 @@ def test_parquet_and_delta_tables(settings: Settings, tmp_path: Path, spark: Any
     frame.write.format("delta").save(str(tmp_path / "delta"))
     assert figures(ingest(settings, str(tmp_path / "delta"), "e", "table")) == {"images": 3, "added": 3}
     assert catalog(settings, "e")["e/own0"]["uri"] == f"{tmp_path}/delta/0.jpg"
+    frame.toDF("Image_ID", "SKU", "link").write.format("delta").save(str(tmp_path / "delta" / "mapped"))
+    paint(tmp_path / "delta" / "mapped" / "0.jpg", 0)
+    given = {"uri": "LINK", "product_id": "sku"}
+    assert ingest(settings, "delta/mapped", "f", "table", columns=given)["added"] == 3
+    assert {name[1:]: row["product_id"][1:] for name, row in catalog(settings, "f").items()} == {
+        name[1:]: row["product_id"][1:] for name, row in catalog(settings, "e").items()
+    }
+    with pytest.raises(
+        UserError, match=r"no column uri, product_id in it.*--column uri=link --column product_id=SKU\?"
+    ):
+        ingest(settings, "delta/mapped", "f", "table")
     frame.write.parquet(str(tmp_path / "folder of (parquet)"))
     with pytest.raises(UserError, match="no such table"):
         ingest(settings, "nowhere.parquet", "e", "table")

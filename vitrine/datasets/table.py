@@ -1,4 +1,4 @@
-"""A table of photos: CSV in any of its spellings or Parquet, one file or a folder of them, told by content.
+"""A table of photos: CSV in any of its spellings, JSON Lines, Excel or Parquet, a file or a folder, told by content.
 
 Executors read the files, a unit each, and of each file only the columns that are asked for. Ids and labels are text as
 it is written, or whole numbers; whatever else is there, or cannot be read to its end, is refused with its row: the unit
@@ -14,9 +14,10 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from vitrine.datasets.columns import Columns, TableFault
 from vitrine.datasets.junk import is_junk_file, is_junk_folder
 from vitrine.datasets.photo import BLANK, REFUSED, Photo
-from vitrine.datasets.table_files import Row, TableFault, as_text, read_rows
+from vitrine.datasets.table_files import Row, as_text, read_rows
 from vitrine.errors import UserError
 from vitrine.locations import Location, is_uri
 from vitrine.settings import Settings
@@ -25,7 +26,7 @@ COLUMNS = ("uri", "product_id", "image_id", "category", "split")
 """What is read of a table."""
 NEEDED = COLUMNS[:2]
 ABOUT = (
-    "CSV (with commas, tabs, semicolons or |), Parquet or Delta with uri and product_id; "
+    "CSV (with commas, tabs, semicolons or |), JSON Lines, Excel (.xlsx), Parquet or Delta with uri and product_id; "
     "where there are, image_id, category, split"
 )
 _NO_PRODUCT = ("no_product", "the row has no product_id")
@@ -33,12 +34,14 @@ _NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 class Table:
-    """The layout with the character set of its text files; None: UTF-8, or what a byte-order mark says."""
+    """The layout with the character set of its text files (None: UTF-8, or what a byte-order mark says), and with what
+    some of its columns are called."""
 
     ABOUT = ABOUT
 
-    def __init__(self, encoding: str | None = None) -> None:
+    def __init__(self, encoding: str | None = None, columns: Mapping[str, str] | None = None) -> None:
         self.encoding = encoding
+        self.columns = Columns(COLUMNS, NEEDED, f"layout table is {ABOUT}", columns or {})
 
     def units(self, settings: Settings, source: str) -> list[str]:
         """A unit a file; none of a Delta table.
@@ -52,7 +55,7 @@ class Table:
         base, _, _, source = json.loads(unit)
         rows = Rows(Location(base), source)
         try:
-            for number, row in read_unit(unit, COLUMNS, NEEDED):
+            for number, row in read_unit(unit, self.columns):
                 if photo := rows.photo(number, row):
                     yield photo
         except TableFault as fault:
@@ -79,21 +82,17 @@ def file_units(source: str, encoding: str | None = None) -> list[str]:
     return [json.dumps([base.text, name, encoding, source]) for name in names]
 
 
-def read_unit(unit: str, columns: tuple[str, ...], needed: tuple[str, ...]) -> Iterator[Row]:
+def read_unit(unit: str, columns: Columns) -> Iterator[Row]:
     """The rows of one file: those of ``columns`` that it, or the names of its folders, have.
 
     Raises:
-        TableFault: the file cannot be read, or lacks a column that is ``needed``.
+        TableFault: the file cannot be read, or lacks a column that is needed.
     """
     base, name, encoding, source = json.loads(unit)
     try:
         partitions = _partitions(name, columns)
-        asked = [column for column in columns if column not in partitions]
-        for number, row in read_rows(Location(base) / name, asked, encoding):
-            if number == 0:
-                check_columns([*row, *partitions], needed)
-            else:
-                yield number, {**row, **partitions}
+        for number, row in read_rows(Location(base) / name, columns, encoding, partitions.keys()):
+            yield number, {**row, **partitions}
     except TableFault as fault:
         shown = repr(source) if source.endswith(name) else f"{source!r}, file {name!r}"
         raise TableFault(f"cannot read {shown}: {fault}") from None
@@ -164,14 +163,6 @@ def is_delta(root: Location) -> bool:
         return False
 
 
-def check_columns(columns: list[str], needed: tuple[str, ...] = NEEDED) -> None:
-    """Raises TableFault where a needed column is missing."""
-    if missing := [name for name in needed if name not in columns]:
-        wanted = f"layout table is {ABOUT}" if needed == NEEDED else f"it needs {' and '.join(needed)}"
-        has = ", ".join(filter(None, columns))[:150] or "none"
-        raise TableFault(f"no column {', '.join(missing)} in it: {wanted}; it has {has}")
-
-
 def _check_encoding(encoding: str | None) -> None:
     if encoding is None:
         return
@@ -207,14 +198,14 @@ def _is_junk(name: str) -> bool:
     return marks or is_junk_file(file) or any(map(is_junk_folder, folders))
 
 
-def _partitions(name: str, columns: tuple[str, ...]) -> dict[str, str | None]:
+def _partitions(name: str, columns: Columns) -> dict[str, str | None]:
     """The columns that a file's folders spell, as in ``product_id=00123/part.parquet``: text, as Hive escapes it."""
-    pairs = [part.split("=", 1) for part in name.split("/")[:-1] if "=" in part]
+    pairs = dict(part.split("=", 1) for part in name.split("/")[:-1] if "=" in part)
+    spelled = list(pairs)
+    values = {ours: pairs[spelled[place]] for ours, place in columns.found(spelled).items()}
     try:
         return {
-            column: None if value == _NO_PARTITION else unquote(value, errors="strict")
-            for column, value in pairs
-            if column in columns
+            ours: None if value == _NO_PARTITION else unquote(value, errors="strict") for ours, value in values.items()
         }
     except UnicodeDecodeError:
         raise TableFault(f"its folder {name.rpartition('/')[0]!r} spells text that is not UTF-8") from None
