@@ -215,7 +215,7 @@ class _Loader:
 
     def _load(self, uri: str, key: str, wanted: Sequence[int]) -> _Inputs:
         try:
-            data = photo_files.read(uri)
+            data = photo_files.read(uri, self.encoders[wanted[0]].plan.sources)
         except ImageError as error:
             return dict.fromkeys(wanted, error)
         self.cost.bytes_read += len(data)

@@ -19,6 +19,7 @@ from vitrine.datasets.junk import is_junk_file, is_junk_folder
 from vitrine.datasets.photo import BLANK, REFUSED, Photo
 from vitrine.datasets.table_files import Row, as_text, read_rows
 from vitrine.errors import UserError
+from vitrine.links import is_link, login_data
 from vitrine.locations import Location, is_uri
 from vitrine.settings import Settings
 
@@ -30,6 +31,7 @@ ABOUT = (
     "where there are, image_id, category, split"
 )
 _NO_PRODUCT = ("no_product", "the row has no product_id")
+_LOGIN_DATA = ("login_data", "the link has a user, a password or a signature in it: photos are read by public links")
 _NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -114,6 +116,10 @@ class Rows:
             return refused(f"rows of {self._source!r} have no uri, row {number} first: every row needs one")
         if zero := next((name for name, value in row.items() if "\0" in (value or "")), None):
             return refused(f"row {number} of {self._source!r} has a zero byte in {zero}, which is no text")
+        without = login_data(uri) if is_link(uri) else None
+        if without is not None:  # it is told by its row alone, and printed nowhere
+            name = row.get("image_id") or f"{without} (row {number})"
+            return Photo(name, product_id, without, refusal=_LOGIN_DATA)
         is_absolute = is_uri(uri) or uri.startswith("/")
         return Photo(
             image_id=row.get("image_id") or uri,
