@@ -6,13 +6,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from vitrine import photo_files
+from vitrine import photo_files, photo_store
 from vitrine.images import ImageError
 from vitrine.locations import Location
 
-LISTED = pa.schema(
-    [(name, pa.string()) for name in ("image_id", "product_id", "category", "split", "uri", "code", "reason")]
-)
+_TEXTS = ("image_id", "product_id", "category", "split", "uri", "code", "reason", "kept_sha256")
+LISTED = pa.schema([(name, pa.string()) for name in _TEXTS])
 OF_FILE = ("size", "modified_at", "content_sha256", "width", "height")
 KNOWN = ("uri", *OF_FILE, "product_id", "category", "split")
 CHECKED = pa.schema(
@@ -40,22 +39,29 @@ CHECKED = pa.schema(
 )
 
 
-def checker(max_pixels: int) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def checker(max_pixels: int, store: str) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """``check_row`` of every row of a batch."""
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            yield pa.RecordBatch.from_pylist([check_row(row, max_pixels) for row in batch.to_pylist()], schema=CHECKED)
+            yield pa.RecordBatch.from_pylist(
+                [check_row(row, max_pixels, store) for row in batch.to_pylist()], schema=CHECKED
+            )
 
     return rows
 
 
-def check_row(row: dict[str, Any], max_pixels: int) -> dict[str, Any]:
-    """One listed photo with what the catalog knew of it -> its row of facts; an unchanged file is not read."""
+def check_row(row: dict[str, Any], max_pixels: int, store: str = "") -> dict[str, Any]:
+    """One listed photo with what the catalog knew of it -> its row of facts; an unchanged file is not read. What the
+    listing has put into the photo store ``store`` is read there."""
     known = known_of(row)
     if row["code"] is not None:
         return refused_row(row, row["code"], row["reason"])
     try:
+        if kept := row["kept_sha256"]:
+            if (kept, row["uri"]) == (known["content_sha256"], known["uri"]):
+                return good_row(row, {name: known[name] for name in OF_FILE})
+            return good_row(row, asdict(photo_files.check(photo_store.place(store, kept), max_pixels)))
         stat = photo_files.stat(row["uri"])
         is_same = was_known(known) and (stat.size, stat.modified_at) == (known["size"], known["modified_at"])
         if is_same and Location(row["uri"]).is_same(Location(known["uri"] or "")):

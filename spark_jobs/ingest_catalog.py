@@ -23,8 +23,9 @@ from vitrine import facts, lake, locks, photo_store
 from vitrine.datasets import registry, table
 from vitrine.datasets.columns import TableFault
 from vitrine.datasets.photo import BLANK, REFUSED, Layout, Photo
+from vitrine.datasets.pictures import IMAGE
 from vitrine.datasets.table import Table
-from vitrine.datasets.table_files import as_text
+from vitrine.datasets.table_files import as_text, called_in
 from vitrine.errors import GateRefused, UserError, one_line, reason
 from vitrine.locations import Location
 from vitrine.names import ALL_SPLITS, NAME_LENGTH, NAME_PATTERN, NAME_RULE, check_name
@@ -62,7 +63,7 @@ def ingest(
     units = adapter.units(settings, source)  # a caller's mistake shows before Spark starts
     spark = build_session(settings, f"ingest {dataset}", *([] if units else [source]))  # Spark itself reads Delta
     if isinstance(adapter, Table) and not units:
-        listed = _read_delta(spark, source, adapter)
+        listed = _read_delta(spark, settings, source, adapter)
     else:
         listed = _list(spark, units, adapter)
     listed = _name_ids(listed, dataset)
@@ -78,7 +79,7 @@ def ingest(
 
 
 _IS_PHOTO = f"coalesce(code, '') NOT IN ('{REFUSED}', '{BLANK}')"
-_IS_LINKED = photo_store.KEPT.format(uri="uri")
+_IS_LINKED = photo_store.LINKED.format(uri="uri")
 
 
 def _survey(listed: DataFrame) -> Row:
@@ -148,16 +149,18 @@ def _batches(photos: Iterator[Photo]) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_pylist(listed, schema=LISTED)
 
 
-def _read_delta(spark: SparkSession, source: str, layout: Table) -> DataFrame:
+def _read_delta(spark: SparkSession, settings: Settings, source: str, layout: Table) -> DataFrame:
     """A Delta table of the ``table`` layout: Spark reads the columns that are asked for, and no other."""
-    root = Location.given(source)
+    root, store = Location.given(source), settings.photos
     try:
         frame = spark.read.format("delta").load(root.hadoop)
-        places = layout.columns.places(frame.columns)
-        called = {name: frame.columns[place].replace("`", "``") for name, place in places.items()}
-        frame = frame.select(*(F.col(f"`{column}`").alias(name) for name, column in called.items()))
-        for column in to_arrow_schema(frame.schema):
-            as_text(pa.array([], column.type), column.name)
+        schema = to_arrow_schema(frame.schema)
+        called, image = called_in(schema, layout.columns, ())
+        for name, column in called.items():
+            as_text(pa.array([], schema.field(column).type), name)
+        called |= {IMAGE: image} if image else {}
+        quoted = {name: column.replace("`", "``") for name, column in called.items()}
+        frame = frame.select(*(F.col(f"`{column}`").alias(name) for name, column in quoted.items()))
     except TableFault as fault:
         raise UserError(f"cannot read {source!r}: {fault}") from None
     except (PySparkException, Py4JJavaError) as error:
@@ -165,7 +168,7 @@ def _read_delta(spark: SparkSession, source: str, layout: Table) -> DataFrame:
         raise UserError(f"cannot read {source!r} as a Delta table ({why})") from None
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        yield from _batches(table.photos_of(batches, root, source))
+        yield from _batches(table.photos_of(batches, root, source, store))
 
     return frame.mapInArrow(rows, spark_schema(LISTED))
 
@@ -233,7 +236,7 @@ def _checked(
     both = listed.join(known, "image_id", "left")
     files = both.filter(f"NOT ({_IS_LINKED})") if linked else both
     parts = max(2 * spark.sparkContext.defaultParallelism, (count - linked) // 1024)
-    checked = files.repartition(parts).mapInArrow(checker(settings.max_pixels), spark_schema(CHECKED))
+    checked = files.repartition(parts).mapInArrow(checker(settings.max_pixels, settings.photos), spark_schema(CHECKED))
     if not linked:
         return checked
     return checked.unionByName(linked_photos.check_links(spark, settings, dataset, both.filter(_IS_LINKED)))

@@ -71,20 +71,26 @@ def _remove_leftovers(settings: Settings, until: float) -> dict[str, int]:
 
 
 def _remove_copies(settings: Settings) -> dict[str, int]:
-    """A copy that no catalog has yet may be of an ingest that runs: it stays for a day."""
-    removed, kept = 0, list[photo_store.Copy]()
+    """A copy that no catalog has yet may be of an ingest that runs: it stays for a day. Beyond the limit, copies of
+    photos behind links alone go: others cannot be had again by their uri."""
+    removed, size, linked_copies = 0, 0, list[photo_store.Copy]()
     for part in photo_store.parts(settings):
-        sql = f"SELECT DISTINCT content_sha256 FROM {CATALOG.name} WHERE {photo_store.contents_in_sql(part)}"
-        wanted = {row["content_sha256"] for row in lake.rows(settings, sql)}
+        linked = photo_store.LINKED.format(uri="uri")
+        sql = (
+            f"SELECT content_sha256, bool_and({linked}) AS linked FROM {CATALOG.name} "
+            f"WHERE {photo_store.contents_in_sql(part)} GROUP BY content_sha256"
+        )
+        wanted = {row["content_sha256"]: row["linked"] for row in lake.rows(settings, sql)}
         for copy in photo_store.copies(settings, part):
             if copy.content_sha256 in wanted:
-                kept.append(copy)
+                size += copy.size
+                if wanted[copy.content_sha256]:
+                    linked_copies.append(copy)
             elif copy.kept_at < time.time() - 86_400:
                 photo_store.remove(settings, copy.path)
                 removed += 1
-    size = sum(copy.size for copy in kept)
     most = size if settings.sources.keep_gb is None else settings.sources.keep_gb * 1e9
-    for copy in sorted(kept, key=lambda copy: copy.kept_at):
+    for copy in sorted(linked_copies, key=lambda copy: copy.kept_at):
         if size <= most:
             break
         photo_store.remove(settings, copy.path)

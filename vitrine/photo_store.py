@@ -14,13 +14,21 @@ from vitrine.links import is_link
 from vitrine.locations import Location
 from vitrine.settings import Settings
 
-KEPT = "lower({uri}) LIKE 'http://%' OR lower({uri}) LIKE 'https://%'"
-"""The condition, in Spark's SQL and DataFusion's alike, that the photo of a uri has a copy; ``is_kept`` in Python."""
+_INSIDE = "inside:"
+LINKED = "lower({uri}) LIKE 'http://%' OR lower({uri}) LIKE 'https://%'"
+"""The condition, in Spark's SQL and DataFusion's alike, that a uri is a link."""
+KEPT = f"{LINKED} OR {{uri}} LIKE '{_INSIDE}%'"
+"""The condition that the photo of a uri has a copy; ``is_kept`` in Python."""
 
 
 def is_kept(uri: str) -> bool:
     """Is there a copy of the photo of this uri?"""
-    return is_link(uri)
+    return is_link(uri) or uri.startswith(_INSIDE)
+
+
+def inside(table: str, image_id: str) -> str:
+    """The uri of a photo that is bytes in a table: it says where it came from, and cannot be read by."""
+    return f"{_INSIDE}{table}#{image_id}"
 
 
 def place(root: str, content_sha256: str) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -192,6 +194,36 @@ def test_encoders_read_the_copies_and_ask_the_shop_for_lost_ones(
     figures = embed(shop, "two", "d")
     assert (figures["embedded"], figures["quarantined"]) == (8, 0)
     assert server.asked == {"0.jpg": 1, "1.jpg": 1}
+
+
+def test_nights_of_photos_in_a_column(shop: Settings, tmp_path: Path, spark: Any):
+    """Parquet as Hugging Face has it, then Delta."""
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+    def write(*contents: bytes) -> None:
+        photos = [{"bytes": data, "path": f"{number}.jpg"} for number, data in enumerate(contents)]
+        table = pa.table({"image": pa.array(photos, kind), "label": [number % 2 for number in range(len(photos))]})
+        pq.write_table(table, tmp_path / "train.parquet")
+
+    def ingested(source: str, dataset: str) -> dict[str, int]:
+        counts = ingest(shop, source, dataset, "table", columns={"product_id": "label"})
+        return {name: count for name, count in counts.items() if count}
+
+    write(jpeg(0), jpeg(1), b"no picture")
+    assert ingested("train.parquet", "d") == {"images": 2, "added": 2, "quarantined": 1}
+    rows = catalog(shop)
+    assert rows["d/1.jpg"]["uri"] == f"inside:{tmp_path}/train.parquet#1.jpg" and rows["d/1.jpg"]["width"] == 40
+    assert quarantine(shop) == {"d/2.jpg": "not_an_image"}
+    write(jpeg(0), jpeg(5), jpeg(2))
+    assert ingested("train.parquet", "d") == {"images": 3, "added": 1, "changed": 1, "unchanged": 1, "mended": 1}
+    assert ingested("train.parquet", "d") == {"images": 3, "unchanged": 3}
+    spark.read.parquet(str(tmp_path / "train.parquet")).write.format("delta").save(str(tmp_path / "delta"))
+    assert ingested("delta", "e") == {"images": 3, "added": 3}
+    assert catalog(shop)["e/1.jpg"]["uri"] == f"inside:{tmp_path}/delta#1.jpg"
+    assert len(list(photo_store.copies(shop))) == 5, "one of each content"
+    small = {"one": EncoderSettings(backbone="torchvision/squeezenet1_0", input_size=64, weights="random:1")}
+    made = embed(shop.model_copy(update={"encoders": small}), "one", "d")
+    assert (made["embedded"], made["quarantined"]) == (3, 0)
 
 
 def test_nothing_of_a_store_is_asked_for_where_there_is_no_link(settings: Settings):

@@ -9,26 +9,30 @@ Spark's to read (``spark_jobs/ingest_catalog.py``), and their rows come through 
 import codecs
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
 
+from vitrine import photo_store
 from vitrine.datasets.columns import Columns, TableFault
 from vitrine.datasets.junk import is_junk_file, is_junk_folder
 from vitrine.datasets.photo import BLANK, REFUSED, Photo
-from vitrine.datasets.table_files import Row, as_text, read_rows
+from vitrine.datasets.pictures import IMAGE, Picture, keep
+from vitrine.datasets.table_files import Row, arrow_rows, read_rows
 from vitrine.errors import UserError
 from vitrine.links import is_link, login_data
 from vitrine.locations import Location, is_uri
 from vitrine.settings import Settings
 
-COLUMNS = ("uri", "product_id", "image_id", "category", "split")
+COLUMNS = ("uri", "product_id", "image_id", "category", "split", IMAGE)
 """What is read of a table."""
 NEEDED = COLUMNS[:2]
 ABOUT = (
-    "CSV (with commas, tabs, semicolons or |), JSON Lines, Excel (.xlsx), Parquet or Delta with uri and product_id; "
-    "where there are, image_id, category, split"
+    "CSV (with commas, tabs, semicolons or |), JSON Lines, Excel (.xlsx), Parquet, Arrow or Delta with uri (or the "
+    "photos as bytes) and product_id; where there are, image_id, category, split"
 )
 _NO_PRODUCT = ("no_product", "the row has no product_id")
 _LOGIN_DATA = ("login_data", "the link has a user, a password or a signature in it: photos are read by public links")
@@ -51,11 +55,12 @@ class Table:
         Raises:
             UserError: there is no such table, or no such character set.
         """
-        return file_units(source, self.encoding)
+        return [json.dumps([settings.photos, unit]) for unit in file_units(source, self.encoding)]
 
     def photos(self, unit: str) -> Iterator[Photo]:
-        base, _, _, source = json.loads(unit)
-        rows = Rows(Location(base), source)
+        store, unit = json.loads(unit)
+        base, name, _, source = json.loads(unit)
+        rows = Rows(Location(base), source, store, name)
         try:
             for number, row in read_unit(unit, self.columns):
                 if photo := rows.photo(number, row):
@@ -101,13 +106,25 @@ def read_unit(unit: str, columns: Columns) -> Iterator[Row]:
 
 
 class Rows:
-    """The rows of one table as photos; relative uris start at ``base``, the folder of the table."""
+    """The rows of one table as photos; relative uris start at ``base``, the folder of the table. Photos in a column go
+    to the photo store ``store``; one without a name is called by its row in the file ``name``."""
 
-    def __init__(self, base: Location, source: str) -> None:
-        self._base, self._source, self._blank = base, source, 0
+    def __init__(self, base: Location, source: str, store: str, name: str = "") -> None:
+        self._base, self._source, self._store, self._name, self._blank = base, source, store, name, 0
 
-    def photo(self, number: int, row: Mapping[str, str | None]) -> Photo | None:
+    def photo(self, number: int, row: dict[str, Any]) -> Photo | None:
         """The photo of row ``number``, its values by ``COLUMNS``; None of a row without any."""
+        picture: Picture = row.pop(IMAGE, None) or Picture(None, None)
+        if picture.data is None:
+            return self._of_uri(number, row if picture.path is None else {**row, "uri": picture.path})
+        image_id = row.get("image_id") or picture.path or (f"{self._name}/{number}" if self._name else "")
+        photo = self._of_uri(number, {**row, "uri": image_id})
+        if photo is None or photo.refusal or not image_id:
+            return photo
+        uri = photo_store.inside((self._base / self._name).text if self._name else self._base.text, image_id)
+        return replace(photo, image_id=image_id, uri=uri, kept_sha256=keep(self._store, picture.data))
+
+    def _of_uri(self, number: int, row: Mapping[str, str | None]) -> Photo | None:
         if not any((value or "").strip() for value in row.values()):
             self._blank += 1
             return None
@@ -136,15 +153,16 @@ class Rows:
             yield Photo("", "", "", refusal=(BLANK, str(self._blank)))
 
 
-def photos_of(batches: Iterable[pa.RecordBatch], base: Location, source: str) -> Iterator[Photo]:
+def photos_of(batches: Iterable[pa.RecordBatch], base: Location, source: str, store: str) -> Iterator[Photo]:
     """The photos of a part of a Delta table, whose columns are of ``COLUMNS``."""
-    rows, number = Rows(base, source), 0
+    rows, number = Rows(base, source, store), 0
     try:
         for batch in batches:
-            texts = [as_text(column, name) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
-            for values in zip(*texts, strict=True):
+            called = {name: name for name in batch.schema.names if name != IMAGE}
+            image = IMAGE if IMAGE in batch.schema.names else None
+            for _, row in arrow_rows([batch], called, image):
                 number += 1
-                if photo := rows.photo(number, dict(zip(batch.schema.names, values, strict=True))):
+                if photo := rows.photo(number, row):
                     yield photo
     except TableFault as fault:
         yield refused(f"cannot read {source!r}: {fault}")

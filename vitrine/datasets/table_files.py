@@ -1,10 +1,10 @@
-"""The rows of one file of a table: CSV, JSON Lines, Parquet or an Excel workbook, told by its first bytes; whatever
-would be lost is a fault."""
+"""The rows of one file of a table: CSV, JSON Lines, Parquet, Arrow or an Excel workbook, told by its first bytes;
+whatever would be lost is a fault."""
 
 import csv
 import gzip
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vitrine.datasets import json_lines, workbooks
+from vitrine.datasets import json_lines, pictures, workbooks
 from vitrine.datasets.columns import NUMBERS, Columns, TableFault
 from vitrine.locations import Location
 
@@ -32,7 +32,6 @@ _OTHERS = {
     b"\xd0\xcf\x11\xe0": "an old Excel workbook",
     b"ORC": "ORC",
     b"Obj\x01": "Avro",
-    b"ARROW1": "Arrow's own format (Feather)",
     b"SQLite format 3": "a database of SQLite",
     b"BZh": "compressed by bzip2",
     b"\x28\xb5\x2f\xfd": "compressed by zstd",
@@ -45,11 +44,12 @@ _OTHERS = {
     b"PAR1": "Parquet within gzip, which packs itself",  # seen here only where gzip was unpacked
     b"\x1f\x8b": "compressed by gzip twice",
 }
+_ARROW_STREAM = b"\xff\xff\xff\xff"
 _OTHER_TEXTS = {"[": "a JSON list (JSON Lines, an object a line, is read)", "<": "HTML or XML"}
 
-Row = tuple[int, dict[str, str | None]]
-"""Its number, and values by our names. Of text files, numbers are those of the lines in the file; of Parquet, they
-start at 1; of workbooks, they are Excel's."""
+Row = tuple[int, dict[str, Any]]
+"""Its number, and values by our names: text or None, and of ``image`` a ``Picture``. Of text files, numbers are those
+of the lines in the file; of Parquet and Arrow, they start at 1; of workbooks, they are Excel's."""
 
 
 def read_rows(
@@ -67,7 +67,14 @@ def read_rows(
             file.seek(0)
             if magic == b"PAR1":
                 yield from _parquet(file, columns, elsewhere)
-            elif magic == b"PK\x03\x04" and workbooks.is_workbook(file):
+                return
+            if magic in (_ARROW_STREAM, b"ARRO"):
+                yield from _arrow(file, columns, elsewhere, magic == _ARROW_STREAM)
+                return
+            if pictures.IMAGE in columns.given:
+                raise TableFault("it has no column of bytes, as Parquet, Delta and Arrow may: leave --column image out")
+            elsewhere = {*elsewhere, pictures.IMAGE}
+            if magic == b"PK\x03\x04" and workbooks.is_workbook(file):
                 yield from workbooks.rows(file, columns, elsewhere)
             else:
                 packed = magic.startswith(b"\x1f\x8b")
@@ -215,19 +222,49 @@ def _decoded(value: str, column: str, number: int) -> str:
     )
 
 
-# ---- Parquet ----
+# ---- Parquet, Arrow ----
 
 
 def _parquet(file: Any, columns: Columns, elsewhere: Collection[str]) -> Iterator[Row]:
     with pq.ParquetFile(file) as parquet:
-        header = parquet.schema_arrow.names
-        called = {name: header[place] for name, place in columns.places(header, elsewhere).items()}
-        number = 0
-        for batch in parquet.iter_batches(8192, columns=list(called.values())):
-            texts = {name: as_text(batch.column(column), name) for name, column in called.items()}
-            for at in range(batch.num_rows):
+        called, image = called_in(parquet.schema_arrow, columns, elsewhere)
+        asked = [*called.values(), *([image] if image else [])]
+        batches = parquet.iter_batches(pictures.ROWS_AT_ONCE if image else 8192, columns=asked)
+        yield from arrow_rows(batches, called, image)
+
+
+def _arrow(file: Any, columns: Columns, elsewhere: Collection[str], is_stream: bool) -> Iterator[Row]:
+    with pa.ipc.open_stream(file) if is_stream else pa.ipc.open_file(file) as opened:
+        called, image = called_in(opened.schema, columns, elsewhere)
+        batches = opened if is_stream else map(opened.get_batch, range(opened.num_record_batches))
+        yield from arrow_rows(batches, called, image)
+
+
+def called_in(schema: pa.Schema, columns: Columns, elsewhere: Collection[str]) -> tuple[dict[str, str], str | None]:
+    """What our names, without ``image``, are called in ``schema``, and the column that has the photos, if one has.
+
+    Raises:
+        TableFault: a column is missing.
+    """
+    image = pictures.find(schema, columns, elsewhere)
+    is_given = pictures.IMAGE in columns.given
+    others = {*elsewhere} | ({pictures.IMAGE} if image or not is_given else set())
+    others |= {"uri"} if image or is_given else set()
+    return {name: schema.names[place] for name, place in columns.places(schema.names, others).items()}, image
+
+
+def arrow_rows(batches: Iterable[pa.RecordBatch], called: Mapping[str, str], image: str | None) -> Iterator[Row]:
+    """The rows of ``batches``: the columns ``called`` as text, by our names, and the photos of the column ``image``."""
+    number = 0
+    for batch in batches:
+        for start in range(0, batch.num_rows, pictures.ROWS_AT_ONCE) if image else (0,):
+            part = batch.slice(start, pictures.ROWS_AT_ONCE) if image else batch
+            values: dict[str, list[Any]] = {name: as_text(part.column(own), name) for name, own in called.items()}
+            if image:
+                values[pictures.IMAGE] = pictures.of(part.column(image))
+            for at in range(part.num_rows):
                 number += 1
-                yield number, {name: values[at] for name, values in texts.items()}
+                yield number, {name: column[at] for name, column in values.items()}
 
 
 def as_text(values: pa.Array, column: str) -> list[str | None]:

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import hashlib
 import io
 import json
 import re
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from vitrine import photo_store
 from vitrine.datasets import columns, registry
 from vitrine.datasets.photo import BLANK, REFUSED, Photo
 from vitrine.datasets.table import COLUMNS, Table
@@ -99,7 +101,7 @@ def packed_parquet() -> bytes:
         (packed_parquet(), "Parquet within gzip"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "old Excel workbook"),
         (b"ORC\x0a", "it is ORC"),
-        (b"ARROW1\0\0", "Feather"),
+        (b"ARROW1\0\0", "cannot read"),
         (b"<html>", "HTML"),
         (b"PAR1 and no more", "(?i)parquet"),
         (b"\x1f\x8b\x08\x00 damaged", "cannot read"),
@@ -367,3 +369,67 @@ def test_ids_of_a_workbook_are_what_the_sheet_shows(settings: Settings, tmp_path
     book["More"].sheet_state = "hidden"
     book.save(tmp_path / "t.xlsx")
     assert len(read(settings, tmp_path / "t.xlsx")) == 5
+
+
+HF = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def picture_table(**more: Any) -> pa.Table:
+    return pa.table(
+        {
+            "image": pa.array([{"bytes": b"one", "path": "a/1.jpg"}, {"bytes": b"two", "path": None}], HF),
+            "label": pa.array([7, 8], pa.int64()),
+            "mask": pa.array([b"x", b"y"]),
+            **more,
+        }
+    )
+
+
+def write_arrow(path: Path, table: pa.Table, kind: str) -> Path:
+    if kind == "parquet":
+        pq.write_table(table, path)
+        return path
+    make = pa.ipc.new_file if kind == "file" else pa.ipc.new_stream
+    with make(str(path), table.schema) as writer:
+        writer.write_table(table)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["parquet", "file", "stream"])
+def test_photos_in_a_column_are_kept_by_their_content(settings: Settings, tmp_path: Path, kind: str):
+    path = write_arrow(tmp_path / "train", picture_table(), kind)
+    one, two = read(settings, path, product_id="label")
+    assert (one.image_id, one.product_id, one.uri) == ("a/1.jpg", "7", f"inside:{path}#a/1.jpg")
+    assert (two.image_id, two.product_id, two.uri) == ("train/2", "8", f"inside:{path}#train/2")
+    for photo, data in ((one, b"one"), (two, b"two")):
+        assert photo.kept_sha256 == hashlib.sha256(data).hexdigest()
+        assert Path(photo_store.readable(settings, photo.uri, photo.kept_sha256)).read_bytes() == data
+    masks = read(settings, path, product_id="label", image="mask")
+    assert [photo.kept_sha256 for photo in masks] == [hashlib.sha256(data).hexdigest() for data in (b"x", b"y")]
+    assert "column label is of type int64: photos are binary" in refusal(read(settings, path, image="label"))
+    assert "no column product_id in it" in refusal(read(settings, path))
+    assert "no column pixels in it" in refusal(read(settings, path, product_id="label", image="pixels"))
+    named = write_arrow(tmp_path / "named", picture_table(uri=["a.jpg", "b.jpg"], image_id=["1", "2"]), kind)
+    photos = read(settings, named, product_id="label")
+    assert [(photo.uri, photo.kept_sha256) for photo in photos] == [
+        (str(tmp_path / "a.jpg"), None),
+        (str(tmp_path / "b.jpg"), None),
+    ], "uris go first"
+    photos = read(settings, named, product_id="label", image="image")
+    assert [photo.image_id for photo in photos] == ["1", "2"] and all(photo.kept_sha256 for photo in photos)
+
+
+def test_a_struct_without_bytes_names_a_file_and_an_empty_row_says_nothing(settings: Settings, tmp_path: Path):
+    image = pa.array([{"bytes": None, "path": "c.jpg"}, None, {"bytes": b"", "path": None}], HF)
+    path = parquet(tmp_path / "t.parquet", image=image, product_id=["1", None, "3"])
+    named, empty, blank = read(settings, path)
+    assert (named.uri, named.kept_sha256) == (str(tmp_path / "c.jpg"), None)
+    assert empty.kept_sha256 == hashlib.sha256(b"").hexdigest(), "its refusal comes when it is decoded"
+    assert blank.refusal == (BLANK, "1")
+
+
+def test_text_has_no_photos_in_a_column(settings: Settings, tmp_path: Path):
+    path = tmp_path / "t.csv"
+    path.write_text("uri,product_id,image\na.jpg,1,https://shop.example/a.jpg\n")
+    assert pairs(read(settings, path)) == [("a.jpg", "1")]
+    assert "it has no column of bytes" in refusal(read(settings, path, image="image"))
