@@ -2,13 +2,15 @@
 
 Choices that make up DECODE_POLICY:
 
-* Formats: JPEG, MPO, PNG, WebP, GIF, BMP, TIFF, and AVIF where Pillow has it, told by content and never by
-  name. Of an animation or a multi-picture file, the first picture.
-* Pixels: 8-bit RGB, turned upright by EXIF (an unreadable EXIF block leaves the picture as stored).
+* Formats: JPEG, MPO, PNG, WebP, GIF, BMP, TIFF, AVIF where Pillow has it, and HEIC and HEIF by pillow-heif, told by
+  content and never by name. Of an animation or a multi-picture file, the first picture.
+* Pixels: 8-bit RGB, turned upright by EXIF (an unreadable EXIF block leaves the picture as stored; HEIC and HEIF are
+  turned by what their container says, whatever their EXIF does).
   Transparency is laid on white. 16-bit gray is divided by 257; pixels whose range is not known (floating
   point, integers outside 0..65535) are refused as ``unsupported``.
-* Colour: ICC profiles are ignored and sRGB is assumed, so a junk profile does no harm. CMYK and YCCK become
-  RGB by the plain formula.
+* Colour: of HEIC and HEIF, which phones write in Display P3, an ICC profile is converted to sRGB by LittleCMS
+  (relative colorimetric); a broken one is ignored. Of other formats, profiles are ignored and sRGB is assumed. CMYK
+  and YCCK become RGB by the plain formula.
 * Not a camera's raw file (DNG, NEF, CR2, ARW), nor another TIFF whose first picture is a preview: those are refused as
   ``unsupported``, since a thumbnail would be taken for the photo.
 * Damage: a file that ends early is refused, never filled with gray. Two things pass: a file that lost only
@@ -27,7 +29,7 @@ import struct
 from io import BytesIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 DECODE_POLICY = "1"  # part of the encoder's fingerprint: raise it when decode()'s pixels change
 DEFAULT_MAX_PIXELS = 100_000_000
@@ -58,6 +60,9 @@ _SIDEWAYS = {
     Image.Transpose.ROTATE_90,
 }
 
+_HEIF = "HEIF"
+_HEIF_BRANDS = tuple(f"ftyp{brand}".encode() for brand in ("heic", "heix", "heim", "heis", "hevc", "mif1", "msf1"))
+"""Of ISO/IEC 23008-12; the last two may also begin an AVIF file."""
 _SUBFILE, _PHOTOMETRIC, _DNG_VERSION = 254, 262, 50706
 _SENSOR = (32803, 34892)  # what a camera's sensor saw: its colour filters, or one linear
 
@@ -118,7 +123,7 @@ def _pixels(data: bytes, limit: int, min_side: int | None) -> tuple[Image.Image,
     if _is_preview(data):
         raise ImageError("unsupported", "a camera's raw file, or a TIFF that starts with a preview: export the photo")
     _check_size(_webp_canvas(data), limit)
-    image = Image.open(BytesIO(data), formats=_FORMATS)
+    image = Image.open(BytesIO(data), formats=(*_FORMATS, *_heif(data)))
     size = image.size
     _check_size(size, limit)
     if 0 in size:
@@ -130,7 +135,7 @@ def _pixels(data: bytes, limit: int, min_side: int | None) -> tuple[Image.Image,
     if reduced is None:
         size = image.size  # Pillow turns TIFFs upright while it loads them
     upright = _upright(image)
-    rgb = _rgb(image)
+    rgb = _rgb(_managed(image))
     if upright is not None:
         rgb = rgb.transpose(upright)
     elif isinstance(rgb, ImageFile.ImageFile):
@@ -143,6 +148,30 @@ def _check_size(size: tuple[int, int], limit: int) -> None:
     width, height = size
     if width * height > limit:
         raise ImageError("too_large", f"{width} x {height} pixels, more than the limit of {limit}")
+
+
+def _heif(data: bytes) -> tuple[str, ...]:
+    """The format's name, which Pillow knows from then on, where the file may be of it."""
+    if data[4:12] not in _HEIF_BRANDS:
+        return ()
+    import pillow_heif  # here: few catalogs have one
+
+    pillow_heif.options.DECODE_THREADS = 1  # a worker has its share of the cores already
+    pillow_heif.register_heif_opener(thumbnails=False)
+    return (_HEIF,)
+
+
+def _managed(image: ImageFile.ImageFile) -> Image.Image:
+    """``image`` in sRGB, where it is of a format whose profile counts and has one that can be read."""
+    profile = image.info.get("icc_profile")
+    if image.format != _HEIF or not profile or image.mode not in ("RGB", "RGBA"):
+        return image
+    try:
+        source, srgb = ImageCms.ImageCmsProfile(BytesIO(profile)), ImageCms.createProfile("sRGB")
+        intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+        return ImageCms.profileToProfile(image, source, srgb, intent, outputMode=image.mode) or image
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+        return image
 
 
 def _is_preview(data: bytes) -> bool:
@@ -229,9 +258,11 @@ def _refusal(error: Exception, data: bytes, limit: int) -> ImageError:
         return ImageError("truncated", "the file ends before its picture does")
     if not isinstance(error, UnidentifiedImageError):
         return ImageError("corrupt", f"damaged picture: {type(error).__name__}: {without_paths(text)}")
-    if any(accept is None or accept(data[:16]) for _, accept in (Image.OPEN[f] for f in _FORMATS)):
+    if data[4:12] in _HEIF_BRANDS or any(
+        accept is None or accept(data[:16]) for _, accept in (Image.OPEN[f] for f in _FORMATS)
+    ):
         return ImageError("corrupt", "damaged picture: its header cannot be read")
-    return ImageError("not_an_image", f"not a picture in a format read here ({', '.join(_FORMATS)})")
+    return ImageError("not_an_image", f"not a picture in a format read here ({', '.join((*_FORMATS, _HEIF))})")
 
 
 def _ends_early(error: Exception, data: bytes) -> bool:
