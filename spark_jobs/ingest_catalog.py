@@ -199,11 +199,9 @@ def _update(
     allow_removals: bool,
 ) -> IngestCounts:
     catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
-    with persisted(_checked(spark, settings, dataset, listed, catalog, count, linked)) as read:
+    with persisted(_checked(spark, settings, dataset, listed, catalog, count, linked)) as checked:
         with progress(spark, f"reading {dataset}", count):
-            read.count()
-        checked = linked_photos.stay_where_hosts_are_away(read) if linked else read.withColumn("away", F.lit(False))
-        counts = _count(checked)
+            counts = _count(checked)
         good = checked.filter("code IS NULL")
         gone = catalog.join(good, "image_id", "left_anti")
         held = facts.count(settings, CATALOG, lake.matches(dataset=dataset))
@@ -231,15 +229,17 @@ def _checked(
     count: int,
     linked: int,
 ) -> DataFrame:
-    """Rows of ``CHECKED``; ``linked`` is how many photos are behind links."""
+    """Rows of ``CHECKED``, and ``away``: does a photo stay since its host is away? ``linked`` is how many photos are
+    behind links."""
     known = catalog.select("image_id", *(F.col(name).alias(f"known_{name}") for name in KNOWN))
     both = listed.join(known, "image_id", "left")
     files = both.filter(f"NOT ({_IS_LINKED})") if linked else both
     parts = max(2 * spark.sparkContext.defaultParallelism, (count - linked) // 1024)
     checked = files.repartition(parts).mapInArrow(checker(settings.max_pixels, settings.photos), spark_schema(CHECKED))
+    checked = checked.withColumn("away", F.lit(False))
     if not linked:
         return checked
-    return checked.unionByName(linked_photos.check_links(spark, settings, dataset, both.filter(_IS_LINKED)))
+    return checked.unionByName(linked_photos.check_links(spark, settings, dataset, both.filter(_IS_LINKED), linked))
 
 
 def _count(checked: DataFrame) -> IngestCounts:

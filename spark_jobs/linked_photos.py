@@ -13,11 +13,13 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pyarrow as pa
+from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs.checked_photos import CHECKED, OF_FILE, good_row, known_of, refused_row, was_known
 from spark_jobs.delta_tables import merge_or_append, read_table, spark_schema
+from spark_jobs.progress import progress
 from vitrine import images, lake, links, photo_store
 from vitrine.images import ImageError
 from vitrine.links import Answer, Fetcher, Validators
@@ -30,8 +32,12 @@ _SIDE_BY_SIDE = 64
 _OF_LINK = ("uri", "content_sha256", "etag", "last_modified", "asked_at")
 
 
-def check_links(spark: SparkSession, settings: Settings, dataset: str, listed: DataFrame) -> DataFrame:
-    """``listed`` photos behind links, with what the catalog knew of them -> rows of ``CHECKED``."""
+def check_links(spark: SparkSession, settings: Settings, dataset: str, listed: DataFrame, count: int) -> DataFrame:
+    """``count`` photos behind links, with what the catalog knew of them -> rows of ``CHECKED``, and ``away``.
+
+    They are cut from the tables that they were compared with: Spark computes what it has persisted once more when such
+    a table is written, and would ask for every photo again.
+    """
     known = read_table(spark, settings, LINKS).filter(F.col("dataset") == dataset)
     known = known.select("image_id", *(F.col(name).alias(f"link_{name}") for name in _OF_LINK))
     parallel = spark.sparkContext.defaultParallelism
@@ -39,20 +45,22 @@ def check_links(spark: SparkSession, settings: Settings, dataset: str, listed: D
     work = _Work(settings.sources, settings.sources.per_host // tasks, settings.photos, settings.max_pixels, lake.now())
     host = F.lower(F.regexp_extract("uri", "^[a-zA-Z]+://([^/?#]*)", 1))
     turn = F.pmod(F.xxhash64("image_id"), F.lit(tasks))
-    return (
+    asked = (
         listed.join(known, "image_id", "left")
         .repartition(2 * parallel, host, turn)
         .mapInArrow(work.rows(), spark_schema(CHECKED))
     )
+    with progress(spark, f"asking for {dataset}", count):
+        return _stay_where_hosts_are_away(asked.localCheckpoint(storageLevel=StorageLevel.DISK_ONLY))
 
 
-def stay_where_hosts_are_away(checked: DataFrame) -> DataFrame:
+def _stay_where_hosts_are_away(checked: DataFrame) -> DataFrame:
     """``checked`` with ``away``: true of a known photo that is as it was known, since its host is away. A host is away
     where it answered none of those that asked it, or was given up."""
     answered = F.col("asked") & (F.col("code").isNull() | ~F.col("may_be_hosts"))
     hosts = (
         checked.filter("host IS NOT NULL")
-        .withColumn("may_be_hosts", may_be_hosts())
+        .withColumn("may_be_hosts", _may_be_hosts())
         .groupBy("host")
         .agg(F.count_if(answered).alias("answered"), F.count_if(F.col("code") == "host_away").alias("skipped"))
         .filter("answered = 0 OR skipped > 0")
@@ -65,7 +73,7 @@ def stay_where_hosts_are_away(checked: DataFrame) -> DataFrame:
     )
 
 
-def may_be_hosts() -> Any:
+def _may_be_hosts() -> Any:
     """Is the row's code one that its host may be at fault for? A column; ``links.says_away`` in Python."""
     return F.col("code").isin("unreachable", "too_slow", "cut_off", "host_away", "http_429") | F.col("code").startswith(
         "http_5"

@@ -9,8 +9,9 @@ Choices that make up DECODE_POLICY:
   Transparency is laid on white. 16-bit gray is divided by 257; pixels whose range is not known (floating
   point, integers outside 0..65535) are refused as ``unsupported``.
 * Colour: of HEIC and HEIF, which phones write in Display P3, an ICC profile is converted to sRGB by LittleCMS
-  (relative colorimetric); a broken one is ignored. Of other formats, profiles are ignored and sRGB is assumed. CMYK
-  and YCCK become RGB by the plain formula.
+  (relative colorimetric); a broken one is ignored. Of other formats, profiles are ignored and sRGB is assumed, since
+  homes hold vectors of their pixels so; ``managed`` converts those too, which is MANAGED_POLICY. Without a profile,
+  CMYK and YCCK become RGB by the plain formula.
 * Not a camera's raw file (DNG, NEF, CR2, ARW), nor another TIFF whose first picture is a preview: those are refused as
   ``unsupported``, since a thumbnail would be taken for the photo.
 * Damage: a file that ends early is refused, never filled with gray. Two things pass: a file that lost only
@@ -32,6 +33,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 DECODE_POLICY = "1"  # part of the encoder's fingerprint: raise it when decode()'s pixels change
+MANAGED_POLICY = "2"  # the same, of encoders for which the profiles of all formats count
 DEFAULT_MAX_PIXELS = 100_000_000
 MOST_PIXELS = 2**28  # a larger max_pixels counts as this
 MOST_TEXT, MOST_TEXTS = 16 << 20, 128 << 20  # bytes of one text or profile in a PNG, and of all; more is corrupt
@@ -85,15 +87,18 @@ class ImageError(Exception):
         return self.reason
 
 
-def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, min_side: int | None = None) -> Image.Image:
+def decode(
+    data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, min_side: int | None = None, managed: bool = False
+) -> Image.Image:
     """The picture as a plain upright RGB image (8 bits a channel, no metadata).
 
     With ``min_side``, a JPEG may come back at 1/2, 1/4 or 1/8 of its size, which is faster, as long as its
-    short side keeps at least ``min_side`` pixels; other formats come back whole. Safe to call from threads.
+    short side keeps at least ``min_side`` pixels; other formats come back whole. ``managed``: the colour profiles of
+    all formats count. Safe to call from threads.
 
     Raises ImageError: empty, not_an_image, truncated, too_large, corrupt, unsupported.
     """
-    return _decode(data, max_pixels, min_side)[0]
+    return _decode(data, max_pixels, min_side, managed)[0]
 
 
 def checked_size(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int]:
@@ -103,23 +108,23 @@ def checked_size(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int
 
     Raises ImageError: as decode().
     """
-    return _decode(data, max_pixels, min_side=1)[1]
+    return _decode(data, max_pixels, min_side=1, managed=False)[1]
 
 
-def _decode(data: bytes, max_pixels: int, min_side: int | None) -> tuple[Image.Image, tuple[int, int]]:
+def _decode(data: bytes, max_pixels: int, min_side: int | None, managed: bool) -> tuple[Image.Image, tuple[int, int]]:
     """The picture and its full upright size, which a reduced JPEG no longer has."""
     if not data:
         raise ImageError("empty", "the file is empty")
     limit = min(max_pixels, MOST_PIXELS)
     try:
-        return _pixels(data, limit, min_side)
+        return _pixels(data, limit, min_side, managed)
     except ImageError:
         raise
     except Exception as error:
         raise _refusal(error, data, limit) from error
 
 
-def _pixels(data: bytes, limit: int, min_side: int | None) -> tuple[Image.Image, tuple[int, int]]:
+def _pixels(data: bytes, limit: int, min_side: int | None, managed: bool) -> tuple[Image.Image, tuple[int, int]]:
     if _is_preview(data):
         raise ImageError("unsupported", "a camera's raw file, or a TIFF that starts with a preview: export the photo")
     _check_size(_webp_canvas(data), limit)
@@ -135,7 +140,7 @@ def _pixels(data: bytes, limit: int, min_side: int | None) -> tuple[Image.Image,
     if reduced is None:
         size = image.size  # Pillow turns TIFFs upright while it loads them
     upright = _upright(image)
-    rgb = _rgb(_managed(image))
+    rgb = _rgb(_in_srgb(image) if managed or image.format == _HEIF else image)
     if upright is not None:
         rgb = rgb.transpose(upright)
     elif isinstance(rgb, ImageFile.ImageFile):
@@ -161,15 +166,20 @@ def _heif(data: bytes) -> tuple[str, ...]:
     return (_HEIF,)
 
 
-def _managed(image: ImageFile.ImageFile) -> Image.Image:
-    """``image`` in sRGB, where it is of a format whose profile counts and has one that can be read."""
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """``image`` in sRGB, where it has a profile that can be read and is of its kind of colours."""
     profile = image.info.get("icc_profile")
-    if image.format != _HEIF or not profile or image.mode not in ("RGB", "RGBA"):
+    if not profile:
         return image
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+    elif image.mode == "P":
+        image = image.convert("RGB")
     try:
         source, srgb = ImageCms.ImageCmsProfile(BytesIO(profile)), ImageCms.createProfile("sRGB")
         intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
-        return ImageCms.profileToProfile(image, source, srgb, intent, outputMode=image.mode) or image
+        mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        return ImageCms.profileToProfile(image, source, srgb, intent, outputMode=mode) or image
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
         return image
 

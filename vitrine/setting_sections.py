@@ -29,6 +29,8 @@ class EncoderSettings(Section):
     """The commit of the weights on the Hugging Face Hub; left out: the newest when a home first builds it."""
     input_size: int | None = Field(None, ge=16, le=2048)
     """Pixels a side; left out: what the source's own configuration says."""
+    colours: Literal["srgb"] | None = None
+    """Left out: colour profiles count in HEIC and HEIF alone; ``srgb``: in every format, which is another version."""
     family: Literal["supervised", "self_supervised", "contrastive"] | None = None
     licence: str | None = None
 

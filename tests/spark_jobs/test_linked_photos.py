@@ -128,6 +128,7 @@ def test_nights_of_a_feed(shop: Settings, tmp_path: Path, server: PhotoServer):
     assert quarantine(shop) == codes | {"d/3.jpg": "http_404"}
     assert path.read_bytes() == jpeg(1), "its copy was lost, and it was asked for again"
     assert "d/3.jpg" not in {row["image_id"] for row in lake.rows(shop, "SELECT image_id FROM links")}
+    assert server.asked["0.jpg"] == server.asked["4.jpg"] == 1, "writing the catalog asks for nothing again"
     assert server.most_at_once <= SOURCES.per_host
 
 

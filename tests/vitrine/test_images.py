@@ -366,10 +366,30 @@ def test_a_phones_photo_is_upright_and_in_srgb():
     assert refused(wide, max_pixels=80 * 60 - 1).code == "too_large"
 
 
-def test_profiles_of_formats_read_before_are_still_ignored():
-    for kind in ("JPEG", "PNG", "WEBP", "TIFF"):
-        data = encode(Image.new("RGB", (16, 16), (210, 60, 40)), kind, icc_profile=profile(DISPLAY_P3))
-        assert near(images.decode(data).getpixel((5, 5)), (210, 60, 40), within=5)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_profiles_of_formats_read_before_count_where_they_are_asked_for(kind):
+    colour = (210, 60, 40)
+    picture = Image.new("RGB", (16, 16), colour)
+    data = encode(picture, kind, icc_profile=profile(DISPLAY_P3))
+    assert near(images.decode(data).getpixel((5, 5)), colour, within=5)
+    assert near(images.decode(data, managed=True).getpixel((5, 5)), in_srgb(colour, DISPLAY_P3), within=6)
+    for other in (profile(SRGB), b"junk", profile(DISPLAY_P3)[:300]):
+        data = encode(picture, kind, icc_profile=other)
+        assert near(images.decode(data, managed=True).getpixel((5, 5)), colour, within=5)
+    plain = encode(picture, kind)
+    assert images.decode(plain, managed=True).tobytes() == images.decode(plain).tobytes()
+
+
+def test_a_profile_of_another_kind_of_colours_is_ignored_and_transparency_stays():
+    p3 = profile(DISPLAY_P3)
+    for mode in ("L", "CMYK"):
+        data = encode(Image.new(mode, (16, 16)), "JPEG", icc_profile=p3)
+        assert images.decode(data, managed=True).tobytes() == images.decode(data).tobytes()
+    palette = Image.new("P", (16, 16), 1)
+    palette.putpalette([0, 0, 0, 210, 60, 40])
+    opaque, clear = (encode(palette, "PNG", icc_profile=p3, **more) for more in ({}, {"transparency": 1}))
+    assert near(images.decode(opaque, managed=True).getpixel((5, 5)), in_srgb((210, 60, 40), DISPLAY_P3), within=2)
+    assert images.decode(clear, managed=True).getpixel((5, 5)) == WHITE
 
 
 def test_empty():
