@@ -22,7 +22,7 @@ from spark_jobs.delta_tables import merge_or_append, read_table, spark_schema
 from spark_jobs.progress import progress
 from vitrine import images, lake, links, photo_store
 from vitrine.images import ImageError
-from vitrine.links import Answer, Fetcher, Validators
+from vitrine.links import Fetcher, Validators
 from vitrine.setting_sections import SourceSettings
 from vitrine.settings import Settings
 from vitrine.tables import LINKS
@@ -44,10 +44,11 @@ def check_links(spark: SparkSession, settings: Settings, dataset: str, listed: D
     tasks = min(parallel, settings.sources.per_host)  # that share a host
     work = _Work(settings.sources, settings.sources.per_host // tasks, settings.photos, settings.max_pixels, lake.now())
     host = F.lower(F.regexp_extract("uri", "^[a-zA-Z]+://([^/?#]*)", 1))
-    turn = F.pmod(F.xxhash64("image_id"), F.lit(tasks))
+    turn = F.pmod(F.xxhash64("uri"), F.lit(tasks))
     asked = (
         listed.join(known, "image_id", "left")
         .repartition(2 * parallel, host, turn)
+        .sortWithinPartitions("uri")
         .mapInArrow(work.rows(), spark_schema(CHECKED))
     )
     with progress(spark, f"asking for {dataset}", count):
@@ -94,6 +95,23 @@ def merge_links(spark: SparkSession, settings: Settings, dataset: str, good: Dat
 
 
 @dataclass(frozen=True)
+class _Kept:
+    """What came of a request."""
+
+    of_file: dict[str, Any] | None
+    """``OF_FILE`` of a photo that is in the photo store now; None where it is the one of before, or none."""
+    validators: Validators
+    fetched_bytes: int | None = None
+    """None where it is the one of before."""
+    refusal: ImageError | None = None
+    """Why what was fetched is no photo."""
+
+
+_Ask = Callable[[str, Validators], tuple[asyncio.Task[_Kept], bool]]
+"""A link and what was said of it -> the request, and whether it is a new one."""
+
+
+@dataclass(frozen=True)
 class _Work:
     """What a task has to know."""
 
@@ -120,58 +138,88 @@ class _Work:
         return rows
 
     async def _all(self, fetcher: Fetcher, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Each link once, whatever number of rows has it."""
         places = asyncio.Semaphore(max(_SIDE_BY_SIDE, self.per_host))
+        asked: dict[tuple[str, Validators], asyncio.Task[_Kept]] = {}
+
+        def ask(uri: str, before: Validators) -> tuple[asyncio.Task[_Kept], bool]:
+            is_first = (uri, before) not in asked
+            if is_first:
+                asked[uri, before] = asyncio.create_task(self._keep(fetcher, uri, before))
+            return asked[uri, before], is_first
 
         async def one(row: dict[str, Any]) -> dict[str, Any]:
             async with places:
-                return await self._check(fetcher, row)
+                return await self._check(ask, row)
 
         return list(await asyncio.gather(*map(one, rows)))
 
-    async def _check(self, fetcher: Fetcher, row: dict[str, Any]) -> dict[str, Any]:
+    async def _check(self, ask: _Ask, row: dict[str, Any]) -> dict[str, Any]:
         """As ``checked_photos.check_row``, of a photo behind a link."""
         if row["code"] is not None:
             return refused_row(row, row["code"], row["reason"])
-        host = {"host": links.host_of(row["uri"]), "asked": False, "not_modified": False, "fetched_bytes": 0}
+        host: dict[str, Any] = {
+            "host": links.host_of(row["uri"]),
+            "asked": False,
+            "not_modified": False,
+            "fetched_bytes": 0,
+        }
         known = known_of(row)
+        as_known = {name: known[name] for name in OF_FILE}
         is_same_link = was_known(known) and known["uri"] == row["uri"]
+        before = await self._before(row, known) if is_same_link else None
+        if before is not None and not before and self.now < row["link_asked_at"] + self._patience:
+            return good_row(row, as_known) | host
+        task, host["asked"] = ask(row["uri"], before or Validators())
         try:
-            of_link = {name: row[f"link_{name}"] for name in _OF_LINK}
-            is_held = is_same_link and (of_link["uri"], of_link["content_sha256"]) == (
-                row["uri"],
-                known["content_sha256"],
-            )
-            if is_held and not self.sources.keep_gb:  # with a limit, a copy may be gone that nobody needs
-                is_held = await asyncio.to_thread(photo_store.holds, self.store, known["content_sha256"], known["size"])
-            before = Validators(of_link["etag"], of_link["last_modified"]) if is_held else Validators()
-            if is_held and not before and self.now < of_link["asked_at"] + timedelta(self.sources.ask_again_days):
-                return good_row(row, {name: known[name] for name in OF_FILE}) | host
-            answer = await fetcher.fetch(row["uri"], before)
-            host |= {"asked": True, "not_modified": answer.data is None, "fetched_bytes": len(answer.data or b"")}
-            of_file = await asyncio.to_thread(self._keep, answer, known, is_same_link)
+            kept = await task
+            if host["asked"]:
+                host |= {"not_modified": kept.fetched_bytes is None, "fetched_bytes": kept.fetched_bytes or 0}
+            if kept.refusal:
+                raise kept.refusal
         except ImageError as error:
-            host["asked"] = error.code != "host_away"
+            host["asked"] = host["asked"] and error.code != "host_away"
             if is_same_link and links.says_away(error.code):  # whole again, should its host turn out to be away
-                whole = good_row(row, {name: known[name] for name in OF_FILE})
-                return whole | host | {"code": error.code, "reason": str(error), "may_stay": True}
+                return good_row(row, as_known) | host | {"code": error.code, "reason": str(error), "may_stay": True}
             return refused_row(row, error.code, str(error)) | host
-        now = answer.validators
-        of_link = {"etag": now.etag, "last_modified": now.last_modified, "asked_at": self.now}
-        return good_row(row, of_file) | host | of_link | {"says_more": not is_held or now != before or not now}
+        now = kept.validators
+        says_more = before is None or now != before or not now
+        of_link = {"etag": now.etag, "last_modified": now.last_modified, "asked_at": self.now, "says_more": says_more}
+        of_file = kept.of_file or as_known
+        same = is_same_link and of_file["content_sha256"] == known["content_sha256"]
+        return good_row(row, as_known if same else of_file) | host | of_link
 
-    def _keep(self, answer: Answer, known: dict[str, Any], is_same_link: bool) -> dict[str, Any]:
-        """``OF_FILE`` of what was answered, which is in the photo store then."""
+    @property
+    def _patience(self) -> timedelta:
+        return timedelta(self.sources.ask_again_days)
+
+    async def _before(self, row: dict[str, Any], known: dict[str, Any]) -> Validators | None:
+        """What the server said of the photo as it is known; None where its copy, or what was said, is not there."""
+        if (row["link_uri"], row["link_content_sha256"]) != (known["uri"], known["content_sha256"]):
+            return None
+        if self.sources.keep_gb is None:  # with a limit, a copy may be gone that nobody needs
+            copy = self.store, known["content_sha256"], known["size"]
+            if not await asyncio.to_thread(photo_store.holds, *copy):
+                return None
+        return Validators(row["link_etag"], row["link_last_modified"])
+
+    async def _keep(self, fetcher: Fetcher, uri: str, before: Validators) -> _Kept:
+        """Ask for a photo, and keep it where it is another one."""
+        answer = await fetcher.fetch(uri, before)
         if answer.data is None:
-            return {name: known[name] for name in OF_FILE}
-        sha = hashlib.sha256(answer.data).hexdigest()
-        if is_same_link and sha == known["content_sha256"]:
-            of_file = {name: known[name] for name in OF_FILE}
-        else:
-            width, height = images.checked_size(answer.data, self.max_pixels)
-            changed = _time(answer.validators.last_modified) or self.now
-            of_file = dict(zip(OF_FILE, (len(answer.data), changed, sha, width, height), strict=True))
-        photo_store.put(self.store, sha, answer.data)
-        return of_file
+            return _Kept(None, answer.validators)
+        size = len(answer.data)
+        try:
+            of_file = await asyncio.to_thread(self._facts, answer.data, answer.validators)
+        except ImageError as refusal:
+            return _Kept(None, answer.validators, size, refusal)
+        return _Kept(of_file, answer.validators, size)
+
+    def _facts(self, data: bytes, validators: Validators) -> dict[str, Any]:
+        sha, (width, height) = hashlib.sha256(data).hexdigest(), images.checked_size(data, self.max_pixels)
+        photo_store.put(self.store, sha, data)
+        changed = _time(validators.last_modified) or self.now
+        return dict(zip(OF_FILE, (len(data), changed, sha, width, height), strict=True))
 
 
 def _time(last_modified: str | None) -> datetime | None:
