@@ -265,8 +265,8 @@ def lines(*rows: str) -> str:
         ("t.csv", lines("uri,product_id", ",1", "a.jpg,2"), "have no uri"),
         ("t.csv", lines("uri,product_id", '"",1', "a.jpg,2"), "have no uri"),
         ("t.csv", lines("uri,product_id,split", "a.jpg,1,Test/2"), "bad split 'Test/2'.*lower-case"),
-        ("t.parquet", "no parquet", "layout table is CSV .*Parquet or Delta"),
-        ("t.xlsx", "no parquet", "layout table is CSV .*Parquet or Delta"),
+        ("t.parquet", "no parquet", "layout table is CSV .*Parquet, Arrow or Delta"),
+        ("t.xlsx", "no parquet", "layout table is CSV .*Parquet, Arrow or Delta"),
     ],
 )
 def test_a_table_that_will_not_do(settings: Settings, tmp_path: Path, name: str, text: str, said: str):
