@@ -58,7 +58,7 @@ def check_row(row: dict[str, Any], max_pixels: int, store: str = "") -> dict[str
     if row["code"] is not None:
         return refused_row(row, row["code"], row["reason"])
     try:
-        if kept := row.get("kept_sha256"):
+        if kept := row["kept_sha256"]:
             if (kept, row["uri"]) == (known["content_sha256"], known["uri"]):
                 return good_row(row, {name: known[name] for name in OF_FILE})
             return good_row(row, asdict(photo_files.check(photo_store.place(store, kept), max_pixels)))

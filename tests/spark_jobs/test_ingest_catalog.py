@@ -357,7 +357,7 @@ def test_a_file_that_is_known_is_not_opened(monkeypatch: pytest.MonkeyPatch, tmp
 @pytest.mark.parametrize("name", ["a#1.jpg", "a b.jpg", "what?.jpg", "100%.jpg", "ü.jpg"])
 def test_a_row_that_spells_its_uri_as_before_is_not_read_again(tmp_path: Path, name: str):
     path = paint(tmp_path / name)
-    listed = dict.fromkeys(("image_id", "product_id", "category", "split", "code", "reason"))
+    listed = dict.fromkeys(checked_photos.LISTED.names)
     raw = f"file://{tmp_path}/{name}"
     first = checked_photos.check_row({**listed, "uri": raw}, 1_000_000)
     known = {f"known_{key}": first.get(key) for key in checked_photos.KNOWN}
