@@ -11,12 +11,14 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from vitrine.datasets import table
-from vitrine.datasets.table_files import TableFault, as_text
+from vitrine.datasets.columns import Columns, TableFault
+from vitrine.datasets.table_files import as_text
 from vitrine.errors import UserError
 from vitrine.locations import Location
 from vitrine.settings import Settings
 
-_COLUMNS = ("product_id", "weight")
+_NAMES = ("product_id", "weight")
+_COLUMNS = Columns(_NAMES, _NAMES, can_be_given=False)
 _SCHEMA = pa.schema([("product_id", pa.string()), ("weight", pa.float64()), ("fault", pa.string())])
 _ROWS = "product_id string, weight double, fault string"
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE | re.ASCII)
@@ -55,9 +57,9 @@ def _weights(spark: SparkSession, dataset: str, wanted: str) -> DataFrame:
         rows = spark.createDataFrame(pa.table({"unit": units})).repartition(len(units)).mapInArrow(_read_units, _ROWS)
     else:
         frame = spark.read.format("delta").load(Location.given(wanted).hadoop)
-        if missing := [name for name in _COLUMNS if name not in frame.columns]:
+        if missing := [name for name in _NAMES if name not in frame.columns]:
             raise UserError(f"no column {', '.join(missing)} in {wanted!r}: it needs product_id and weight")
-        rows = frame.select(*_COLUMNS).mapInArrow(_read_delta, _ROWS)
+        rows = frame.select(*_NAMES).mapInArrow(_read_delta, _ROWS)
     for fault in rows.filter("fault IS NOT NULL").limit(1).collect():
         raise UserError(fault["fault"])
     product = F.concat(F.lit(f"{dataset}/"), F.col("product_id"))
@@ -68,7 +70,7 @@ def _weights(spark: SparkSession, dataset: str, wanted: str) -> DataFrame:
 def _read_units(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         for unit in batch.column("unit").to_pylist():
-            rows = (_weighed(row, f"row {number}") for number, row in table.read_unit(unit, _COLUMNS, _COLUMNS))
+            rows = (_weighed(row, f"row {number}") for number, row in table.read_unit(unit, _COLUMNS))
             try:
                 while some := list(islice(rows, 4096)):
                     yield pa.RecordBatch.from_pylist(some, schema=_SCHEMA)
@@ -79,8 +81,8 @@ def _read_units(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 def _read_delta(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         try:
-            texts = [as_text(batch.column(name), name) for name in _COLUMNS]
-            rows = [_weighed(dict(zip(_COLUMNS, row, strict=True)), "a row") for row in zip(*texts, strict=True)]
+            texts = [as_text(batch.column(name), name) for name in _NAMES]
+            rows = [_weighed(dict(zip(_NAMES, row, strict=True)), "a row") for row in zip(*texts, strict=True)]
         except TableFault as fault:
             rows = [{"fault": str(fault)}]
         yield pa.RecordBatch.from_pylist(rows, schema=_SCHEMA)

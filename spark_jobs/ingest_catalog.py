@@ -1,6 +1,6 @@
 """A source's photos into the catalog: listed, checked and hashed on the executors; what cannot be read quarantined."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
 from itertools import islice
@@ -13,39 +13,25 @@ from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from spark_jobs.delta_tables import merge_or_append, persisted, read_table, spark_schema
+from spark_jobs import linked_photos
+from spark_jobs.checked_photos import CHECKED, KNOWN, LISTED, checker
+from spark_jobs.delta_tables import has_rows, merge_or_append, persisted, read_table, spark_schema
 from spark_jobs.progress import progress
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.session import build_session
-from vitrine import facts, lake, locks, photo_files
+from vitrine import facts, lake, locks, photo_store
 from vitrine.datasets import registry, table
+from vitrine.datasets.columns import TableFault
 from vitrine.datasets.photo import BLANK, REFUSED, Layout, Photo
-from vitrine.datasets.table_files import TableFault, as_text
+from vitrine.datasets.pictures import IMAGE
+from vitrine.datasets.table import Table
+from vitrine.datasets.table_files import as_text, called_in
 from vitrine.errors import GateRefused, UserError, one_line, reason
-from vitrine.images import ImageError
 from vitrine.locations import Location
 from vitrine.names import ALL_SPLITS, NAME_LENGTH, NAME_PATTERN, NAME_RULE, check_name
 from vitrine.runs import IngestCounts
 from vitrine.settings import Settings
-from vitrine.tables import CATALOG, LABELS
-
-_LISTED = pa.schema(
-    [(name, pa.string()) for name in ("image_id", "product_id", "category", "split", "uri", "code", "reason")]
-)
-_KNOWN = ("uri", "size", "modified_at", "content_sha256", "width", "height", "product_id", "category", "split")
-_CHECKED = pa.schema(
-    [
-        *_LISTED,
-        ("size", pa.int64()),
-        ("modified_at", pa.timestamp("us", tz="UTC")),
-        ("content_sha256", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("was_known", pa.bool_()),
-        ("same_content", pa.bool_()),
-        ("same_row", pa.bool_()),
-    ]
-)
+from vitrine.tables import CATALOG, LABELS, LINKS
 
 
 def ingest(
@@ -59,23 +45,27 @@ def ingest(
     test_share: float | None = None,
     splits: bool | None = None,
     encoding: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Bring the catalog of ``dataset`` to what ``source`` holds now; the figures of ``ingest --json``.
 
     ``allow_partial`` takes a published data set whatever its counts, ``allow_removals`` a source whatever it lacks of
-    the catalog's photos. ``splits`` and ``encoding`` are those of ``registry.find``. Of the photos that the source
-    gives no split, ``test_share`` become ``test``, the rest ``train``: by the SHA-256 of their ids, so that a photo
-    keeps its side when others come and go. Left out, they have no split.
+    the catalog's photos. ``splits``, ``encoding`` and ``columns`` are those of ``registry.find``. Of the photos that
+    the source gives no split, ``test_share`` become ``test``, the rest ``train``: by the SHA-256 of their ids, so that
+    a photo keeps its side when others come and go. Left out, they have no split.
 
     Raises:
         UserError: bad name, unknown layout, a source that is not of it, or that has no photos.
         GateRefused: more than ``[gates] max_removed_share`` of the catalog's photos would leave it; nothing is written.
     """
     check_name(dataset, "data set")
-    adapter = registry.find(layout, allow_partial, splits, encoding)
+    adapter = registry.find(layout, allow_partial, splits, encoding, columns)
     units = adapter.units(settings, source)  # a caller's mistake shows before Spark starts
     spark = build_session(settings, f"ingest {dataset}", *([] if units else [source]))  # Spark itself reads Delta
-    listed = _list(spark, units, adapter) if units else _read_delta(spark, source)
+    if isinstance(adapter, Table) and not units:
+        listed = _read_delta(spark, settings, source, adapter)
+    else:
+        listed = _list(spark, units, adapter)
     listed = _name_ids(listed, dataset)
     if test_share is not None:
         listed = listed.withColumn("split", F.coalesce("split", _split(test_share)))
@@ -84,27 +74,30 @@ def ingest(
             survey = _survey(listed)
         count = _check(survey, source, layout)
         photos = listed.filter(_IS_PHOTO)
-        counts = _update(spark, settings, dataset, photos, count, allow_removals)
+        counts = _update(spark, settings, dataset, photos, count, survey["linked"], allow_removals)
     return asdict(replace(counts, blank_rows=sum(int(row["reason"]) for row in survey["noted"])))
 
 
 _IS_PHOTO = f"coalesce(code, '') NOT IN ('{REFUSED}', '{BLANK}')"
+_IS_LINKED = photo_store.LINKED.format(uri="uri")
 
 
 def _survey(listed: DataFrame) -> Row:
-    """What is listed, in one look: ``photos``, their number; ``twice``, how many ids come more than once, with
-    ``first`` and ``last`` of them; ``bad_split``, one that is no name; ``noted``, the rows that are no photos, a few a
-    file, with ``code`` and ``reason``."""
+    """What is listed, in one look: ``photos``, their number; ``linked``, how many are behind links; ``twice``, how many
+    ids come more than once, with ``first`` and ``last`` of them; ``bad_split``, one that is no name; ``noted``, the
+    rows that are no photos, a few a file, with ``code`` and ``reason``."""
     note = F.struct("code", "reason")
     no_name = ~F.col("split").rlike(f"^(?:{NAME_PATTERN})$") | (F.length("split") > NAME_LENGTH)
     by_id = listed.groupBy("image_id").agg(
         F.count_if(F.expr(_IS_PHOTO)).alias("photos"),
+        F.count_if(F.expr(_IS_LINKED)).alias("linked"),
         F.min(F.when(no_name | (F.col("split") == ALL_SPLITS), F.col("split"))).alias("bad_split"),
         F.collect_list(F.when(F.expr(f"NOT ({_IS_PHOTO})"), note)).alias("noted"),
     )
     twice = F.when(F.col("photos") > 1, F.col("image_id"))
     row = by_id.agg(
         F.coalesce(F.sum("photos"), F.lit(0)).alias("photos"),
+        F.coalesce(F.sum("linked"), F.lit(0)).alias("linked"),
         F.count(twice).alias("twice"),
         F.min(twice).alias("first"),
         F.max(twice).alias("last"),
@@ -146,25 +139,28 @@ def _list(spark: SparkSession, units: list[str], layout: Layout) -> DataFrame:
             for unit in batch.column("unit").to_pylist():
                 yield from _batches(layout.photos(unit))
 
-    return frame.repartition(parts).mapInArrow(rows, spark_schema(_LISTED))
+    return frame.repartition(parts).mapInArrow(rows, spark_schema(LISTED))
 
 
 def _batches(photos: Iterator[Photo]) -> Iterator[pa.RecordBatch]:
     while listed := [asdict(photo) for photo in islice(photos, 4096)]:
         for row in listed:
             row["code"], row["reason"] = row.pop("refusal") or (None, None)
-        yield pa.RecordBatch.from_pylist(listed, schema=_LISTED)
+        yield pa.RecordBatch.from_pylist(listed, schema=LISTED)
 
 
-def _read_delta(spark: SparkSession, source: str) -> DataFrame:
+def _read_delta(spark: SparkSession, settings: Settings, source: str, layout: Table) -> DataFrame:
     """A Delta table of the ``table`` layout: Spark reads the columns that are asked for, and no other."""
-    root = Location.given(source)
+    root, store = Location.given(source), settings.photos
     try:
         frame = spark.read.format("delta").load(root.hadoop)
-        table.check_columns(frame.columns)
-        frame = frame.select(*(name for name in table.COLUMNS if name in frame.columns))
-        for column in to_arrow_schema(frame.schema):
-            as_text(pa.array([], column.type), column.name)
+        schema = to_arrow_schema(frame.schema)
+        called, image = called_in(schema, layout.columns, ())
+        for name, column in called.items():
+            as_text(pa.array([], schema.field(column).type), name)
+        called |= {IMAGE: image} if image else {}
+        quoted = {name: column.replace("`", "``") for name, column in called.items()}
+        frame = frame.select(*(F.col(f"`{column}`").alias(name) for name, column in quoted.items()))
     except TableFault as fault:
         raise UserError(f"cannot read {source!r}: {fault}") from None
     except (PySparkException, Py4JJavaError) as error:
@@ -172,9 +168,9 @@ def _read_delta(spark: SparkSession, source: str) -> DataFrame:
         raise UserError(f"cannot read {source!r} as a Delta table ({why})") from None
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        yield from _batches(table.photos_of(batches, root, source))
+        yield from _batches(table.photos_of(batches, root, source, store))
 
-    return frame.mapInArrow(rows, spark_schema(_LISTED))
+    return frame.mapInArrow(rows, spark_schema(LISTED))
 
 
 def _name_ids(listed: DataFrame, dataset: str) -> DataFrame:
@@ -194,17 +190,16 @@ def _split(test_share: float) -> Column:
 
 
 def _update(
-    spark: SparkSession, settings: Settings, dataset: str, listed: DataFrame, count: int, allow_removals: bool
+    spark: SparkSession,
+    settings: Settings,
+    dataset: str,
+    listed: DataFrame,
+    count: int,
+    linked: int,
+    allow_removals: bool,
 ) -> IngestCounts:
     catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
-    known = catalog.select("image_id", *(F.col(name).alias(f"known_{name}") for name in _KNOWN))
-    parts = max(2 * spark.sparkContext.defaultParallelism, count // 1024)
-    checked = (
-        listed.join(known, "image_id", "left")
-        .repartition(parts)
-        .mapInArrow(_checker(settings.max_pixels), spark_schema(_CHECKED))
-    )
-    with persisted(checked):
+    with persisted(_checked(spark, settings, dataset, listed, catalog, count, linked)) as checked:
         with progress(spark, f"reading {dataset}", count):
             counts = _count(checked)
         good = checked.filter("code IS NULL")
@@ -216,6 +211,8 @@ def _update(
         moment = lake.now()
         if counts.added + counts.changed + counts.updated + removed:
             _merge_catalog(spark, settings, dataset, good, catalog, gone, moment)
+        if linked or has_rows(settings, LINKS, lake.matches("t", dataset=dataset)):
+            linked_photos.merge_links(spark, settings, dataset, good)
         append_labels(spark, settings, dataset)
         # Of a constant, Spark knows that there is none before it looks.
         bad = checked.filter("code IS NOT NULL" if counts.quarantined else "false")
@@ -223,35 +220,26 @@ def _update(
         return replace(counts, removed=removed, mended=mended)
 
 
-def _checker(max_pixels: int) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            yield pa.RecordBatch.from_pylist([check_row(row, max_pixels) for row in batch.to_pylist()], schema=_CHECKED)
-
-    return rows
-
-
-def check_row(row: dict[str, Any], max_pixels: int) -> dict[str, Any]:
-    """One listed photo with what the catalog knew of it -> its row of facts; an unchanged file is not read."""
-    known = {name: row.get(f"known_{name}") for name in _KNOWN}
-    was_known = known["content_sha256"] is not None
-    result: dict[str, Any] = {name: row[name] for name in _LISTED.names} | {"was_known": was_known}
-    if row["code"] is not None:
-        return result | {"same_content": False, "same_row": False}
-    try:
-        stat = photo_files.stat(row["uri"])
-        is_same = was_known and (stat.size, stat.modified_at) == (known["size"], known["modified_at"])
-        if is_same and Location(row["uri"]).is_same(Location(known["uri"] or "")):
-            of_file = {name: known[name] for name in ("size", "modified_at", "content_sha256", "width", "height")}
-        else:
-            of_file = asdict(photo_files.check(row["uri"], max_pixels))
-    except ImageError as error:
-        return result | {"code": error.code, "reason": str(error), "same_content": False, "same_row": False}
-    result |= of_file
-    return result | {
-        "same_content": of_file["content_sha256"] == known["content_sha256"],
-        "same_row": all(result[name] == known[name] for name in _KNOWN),
-    }
+def _checked(
+    spark: SparkSession,
+    settings: Settings,
+    dataset: str,
+    listed: DataFrame,
+    catalog: DataFrame,
+    count: int,
+    linked: int,
+) -> DataFrame:
+    """Rows of ``CHECKED``, and ``away``: does a photo stay since its host is away? ``linked`` is how many photos are
+    behind links."""
+    known = catalog.select("image_id", *(F.col(name).alias(f"known_{name}") for name in KNOWN))
+    both = listed.join(known, "image_id", "left")
+    files = both.filter(f"NOT ({_IS_LINKED})") if linked else both
+    parts = max(2 * spark.sparkContext.defaultParallelism, (count - linked) // 1024)
+    checked = files.repartition(parts).mapInArrow(checker(settings.max_pixels, settings.photos), spark_schema(CHECKED))
+    checked = checked.withColumn("away", F.lit(False))
+    if not linked:
+        return checked
+    return checked.unionByName(linked_photos.check_links(spark, settings, dataset, both.filter(_IS_LINKED), linked))
 
 
 def _count(checked: DataFrame) -> IngestCounts:
@@ -265,8 +253,12 @@ def _count(checked: DataFrame) -> IngestCounts:
                 "updated": "code IS NULL AND same_content AND NOT same_row",
                 "unchanged": "code IS NULL AND same_row",
                 "quarantined": "code IS NOT NULL",
+                "asked": "asked",
+                "not_modified": "not_modified",
+                "away": "away",
             }.items()
-        )
+        ),
+        F.coalesce(F.sum("fetched_bytes"), F.lit(0)).alias("fetched_bytes"),
     ).first()
     assert row is not None
     return IngestCounts(**row.asDict())

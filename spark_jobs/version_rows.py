@@ -22,6 +22,7 @@ from spark_jobs.embed_products import embed_products
 from spark_jobs.quarantine import merge_quarantine
 from vitrine import facts, lake, staging
 from vitrine.encoded_set import EncodedSet
+from vitrine.photo_store import readable_in_sql
 from vitrine.runs import EmbedCounts
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABEL_COLUMNS, QUARANTINE
@@ -165,7 +166,8 @@ class VersionRows:
 
     def to_compute(self) -> DataFrame:
         """Some uris for each content that has no vector yet: where one copy is damaged by now, another may do."""
-        uris = F.slice(F.sort_array(F.collect_set("uri")), 1, _COPIES)
+        copies, sources = (F.sort_array(F.collect_set(uri)) for uri in (F.expr(readable_in_sql(self.settings)), "uri"))
+        uris = F.slice(F.array_distinct(F.concat(copies, sources)), 1, _COPIES)
         contents = self.chosen.groupBy("content_sha256").agg(uris.alias("uris"))
         return contents.join(self._known_vectors().select("content_sha256"), "content_sha256", "left_anti")
 

@@ -20,7 +20,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from training.training_set import ABOUT, TRAIN, VALIDATION, TrainingSet, read_training_set
-from vitrine import facts, feature_store, lake
+from vitrine import facts, feature_store, lake, photo_store
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError
 from vitrine.settings import Settings
@@ -138,12 +138,13 @@ def _featured(settings: Settings, plan: _Plan) -> DataFrame:
             ],
             full_feature_names=True,
         )
+    columns = ", ".join(f"{view}__{feature}" for view in views)
     return job.to_spark_df().selectExpr(
         *("image_id", "content_sha256", "split"),
         "labels__product_id AS product_id",
         f"labels__{plan.label} AS class",
         # Null where any of several is.
-        f"concat({', '.join(f'{view}__{feature}' for view in views)}) AS {feature}",
+        f"{f'concat({columns})' if encoded else photo_store.readable_in_sql(settings, columns)} AS {feature}",
     )
 
 

@@ -91,7 +91,8 @@ class Tuner:
         return DistributedDataParallel(self.network, device_ids=devices)
 
     def photos(self, part: str, transform: Any) -> Photos:
-        return Photos(self.request.training_set, part, transform, self.built.min_side, self.request.max_pixels)
+        how = self.built.min_side, self.request.max_pixels, self.built.managed
+        return Photos(self.request.training_set, part, transform, *how)
 
     def epoch(self, number: int, photos: Photos, scheduler: CosineLRScheduler, steps: int) -> float:
         """Every photo's share of steps once; the mean loss.

@@ -21,10 +21,12 @@ class Photos(Dataset[tuple[torch.Tensor, int]]):
     processes share.
     """
 
-    def __init__(self, folder: str, part: str, transform: Any, min_side: int, max_pixels: int) -> None:
+    def __init__(
+        self, folder: str, part: str, transform: Any, min_side: int, max_pixels: int, managed: bool = False
+    ) -> None:
         table = open_part(folder, part).to_table(columns=["uri", "label"], use_threads=False)
         self.uris, self.labels = table["uri"].combine_chunks(), table["label"].to_numpy()
-        self.transform, self.min_side, self.max_pixels = transform, min_side, max_pixels
+        self.transform, self.min_side, self.max_pixels, self.managed = transform, min_side, max_pixels, managed
         self.unreadable = torch.zeros(len(self.labels), dtype=torch.bool).share_memory_()
 
     def __len__(self) -> int:
@@ -35,7 +37,7 @@ class Photos(Dataset[tuple[torch.Tensor, int]]):
             photo_at = (at + step) % len(self)
             try:
                 data = photo_files.read(self.uris[photo_at].as_py())
-                photo = images.decode(data, self.max_pixels, self.min_side)
+                photo = images.decode(data, self.max_pixels, self.min_side, self.managed)
             except ImageError:  # the ingest's and the embedding's quarantine say why
                 self.unreadable[photo_at] = True
                 continue

@@ -2,13 +2,16 @@
 
 Choices that make up DECODE_POLICY:
 
-* Formats: JPEG, MPO, PNG, WebP, GIF, BMP, TIFF, and AVIF where Pillow has it, told by content and never by
-  name. Of an animation or a multi-picture file, the first picture.
-* Pixels: 8-bit RGB, turned upright by EXIF (an unreadable EXIF block leaves the picture as stored).
+* Formats: JPEG, MPO, PNG, WebP, GIF, BMP, TIFF, AVIF where Pillow has it, and HEIC and HEIF by pillow-heif, told by
+  content and never by name. Of an animation or a multi-picture file, the first picture.
+* Pixels: 8-bit RGB, turned upright by EXIF (an unreadable EXIF block leaves the picture as stored; HEIC and HEIF are
+  turned by what their container says, whatever their EXIF does).
   Transparency is laid on white. 16-bit gray is divided by 257; pixels whose range is not known (floating
   point, integers outside 0..65535) are refused as ``unsupported``.
-* Colour: ICC profiles are ignored and sRGB is assumed, so a junk profile does no harm. CMYK and YCCK become
-  RGB by the plain formula.
+* Colour: of HEIC and HEIF, which phones write in Display P3, an ICC profile is converted to sRGB by LittleCMS
+  (relative colorimetric); a broken one is ignored. Of other formats, profiles are ignored and sRGB is assumed, since
+  homes hold vectors of their pixels so; ``managed`` converts those too, which is MANAGED_POLICY. Without a profile,
+  CMYK and YCCK become RGB by the plain formula.
 * Not a camera's raw file (DNG, NEF, CR2, ARW), nor another TIFF whose first picture is a preview: those are refused as
   ``unsupported``, since a thumbnail would be taken for the photo.
 * Damage: a file that ends early is refused, never filled with gray. Two things pass: a file that lost only
@@ -27,9 +30,10 @@ import struct
 from io import BytesIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 DECODE_POLICY = "1"  # part of the encoder's fingerprint: raise it when decode()'s pixels change
+MANAGED_POLICY = "2"  # the same, of encoders for which the profiles of all formats count
 DEFAULT_MAX_PIXELS = 100_000_000
 MOST_PIXELS = 2**28  # a larger max_pixels counts as this
 MOST_TEXT, MOST_TEXTS = 16 << 20, 128 << 20  # bytes of one text or profile in a PNG, and of all; more is corrupt
@@ -58,6 +62,9 @@ _SIDEWAYS = {
     Image.Transpose.ROTATE_90,
 }
 
+_HEIF = "HEIF"
+_HEIF_BRANDS = tuple(f"ftyp{brand}".encode() for brand in ("heic", "heix", "heim", "heis", "hevc", "mif1", "msf1"))
+"""Of ISO/IEC 23008-12; the last two may also begin an AVIF file."""
 _SUBFILE, _PHOTOMETRIC, _DNG_VERSION = 254, 262, 50706
 _SENSOR = (32803, 34892)  # what a camera's sensor saw: its colour filters, or one linear
 
@@ -80,15 +87,18 @@ class ImageError(Exception):
         return self.reason
 
 
-def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, min_side: int | None = None) -> Image.Image:
+def decode(
+    data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, min_side: int | None = None, managed: bool = False
+) -> Image.Image:
     """The picture as a plain upright RGB image (8 bits a channel, no metadata).
 
     With ``min_side``, a JPEG may come back at 1/2, 1/4 or 1/8 of its size, which is faster, as long as its
-    short side keeps at least ``min_side`` pixels; other formats come back whole. Safe to call from threads.
+    short side keeps at least ``min_side`` pixels; other formats come back whole. ``managed``: the colour profiles of
+    all formats count. Safe to call from threads.
 
     Raises ImageError: empty, not_an_image, truncated, too_large, corrupt, unsupported.
     """
-    return _decode(data, max_pixels, min_side)[0]
+    return _decode(data, max_pixels, min_side, managed)[0]
 
 
 def checked_size(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int]:
@@ -98,27 +108,27 @@ def checked_size(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int
 
     Raises ImageError: as decode().
     """
-    return _decode(data, max_pixels, min_side=1)[1]
+    return _decode(data, max_pixels, min_side=1, managed=False)[1]
 
 
-def _decode(data: bytes, max_pixels: int, min_side: int | None) -> tuple[Image.Image, tuple[int, int]]:
+def _decode(data: bytes, max_pixels: int, min_side: int | None, managed: bool) -> tuple[Image.Image, tuple[int, int]]:
     """The picture and its full upright size, which a reduced JPEG no longer has."""
     if not data:
         raise ImageError("empty", "the file is empty")
     limit = min(max_pixels, MOST_PIXELS)
     try:
-        return _pixels(data, limit, min_side)
+        return _pixels(data, limit, min_side, managed)
     except ImageError:
         raise
     except Exception as error:
         raise _refusal(error, data, limit) from error
 
 
-def _pixels(data: bytes, limit: int, min_side: int | None) -> tuple[Image.Image, tuple[int, int]]:
+def _pixels(data: bytes, limit: int, min_side: int | None, managed: bool) -> tuple[Image.Image, tuple[int, int]]:
     if _is_preview(data):
         raise ImageError("unsupported", "a camera's raw file, or a TIFF that starts with a preview: export the photo")
     _check_size(_webp_canvas(data), limit)
-    image = Image.open(BytesIO(data), formats=_FORMATS)
+    image = Image.open(BytesIO(data), formats=(*_FORMATS, *_heif(data)))
     size = image.size
     _check_size(size, limit)
     if 0 in size:
@@ -130,7 +140,7 @@ def _pixels(data: bytes, limit: int, min_side: int | None) -> tuple[Image.Image,
     if reduced is None:
         size = image.size  # Pillow turns TIFFs upright while it loads them
     upright = _upright(image)
-    rgb = _rgb(image)
+    rgb = _rgb(_in_srgb(image) if managed or image.format == _HEIF else image)
     if upright is not None:
         rgb = rgb.transpose(upright)
     elif isinstance(rgb, ImageFile.ImageFile):
@@ -143,6 +153,35 @@ def _check_size(size: tuple[int, int], limit: int) -> None:
     width, height = size
     if width * height > limit:
         raise ImageError("too_large", f"{width} x {height} pixels, more than the limit of {limit}")
+
+
+def _heif(data: bytes) -> tuple[str, ...]:
+    """The format's name, which Pillow knows from then on, where the file may be of it."""
+    if data[4:12] not in _HEIF_BRANDS:
+        return ()
+    import pillow_heif  # here: few catalogs have one
+
+    pillow_heif.options.DECODE_THREADS = 1  # a worker has its share of the cores already
+    pillow_heif.register_heif_opener(thumbnails=False)
+    return (_HEIF,)
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """``image`` in sRGB, where it has a profile that can be read and is of its kind of colours."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return image
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+    elif image.mode == "P":
+        image = image.convert("RGB")
+    try:
+        source, srgb = ImageCms.ImageCmsProfile(BytesIO(profile)), ImageCms.createProfile("sRGB")
+        intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+        mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        return ImageCms.profileToProfile(image, source, srgb, intent, outputMode=mode) or image
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+        return image
 
 
 def _is_preview(data: bytes) -> bool:
@@ -229,9 +268,11 @@ def _refusal(error: Exception, data: bytes, limit: int) -> ImageError:
         return ImageError("truncated", "the file ends before its picture does")
     if not isinstance(error, UnidentifiedImageError):
         return ImageError("corrupt", f"damaged picture: {type(error).__name__}: {without_paths(text)}")
-    if any(accept is None or accept(data[:16]) for _, accept in (Image.OPEN[f] for f in _FORMATS)):
+    if data[4:12] in _HEIF_BRANDS or any(
+        accept is None or accept(data[:16]) for _, accept in (Image.OPEN[f] for f in _FORMATS)
+    ):
         return ImageError("corrupt", "damaged picture: its header cannot be read")
-    return ImageError("not_an_image", f"not a picture in a format read here ({', '.join(_FORMATS)})")
+    return ImageError("not_an_image", f"not a picture in a format read here ({', '.join((*_FORMATS, _HEIF))})")
 
 
 def _ends_early(error: Exception, data: bytes) -> bool:

@@ -1,5 +1,7 @@
 """Read the file of one photo, or say why not: at a path, a ``file:`` URI, or a URI that Arrow's file systems open.
 
+A link is fetched as ``links`` does; who has the photo store asks there first.
+
 Local files are opened without Arrow: a pipe or a device must not hang a worker, and a file's name may be any bytes.
 Arrow is imported when the first remote file is read: who reads local ones does not wait for it.
 """
@@ -13,10 +15,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from vitrine import images
+from vitrine import images, links
 from vitrine.images import DEFAULT_MAX_PIXELS, ImageError
 from vitrine.locations import Location
 from vitrine.locations import filesystem as _filesystem
+from vitrine.setting_sections import SourceSettings
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -60,12 +63,13 @@ def stat(uri: str) -> Stat:
         raise _storage_error(error) from error
 
 
-def read(uri: str) -> bytes:
-    """The bytes of the regular file at ``uri``; of an empty file, b"".
+def read(uri: str, sources: SourceSettings = SourceSettings()) -> bytes:  # noqa: B008 - frozen
+    """The bytes of the regular file at ``uri``; of an empty file, b"". A link is fetched as ``sources`` say.
 
-    Raises ImageError: missing, unreadable, too_large (over MAX_BYTES, seen before reading).
+    Raises ImageError: missing, unreadable, too_large (over MAX_BYTES, seen before reading), or of a link what
+    ``links`` names.
     """
-    return _fetch(uri)[1]
+    return links.read(uri, sources) if links.is_link(uri) else _fetch(uri)[1]
 
 
 def check(uri: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Checked:

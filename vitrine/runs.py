@@ -49,6 +49,13 @@ class IngestCounts:
     """No longer in quarantine."""
     blank_rows: int = 0
     """Of a table, without any value: left out."""
+    asked: int = 0
+    """Links whose servers were asked."""
+    not_modified: int = 0
+    """Of those, answered without the photo: it is the one of before."""
+    fetched_bytes: int = 0
+    away: int = 0
+    """Photos that stayed as they were known, since their host is away."""
 
 
 @dataclass(frozen=True)

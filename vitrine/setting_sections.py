@@ -1,13 +1,17 @@
 """The sections of vitrine.toml: what each holds, its defaults and its bounds."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from vitrine.names import Name
 
 HOST_RULE = r"^[A-Za-z0-9_.-]+$"
+
+
+HostName = Annotated[str, AfterValidator(str.lower), Field(pattern=r"^[A-Za-z0-9_.:-]+$")]
+"""A host's name or address, without port; of IPv6 without brackets."""
 
 
 class Section(BaseModel):
@@ -25,6 +29,8 @@ class EncoderSettings(Section):
     """The commit of the weights on the Hugging Face Hub; left out: the newest when a home first builds it."""
     input_size: int | None = Field(None, ge=16, le=2048)
     """Pixels a side; left out: what the source's own configuration says."""
+    colours: Literal["srgb"] | None = None
+    """Left out: colour profiles count in HEIC and HEIF alone; ``srgb``: in every format, which is another version."""
     family: Literal["supervised", "self_supervised", "contrastive"] | None = None
     licence: str | None = None
 
@@ -43,12 +49,38 @@ class NightlyDataset(Section):
     """Is the first level of a folder one of splits? Left out: as its names say."""
     encoding: str | None = None
     """The character set of a table in CSV, as ``cp1252``; left out: UTF-8, or what a byte-order mark says."""
+    columns: dict[str, str] = {}
+    """What a table calls its columns: ``{uri = "image_url", product_id = "sku"}``."""
 
 
 class NightlySettings(Section):
     encoders: tuple[Name, ...] = ()
     datasets: tuple[NightlyDataset, ...] = ()
     relevant: Literal["product_id", "category"] = "product_id"
+
+
+class SourceSettings(Section):
+    """``[sources]``: how photos behind links are asked for; docs/datasets.md says how it goes together."""
+
+    allow_hosts: tuple[HostName, ...] = ()
+    """Hosts, as links name them, that may have an address of a private network or of this machine."""
+    user_agent: str = Field("Vitrine (photos of a catalog)", min_length=1, max_length=200, pattern=r"^[ -~]+$")
+    per_host: int = Field(8, ge=1, le=256)
+    """Requests at once to one host, of all executors together."""
+    connect_seconds: float = Field(10, gt=0)
+    total_seconds: float = Field(60, gt=0)
+    """For one try of a photo, from the first byte to the last."""
+    retries: int = Field(3, ge=0, le=10)
+    """Of a photo whose server is busy, broken or silent; twice as long a wait before each."""
+    longest_wait: float = Field(60, ge=0)
+    """Seconds: a server whose Retry-After asks for more is left alone until the next night."""
+    max_bytes: int = Field(64 << 20, ge=1)
+    """Of a photo."""
+    ask_again_days: float = Field(7, ge=0)
+    """When a photo is asked for again whose server gave neither ETag nor Last-Modified."""
+    keep_gb: float | None = Field(None, gt=0)
+    """Of the photo store, in 10^9 bytes; what is kept longest goes first, by ``vitrine maintain``; left out: no limit.
+    """
 
 
 class AirflowSettings(Section):

@@ -32,6 +32,7 @@ from vitrine.setting_sections import (
     MlflowSettings,
     NightlySettings,
     Prices,
+    SourceSettings,
     SparkSettings,
 )
 from vitrine.tuning_sections import TuneSettings
@@ -89,6 +90,7 @@ class Settings(BaseSettings):
     """How hard the photos of the ``generated`` layout are to tell apart."""
     encoders: dict[Name, EncoderSettings] = {}
     nightly: NightlySettings = NightlySettings()
+    sources: SourceSettings = SourceSettings()
     airflow: AirflowSettings = AirflowSettings()
     gates: GateSettings = GateSettings()
     milvus: MilvusSettings = MilvusSettings()
@@ -115,6 +117,11 @@ class Settings(BaseSettings):
     def staging(self) -> str:
         """What executors write before it is committed, as Spark opens it."""
         return f"{self.lake_uri or self.home}/staging"
+
+    @property
+    def photos(self) -> str:
+        """The photo store, which executors write and read."""
+        return f"{self.lake_uri or self.home}/photos"
 
     def place(self, source: str) -> str:
         """A URI, or a path in vitrine.toml, as it is called from anywhere."""

@@ -86,6 +86,20 @@ LABELS = _table(
     partition_by=("dataset",),
 )
 
+LINKS = _table(
+    "links",
+    "what servers said of photos behind links when they were last asked for them",
+    ("image_id",),
+    _column("image_id"),
+    _column("dataset"),
+    _column("uri"),
+    _column("content_sha256"),
+    _column("etag", null=True),
+    _column("last_modified", null=True),
+    _column("asked_at", _TIME),
+    partition_by=("dataset",),
+)
+
 QUARANTINE = _table(
     "quarantine",
     "what could not be read or embedded, and why",
@@ -260,7 +274,7 @@ RUNS = _table(
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
-        *(CATALOG, LABELS, QUARANTINE, EMBEDDINGS, PRODUCT_EMBEDDINGS, ENCODERS),
+        *(CATALOG, LABELS, LINKS, QUARANTINE, EMBEDDINGS, PRODUCT_EMBEDDINGS, ENCODERS),
         *(PREDICTIONS, METRICS, QUERY_RESULTS, PROMOTIONS, RUNS),
     )
 }

@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 from evaluation.browse.catalog import CatalogPhoto
-from vitrine import files, images, photo_files, thumbnails
+from vitrine import files, images, photo_files, photo_store, thumbnails
 from vitrine.settings import Settings
 
 SIDES = {"small": 256, "large": 640}
@@ -35,7 +35,7 @@ class PhotoCache:
             return path.read_bytes()
         except FileNotFoundError:
             pass
-        data = photo_files.read(photo.uri)
+        data = photo_files.read(photo_store.readable(self._settings, photo.uri, photo.content_sha256))
         small = thumbnails.draw(data, SIDES[size], self._settings.max_pixels)
         if hashlib.sha256(data).hexdigest() == photo.content_sha256:  # else the file is another one since its ingest
             self._keep(path, small)

@@ -101,7 +101,7 @@ class Uploads:
         if identity.encoder_version not in self._networks:
             self._networks[identity.encoder_version] = networks.build(identity.pinned(backbone))
         built = self._networks[identity.encoder_version]
-        photo = images.decode(data, self._settings.max_pixels, built.min_side)
+        photo = images.decode(data, self._settings.max_pixels, built.min_side, built.managed)
         with torch.inference_mode():
             output = built.network(built.input(photo)[None]).double().numpy()[0]
         length = float(np.linalg.norm(output))

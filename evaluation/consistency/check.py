@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from evaluation.consistency import milvus, online, tables, vectors
+from evaluation.consistency import copies, milvus, online, tables, vectors
 from evaluation.consistency.differences import Differences
 from evaluation.consistency.tables import StoredVersion
 from evaluation.milvus.vector_index import VectorIndex
@@ -21,6 +21,7 @@ def state(settings: Settings, dataset: str) -> dict[str, Any]:
     differences = Differences()
     rows: dict[str, Any] = {"dataset": dataset, "catalog": facts.count(settings, CATALOG, matches(dataset=dataset))}
     tables.check_catalog(settings, differences, dataset)
+    copies.check_copies(settings, differences, dataset)
     with VectorIndex(settings) as index:
         milvus.check_alias(settings, differences, index, dataset)
         for version in tables.versions(settings, dataset):

@@ -10,6 +10,7 @@ SHOWN = 10
 # A difference's name: what it means, and the step of ``vitrine check --repair`` that mends it, None where none can.
 NAMES: dict[str, tuple[str, str | None]] = {
     "catalog.twice": ("photos that the catalog has more than once", "dedupe"),
+    "photos.lost": ("photos whose copy the photo store lacks or has of another size: ingest keeps it again", None),
     "labels.missing": ("photos whose label now is not the last one in labels", "labels"),
     "quarantine.in_catalog": ("photos in the catalog that are in quarantine at stage ingest too", None),
     "quarantine.embedded": ("photos with a vector that are in quarantine at stage embed too", "embed"),

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from evaluation.report.figures import Group, Row
 from evaluation.report.paired import results_of
-from vitrine import lake, photo_files, thumbnails
+from vitrine import lake, links, photo_files, photo_store, thumbnails
 from vitrine.images import ImageError
 from vitrine.lake import matches, quote
 from vitrine.retrieval_metrics import mmp_in_sql
@@ -171,13 +171,16 @@ def _photo(settings: Settings, image_id: str, photos: dict[str, Row]) -> Row:
     if row is None:
         gone = {"image_id": image_id, "product_id": image_id, "category": None}
         return {**gone, "data": None, "fault": "no longer in the catalog"}
-    data, fault = _thumbnail(row["uri"], settings.max_pixels)
+    uri = photo_store.readable(settings, row["uri"], row["content_sha256"])
+    data, fault = _thumbnail(uri, settings.max_pixels)
     return {**row, "data": data, "fault": fault}
 
 
 @lru_cache(maxsize=4 * MOST_THUMBNAILS)
 def _thumbnail(uri: str, max_pixels: int) -> tuple[str | None, str | None]:
     """A data: URI of the photo as a small JPEG, or why there is none."""
+    if links.is_link(uri):
+        return None, "behind a link, which ingest alone asks for"
     try:
         small = thumbnails.draw(photo_files.read(uri), THUMBNAIL, max_pixels)
     except ImageError as error:

@@ -215,23 +215,24 @@ class _Loader:
 
     def _load(self, uri: str, key: str, wanted: Sequence[int]) -> _Inputs:
         try:
-            data = photo_files.read(uri)
+            data = photo_files.read(uri, self.encoders[wanted[0]].plan.sources)
         except ImageError as error:
             return dict.fromkeys(wanted, error)
         self.cost.bytes_read += len(data)
         inputs: _Inputs = {}
-        for side in {self.encoders[number].built.min_side for number in wanted}:
-            same = [number for number in wanted if self.encoders[number].built.min_side == side]
-            inputs |= self._decode(data, side, same)
+        how = {number: (self.encoders[number].built.min_side, self.encoders[number].built.managed) for number in wanted}
+        for side, managed in set(how.values()):
+            same = [number for number in wanted if how[number] == (side, managed)]
+            inputs |= self._decode(data, side, managed, same)
         if self.check and hashlib.sha256(data).hexdigest() != key:
             changed = ImageError("changed", "the file is another one since it was ingested")
             return {n: loaded if isinstance(loaded, ImageError) else changed for n, loaded in inputs.items()}
         return inputs
 
-    def _decode(self, data: bytes, side: int, wanted: Sequence[int]) -> _Inputs:
+    def _decode(self, data: bytes, side: int, managed: bool, wanted: Sequence[int]) -> _Inputs:
         pixels = min(self.encoders[number].plan.max_pixels for number in wanted)
         try:
-            photo = images.decode(data, pixels, side)
+            photo = images.decode(data, pixels, side, managed)
         except ImageError as error:
             return dict.fromkeys(wanted, error)
         inputs: _Inputs = {}

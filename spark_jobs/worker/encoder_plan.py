@@ -2,11 +2,12 @@
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pyspark.sql import SparkSession
 
 from vitrine.encoders.backbones import Backbone
+from vitrine.setting_sections import SourceSettings
 from vitrine.settings import Settings
 
 _TASKS_A_SLOT, _PHOTOS_A_TASK = 16, (64, 2048)
@@ -23,6 +24,8 @@ class EncoderPlan:
     max_pixels: int
     threads: int
     """Cores that this encoder may use."""
+    sources: SourceSettings = field(default_factory=SourceSettings)
+    """How a photo behind a link is asked for, where the photo store has no copy any more."""
 
 
 def plan(spark: SparkSession, settings: Settings, backbone: Backbone) -> EncoderPlan:
@@ -33,7 +36,9 @@ def plan(spark: SparkSession, settings: Settings, backbone: Backbone) -> Encoder
     else:
         threads = int(context.getConf().get("spark.task.cpus", "1") or 1)
     options = settings.embed
-    return EncoderPlan(backbone, options.batch_size, options.precision, settings.max_pixels, max(1, threads))
+    return EncoderPlan(
+        *(backbone, options.batch_size, options.precision, settings.max_pixels, max(1, threads)), settings.sources
+    )
 
 
 def count_tasks(photos: int, slots: int, task_photos: int | None = None) -> int:

@@ -57,7 +57,10 @@ def look(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, An
 
         nightly = {
             "encoders": ["efficientnet_lite0", "second"],
-            "datasets": [{"name": "shop", "source": "a b", "layout": "folder", "splits": False, "encoding": "cp1252"}],
+            "datasets": [
+                {"name": "shop", "source": "a b", "layout": "folder", "splits": False, "encoding": "cp1252"}
+                | {"columns": {"uri": "image url", "product_id": "sku"}}
+            ],
         }
         env = environment(Settings(home=home)) | {"VITRINE_NIGHTLY": json.dumps(nightly)} | more
         command = [sys.executable, "-c", _LOOK, str(PROJECT / "dags"), " ".join(HEAVY)]
@@ -89,7 +92,7 @@ def test_a_night_brings_each_pending_encoder_through_its_gates(as_read: dict[str
         assert f"shop.{after}" in tasks[f"shop.{before}"]
     assert sorted(tasks["shop.features"]) == ["night_went_well", "summary"]
     source = str(PROJECT / "a b")  # a path in vitrine.toml starts at its folder, wherever Airflow runs
-    how = ["--no-splits", "--encoding", "cp1252"]
+    how = ["--no-splits", "--encoding", "cp1252", "--column", "uri=image url", "--column", "product_id=sku"]
     assert arguments["shop.ingest"] == ["ingest", source, "--dataset", "shop", "--layout", "folder", *how, "--gate"]
     assert night["max_active_runs"] == 1, "the next night waits"
     assert night["outlets"] == {

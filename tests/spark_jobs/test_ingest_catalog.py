@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from spark_jobs import ingest_catalog
+from spark_jobs import checked_photos, ingest_catalog
 from spark_jobs.ingest_catalog import ingest
 from vitrine import lake
 from vitrine.errors import UserError
@@ -227,6 +227,17 @@ def test_parquet_and_delta_tables(settings: Settings, tmp_path: Path, spark: Any
     frame.write.format("delta").save(str(tmp_path / "delta"))
     assert figures(ingest(settings, str(tmp_path / "delta"), "e", "table")) == {"images": 3, "added": 3}
     assert catalog(settings, "e")["e/own0"]["uri"] == f"{tmp_path}/delta/0.jpg"
+    frame.toDF("Image_ID", "SKU", "link").write.format("delta").save(str(tmp_path / "delta" / "mapped"))
+    paint(tmp_path / "delta" / "mapped" / "0.jpg", 0)
+    given = {"uri": "LINK", "product_id": "sku"}
+    assert ingest(settings, "delta/mapped", "f", "table", columns=given)["added"] == 3
+    assert {name[1:]: row["product_id"][1:] for name, row in catalog(settings, "f").items()} == {
+        name[1:]: row["product_id"][1:] for name, row in catalog(settings, "e").items()
+    }
+    with pytest.raises(
+        UserError, match=r"no column uri, product_id in it.*--column uri=link --column product_id=SKU\?"
+    ):
+        ingest(settings, "delta/mapped", "f", "table")
     frame.write.parquet(str(tmp_path / "folder of (parquet)"))
     with pytest.raises(UserError, match="no such table"):
         ingest(settings, "nowhere.parquet", "e", "table")
@@ -254,8 +265,8 @@ def lines(*rows: str) -> str:
         ("t.csv", lines("uri,product_id", ",1", "a.jpg,2"), "have no uri"),
         ("t.csv", lines("uri,product_id", '"",1', "a.jpg,2"), "have no uri"),
         ("t.csv", lines("uri,product_id,split", "a.jpg,1,Test/2"), "bad split 'Test/2'.*lower-case"),
-        ("t.parquet", "no parquet", "layout table is CSV .*Parquet or Delta"),
-        ("t.xlsx", "no parquet", "layout table is CSV .*Parquet or Delta"),
+        ("t.parquet", "no parquet", "layout table is CSV .*Parquet, Arrow or Delta"),
+        ("t.xlsx", "no parquet", "layout table is CSV .*Parquet, Arrow or Delta"),
     ],
 )
 def test_a_table_that_will_not_do(settings: Settings, tmp_path: Path, name: str, text: str, said: str):
@@ -330,30 +341,30 @@ def test_a_killed_ingest_ends_as_an_undisturbed_one(
 
 def test_a_file_that_is_known_is_not_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     path = paint(tmp_path / "1.jpg")
-    blank = dict.fromkeys(ingest_catalog._LISTED.names) | {"image_id": "d/1.jpg", "product_id": "d/p", "uri": str(path)}
-    first = ingest_catalog.check_row(blank, 10_000)
+    blank = dict.fromkeys(checked_photos.LISTED.names) | {"image_id": "d/1.jpg", "product_id": "d/p", "uri": str(path)}
+    first = checked_photos.check_row(blank, 10_000)
     assert first["code"] is None and not first["was_known"] and not first["same_row"]
-    known = blank | {f"known_{name}": first[name] for name in ingest_catalog._KNOWN}
-    monkeypatch.setattr(ingest_catalog.photo_files, "check", lambda *_: pytest.fail("it was read"))
-    again = ingest_catalog.check_row(known, 10_000)
+    known = blank | {f"known_{name}": first[name] for name in checked_photos.KNOWN}
+    monkeypatch.setattr(checked_photos.photo_files, "check", lambda *_: pytest.fail("it was read"))
+    again = checked_photos.check_row(known, 10_000)
     assert again["was_known"] and again["same_content"] and again["same_row"]
-    moved = ingest_catalog.check_row(known | {"product_id": "d/q"}, 10_000)
+    moved = checked_photos.check_row(known | {"product_id": "d/q"}, 10_000)
     assert moved["same_content"] and not moved["same_row"]
     monkeypatch.undo()
-    assert ingest_catalog.check_row(blank, 10)["code"] == "too_large"
+    assert checked_photos.check_row(blank, 10)["code"] == "too_large"
 
 
 @pytest.mark.parametrize("name", ["a#1.jpg", "a b.jpg", "what?.jpg", "100%.jpg", "ü.jpg"])
 def test_a_row_that_spells_its_uri_as_before_is_not_read_again(tmp_path: Path, name: str):
     path = paint(tmp_path / name)
-    listed = dict.fromkeys(("image_id", "product_id", "category", "split", "code", "reason"))
+    listed = dict.fromkeys(checked_photos.LISTED.names)
     raw = f"file://{tmp_path}/{name}"
-    first = ingest_catalog.check_row({**listed, "uri": raw}, 1_000_000)
-    known = {f"known_{key}": first.get(key) for key in ingest_catalog._KNOWN}
+    first = checked_photos.check_row({**listed, "uri": raw}, 1_000_000)
+    known = {f"known_{key}": first.get(key) for key in checked_photos.KNOWN}
     status = path.stat()
     path.write_bytes(b"x" * status.st_size)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    again = ingest_catalog.check_row(
+    again = checked_photos.check_row(
         {**listed, **known, "uri": (Location(f"file://{tmp_path}") / name).text}, 1_000_000
     )
     assert again["content_sha256"] == first["content_sha256"] and again["code"] is None

@@ -1,17 +1,22 @@
 """The tables' upkeep."""
 
+import hashlib
 import json
 import os
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
-from spark_jobs.maintain_tables import _remove_old_runs, maintain
-from vitrine import lake
+from evaluation.consistency.copies import check_copies
+from evaluation.consistency.differences import Differences
+from spark_jobs.maintain_tables import _remove_copies, _remove_old_runs, maintain
+from vitrine import lake, photo_store
 from vitrine.runs import record
+from vitrine.setting_sections import SourceSettings
 from vitrine.settings import Settings
-from vitrine.tables import RUNS
+from vitrine.tables import CATALOG, RUNS
 
 
 def test_maintain_compacts_and_keeps_every_row(settings: Settings, spark: object) -> None:
@@ -61,3 +66,38 @@ def test_a_failed_job_is_recorded_with_its_error(settings: Settings) -> None:
     row = lake.rows(settings, "SELECT * FROM runs")[0]
     assert (row["state"], row["dataset"]) == ("failed", "shop")
     assert json.loads(row["figures"])["error"] == "RuntimeError: no such luck"
+
+
+def test_the_photo_store_loses_what_no_catalog_has_and_beyond_its_limit_the_oldest(settings: Settings) -> None:
+    contents = [bytes([number]) * 1_000 for number in range(8)]
+    shas = [hashlib.sha256(data).hexdigest() for data in contents]
+    now = lake.now()
+    row = {"product_id": "d/p", "size": 1_000, "width": 1, "height": 1}
+    row |= {"modified_at": now, "content_seen_at": now, "updated_at": now}
+    for number, dataset in ((0, "d"), (1, "d"), (2, "e"), (3, "e"), (4, "e")):
+        uri = "HTTPS://shop.example/1.jpg" if number < 4 else "/photos/1.jpg"
+        photo = {"image_id": f"{dataset}/{number}", "dataset": dataset, "uri": uri, "content_sha256": shas[number]}
+        lake.append(settings, CATALOG, [row | photo])
+    paths = [Path(photo_store.place(settings.photos, sha)) for sha in shas]
+    for number, data in enumerate(contents):
+        photo_store.put(settings.photos, shas[number], data)
+        age = 3_600 if number == 7 else 86_400 * (10 - number)
+        os.utime(paths[number], (time.time() - age,) * 2)
+    (left := paths[5].with_name(".killed.tmp")).touch()
+    os.utime(left, (1, 1))
+    assert _remove_copies(settings) == {"photos_removed": 4, "photos_bytes": 4_000}
+    assert [path.exists() for path in paths] == [True] * 4 + [False] * 3 + [True] and not left.exists()
+    assert lost(settings, "d") == lost(settings, "e") == []
+    small = settings.model_copy(update={"sources": SourceSettings(keep_gb=2.5e-6)})
+    assert _remove_copies(small) == {"photos_removed": 2, "photos_bytes": 2_000}
+    assert [path.exists() for path in paths[:4]] == [False, False, True, True]
+    assert lost(settings, "d") == ["d/0", "d/1"] and lost(small, "d") == []
+    paths[2].write_bytes(b"cut")
+    assert lost(settings, "e") == lost(small, "e") == ["e/2"]
+
+
+def lost(settings: Settings, dataset: str) -> list[str]:
+    differences = Differences()
+    check_copies(settings, differences, dataset)
+    assert {each["name"] for each in differences.as_list()} <= {"photos.lost"}
+    return [image_id for each in differences.as_list() for image_id in each["ids"]]

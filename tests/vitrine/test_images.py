@@ -11,9 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image, ImageFile, ImageOps, features
 
+from tests.support.profiles import DISPLAY_P3, SRGB, in_srgb, profile
 from vitrine import images
 from vitrine.images import ImageError
 
@@ -23,6 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
 ]
 
+pillow_heif.register_heif_opener()  # to write them
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
 
 
@@ -293,6 +296,7 @@ def sweep():
     yield "bmp", encode(picture, "BMP")
     yield "tiff", encode(picture, "TIFF")
     yield "tiff lzw", encode(picture, "TIFF", compression="tiff_lzw")
+    yield "heic", encode(picture, "HEIF")
     if features.check("avif"):
         yield "avif", encode(picture, "AVIF")
 
@@ -324,7 +328,7 @@ def test_cut_in_half_is_called_truncated(kind):
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF"])
 def test_random_damage_raises_nothing_else(kind):
     data = encode(photo(48, 32), kind)
     chance = random.Random(1)
@@ -336,6 +340,56 @@ def test_random_damage_raises_nothing_else(kind):
             assert images.decode(bytes(broken)).mode == "RGB"
         except ImageError as error:
             assert "\n" not in str(error) and 0 < len(str(error)) <= 200
+
+
+def test_a_phones_photo_is_upright_and_in_srgb():
+    """HEIC as phones write it: turned by its container, whose EXIF says so too, in Display P3."""
+    picture = Image.new("RGB", (80, 60), (210, 60, 40))
+    picture.paste((30, 160, 70), (0, 0, 20, 60))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    lossless = {"quality": -1, "chroma": 444, "matrix_coefficients": 0}
+    wide = encode(picture, "HEIF", exif=turned.tobytes(), icc_profile=profile(DISPLAY_P3), **lossless)
+    decoded = images.decode(wide)
+    assert decoded.size == images.checked_size(wide) == (60, 80) and not decoded.info
+    for place, colour in (((5, 70), (210, 60, 40)), ((5, 5), (30, 160, 70))):
+        converted = in_srgb(colour, DISPLAY_P3)
+        assert near(decoded.getpixel(place), converted, within=2) and not near(converted, colour, within=10)
+    for same in (profile(SRGB), b"no profile", profile(DISPLAY_P3)[:200], None):
+        data = encode(picture, "HEIF", **lossless, **({"icc_profile": same} if same else {}))
+        assert near(images.decode(data).getpixel((70, 5)), (210, 60, 40), within=2), same
+    alpha = picture.convert("RGBA")
+    alpha.putalpha(0)
+    assert near(images.decode(encode(alpha, "HEIF", icc_profile=profile(DISPLAY_P3))).getpixel((5, 5)), WHITE, within=3)
+    gray = encode(picture.convert("L"), "HEIF", icc_profile=profile(DISPLAY_P3))
+    assert images.decode(gray).mode == "RGB"
+    assert refused(wide, max_pixels=80 * 60 - 1).code == "too_large"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_profiles_of_formats_read_before_count_where_they_are_asked_for(kind):
+    colour = (210, 60, 40)
+    picture = Image.new("RGB", (16, 16), colour)
+    data = encode(picture, kind, icc_profile=profile(DISPLAY_P3))
+    assert near(images.decode(data).getpixel((5, 5)), colour, within=5)
+    assert near(images.decode(data, managed=True).getpixel((5, 5)), in_srgb(colour, DISPLAY_P3), within=6)
+    for other in (profile(SRGB), b"junk", profile(DISPLAY_P3)[:300]):
+        data = encode(picture, kind, icc_profile=other)
+        assert near(images.decode(data, managed=True).getpixel((5, 5)), colour, within=5)
+    plain = encode(picture, kind)
+    assert images.decode(plain, managed=True).tobytes() == images.decode(plain).tobytes()
+
+
+def test_a_profile_of_another_kind_of_colours_is_ignored_and_transparency_stays():
+    p3 = profile(DISPLAY_P3)
+    for mode in ("L", "CMYK"):
+        data = encode(Image.new(mode, (16, 16)), "JPEG", icc_profile=p3)
+        assert images.decode(data, managed=True).tobytes() == images.decode(data).tobytes()
+    palette = Image.new("P", (16, 16), 1)
+    palette.putpalette([0, 0, 0, 210, 60, 40])
+    opaque, clear = (encode(palette, "PNG", icc_profile=p3, **more) for more in ({}, {"transparency": 1}))
+    assert near(images.decode(opaque, managed=True).getpixel((5, 5)), in_srgb((210, 60, 40), DISPLAY_P3), within=2)
+    assert images.decode(clear, managed=True).getpixel((5, 5)) == WHITE
 
 
 def test_empty():

@@ -90,7 +90,7 @@ def test_closed_files_and_folders_are_named(settings: Settings, tmp_path: Path):
     code = """
 import json, sys
 from pathlib import Path
-from spark_jobs.ingest_catalog import check_row
+from spark_jobs.checked_photos import check_row
 from vitrine.datasets import folder
 from vitrine.settings import Settings
 for unit in folder.units(Settings(root=Path(sys.argv[1])), sys.argv[1]):

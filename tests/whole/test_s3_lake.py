@@ -1,5 +1,6 @@
 """The lake and the photos on S3: servers of their own, Spark and delta-rs on the same tables."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from deltalake import write_deltalake
 
-from vitrine import lake, photo_files, staging
+from vitrine import lake, photo_files, photo_store, staging
 from vitrine.datasets import folder, registry
 from vitrine.errors import UserError, VitrineError
 from vitrine.runs import record
@@ -199,6 +200,21 @@ def test_staging_on_s3_is_seen_and_cleared(on_s3: Settings, tmp_path: Path):
     assert keys(prefix) == []
     upload(tmp_path, f"{prefix}/d/encoder_version=v")
     assert staging.remove_stale(on_s3, time.time() + 86_400) == 1 and keys(prefix) == []
+
+
+def test_the_photo_store_lies_beside_the_tables(on_s3: Settings):
+    data = b"a photo's bytes"
+    sha = hashlib.sha256(data).hexdigest()
+    assert photo_store.parts(on_s3) == [] and not photo_store.holds(on_s3.photos, sha, len(data))
+    for _ in range(2):
+        photo_store.put(on_s3.photos, sha, data)
+    place = photo_store.readable(on_s3, "https://shop.example/1.jpg", sha)
+    assert place == f"{on_s3.lake_uri}/photos/{sha[:2]}/{sha[2:4]}/{sha}" and photo_files.read(place) == data
+    assert photo_store.holds(on_s3.photos, sha, len(data)) and photo_store.parts(on_s3) == [sha[:2]]
+    (copy,) = photo_store.copies(on_s3, sha[:2])
+    assert (copy.content_sha256, copy.size) == (sha, len(data)) and copy.kept_at > 1.7e9
+    photo_store.remove(on_s3, copy.path)
+    assert list(photo_store.copies(on_s3)) == []
 
 
 @pytest.mark.long

@@ -23,6 +23,8 @@ class Photo:
     split: str | None = None
     refusal: tuple[str, str] | None = None
     """Code and reason, where the listing itself shows that the photo cannot be read."""
+    kept_sha256: str | None = None
+    """Where the listing has put it into the photo store: its content."""
 
 
 class Layout(Protocol):

@@ -1,6 +1,9 @@
 """The layouts by name: a folder, a table, generated photos, and the published data sets."""
 
+from collections.abc import Mapping
+
 from vitrine.datasets import folder, generated
+from vitrine.datasets.columns import check
 from vitrine.datasets.folder import Folder
 from vitrine.datasets.photo import Layout
 from vitrine.datasets.published import (
@@ -14,7 +17,7 @@ from vitrine.datasets.published import (
     uned,
 )
 from vitrine.datasets.published.adapter import Adapter, Published
-from vitrine.datasets.table import Table
+from vitrine.datasets.table import COLUMNS, Table
 from vitrine.errors import UserError, unknown
 
 FOLDER, TABLE = "folder", "table"
@@ -44,9 +47,16 @@ LAYOUTS: dict[str, Layout] = {
 """Layouts by name, as they are where nothing else is said."""
 
 
-def find(name: str, allow_partial: bool = False, splits: bool | None = None, encoding: str | None = None) -> Layout:
+def find(
+    name: str,
+    allow_partial: bool = False,
+    splits: bool | None = None,
+    encoding: str | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Layout:
     """The layout of a name; with ``allow_partial``, a published data set is taken whatever its counts. ``splits`` says
-    of a folder whether its first level is one of splits, ``encoding`` how a table's text files are written.
+    of a folder whether its first level is one of splits, ``encoding`` how a table's text files are written, ``columns``
+    what its columns are called.
 
     Raises:
         UserError: there is no such layout, or it has no published counts, no splits to tell or no text files.
@@ -55,8 +65,10 @@ def find(name: str, allow_partial: bool = False, splits: bool | None = None, enc
         raise unknown("layout", name, LAYOUTS)
     if splits is not None and name != FOLDER:
         raise UserError(f"--splits or --no-splits with layout {name!r}: it is for layout {FOLDER!r} alone")
-    if encoding is not None and name != TABLE:
-        raise UserError(f"--encoding with layout {name!r}: it is for layout {TABLE!r} alone")
+    for option, value in (("--encoding", encoding), ("--column", columns or None)):
+        if value is not None and name != TABLE:
+            raise UserError(f"{option} with layout {name!r}: it is for layout {TABLE!r} alone")
+    check(columns or {}, COLUMNS)
     if allow_partial and name not in ADAPTERS:
         raise UserError(
             f"--allow-partial with layout {name!r}, which has no published counts: leave it out, "
@@ -64,8 +76,8 @@ def find(name: str, allow_partial: bool = False, splits: bool | None = None, enc
         )
     if splits is not None:
         return Folder(splits)
-    if encoding is not None:
-        return Table(encoding)
+    if encoding is not None or columns:
+        return Table(encoding, columns)
     return Published(ADAPTERS[name], allow_partial=True) if allow_partial else LAYOUTS[name]
 
 

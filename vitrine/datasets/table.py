@@ -1,4 +1,4 @@
-"""A table of photos: CSV in any of its spellings or Parquet, one file or a folder of them, told by content.
+"""A table of photos: CSV in any of its spellings, JSON Lines, Excel or Parquet, a file or a folder, told by content.
 
 Executors read the files, a unit each, and of each file only the columns that are asked for. Ids and labels are text as
 it is written, or whole numbers; whatever else is there, or cannot be read to its end, is refused with its row: the unit
@@ -9,36 +9,45 @@ Spark's to read (``spark_jobs/ingest_catalog.py``), and their rows come through 
 import codecs
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
 
+from vitrine import photo_store
+from vitrine.datasets.columns import Columns, TableFault
 from vitrine.datasets.junk import is_junk_file, is_junk_folder
 from vitrine.datasets.photo import BLANK, REFUSED, Photo
-from vitrine.datasets.table_files import Row, TableFault, as_text, read_rows
+from vitrine.datasets.pictures import IMAGE, Picture, keep
+from vitrine.datasets.table_files import Row, arrow_rows, read_rows
 from vitrine.errors import UserError
+from vitrine.links import is_link, login_data
 from vitrine.locations import Location, is_uri
 from vitrine.settings import Settings
 
-COLUMNS = ("uri", "product_id", "image_id", "category", "split")
+COLUMNS = ("uri", "product_id", "image_id", "category", "split", IMAGE)
 """What is read of a table."""
 NEEDED = COLUMNS[:2]
 ABOUT = (
-    "CSV (with commas, tabs, semicolons or |), Parquet or Delta with uri and product_id; "
-    "where there are, image_id, category, split"
+    "CSV (with commas, tabs, semicolons or |), JSON Lines, Excel (.xlsx), Parquet, Arrow or Delta with uri (or the "
+    "photos as bytes) and product_id; where there are, image_id, category, split"
 )
 _NO_PRODUCT = ("no_product", "the row has no product_id")
+_LOGIN_DATA = ("login_data", "the link has a user, a password or a signature in it: photos are read by public links")
 _NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 class Table:
-    """The layout with the character set of its text files; None: UTF-8, or what a byte-order mark says."""
+    """The layout with the character set of its text files (None: UTF-8, or what a byte-order mark says), and with what
+    some of its columns are called."""
 
     ABOUT = ABOUT
 
-    def __init__(self, encoding: str | None = None) -> None:
+    def __init__(self, encoding: str | None = None, columns: Mapping[str, str] | None = None) -> None:
         self.encoding = encoding
+        self.columns = Columns(COLUMNS, NEEDED, f"layout table is {ABOUT}", columns or {})
 
     def units(self, settings: Settings, source: str) -> list[str]:
         """A unit a file; none of a Delta table.
@@ -46,13 +55,14 @@ class Table:
         Raises:
             UserError: there is no such table, or no such character set.
         """
-        return file_units(source, self.encoding)
+        return [json.dumps([settings.photos, unit]) for unit in file_units(source, self.encoding)]
 
     def photos(self, unit: str) -> Iterator[Photo]:
-        base, _, _, source = json.loads(unit)
-        rows = Rows(Location(base), source)
+        store, unit = json.loads(unit)
+        base, name, _, source = json.loads(unit)
+        rows = Rows(Location(base), source, store, name)
         try:
-            for number, row in read_unit(unit, COLUMNS, NEEDED):
+            for number, row in read_unit(unit, self.columns):
                 if photo := rows.photo(number, row):
                     yield photo
         except TableFault as fault:
@@ -79,34 +89,42 @@ def file_units(source: str, encoding: str | None = None) -> list[str]:
     return [json.dumps([base.text, name, encoding, source]) for name in names]
 
 
-def read_unit(unit: str, columns: tuple[str, ...], needed: tuple[str, ...]) -> Iterator[Row]:
+def read_unit(unit: str, columns: Columns) -> Iterator[Row]:
     """The rows of one file: those of ``columns`` that it, or the names of its folders, have.
 
     Raises:
-        TableFault: the file cannot be read, or lacks a column that is ``needed``.
+        TableFault: the file cannot be read, or lacks a column that is needed.
     """
     base, name, encoding, source = json.loads(unit)
     try:
         partitions = _partitions(name, columns)
-        asked = [column for column in columns if column not in partitions]
-        for number, row in read_rows(Location(base) / name, asked, encoding):
-            if number == 0:
-                check_columns([*row, *partitions], needed)
-            else:
-                yield number, {**row, **partitions}
+        for number, row in read_rows(Location(base) / name, columns, encoding, partitions.keys()):
+            yield number, {**row, **partitions}
     except TableFault as fault:
         shown = repr(source) if source.endswith(name) else f"{source!r}, file {name!r}"
         raise TableFault(f"cannot read {shown}: {fault}") from None
 
 
 class Rows:
-    """The rows of one table as photos; relative uris start at ``base``, the folder of the table."""
+    """The rows of one table as photos; relative uris start at ``base``, the folder of the table. Photos in a column go
+    to the photo store ``store``; one without a name is called by its row in the file ``name``."""
 
-    def __init__(self, base: Location, source: str) -> None:
-        self._base, self._source, self._blank = base, source, 0
+    def __init__(self, base: Location, source: str, store: str, name: str = "") -> None:
+        self._base, self._source, self._store, self._name, self._blank = base, source, store, name, 0
 
-    def photo(self, number: int, row: Mapping[str, str | None]) -> Photo | None:
+    def photo(self, number: int, row: dict[str, Any]) -> Photo | None:
         """The photo of row ``number``, its values by ``COLUMNS``; None of a row without any."""
+        picture: Picture = row.pop(IMAGE, None) or Picture(None, None)
+        if picture.data is None:
+            return self._of_uri(number, row if picture.path is None else {**row, "uri": picture.path})
+        image_id = row.get("image_id") or picture.path or (f"{self._name}/{number}" if self._name else "")
+        photo = self._of_uri(number, {**row, "uri": image_id})
+        if photo is None or photo.refusal or not image_id:
+            return photo
+        uri = photo_store.inside((self._base / self._name).text if self._name else self._base.text, image_id)
+        return replace(photo, image_id=image_id, uri=uri, kept_sha256=keep(self._store, picture.data))
+
+    def _of_uri(self, number: int, row: Mapping[str, str | None]) -> Photo | None:
         if not any((value or "").strip() for value in row.values()):
             self._blank += 1
             return None
@@ -115,6 +133,10 @@ class Rows:
             return refused(f"rows of {self._source!r} have no uri, row {number} first: every row needs one")
         if zero := next((name for name, value in row.items() if "\0" in (value or "")), None):
             return refused(f"row {number} of {self._source!r} has a zero byte in {zero}, which is no text")
+        without = login_data(uri) if is_link(uri) else None
+        if without is not None:  # it is told by its row alone, and printed nowhere
+            name = row.get("image_id") or f"{without} (row {number})"
+            return Photo(name, product_id, without, refusal=_LOGIN_DATA)
         is_absolute = is_uri(uri) or uri.startswith("/")
         return Photo(
             image_id=row.get("image_id") or uri,
@@ -131,15 +153,16 @@ class Rows:
             yield Photo("", "", "", refusal=(BLANK, str(self._blank)))
 
 
-def photos_of(batches: Iterable[pa.RecordBatch], base: Location, source: str) -> Iterator[Photo]:
+def photos_of(batches: Iterable[pa.RecordBatch], base: Location, source: str, store: str) -> Iterator[Photo]:
     """The photos of a part of a Delta table, whose columns are of ``COLUMNS``."""
-    rows, number = Rows(base, source), 0
+    rows, number = Rows(base, source, store), 0
     try:
         for batch in batches:
-            texts = [as_text(column, name) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
-            for values in zip(*texts, strict=True):
+            called = {name: name for name in batch.schema.names if name != IMAGE}
+            image = IMAGE if IMAGE in batch.schema.names else None
+            for _, row in arrow_rows([batch], called, image):
                 number += 1
-                if photo := rows.photo(number, dict(zip(batch.schema.names, values, strict=True))):
+                if photo := rows.photo(number, row):
                     yield photo
     except TableFault as fault:
         yield refused(f"cannot read {source!r}: {fault}")
@@ -162,14 +185,6 @@ def is_delta(root: Location) -> bool:
         return bool(system.get_file_info(path).type == FileType.Directory)
     except (OSError, ValueError):
         return False
-
-
-def check_columns(columns: list[str], needed: tuple[str, ...] = NEEDED) -> None:
-    """Raises TableFault where a needed column is missing."""
-    if missing := [name for name in needed if name not in columns]:
-        wanted = f"layout table is {ABOUT}" if needed == NEEDED else f"it needs {' and '.join(needed)}"
-        has = ", ".join(filter(None, columns))[:150] or "none"
-        raise TableFault(f"no column {', '.join(missing)} in it: {wanted}; it has {has}")
 
 
 def _check_encoding(encoding: str | None) -> None:
@@ -207,14 +222,14 @@ def _is_junk(name: str) -> bool:
     return marks or is_junk_file(file) or any(map(is_junk_folder, folders))
 
 
-def _partitions(name: str, columns: tuple[str, ...]) -> dict[str, str | None]:
+def _partitions(name: str, columns: Columns) -> dict[str, str | None]:
     """The columns that a file's folders spell, as in ``product_id=00123/part.parquet``: text, as Hive escapes it."""
-    pairs = [part.split("=", 1) for part in name.split("/")[:-1] if "=" in part]
+    pairs = dict(part.split("=", 1) for part in name.split("/")[:-1] if "=" in part)
+    spelled = list(pairs)
+    values = {ours: pairs[spelled[place]] for ours, place in columns.found(spelled).items()}
     try:
         return {
-            column: None if value == _NO_PARTITION else unquote(value, errors="strict")
-            for column, value in pairs
-            if column in columns
+            ours: None if value == _NO_PARTITION else unquote(value, errors="strict") for ours, value in values.items()
         }
     except UnicodeDecodeError:
         raise TableFault(f"its folder {name.rpartition('/')[0]!r} spells text that is not UTF-8") from None

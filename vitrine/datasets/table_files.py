@@ -1,9 +1,10 @@
-"""The rows of one file of a table: CSV or Parquet, told by its first bytes; whatever would be lost is a fault."""
+"""The rows of one file of a table: CSV, JSON Lines, Parquet, Arrow or an Excel workbook, told by its first bytes;
+whatever would be lost is a fault."""
 
 import csv
 import gzip
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -11,13 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vitrine.datasets import json_lines, pictures, workbooks
+from vitrine.datasets.columns import NUMBERS, Columns, TableFault
 from vitrine.locations import Location
 
 SEPARATORS = (",", "\t", ";", "|")
 MOST_CHARACTERS = 16 << 20
 """Of a value in CSV. Python's own limit is 128 KB, which a description may have."""
-NUMBERS = ("weight",)
-"""Columns that are no ids: any number will do."""
 _MARKS = {
     b"\xff\xfe\x00\x00": "utf-32",
     b"\x00\x00\xfe\xff": "utf-32",
@@ -27,11 +28,10 @@ _MARKS = {
 }
 """Byte-order marks; those of UTF-32 first, which begin as one of UTF-16 does."""
 _OTHERS = {
-    b"PK\x03\x04": "an Excel workbook or another zip archive",
+    b"PK\x03\x04": "no Excel workbook (.xlsx) but another zip archive",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook",
     b"ORC": "ORC",
     b"Obj\x01": "Avro",
-    b"ARROW1": "Arrow's own format (Feather)",
     b"SQLite format 3": "a database of SQLite",
     b"BZh": "compressed by bzip2",
     b"\x28\xb5\x2f\xfd": "compressed by zstd",
@@ -44,23 +44,21 @@ _OTHERS = {
     b"PAR1": "Parquet within gzip, which packs itself",  # seen here only where gzip was unpacked
     b"\x1f\x8b": "compressed by gzip twice",
 }
-_OTHER_TEXTS = {"{": "JSON", "[": "JSON", "<": "HTML or XML"}
+_ARROW_STREAM = b"\xff\xff\xff\xff"
+_OTHER_TEXTS = {"[": "a JSON list (JSON Lines, an object a line, is read)", "<": "HTML or XML"}
+
+Row = tuple[int, dict[str, Any]]
+"""Its number, and values by our names: text or None, and of ``image`` a ``Picture``. Of text files, numbers are those
+of the lines in the file; of Parquet and Arrow, they start at 1; of workbooks, they are Excel's."""
 
 
-class TableFault(Exception):
-    """Why a file of a table cannot be read to its end, in words."""
-
-
-Row = tuple[int, dict[str, str | None]]
-"""Its number, and values by column; number 0 is the header, whose values say nothing. Of CSV, numbers are those of the
-lines in the file; of Parquet, they start at 1."""
-
-
-def read_rows(location: Location, asked: Sequence[str], encoding: str | None) -> Iterator[Row]:
-    """The header, which names every column, and the rows, with those of the columns ``asked`` that there are.
+def read_rows(
+    location: Location, columns: Columns, encoding: str | None, elsewhere: Collection[str] = ()
+) -> Iterator[Row]:
+    """The rows, with those of the ``columns`` that there are and that are not ``elsewhere``.
 
     Raises:
-        TableFault: it is neither CSV nor Parquet, has a type that is no id, or a row that would be half read.
+        TableFault: it is of another format, lacks a column, has a type that is no id, or a row that would be half read.
     """
     try:
         system, path = location.open()
@@ -68,13 +66,30 @@ def read_rows(location: Location, asked: Sequence[str], encoding: str | None) ->
             magic = file.read(4)
             file.seek(0)
             if magic == b"PAR1":
-                yield from _parquet(file, asked)
-            elif magic.startswith(b"\x1f\x8b"):
-                yield from _csv(io.BufferedReader(gzip.GzipFile(fileobj=file)), asked, encoding)
+                yield from _parquet(file, columns, elsewhere)
+                return
+            if magic in (_ARROW_STREAM, b"ARRO"):
+                yield from _arrow(file, columns, elsewhere, magic == _ARROW_STREAM)
+                return
+            if pictures.IMAGE in columns.given:
+                raise TableFault("it has no column of bytes, as Parquet, Delta and Arrow may: leave --column image out")
+            elsewhere = {*elsewhere, pictures.IMAGE}
+            if magic == b"PK\x03\x04" and workbooks.is_workbook(file):
+                yield from workbooks.rows(file, columns, elsewhere)
             else:
-                yield from _csv(io.BufferedReader(file), asked, encoding)
+                packed = magic.startswith(b"\x1f\x8b")
+                plain = io.BufferedReader(gzip.GzipFile(fileobj=file) if packed else file)
+                yield from _text(plain, columns, encoding, elsewhere)
     except (OSError, EOFError, ValueError, pa.ArrowException) as error:
         raise TableFault(" ".join(str(error).split())[:200] or type(error).__name__) from error
+
+
+def _text(file: io.BufferedReader, columns: Columns, encoding: str | None, elsewhere: Collection[str]) -> Iterator[Row]:
+    codec, is_json = _codec(file.peek(4096)[:4096], encoding)
+    with io.TextIOWrapper(file, codec, errors="surrogateescape", newline="") as text:
+        rows = json_lines.rows(text, columns, elsewhere) if is_json else _csv(text, columns, elsewhere)
+        for number, row in rows:
+            yield number, {name: value and _decoded(value, name, number) for name, value in row.items()}
 
 
 # ---- CSV ----
@@ -92,31 +107,28 @@ class _Lines:
             yield line
 
 
-def _csv(file: io.BufferedReader, asked: Sequence[str], encoding: str | None) -> Iterator[Row]:
-    codec = _codec(file.peek(4096)[:4096], encoding)
+def _csv(text: io.TextIOWrapper, columns: Columns, elsewhere: Collection[str]) -> Iterator[Row]:
     csv.field_size_limit(MOST_CHARACTERS)
-    with io.TextIOWrapper(file, codec, errors="surrogateescape", newline="") as text:
-        first = text.readline()
-        separator = _separator(first, asked)
-        lines = _Lines(text)
-        reader = csv.reader(_chained(first, lines), delimiter=separator, strict=True)
-        header = _next(reader, lines, 1) or []
-        places = _places(header, asked)
-        yield 0, dict.fromkeys(header)
-        width = max((place for place, name in enumerate(header, 1) if name.strip()), default=0)
-        while True:
-            lines.taken.clear()
-            number = reader.line_num + 1
-            values = _next(reader, lines, number)
-            if values is None:
-                return
-            if not values or not "".join(values).strip():
-                if values:
-                    yield number, dict.fromkeys(places)
-                continue
-            _check_width(values, width, number, lines)
-            _check_quotes(values, separator, number, len(header), places.get("uri"))
-            yield number, {name: _decoded(values[place], name, number) for name, place in places.items()}
+    first = text.readline()
+    separator = _separator(first, columns)
+    lines = _Lines(text)
+    reader = csv.reader(_chained(first, lines), delimiter=separator, strict=True)
+    header = _next(reader, lines, 1) or []
+    places = columns.places(header, elsewhere)
+    width = max((place for place, name in enumerate(header, 1) if name.strip()), default=0)
+    while True:
+        lines.taken.clear()
+        number = reader.line_num + 1
+        values = _next(reader, lines, number)
+        if values is None:
+            return
+        if not values or not "".join(values).strip():
+            if values:
+                yield number, dict.fromkeys(places)
+            continue
+        _check_width(values, width, number, lines)
+        _check_quotes(values, separator, number, len(header), places.get("uri"))
+        yield number, {name: values[place] for name, place in places.items()}
 
 
 def _chained(first: str, lines: _Lines) -> Iterator[str]:
@@ -169,7 +181,12 @@ def _shown(lines: _Lines) -> str:
     return repr("".join(lines.taken[:2])[:80].rstrip("\r\n"))
 
 
-def _codec(head: bytes, encoding: str | None) -> str:
+def _codec(head: bytes, encoding: str | None) -> tuple[str, bool]:
+    """The character set, and whether the text is JSON.
+
+    Raises:
+        TableFault: it is neither CSV nor JSON Lines.
+    """
     other = next((name for magic, name in _OTHERS.items() if head.startswith(magic)), None)
     marked = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
     if marked and encoding and encoding.lower().replace("_", "-")[:5] != marked[:5]:
@@ -177,29 +194,22 @@ def _codec(head: bytes, encoding: str | None) -> str:
     codec = marked or encoding or "utf-8"
     start = head.decode(codec, "replace").lstrip("\ufeff \t\r\n")[:1]
     if other := other or _OTHER_TEXTS.get(start):
-        raise TableFault(f"it is {other}: save it as CSV or Parquet")
+        raise TableFault(f"it is {other}: save it as CSV, JSON Lines, Parquet or .xlsx")
     if not marked and not encoding and b"\0" in head:
         raise TableFault(
             "it has zero bytes, which is no text: where it is UTF-16 without a mark, say --encoding utf-16-le"
         )
-    return codec
+    return codec, start == "{"
 
 
-def _separator(header: str, asked: Sequence[str]) -> str:
+def _separator(header: str, columns: Columns) -> str:
     """The separator by which the header has most of the columns that are asked for; then, most columns."""
 
-    def columns(separator: str) -> tuple[int, int]:
+    def parts(separator: str) -> tuple[int, int]:
         names = header.rstrip("\r\n").split(separator)
-        return len({name.strip('"') for name in names} & set(asked)), len(names)
+        return columns.known(name.strip().strip('"') for name in names), len(names)
 
-    return max(SEPARATORS, key=columns)
-
-
-def _places(header: list[str], asked: Sequence[str]) -> dict[str, int]:
-    twice = [name for name in asked if header.count(name) > 1]
-    if twice:
-        raise TableFault(f"its header names {', '.join(twice)} twice: leave one out")
-    return {name: header.index(name) for name in asked if name in header}
+    return max(SEPARATORS, key=parts)
 
 
 def _decoded(value: str, column: str, number: int) -> str:
@@ -212,21 +222,49 @@ def _decoded(value: str, column: str, number: int) -> str:
     )
 
 
-# ---- Parquet ----
+# ---- Parquet, Arrow ----
 
 
-def _parquet(file: Any, asked: Sequence[str]) -> Iterator[Row]:
+def _parquet(file: Any, columns: Columns, elsewhere: Collection[str]) -> Iterator[Row]:
     with pq.ParquetFile(file) as parquet:
-        schema = parquet.schema_arrow
-        _places(schema.names, asked)
-        yield 0, dict.fromkeys(schema.names)
-        columns = [name for name in asked if name in schema.names]
-        number = 0
-        for batch in parquet.iter_batches(8192, columns=columns):
-            texts = {name: as_text(batch.column(name), name) for name in columns}
-            for at in range(batch.num_rows):
+        called, image = called_in(parquet.schema_arrow, columns, elsewhere)
+        asked = [*called.values(), *([image] if image else [])]
+        batches = parquet.iter_batches(pictures.ROWS_AT_ONCE if image else 8192, columns=asked)
+        yield from arrow_rows(batches, called, image)
+
+
+def _arrow(file: Any, columns: Columns, elsewhere: Collection[str], is_stream: bool) -> Iterator[Row]:
+    with pa.ipc.open_stream(file) if is_stream else pa.ipc.open_file(file) as opened:
+        called, image = called_in(opened.schema, columns, elsewhere)
+        batches = opened if is_stream else map(opened.get_batch, range(opened.num_record_batches))
+        yield from arrow_rows(batches, called, image)
+
+
+def called_in(schema: pa.Schema, columns: Columns, elsewhere: Collection[str]) -> tuple[dict[str, str], str | None]:
+    """What our names, without ``image``, are called in ``schema``, and the column that has the photos, if one has.
+
+    Raises:
+        TableFault: a column is missing.
+    """
+    image = pictures.find(schema, columns, elsewhere)
+    is_given = pictures.IMAGE in columns.given
+    others = {*elsewhere} | ({pictures.IMAGE} if image or not is_given else set())
+    others |= {"uri"} if image or is_given else set()
+    return {name: schema.names[place] for name, place in columns.places(schema.names, others).items()}, image
+
+
+def arrow_rows(batches: Iterable[pa.RecordBatch], called: Mapping[str, str], image: str | None) -> Iterator[Row]:
+    """The rows of ``batches``: the columns ``called`` as text, by our names, and the photos of the column ``image``."""
+    number = 0
+    for batch in batches:
+        for start in range(0, batch.num_rows, pictures.ROWS_AT_ONCE) if image else (0,):
+            part = batch.slice(start, pictures.ROWS_AT_ONCE) if image else batch
+            values: dict[str, list[Any]] = {name: as_text(part.column(own), name) for name, own in called.items()}
+            if image:
+                values[pictures.IMAGE] = pictures.of(part.column(image))
+            for at in range(part.num_rows):
                 number += 1
-                yield number, {name: values[at] for name, values in texts.items()}
+                yield number, {name: column[at] for name, column in values.items()}
 
 
 def as_text(values: pa.Array, column: str) -> list[str | None]:

@@ -62,6 +62,8 @@ class Backbone:
     # Not in ``repr``, by which machines keep what they measured.
     revision: str | None = field(default=None, repr=False)
     """The commit of the weights' repository on the hub; None: the newest."""
+    colours: str | None = field(default=None, repr=False)
+    """``srgb``: the colour profiles of all formats count; None: as ``images.DECODE_POLICY`` says."""
     encoder_version: str | None = field(default=None, repr=False)
     """The version that the network has to have where it is built (``Identity.pinned``); None: any."""
 
@@ -263,6 +265,7 @@ def _from_settings(settings: Settings, name: str, entry: EncoderSettings) -> Bac
         weights=weights,
         input_size=entry.input_size,
         revision=entry.revision,
+        colours=entry.colours,
         facts=default.facts if entry.input_size == default.input_size else None,
         family=entry.family or default.family,
         licence=entry.licence or default.licence,

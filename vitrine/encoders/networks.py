@@ -49,6 +49,8 @@ class Built:
     """What the source's own configuration says of the weights, where it says something."""
     revision: str | None = None
     """The commit on the Hugging Face Hub that its weights are of, where they are of one."""
+    managed: bool = False
+    """Do the colour profiles of all formats count when its photos are decoded?"""
 
     def version(self) -> str:
         """What decides its vectors, in 16 hex digits: a digest of preprocessing, pooling, decode policy and tensors.
@@ -57,7 +59,8 @@ class Built:
         """
         import torch
 
-        digest = hashlib.sha256(f"{self.preprocessing}\n{self.pooling}\n{images.DECODE_POLICY}\n".encode())
+        policy = images.MANAGED_POLICY if self.managed else images.DECODE_POLICY
+        digest = hashlib.sha256(f"{self.preprocessing}\n{self.pooling}\n{policy}\n".encode())
         for key, value in sorted(self.network.state_dict().items()):
             digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -102,7 +105,8 @@ def build(backbone: Backbone, dim: int | None = None, drop_path: float = 0.0) ->
     words = re.sub(r"0x[0-9a-f]+", "", repr(transform))
     revision = weights.revision(backbone, network)
     licence = weights.licence(network)
-    built = Built(network, transform, words, pooling, dim, (size, size), 2 * size, licence, revision)
+    managed = backbone.colours is not None
+    built = Built(network, transform, words, pooling, dim, (size, size), 2 * size, licence, revision, managed)
     if backbone.encoder_version and (loaded := built.version()) != backbone.encoder_version:
         raise UserError(
             f"encoder {backbone.name!r}: version {backbone.encoder_version} was asked for, and {platform.node()} loads "

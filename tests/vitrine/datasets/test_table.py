@@ -2,18 +2,24 @@
 
 import bz2
 import gzip
+import hashlib
 import io
+import json
 import re
 import zipfile
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from vitrine import photo_store
+from vitrine.datasets import columns, registry
 from vitrine.datasets.photo import BLANK, REFUSED, Photo
-from vitrine.datasets.table import Table
+from vitrine.datasets.table import COLUMNS, Table
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 
@@ -21,8 +27,8 @@ ROWS = [("mug.jpg", "00123"), ("a b#1%20.jpg", "1e3")]
 TEXT = "uri,product_id\n" + "".join(f"{uri},{product}\n" for uri, product in ROWS)
 
 
-def read(settings: Settings, source: Path, encoding: str | None = None) -> list[Photo]:
-    layout = Table(encoding)
+def read(settings: Settings, source: Path, encoding: str | None = None, **columns: str) -> list[Photo]:
+    layout = Table(encoding, columns)
     return [photo for unit in layout.units(settings, str(source)) for photo in layout.photos(unit)]
 
 
@@ -81,25 +87,21 @@ def packed_parquet() -> bytes:
     return gzip.compress(data.getvalue(), mtime=0)
 
 
-JSON_LINES = b'{"uri": "a.jpg", "product_id": "1"}\n{"uri": "b.jpg", "product_id": "2"}\n'
-
-
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (JSON_LINES, "it is JSON: save it as CSV or Parquet"),
-        (b'\xef\xbb\xbf\r\n [\n{"uri": "a.jpg"}]', "it is JSON"),
-        (JSON_LINES.decode().encode("utf-16"), "it is JSON"),
-        (gzip.compress(JSON_LINES, mtime=0), "it is JSON"),
-        (bz2.compress(JSON_LINES), "compressed by bzip2"),
+        (b'\xef\xbb\xbf\r\n [\n{"uri": "a.jpg"}]', "it is a JSON list"),
+        (b'[{"uri": "a.jpg"}]', "save it as CSV, JSON Lines, Parquet or .xlsx"),
+        (bz2.compress(TEXT.encode()), "compressed by bzip2"),
         (workbook("[Content_Types].xml"), "Excel workbook"),
+        (workbook("xl/workbook.xml"), "its workbook cannot be read"),
         (workbook("mimetype"), "another zip archive"),
         (gzip.compress(workbook("mimetype"), mtime=0), "another zip archive"),
         (gzip.compress(gzip.compress(TEXT.encode())), "gzip twice"),
         (packed_parquet(), "Parquet within gzip"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "old Excel workbook"),
         (b"ORC\x0a", "it is ORC"),
-        (b"ARROW1\0\0", "Feather"),
+        (b"ARROW1\0\0", "cannot read"),
         (b"<html>", "HTML"),
         (b"PAR1 and no more", "(?i)parquet"),
         (b"\x1f\x8b\x08\x00 damaged", "cannot read"),
@@ -237,3 +239,197 @@ def test_relative_uris_of_a_remote_table_are_names(settings: Settings, tmp_path:
     layout = Table()
     uris = [photo.uri for unit in layout.units(settings, path.as_uri()) for photo in layout.photos(unit)]
     assert uris == [f"{path.parent.as_uri()}/a%2520b.jpg", "s3://shop/a%20b.jpg", "/abs/c%20.jpg"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv;", "tsv", "json", "parquet", "xlsx"])
+def test_columns_are_found_by_name_whatever_case_and_blanks_or_as_they_are_given(
+    settings: Settings, tmp_path: Path, kind: str
+):
+    given = {"uri": "image url", "product_id": "SKU", "category": "Warengruppe"}
+    rows = [("mug.jpg", "00123", "Tassen", "train"), ("lamp.jpg", "1e3", None, "test")]
+    path = write(tmp_path / kind, ["Image URL", " sku ", "Warengruppe", "SPLIT "], rows, kind)
+    photos = read(settings, path, **given)
+    assert [(photo.image_id, photo.product_id, photo.category, photo.split) for photo in photos] == rows
+    assert "no column Produkt in it" in refusal(read(settings, path, **given | {"product_id": "Produkt"}))
+    reason = refusal(read(settings, path))
+    assert "no column uri, product_id in it" in reason
+    assert reason.endswith('is it --column "uri=Image URL" --column "product_id= sku "?')
+    assert refusal(read(settings, path, **given | {"category": "warengrupe"})).endswith(
+        "is it --column category=Warengruppe?"
+    )
+
+
+def write(path: Path, header: list[str], rows: list[tuple[Any, ...]], kind: str) -> Path:
+    """A table of one of the formats that are read."""
+    if kind == "json":
+        objects = ({name: value for name, value in zip(header, row, strict=True) if value is not None} for row in rows)
+        path.write_text("".join(json.dumps(each) + "\n" for each in objects))
+    elif kind == "parquet":
+        parquet(path, **{name: [row[at] for row in rows] for at, name in enumerate(header)})
+    elif kind == "xlsx":
+        book = openpyxl.Workbook()
+        for row in (header, *rows):
+            book.active.append(row)
+        book.save(path)
+    else:
+        separator = {"csv": ",", "csv;": ";", "tsv": "\t"}[kind]
+        path.write_text("".join(separator.join(value or "" for value in row) + "\n" for row in (header, *rows)))
+    return path
+
+
+def test_a_column_that_is_there_twice_is_meant_to_the_letter_or_not_at_all(settings: Settings, tmp_path: Path):
+    path = tmp_path / "t.csv"
+    path.write_text("uri,URI,product_id\na.jpg,b.jpg,1\n")
+    assert pairs(read(settings, path)) == [("a.jpg", "1")]
+    assert pairs(read(settings, path, uri="URI")) == [("b.jpg", "1")]
+    path.write_text("Uri,URI,product_id\na.jpg,b.jpg,1\n")
+    assert "names 'Uri' and 'URI' twice" in refusal(read(settings, path))
+
+
+@pytest.mark.parametrize(
+    ("pair", "reason"),
+    [
+        (["uri"], "must be NAME=COLUMN"),
+        (["uri= "], "must be NAME=COLUMN"),
+        (["url=a"], "unknown column 'url'.*choose one of uri, product_id"),
+        (["uri=a", "uri=b"], "names uri twice"),
+    ],
+)
+def test_a_pair_that_names_no_column_is_one_sentence(pair: list[str], reason: str):
+    with pytest.raises(UserError, match=reason):
+        columns.parse(pair, COLUMNS)
+
+
+def test_a_column_of_another_layout_is_one_sentence():
+    assert columns.parse(["uri=a=b"], COLUMNS) == {"uri": "a=b"}
+    with pytest.raises(UserError, match="--column with layout 'folder'"):
+        registry.find("folder", columns={"uri": "a"})
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"uri": "b.jpg", "product_id": 1.0}', "row 3 has a number with a fraction in product_id"),
+        ('{"uri": "b.jpg", "product_id": 1e3}', "row 3 has a number with a fraction"),
+        ('{"uri": "b.jpg", "product_id": true}', "row 3 has true or false"),
+        ('{"uri": ["b.jpg"], "product_id": "1"}', "row 3 has a list in uri"),
+        ('{"uri": "b.jpg", "product_id": {"a": 1}}', "row 3 has an object"),
+        ('{"uri": "b.jpg", "product_id": 00123}', "row 3 is no JSON"),
+        ('{"uri": "b.jpg", "uri": "c.jpg", "product_id": 1}', "row 3 has 'uri' twice"),
+        ('["b.jpg", 1]', "row 3 is no JSON object"),
+        ('{"uri": "b.jpg",', "row 3 is no JSON"),
+        ('{"uri": "b\\ud800.jpg", "product_id": 1}', "row 3 has half a character in uri"),
+        ('{"product_id": 1}', "have no uri, row 3 first"),
+    ],
+)
+def test_json_lines_are_read_as_they_are_or_refused(settings: Settings, tmp_path: Path, line: str, reason: str):
+    path = tmp_path / "t"
+    good = '{"uri": "a.jpg", "product_id": "00123", "score": 1.5}\n\n'
+    path.write_text(good + line + "\n")
+    assert reason in refusal(read(settings, path))
+    more = '{"product_id": 123, "uri": "b.jpg", "Category": "mugs"}\n{"uri": "c.jpg", "product_id": null}'
+    for data in (good + more, "\ufeff" + good + more):
+        for packed in (data.encode(), data.encode("utf-16"), gzip.compress(data.encode())):
+            path.write_bytes(packed)
+            photos = read(settings, path)
+            assert [(photo.product_id, photo.category) for photo in photos] == [
+                ("00123", None),
+                ("123", "mugs"),
+                ("", None),
+            ]
+
+
+def test_ids_of_a_workbook_are_what_the_sheet_shows(settings: Settings, tmp_path: Path):
+    book = openpyxl.Workbook()
+    book.create_sheet("Notes").append(["what was done"])
+    sheet = book.active
+    for row in (
+        ["uri", "product_id"],
+        ["a.jpg", "00123"],
+        ["b.jpg", 123],
+        ["c.jpg", 123],
+        [None, None],
+        ["d.jpg", 1.0],
+    ):
+        sheet.append(row)
+    sheet["B4"].number_format = "00000"
+    book.save(tmp_path / "t.xlsx")
+    photos = read(settings, tmp_path / "t.xlsx")
+    assert photos.pop().refusal == (BLANK, "1")
+    assert [photo.product_id for photo in photos] == ["00123", "123", "00123", "1"]
+    for value in (1.5, datetime(2026, 1, 2), True, 10**15, "#N/A"):
+        sheet["B6"] = value
+        book.save(tmp_path / "t.xlsx")
+        assert "in product_id: it must be text, or a whole number" in refusal(read(settings, tmp_path / "t.xlsx"))
+    sheet["B6"] = "1"
+    for row in (["URI", "Product_ID"], ["z.jpg", "9"]):
+        book.create_sheet("More").append(row) if row[0] == "URI" else book["More"].append(row)
+    book.save(tmp_path / "t.xlsx")
+    assert "sheets 'Sheet', 'More' all have the columns" in refusal(read(settings, tmp_path / "t.xlsx"))
+    book["More"].sheet_state = "hidden"
+    book.save(tmp_path / "t.xlsx")
+    assert len(read(settings, tmp_path / "t.xlsx")) == 5
+
+
+HF = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def picture_table(**more: Any) -> pa.Table:
+    return pa.table(
+        {
+            "image": pa.array([{"bytes": b"one", "path": "a/1.jpg"}, {"bytes": b"two", "path": None}], HF),
+            "label": pa.array([7, 8], pa.int64()),
+            "mask": pa.array([b"x", b"y"]),
+            **more,
+        }
+    )
+
+
+def write_arrow(path: Path, table: pa.Table, kind: str) -> Path:
+    if kind == "parquet":
+        pq.write_table(table, path)
+        return path
+    make = pa.ipc.new_file if kind == "file" else pa.ipc.new_stream
+    with make(str(path), table.schema) as writer:
+        writer.write_table(table)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["parquet", "file", "stream"])
+def test_photos_in_a_column_are_kept_by_their_content(settings: Settings, tmp_path: Path, kind: str):
+    path = write_arrow(tmp_path / "train", picture_table(), kind)
+    one, two = read(settings, path, product_id="label")
+    assert (one.image_id, one.product_id, one.uri) == ("a/1.jpg", "7", f"inside:{path}#a/1.jpg")
+    assert (two.image_id, two.product_id, two.uri) == ("train/2", "8", f"inside:{path}#train/2")
+    for photo, data in ((one, b"one"), (two, b"two")):
+        assert photo.kept_sha256 == hashlib.sha256(data).hexdigest()
+        assert Path(photo_store.readable(settings, photo.uri, photo.kept_sha256)).read_bytes() == data
+    masks = read(settings, path, product_id="label", image="mask")
+    assert [photo.kept_sha256 for photo in masks] == [hashlib.sha256(data).hexdigest() for data in (b"x", b"y")]
+    assert "column label is of type int64: photos are binary" in refusal(read(settings, path, image="label"))
+    assert "no column product_id in it" in refusal(read(settings, path))
+    assert "no column pixels in it" in refusal(read(settings, path, product_id="label", image="pixels"))
+    named = write_arrow(tmp_path / "named", picture_table(uri=["a.jpg", "b.jpg"], image_id=["1", "2"]), kind)
+    photos = read(settings, named, product_id="label")
+    assert [(photo.uri, photo.kept_sha256) for photo in photos] == [
+        (str(tmp_path / "a.jpg"), None),
+        (str(tmp_path / "b.jpg"), None),
+    ], "uris go first"
+    photos = read(settings, named, product_id="label", image="image")
+    assert [photo.image_id for photo in photos] == ["1", "2"] and all(photo.kept_sha256 for photo in photos)
+
+
+def test_a_struct_without_bytes_names_a_file_and_an_empty_row_says_nothing(settings: Settings, tmp_path: Path):
+    image = pa.array([{"bytes": None, "path": "c.jpg"}, None, {"bytes": b"", "path": None}], HF)
+    path = parquet(tmp_path / "t.parquet", image=image, product_id=["1", None, "3"])
+    named, empty, blank = read(settings, path)
+    assert (named.uri, named.kept_sha256) == (str(tmp_path / "c.jpg"), None)
+    assert empty.kept_sha256 == hashlib.sha256(b"").hexdigest(), "its refusal comes when it is decoded"
+    assert blank.refusal == (BLANK, "1")
+
+
+def test_text_has_no_photos_in_a_column(settings: Settings, tmp_path: Path):
+    path = tmp_path / "t.csv"
+    path.write_text("uri,product_id,image\na.jpg,1,https://shop.example/a.jpg\n")
+    assert pairs(read(settings, path)) == [("a.jpg", "1")]
+    assert "it has no column of bytes" in refusal(read(settings, path, image="image"))

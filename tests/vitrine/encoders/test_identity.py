@@ -39,6 +39,15 @@ def test_the_decode_policy_is_part_of_a_version(settings: Settings, monkeypatch:
     assert identify(settings, mine(settings, weights="random:1")) != first
 
 
+def test_colours_that_are_asked_for_are_another_version_and_others_stay(settings: Settings):
+    """Homes hold vectors under the versions of before, and heads that were tuned on them."""
+    first = identify(settings, mine(settings, weights="random:1"))
+    assert identify(settings, mine(settings, weights="random:1", colours="srgb")) != first
+    kept = len(list((settings.home / "models" / "versions").iterdir()))
+    assert identify(settings, mine(settings, weights="random:1")) == first
+    assert len(list((settings.home / "models" / "versions").iterdir())) == kept == 2
+
+
 def test_an_identity_is_kept_until_something_moves(
     settings: Settings, tmp_path: Path, state: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ):

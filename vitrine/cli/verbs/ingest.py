@@ -10,7 +10,8 @@ from vitrine import runs
 from vitrine.cli import output
 from vitrine.cli.options import Dataset, Gated, Json
 from vitrine.cli.verbs.gate import ask
-from vitrine.datasets import registry
+from vitrine.datasets import columns, registry
+from vitrine.datasets.table import COLUMNS
 from vitrine.names import check_name
 from vitrine.settings import load_settings
 
@@ -38,6 +39,10 @@ def ingest(
         str | None,
         typer.Option(help="The character set of a table in CSV, as cp1252; left out: UTF-8.", metavar="NAME"),
     ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="What a table calls a column, as uri=image_url; may repeat.", metavar="NAME=COLUMN"),
+    ] = None,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="A published data set, whatever its counts.")
     ] = False,
@@ -59,7 +64,7 @@ def ingest(
             "allow_removals": allow_removals,
             "test_share": test_share,
         }
-        how |= {"splits": splits, "encoding": encoding}
+        how |= {"splits": splits, "encoding": encoding, "columns": columns.parse(column or (), COLUMNS)}
         run.figures |= ingest_catalog.ingest(settings, source, dataset, layout, **how)
         run.figures |= asdict(runs.IngestSource(layout))
     if gated:

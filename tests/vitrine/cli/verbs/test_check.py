@@ -19,7 +19,7 @@ from vitrine.errors import VitrineError
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, PRODUCT_EMBEDDINGS, PROMOTIONS, QUARANTINE, Table
 
-LATER = {"milvus.alias", "online.service", "quarantine.in_catalog", "promotions.no_vectors"}
+LATER = {"milvus.alias", "online.service", "quarantine.in_catalog", "promotions.no_vectors", "photos.lost"}
 """Of all kinds, those that are not among the tables' damage."""
 
 
@@ -141,4 +141,6 @@ def test_what_agrees_has_no_differences_and_what_does_not_is_named_and_repaired(
     bad |= dict.fromkeys(("first_seen", "last_seen"), lake.now())
     damage.add(QUARANTINE, bad, image_id=damage.ids[0])
     damage.add(PROMOTIONS, facts.serving(home, "shop") or {}, encoder_version="f" * 16, promoted_at=lake.now())
-    assert names(state(home, "shop")) >= {"quarantine.in_catalog", "promotions.unknown", "promotions.no_vectors"}
+    damage.change(CATALOG, "image_id", damage.ids[1], uri="https://shop.example/1.jpg")
+    noticed = {"quarantine.in_catalog", "promotions.unknown", "promotions.no_vectors", "photos.lost"}
+    assert names(state(home, "shop")) >= noticed
