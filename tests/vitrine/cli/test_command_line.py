@@ -472,7 +472,7 @@ def test_a_catalog_through_spark(spark: object, settings: Settings, call: Call, 
     root = draw(2, 2)
     (Path.cwd() / "vitrine.toml").write_text(CONFIG)
     tables = {
-        "nameless.csv": ("url,product_id\na.jpg,p\n", ("no column uri", "uri and product_id", "url, product_id")),
+        "nameless.csv": ("url,product_id\na.jpg,p\n", ("no column uri", "and product_id;", "url, product_id", "is it --column uri=url?")),
         "twice.csv": ("uri,product_id\na.jpg,p\na.jpg,q\n", ("unique", "d/a.jpg", "'photos/twice.csv'")),
         "bare.csv": ("uri,product_id\n", ("no photos in 'photos/bare.csv'",)),
         "blank.csv": ("uri,product_id\n,p\n", ("no uri",)),
