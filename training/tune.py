@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.classifier import reported_split
 from training.training_set import TRAIN, TrainingSet
 from training.tuning_process import (
     ESTIMATE,
@@ -201,7 +200,7 @@ def _known_share(settings: Settings, rows: TrainingSet, protocol: LinearSettings
     """How many of the photos that will be asked about show what was learned: in the split that is reported."""
     if protocol.products != "auto":
         return float(protocol.products == "known")
-    split = reported_split(settings, rows.encoded)
+    split = facts.reported_split(settings, rows.encoded)
     if split is None:
         return 0.5
     here = f"{rows.encoded.parts[0].where} AND {rows.label} IS NOT NULL"

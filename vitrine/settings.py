@@ -33,6 +33,7 @@ from vitrine.setting_sections import (
     NightlySettings,
     Prices,
     SparkSettings,
+    TagSettings,
 )
 from vitrine.tuning_sections import TuneSettings
 
@@ -100,6 +101,7 @@ class Settings(BaseSettings):
     mlflow: MlflowSettings = MlflowSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     tune: TuneSettings = TuneSettings()
+    tags: TagSettings = TagSettings()
 
     @property
     def lake(self) -> Path:
