@@ -26,7 +26,7 @@ VERBS = {
         "Ask a linear probe and nearest neighbours on frozen embeddings about the test split: rows of predictions."
     ),
     "tag": (
-        "Tag photos that lack a label from their stored vectors, where a classifier is sure; exit 3 where its gate "
+        "Tag photos that lack a label from their stored vectors, where a classifier is sure; exit 3 if its gate "
         "refuses."
     ),
     "lookup": "Look images or products up online, through the data set's serving service.",

@@ -33,7 +33,7 @@ def tag(
     everything: Annotated[bool, typer.Option("--all", help="Tag photos that have the label too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Tag photos that lack a label from their stored vectors, where a classifier is sure; exit 3 where its gate refuses.
+    """Tag photos that lack a label from their stored vectors, where a classifier is sure; exit 3 if its gate refuses.
 
     A classifier is learned where none tags by that encoder's version yet.
     """
