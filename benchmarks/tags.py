@@ -24,7 +24,7 @@ from vitrine.encoders.classifiers import Classifier
 from vitrine.settings import Settings, load_settings
 from vitrine.vectors import Floats, lists
 
-HELD_OUT, SWAPPED, LISTED, DRAWS = 10, 0.05, 100, 5
+HELD_OUT, SWAPPED, LISTED, DRAWS = 10, 0.05, 100, 2
 Parts = dict[str, tuple[Floats, np.ndarray]]
 
 
