@@ -10,7 +10,7 @@ nights promote, once a version: what people promoted or rolled back since stays 
 from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG, TaskGroup, XComArg, task_group
+from airflow.sdk import DAG, TaskGroup, XComArg, chain, task_group
 from vitrine_summary import NightSummary
 from vitrine_tasks import NIGHT, POOL, SETTINGS, SparkVerb, Verb, common, embeddings_asset, served_asset
 
@@ -42,7 +42,7 @@ def bring(dataset: str, pending: XComArg) -> Any:
     of = ("--dataset", dataset)
 
     @task_group(group_id="encoder")
-    def chain(encoder: Any, first: Any) -> None:
+    def steps(encoder: Any, first: Any) -> None:
         by = ("--encoder", encoder)
         embed = SparkVerb(
             task_id="embed",
@@ -72,7 +72,7 @@ def bring(dataset: str, pending: XComArg) -> Any:
             gate = Verb(task_id="gate_index", arguments=["gate", "index", *of, *by], when=first, item=encoder)
             evaluate >> gate >> promote
 
-    return chain.expand_kwargs(pending)
+    return steps.expand_kwargs(pending)
 
 
 with DAG(
@@ -93,6 +93,17 @@ with DAG(
             pending = Verb(task_id="pending", arguments=["pending", "--dataset", dataset.name], pick="pending")
             brought = bring(dataset.name, pending.output)
             ingest >> pending >> brought
+            tags = [
+                SparkVerb(
+                    task_id=f"tag_{label}",
+                    arguments=["tag", "--dataset", dataset.name, "--label", label],
+                    trigger_rule=AFTER_WORK,
+                )
+                for label in NIGHTLY.tags
+            ]
+            if tags:  # after the promotion, by what serves; where it was skipped, by what served before
+                [brought, dag.get_task(f"{dataset.name}.encoder.evaluate")] >> tags[0]
+                chain(*tags, [summary, night])
             if len(NIGHTLY.encoders) > 1:  # a promotion brings Feast along; not every encoder ends with one
                 arguments = ["features", "--dataset", dataset.name]
                 features = Verb(task_id="features", arguments=arguments, trigger_rule=AFTER_WORK)

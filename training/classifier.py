@@ -4,6 +4,7 @@ The classifier of a head, a linear probe (multinomial logistic regression) and n
 training set, their one knob turned by its validation part, and only then asked about the split that is reported.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,17 +14,17 @@ from numpy.typing import NDArray
 from scipy import special
 
 from training.training_set import TRAIN, VALIDATION, TrainingSet, first_rows
-from vitrine import lake
+from vitrine import facts, lake
 from vitrine.encoded_set import EncodedSet, joined_rows
 from vitrine.encoders.heads import Head
 from vitrine.errors import UserError
+from vitrine.facts import REPORTED
 from vitrine.settings import Settings
-from vitrine.tables import EMBEDDINGS, PREDICTIONS
+from vitrine.tables import PREDICTIONS
 from vitrine.vectors import Floats, matrix
 
 PERCEPTRON, LINEAR_HEAD = "perceptron", "linear_head"
 LINEAR_PROBE, NEIGHBOURS = "linear_probe", "nearest_neighbours"
-REPORTED = ("test", "query")
 TOP = 5
 _MOST_ROWS = 100_000  # that a probe or neighbours learn from; the training set is shuffled, so its first rows do
 _BLOCK = 2048
@@ -74,13 +75,13 @@ def write_predictions(
 
     Returns:
         ``split``, ``predicted`` (rows), ``accuracy`` and ``top5`` in [0, 1]; a photo of a class that was not learned
-        counts as wrong.
+        counts as wrong. Where no photo is of a class that was learned, both are None and no rows are written.
 
     Raises:
         UserError: the data set has no split to report on.
     """
     encoded = rows.encoded
-    split = reported_split(settings, encoded)
+    split = facts.reported_split(settings, encoded)
     if split is None:
         raise UserError(f"data set {rows.dataset!r} has no split to report on: it needs one of {', '.join(REPORTED)}")
     photos = lake.stream(
@@ -92,6 +93,13 @@ def write_predictions(
         ),
     )
     version = (said_of or encoded).encoder_version
+    if not facts.has_one_of(settings, encoded, split, rows.label, rows.classes):
+        print(
+            f"{rows.dataset}: no photo of split {split!r} is of a {rows.label} that was learned, so there is no "
+            "accuracy: the splits share no class. Another --label may be shared; retrieval is what measures this one",
+            file=sys.stderr,
+        )
+        return {"split": split, "predicted": 0, "accuracy": None, "top5": None}
     table = pa.concat_tables([_predict(rows, version, classifier, classify, batch) for batch in photos])
     key = {"dataset": encoded.dataset, "encoder_version": version, "classifier": classifier}
     lake.write(settings, PREDICTIONS, table, replacing={**key, "label": rows.label, "seed": rows.seed})
@@ -99,13 +107,6 @@ def write_predictions(
     accuracy = float(np.mean([guesses[0] == truth for truth, guesses in pairs]))
     top5 = float(np.mean([truth in guesses for truth, guesses in pairs]))
     return {"split": split, "predicted": len(pairs), "accuracy": accuracy, "top5": top5}
-
-
-def reported_split(settings: Settings, encoded: EncodedSet) -> str | None:
-    """The split of the data set that classifiers are asked about, where there is one with vectors."""
-    splits = lake.rows(settings, f"SELECT DISTINCT split FROM {EMBEDDINGS.name} WHERE {encoded.parts[0].where}")
-    known = {row["split"] for row in splits}
-    return next((split for split in REPORTED if split in known), None)
 
 
 def _predict(rows: TrainingSet, version: str, classifier: str, classify: Classify, batch: pa.RecordBatch) -> pa.Table:

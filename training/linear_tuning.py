@@ -97,17 +97,17 @@ def tune(folder: Path) -> dict[str, Any]:
     request = LinearTuningRequest.read(folder)
     settings, share = LinearSettings(**request.settings), request.known_share
     started = time.monotonic()
-    cells = _Cells(request)
+    cells = Cells(request)
     summed = time.monotonic()
     candidates, as_is = _validated(cells, settings, request)
     best = max(candidates, key=lambda candidate: candidate.score(share))
     chosen = time.monotonic()
-    judged = _head(best, cells.all_of(TRAIN), request.classes)
-    scale = _scale(judged, request)
+    judged = as_head(best, cells.all_of(TRAIN), request.classes)
+    factor = scale(judged, request)
     # A validation part that is cut from the split train is learned from in the end; a split of its own is not.
     moments = cells.all_of(TRAIN, *([VALIDATION] if request.validation_from == TRAIN else []))
-    fitted = _head(next(solutions(moments, [best.kind], [best.strength])), moments, request.classes)
-    weight, bias = (np.asarray(value * scale, np.float32) for value in fitted.classifier)
+    fitted = as_head(next(solutions(moments, [best.kind], [best.strength])), moments, request.classes)
+    weight, bias = (np.asarray(value * factor, np.float32) for value in fitted.classifier)
     heads.save(replace(fitted, classifier=(weight, bias)), folder)
     result = {
         "recipe": {"kind": best.kind, "strength": best.strength, "known_share": share},
@@ -143,7 +143,7 @@ def estimate(folder: Path) -> dict[str, Any]:
     return {"training_seconds": round(block * blocks + decomposed * (_DRAWS + 2 + tried / 2), 1)}
 
 
-class _Cells:
+class Cells:
     """The moments of both parts, apart for the classes that are learned from in the same draws."""
 
     def __init__(self, request: LinearTuningRequest) -> None:
@@ -232,7 +232,7 @@ def _shrunk(values: Doubles, strength: float) -> Doubles:
 
 
 def _validated(
-    cells: _Cells, settings: LinearSettings, request: LinearTuningRequest
+    cells: Cells, settings: LinearSettings, request: LinearTuningRequest
 ) -> tuple[list[Candidate], Candidate]:
     """The candidates, and the encoder as it is, with their scores."""
     width = cells.all_of(TRAIN).second.shape[0]
@@ -290,7 +290,7 @@ def _mmp(candidate: Candidate, queries: tuple[Any, Any], index: tuple[Any, Any] 
     return float(np.nanmean(values)) if not np.isnan(values).all() else np.nan
 
 
-def _head(fitted: Candidate, moments: Moments, classes: list[str]) -> heads.Head:
+def as_head(fitted: Candidate, moments: Moments, classes: list[str]) -> heads.Head:
     """The matrix as a head, and its classifier: the discriminants' own (each class a Gaussian of the same covariance),
     or ridge's."""
     counts = moments.counts
@@ -306,7 +306,7 @@ def _head(fitted: Candidate, moments: Moments, classes: list[str]) -> heads.Head
     return heads.Head((layer,), classifier, tuple(classes), activation="linear")
 
 
-def _scale(head: heads.Head, request: LinearTuningRequest) -> float:
+def scale(head: heads.Head, request: LinearTuningRequest) -> float:
     """The factor of the logits at which the validation part's likelihood is greatest (temperature scaling, Guo et al.
     2017, arXiv 1706.04599)."""
     rows, classes = _queries(request)

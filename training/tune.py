@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.classifier import reported_split
 from training.training_set import TRAIN, TrainingSet
 from training.tuning_process import (
     ESTIMATE,
@@ -229,7 +228,7 @@ def known_share(settings: Settings, rows: TrainingSet, products: str) -> float:
     ``new`` ones, or, for ``auto``, as in the split that is reported; a half where there is none."""
     if products != "auto":
         return float(products == "known")
-    split = reported_split(settings, rows.encoded)
+    split = facts.reported_split(settings, rows.encoded)
     if split is None:
         return 0.5
     here = f"{rows.encoded.parts[0].where} AND {rows.label} IS NOT NULL"

@@ -4,7 +4,7 @@ Each rule that more than one room needs stands here once.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from vitrine.lake import matches
 from vitrine.settings import Settings
 from vitrine.tables import (
     CATALOG,
+    CLASSIFIERS,
     EMBEDDINGS,
     ENCODERS,
     LABEL_COLUMNS,
@@ -27,6 +28,8 @@ from vitrine.tables import (
 )
 
 RETIRED = "retired"
+REPORTED = ("test", "query")
+"""Splits that classifiers are measured on, the first that there is."""
 PHOTO_OF_PRODUCT = "concat(image_id, ':', content_sha256, ':', coalesce(category, ''))"
 """What a product's vector depends on, of each of its photos; in Spark's words and DataFusion's alike."""
 _PRODUCT_MD5 = f"md5(string_agg({PHOTO_OF_PRODUCT}, '\n' ORDER BY {PHOTO_OF_PRODUCT}))"
@@ -169,6 +172,38 @@ def unlabelled(dataset: str) -> str:
     )
 
 
+def reported_split(settings: Settings, encoded: EncodedSet) -> str | None:
+    """The split of the data set that classifiers are asked about, where there is one with vectors."""
+    splits = lake.rows(settings, f"SELECT DISTINCT split FROM {EMBEDDINGS.name} WHERE {encoded.parts[0].where}")
+    known = {row["split"] for row in splits}
+    return next((split for split in REPORTED if split in known), None)
+
+
+def has_one_of(settings: Settings, encoded: EncodedSet, split: str, label: str, classes: Iterable[str]) -> bool:
+    """Is any photo of ``split`` of one of ``classes`` of ``label``?"""
+    where = f"{encoded.parts[0].where} AND {matches(split=split)} AND {label} IS NOT NULL"
+    there = lake.rows(settings, f"SELECT DISTINCT {label} AS name FROM {EMBEDDINGS.name} WHERE {where}")
+    return not {row["name"] for row in there}.isdisjoint(classes)
+
+
+def lacks_label(label: str, dataset: str) -> str:
+    """The condition, in Spark's SQL and DataFusion's alike, for photos that were not said to have ``label``.
+
+    Every photo of a catalog has a ``product_id``; one without is the data set's name and a slash, or blank after it.
+    """
+    if label != "product_id":
+        return f"{label} IS NULL"
+    return f"trim(substr(product_id, {len(dataset) + 2})) = ''"
+
+
+def tagging(settings: Settings, dataset: str, label: str) -> dict[str, Any] | None:
+    """The newest row of ``classifiers``: what tags that label; None where nothing does."""
+    where = matches(dataset=dataset, label=label)
+    sql = f"SELECT * FROM {CLASSIFIERS.name} WHERE {where} ORDER BY promoted_at DESC LIMIT 1"
+    newest = lake.rows(settings, sql)
+    return newest[0] if newest else None
+
+
 def photo_states(
     encoded: EncodedSet,
     *,
@@ -197,7 +232,7 @@ def photo_states(
         "WHEN e.content_sha256 IS DISTINCT FROM c.content_sha256 THEN 'stale' "
         f"WHEN {relabelled} THEN 'relabelled' ELSE 'current' END AS state "
         f"FROM (SELECT {in_catalog} FROM {catalog} WHERE {matches(dataset=encoded.dataset)}) c FULL OUTER JOIN "
-        f"(SELECT {in_embeddings} FROM {embeddings} WHERE {encoded.where}) e "
+        f"(SELECT {in_embeddings} FROM {embeddings} WHERE {encoded.parts[0].where}) e "
         f"ON c.image_id = e.image_id LEFT JOIN (SELECT DISTINCT image_id FROM {quarantine} WHERE {refused}) q "
         "ON q.image_id = coalesce(c.image_id, e.image_id)"
     )

@@ -57,6 +57,21 @@ class NightlySettings(Section):
     encoders: tuple[Name, ...] = ()
     datasets: tuple[NightlyDataset, ...] = ()
     relevant: Literal["product_id", "category"] = "product_id"
+    tags: tuple[Literal["product_id", "category"], ...] = ()
+    """Labels that a night gives to photos that lack them."""
+
+
+class TagSettings(Section):
+    """``[tags]``; docs/tags.md says how they are used."""
+
+    precision: float = Field(0.95, gt=0, lt=1)
+    """Of the tags that are given, at least so many are to be right."""
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    """That they are so precise."""
+    unlike: float = Field(0.05, ge=0, lt=1)
+    """Of the validation part: the photos farthest from what was learned, whose distance is too far to tag."""
+    max_drop: float = Field(0.01, ge=0, le=1)
+    """How far the share of photos tagged rightly may be below that of the classifier that tags now."""
 
 
 class SourceSettings(Section):

@@ -34,6 +34,7 @@ from vitrine.setting_sections import (
     Prices,
     SourceSettings,
     SparkSettings,
+    TagSettings,
 )
 from vitrine.tuning_sections import TuneSettings
 
@@ -102,6 +103,7 @@ class Settings(BaseSettings):
     mlflow: MlflowSettings = MlflowSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     tune: TuneSettings = TuneSettings()
+    tags: TagSettings = TagSettings()
 
     @property
     def lake(self) -> Path:

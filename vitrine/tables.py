@@ -254,6 +254,61 @@ PROMOTIONS = _table(
     _column("reason", null=True),
 )
 
+CLASSIFIERS = _table(
+    "classifiers",
+    "which classifier tags a label of a data set's photos: its newest row",
+    ("dataset", "label", "promoted_at"),
+    _column("dataset"),
+    _column("label"),
+    _column("promoted_at", _TIME),
+    _column("classifier_version"),
+    _column("encoder"),
+    _column("encoder_version"),
+    _column("kind"),  # discriminants | ridge
+    _column("training_set"),
+    _column("threshold", pa.float64(), null=True),  # null: it abstains on everything
+    _column("previous_version", null=True),
+    _column("gate"),  # JSON: what the gate said
+)
+
+TAGS = _table(
+    "tags",
+    "what a classifier says a photo is, where it has no label or --all was asked",
+    ("image_id", "label"),
+    _column("image_id"),
+    _column("label"),  # product_id | category
+    _column("dataset"),
+    _column("value"),
+    _column("probability", pa.float32()),
+    _column("runner_up"),
+    _column("abstained", pa.bool_()),  # true: nobody may take the value for a label
+    _column("reason", null=True),  # unsure | unlike anything learned
+    _column("classifier_version"),
+    _column("encoder_version"),
+    _column("content_sha256"),
+    _column("tagged_at", _TIME),
+    partition_by=("dataset",),
+)
+
+PRODUCT_TAGS = _table(
+    "product_tags",
+    "what the photos of a product say together: by the mean of their log-probabilities",
+    ("product_id", "label"),
+    _column("product_id"),
+    _column("label"),
+    _column("dataset"),
+    _column("value"),
+    _column("probability", pa.float32()),
+    _column("runner_up"),
+    _column("abstained", pa.bool_()),
+    _column("reason", null=True),
+    _column("classifier_version"),
+    _column("encoder_version"),
+    _column("images_md5"),  # of its tagged photos' ids and contents
+    _column("tagged_at", _TIME),
+    partition_by=("dataset",),
+)
+
 RUNS = _table(
     "runs",
     "every job: what it did and what it cost",
@@ -275,6 +330,6 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         *(CATALOG, LABELS, LINKS, QUARANTINE, EMBEDDINGS, PRODUCT_EMBEDDINGS, ENCODERS),
-        *(PREDICTIONS, METRICS, QUERY_RESULTS, PROMOTIONS, RUNS),
+        *(PREDICTIONS, METRICS, QUERY_RESULTS, PROMOTIONS, CLASSIFIERS, TAGS, PRODUCT_TAGS, RUNS),
     )
 }

@@ -22,6 +22,7 @@ def state(settings: Settings, dataset: str) -> dict[str, Any]:
     rows: dict[str, Any] = {"dataset": dataset, "catalog": facts.count(settings, CATALOG, matches(dataset=dataset))}
     tables.check_catalog(settings, differences, dataset)
     copies.check_copies(settings, differences, dataset)
+    tables.check_tags(settings, differences, dataset)
     with VectorIndex(settings) as index:
         milvus.check_alias(settings, differences, index, dataset)
         for version in tables.versions(settings, dataset):

@@ -16,7 +16,7 @@ from vitrine import facts, lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.lake import matches
 from vitrine.settings import Settings
-from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PRODUCT_EMBEDDINGS, QUARANTINE, Table
+from vitrine.tables import CATALOG, CLASSIFIERS, EMBEDDINGS, ENCODERS, PRODUCT_EMBEDDINGS, QUARANTINE, TAGS, Table
 from vitrine.vectors import ragged
 
 PRODUCT_PART = 40_000
@@ -83,6 +83,24 @@ def check_catalog(settings: Settings, differences: Differences, dataset: str) ->
         differences.add("promotions.unknown", serves.encoder_version, [], 1)
     if not facts.embedded(settings, serves):
         differences.add("promotions.no_vectors", f"{serves.encoder} {serves.encoder_version}", [], 1)
+
+
+def check_tags(settings: Settings, differences: Differences, dataset: str) -> None:
+    """Tags are of photos that are there, once each, and by a classifier that was let through."""
+    here = matches(dataset=dataset)
+    tags = f"(SELECT * FROM {TAGS.name} WHERE {here}) t"
+    twice = f"SELECT image_id FROM {TAGS.name} WHERE {here} GROUP BY image_id, label HAVING count(*) > 1"
+    photos = f"(SELECT image_id FROM {CATALOG.name} WHERE {here}) c ON c.image_id = t.image_id"
+    known = f"(SELECT DISTINCT classifier_version FROM {CLASSIFIERS.name} WHERE {here}) k"
+    _add(settings, differences, "tags.twice", "", twice)
+    _add(settings, differences, "tags.orphaned", "", f"SELECT t.image_id FROM {tags} LEFT ANTI JOIN {photos}")
+    _add(
+        settings,
+        differences,
+        "tags.unknown",
+        "",
+        f"SELECT t.image_id FROM {tags} LEFT ANTI JOIN {known} ON k.classifier_version = t.classifier_version",
+    )
 
 
 def check_embeddings(settings: Settings, differences: Differences, version: StoredVersion) -> None:

@@ -1,7 +1,8 @@
 """A gate is asked: its question is put, its row of ``runs`` written, and what it refuses is raised.
 
 The gates ``catalog``, ``embeddings``, ``sync`` and ``metrics`` stand before what serves, and ``index`` where its index
-is not an exact one; ``training_set`` stands before a tuning. ``docs/gates.md`` says what each asks for.
+is not an exact one; ``training_set`` stands before a tuning, and ``tags`` before a classifier that tags.
+``docs/gates.md`` says what each asks for.
 """
 
 from collections.abc import Callable
@@ -15,10 +16,12 @@ from evaluation.gates.gate_rows import StartSpark
 from evaluation.gates.index import gate_index
 from evaluation.gates.metrics import gate_metrics
 from evaluation.gates.sync import gate_sync
+from evaluation.gates.tags import gate_tags
 from evaluation.gates.training_set import WrittenSet, gate_training_set
 from evaluation.milvus.vector_index import VectorIndex
 from vitrine import facts
 from vitrine.encoded_set import EncodedSet
+from vitrine.encoders.classifiers import Classifier
 from vitrine.errors import GateRefused, UserError, unknown
 from vitrine.names import check_name
 from vitrine.runs import GateFigures, Run, record
@@ -72,6 +75,20 @@ def ask_training_set(settings: Settings, written: WrittenSet, encoder_version: s
         subject = f"{written.train} photos of {written.dataset}" + (f" by {written.encoder}" if written.encoder else "")
         judge = partial(gate_training_set, settings, written)
         return _judged(run, "training_set", judge, subject, "Nothing is tuned")
+
+
+def ask_tags(settings: Settings, classifier: Classifier, now: Classifier | None) -> GateFigures:
+    """As ``ask_gate``, of a classifier, against the one that tags ``now``.
+
+    Raises:
+        GateRefused: as ``ask_gate``.
+    """
+    about = classifier.about
+    with record(settings, "gate", about.dataset, about.encoder) as run:
+        run.encoder_version = about.encoder_version
+        run.catalog_version = facts.catalog_version(settings, about.dataset)
+        subject = f"classifier {classifier.version} of {about.label} for {about.dataset}"
+        return _judged(run, "tags", partial(gate_tags, settings, classifier, now), subject, "What tags goes on tagging")
 
 
 def _ask(settings: Settings, gate: str, dataset: str, encoded: EncodedSet | None, judge: Judge) -> GateFigures:

@@ -80,6 +80,29 @@ VIEWS: dict[str, Defined] = {
         GROUP BY m.dataset, m.query_split, m.index_split, m.relevant, m.encoder
         """,
     ),
+    "current_tags": Defined(
+        "a photo's tag beside what its source says: label is null where nobody said it",
+        """
+        SELECT t.dataset, t.label AS label_name, t.image_id, c.product_id,
+               CASE t.label WHEN 'category' THEN c.category ELSE c.product_id END AS label,
+               t.value AS tag, t.probability, t.runner_up, t.abstained, t.reason, c.split, c.uri,
+               t.classifier_version, t.encoder_version, t.tagged_at
+        FROM tags t
+        JOIN catalog c ON c.image_id = t.image_id AND c.dataset = t.dataset
+        """,
+    ),
+    "tags_to_review": Defined(
+        "what a person should look at: labels that a sure tag disagrees with, surest first, then unlabelled photos",
+        """
+        SELECT *, CASE WHEN label IS NULL THEN 'no label' ELSE 'disagrees' END AS why,
+               row_number() OVER (
+                 PARTITION BY dataset, label_name
+                 ORDER BY label IS NULL, CASE WHEN label IS NULL THEN probability ELSE -probability END, image_id
+               ) AS place
+        FROM current_tags
+        WHERE label IS NULL OR (label <> tag AND NOT abstained)
+        """,
+    ),
     "quarantine_open": Defined(
         "what is unreadable now, why, and for how many days",
         """

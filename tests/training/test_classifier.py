@@ -1,5 +1,6 @@
 """Classifiers on frozen embeddings: they learn from the training set, and are asked about the reported split alone."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,17 @@ def test_predictions_are_of_the_reported_split_and_replaced(settings: Settings, 
         assert len(row["predicted"]) == 3 and sorted(row["probabilities"], reverse=True) == row["probabilities"]
     right = [row["predicted"][0] == row["truth"] for row in found if row["classifier"] == "perceptron"]
     assert np.mean(right) == pytest.approx(told["accuracy"])
+
+
+def test_splits_without_a_class_in_common_have_no_accuracy(
+    settings: Settings, rows: TrainingSet, capsys: pytest.CaptureFixture[str]
+):
+    embed(settings, "test", 3)
+    others = replace(rows, classes=["d/x", "d/y", "d/z"])
+    told = write_predictions(settings, others, "nearest_neighbours", neighbours(rows)[0])
+    assert told == {"split": "test", "predicted": 0, "accuracy": None, "top5": None}
+    assert "the splits share no class" in capsys.readouterr().err
+    assert not lake.rows(settings, "SELECT * FROM predictions")
 
 
 def _classifier() -> tuple[np.ndarray, np.ndarray]:

@@ -69,7 +69,7 @@ def test_discriminants_are_scikit_learns():
     assert made.weight.shape == (DIM, CLASSES - 1)
     wide = x.astype(np.float64)
     assert np.allclose(cosines(made.embed(wide)), cosines(theirs.transform(wide)), atol=1e-4)
-    head = linear_tuning._head(made, moments(x, y), [str(number) for number in range(CLASSES)])
+    head = linear_tuning.as_head(made, moments(x, y), [str(number) for number in range(CLASSES)])
     by_count = len(x) / (len(x) - CLASSES)  # their covariance is by the number of rows
     assert np.allclose(theirs.predict_proba(x), softmax(by_count * head.logits(x)), atol=1e-3)
 
@@ -106,7 +106,7 @@ def test_whitening_makes_photos_of_a_class_differ_alike_in_all_directions():
 def test_the_sums_of_one_pass_are_those_of_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(linear_tuning, "_BLOCK", 50)
     folder = request(tmp_path, 1.0)
-    cells = linear_tuning._Cells(linear_tuning.LinearTuningRequest.read(folder))
+    cells = linear_tuning.Cells(linear_tuning.LinearTuningRequest.read(folder))
     parts = [rows(400, 0), rows(160, 1)]
     x, y = (np.concatenate(values) for values in zip(*parts, strict=True))
     whole, direct = cells.all_of("train", "validation"), moments(x, y)

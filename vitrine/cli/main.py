@@ -25,6 +25,10 @@ VERBS = {
     "classify": (
         "Ask a linear probe and nearest neighbours on frozen embeddings about the test split: rows of predictions."
     ),
+    "tag": (
+        "Tag photos that lack a label from their stored vectors, where a classifier is sure; exit 3 if its gate "
+        "refuses."
+    ),
     "lookup": "Look images or products up online, through the data set's serving service.",
     "serve": (
         "Serve the online features over HTTP until Ctrl-C: Feast's feature server, read-only, and similar products."

@@ -132,7 +132,7 @@ def _tune_head(
             print(f"{tuning.name}: no kind is better on validation than {made.base} as it is", file=sys.stderr)
     else:
         run.figures["trials"] = len(trials)
-    if classifier.reported_split(settings, rows.encoded):
+    if facts.reported_split(settings, rows.encoded):
         classify = classifier.of_head(heads.load(made.path(settings)))
         name = classifier.LINEAR_HEAD if tuning.strategy is Strategy.linear else classifier.PERCEPTRON
         # Joined encoders are no encoder that is evaluated: what is said of their vectors counts for the head.

@@ -28,7 +28,7 @@ SMALL, OTHER = "0123456789abcdef", "fedcba9876543210"
 VERBS = (
     *("ingest", "embed", "evaluate", "features", "lookup", "index", "check", "gate", "promote", "rollback"),
     *("encoders", "status", "report", "maintain", "sql", "sql-server", "demo", "tune", "classify", "serve", "browse"),
-    *("pending", "night", "retire", "backfill"),
+    *("pending", "night", "retire", "backfill", "tag"),
 )
 CONFIG = """
 [encoders.small]
@@ -472,7 +472,13 @@ def test_a_catalog_through_spark(spark: object, settings: Settings, call: Call, 
     root = draw(2, 2)
     (Path.cwd() / "vitrine.toml").write_text(CONFIG)
     tables = {
-        "nameless.csv": ("url,product_id\na.jpg,p\n", ("no column uri", "and product_id;", "url, product_id", "is it --column uri=url?")),
+        "nameless.csv": (
+            "url,product_id\na.jpg,p\n",
+            ("no column uri", "and product_id;", "url, product_id", "is it --column uri=url?"),
+        ),
+            "url,product_id\na.jpg,p\n",
+            ("no column uri", "and product_id;", "url, product_id", "is it --column uri=url?"),
+        ),
         "twice.csv": ("uri,product_id\na.jpg,p\na.jpg,q\n", ("unique", "d/a.jpg", "'photos/twice.csv'")),
         "bare.csv": ("uri,product_id\n", ("no photos in 'photos/bare.csv'",)),
         "blank.csv": ("uri,product_id\n,p\n", ("no uri",)),

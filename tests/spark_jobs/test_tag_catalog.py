@@ -1,0 +1,78 @@
+"""Tags from stored vectors: a story of nights, as for embeddings."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import SparkSession
+
+from spark_jobs.tag_catalog import tag_catalog
+from vitrine import lake
+from vitrine.encoders.classifiers import UNLIKE, UNSURE, About, Classifier, with_threshold
+from vitrine.encoders.heads import Head
+from vitrine.settings import Settings
+from vitrine.tables import CATALOG, EMBEDDINGS
+
+V, DIM = "00000000000000aa", 4
+MOMENT = lake.now()
+
+
+def classifier(threshold: float = 0.6) -> Classifier:
+    eye, zero = np.eye(DIM, dtype=np.float32), np.zeros(DIM, np.float32)
+    about = About("d", "category", "e", V, "ridge", 0.1, "t", threshold, 0.7, {})
+    head = Head(((eye, zero),), (10 * eye[:, :2], zero[:2]), ("a", "b"), activation="linear")
+    return Classifier(about, head, eye, np.eye(2, DIM, dtype=np.float32))
+
+
+def put(settings: Settings, photos: dict[str, tuple[str | None, list[float]]]) -> None:
+    """The catalog and the vectors of ``photos``: category and vector by name; a name starts with its product's."""
+    times = dict.fromkeys(("modified_at", "content_seen_at", "updated_at"), MOMENT)
+    of_vector = dict.fromkeys(("event_timestamp", "created_timestamp"), MOMENT)
+    catalog, embeddings = [], []
+    for name, (category, vector) in photos.items():
+        same: dict[str, Any] = {"image_id": f"d/{name}", "dataset": "d", "product_id": f"d/{name[0]}", "split": None}
+        same |= {"category": category, "content_sha256": str(vector)}
+        catalog.append({**same, **times, "uri": "nowhere", "size": 1, "width": 1, "height": 1})
+        embeddings.append({**same, **of_vector, "embedding": vector, "encoder_version": V, "encoder": "e"})
+    for table, made in ((CATALOG, catalog), (EMBEDDINGS, embeddings)):
+        lake.write(settings, table, pa.Table.from_pylist(made, schema=table.schema), replacing={"dataset": "d"})
+
+
+def tags(settings: Settings, table: str = "tags") -> dict[str, tuple[str, str | None]]:
+    key = "image_id" if table == "tags" else "product_id"
+    return {row[key]: (row["value"], row["reason"]) for row in lake.rows(settings, f"SELECT * FROM {table}")}
+
+
+def test_nights_of_tags(settings: Settings, spark: SparkSession):
+    photos: dict[str, tuple[str | None, list[float]]] = {
+        "p1": (None, [1, 0, 0, 0]),
+        "p2": (None, [0.7, 0.7, 0.1, 0]),
+        "q1": (None, [0, 0, 1, 0]),
+        "r1": ("a", [0, 1, 0, 0]),
+    }
+    put(settings, photos)
+    first = tag_catalog(spark, settings, classifier())
+    assert first == {"tagged": 3, "products_tagged": 2, "removed": 0, "photos": 3, "abstained": 2}
+    assert tags(settings) == {"d/p1": ("a", None), "d/p2": ("a", UNSURE), "d/q1": ("a", UNLIKE)}
+    assert tags(settings, "product_tags") == {"d/p": ("a", None), "d/q": ("a", UNLIKE)}
+
+    versions = [lake.version(settings, lake.TABLES[name]) for name in ("tags", "product_tags")]
+    assert tag_catalog(spark, settings, classifier())["tagged"] == 0
+    assert versions == [lake.version(settings, lake.TABLES[name]) for name in ("tags", "product_tags")]
+
+    # A photo left, one changed, and one got its label: its tag stays, to be held against the label.
+    del photos["q1"]
+    photos |= {"p2": (None, [0, 1, 0, 0]), "p1": ("b", photos["p1"][1])}
+    put(settings, photos)
+    second = tag_catalog(spark, settings, classifier())
+    assert (second["tagged"], second["removed"], second["products_tagged"]) == (1, 2, 1)
+    assert tags(settings) == {"d/p1": ("a", None), "d/p2": ("b", None)}
+
+    assert tag_catalog(spark, settings, classifier(), everything=True)["tagged"] == 1
+    assert tags(settings)["d/r1"] == ("b", None)
+    other = with_threshold(classifier(), None)
+    assert tag_catalog(spark, settings, other) | {"removed": 0} == {
+        **{"tagged": 3, "products_tagged": 2, "removed": 0},
+        **{"photos": 3, "abstained": 3},
+    }
+    assert {row["classifier_version"] for row in lake.rows(settings, "SELECT * FROM tags")} == {other.version}

@@ -1,0 +1,83 @@
+"""``vitrine tag``: photos without a label get one from their stored vectors, where a classifier is sure."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from evaluation.gates import ask_gate
+from evaluation.gates import gate as decision
+from spark_jobs import session, tag_catalog
+from training import tagger
+from vitrine import facts, lake, runs
+from vitrine.cli import output
+from vitrine.cli.choices import chosen_datasets, encoded_set
+from vitrine.cli.options import Dataset, Json, Label
+from vitrine.cli.training_sets import training_sets
+from vitrine.encoded_set import EncodedSet
+from vitrine.encoders import classifiers
+from vitrine.errors import UserError
+from vitrine.settings import Settings, load_settings
+from vitrine.tables import CLASSIFIERS
+
+
+def tag(
+    dataset: Dataset,
+    label: Annotated[Label, typer.Option("--label", help="What to tag.")] = Label.category,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", help="Whose vectors to learn from. Left out: what serves.")
+    ] = None,
+    learn: Annotated[
+        bool, typer.Option("--learn", help="Learn a classifier anew, also where one tags already.")
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Tag photos that have the label too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Tag photos that lack a label from their stored vectors, where a classifier is sure; exit 3 if its gate refuses.
+
+    A classifier is learned where none tags by that encoder's version yet.
+    """
+    settings = load_settings()
+    (dataset,) = chosen_datasets(settings, [dataset])
+    encoded = encoded_set(settings, encoder, dataset) if encoder else facts.serving_set(settings, dataset)
+    if encoded is None:
+        raise UserError(f"nothing serves data set {dataset!r}: name an encoder with --encoder, or vitrine promote one")
+    row = facts.tagging(settings, dataset, label.value)
+    if learn or row is None or row["encoder_version"] != encoded.encoder_version:
+        row = _learned(settings, encoded, label.value, row)
+    with runs.record(settings, f"tag {label.value}", dataset, encoded.encoder) as run:
+        run.encoder_version = encoded.encoder_version
+        classifier = classifiers.load(settings, row["classifier_version"])
+        spark = session.build_session(settings, f"tag {dataset} {label.value}")
+        run.figures |= {"label": label.value, "classifier_version": classifier.version}
+        run.figures |= tag_catalog.tag_catalog(spark, settings, classifier, everything=everything)
+    output.show(f"tagged {dataset}", {"dataset": dataset, "encoder": encoded.encoder, **run.figures}, as_json)
+
+
+def _learned(settings: Settings, encoded: EncodedSet, label: str, before: dict[str, Any] | None) -> dict[str, Any]:
+    """The row of the classifier that was learned, which its gate let through."""
+    if len(encoded.parts) > 1:
+        raise UserError(f"{encoded.encoder!r} joins encoders: tags follow one encoder's stored vectors")
+    (rows,) = training_sets(settings, [(encoded.dataset, encoded.encoder)], label, None).values()
+    with runs.record(settings, f"learn {label}", encoded.dataset, encoded.encoder) as run:
+        run.encoder_version = rows.encoder_version
+        classifier = tagger.learn(settings, rows)
+        about = classifier.about
+        run.figures |= {"classifier_version": classifier.version, "kind": about.kind, **about.validation}
+    now = classifiers.load(settings, before["classifier_version"]) if before else None
+    gate = ask_gate.ask_tags(settings, classifier, now)
+    row = {
+        "dataset": about.dataset,
+        "label": label,
+        "promoted_at": lake.now(),
+        "classifier_version": classifier.version,
+        "encoder": about.encoder,
+        "encoder_version": about.encoder_version,
+        "kind": about.kind,
+        "training_set": about.training_set,
+        "threshold": about.threshold,
+        "previous_version": before["classifier_version"] if before else None,
+        "gate": json.dumps(decision.result_json(gate), default=str),
+    }
+    lake.append(settings, CLASSIFIERS, [row])
+    return row

@@ -1,0 +1,151 @@
+"""A stored classifier: what tags photos from their stored vectors, by NumPy alone, and when it does not.
+
+On disk a folder ``HOME/models/classifiers/VERSION``: the head (``vitrine.encoders.heads``) whose logits are calibrated,
+``distance.safetensors`` (what it learned, to tell what is unlike it) and ``classifier.json``. No pickle is read.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from vitrine import files
+from vitrine.encoders import heads
+from vitrine.errors import UserError, one_line
+from vitrine.settings import Settings
+from vitrine.vectors import Floats
+
+UNSURE, UNLIKE = "unsure", "unlike anything learned"
+_ABOUT = "classifier.json"
+_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class About:
+    """What ``classifier.json`` says."""
+
+    dataset: str
+    label: str
+    encoder: str
+    encoder_version: str
+    kind: str
+    """``discriminants`` or ``ridge``."""
+    strength: float
+    training_set: str
+    """Its fingerprint."""
+    threshold: float | None
+    """The least probability that is taken for sure; None where no threshold is precise enough: it never tags."""
+    farthest: float
+    """The greatest squared Mahalanobis distance to a class's mean that is not unlike anything learned."""
+    validation: dict[str, Any]
+    """Figures of the part that it was chosen by."""
+
+
+@dataclass(frozen=True)
+class Tags:
+    """What a classifier says of N photos."""
+
+    best: np.ndarray
+    """Numbers of the likeliest classes, (N,)."""
+    second: np.ndarray
+    probability: Floats
+    """Of the likeliest, (N,)."""
+    reasons: list[str | None]
+    """Why it abstains; None where it tags."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    about: About
+    head: heads.Head
+    """Its logits are calibrated: their softmax is the probabilities."""
+    whiten: Floats
+    """(D, D): whitens what differs within classes."""
+    means: Floats
+    """Of the classes that have photos, whitened: (C, D)."""
+
+    @property
+    def version(self) -> str:
+        """A fingerprint of all that decides what it says: 16 hex digits."""
+        digest = hashlib.sha256(json.dumps(asdict(self.about), sort_keys=True).encode())
+        digest.update(self.head.fingerprint().encode())
+        for values in (*self.head.classifier, self.whiten, self.means):
+            digest.update(f"{values.shape}".encode() + np.ascontiguousarray(values, "<f4").tobytes())
+        digest.update("\n".join(self.head.classes).encode())
+        return digest.hexdigest()[:16]
+
+    def log_probabilities(self, vectors: Floats) -> Floats:
+        """float32 (N, classes), of vectors float32 (N, D)."""
+        logits = self.head.logits(vectors)
+        logits -= logits.max(1, keepdims=True)
+        return np.asarray(logits - np.log(np.exp(logits).sum(1, keepdims=True)), np.float32)
+
+    def distances(self, vectors: Floats) -> Floats:
+        """The squared Mahalanobis distance to the nearest class's mean, float32 (N,)."""
+        nearest = []
+        squares = (self.means**2).sum(1)
+        for first in range(0, len(vectors), _BLOCK):
+            rows = vectors[first : first + _BLOCK] @ self.whiten
+            nearest.append((rows**2).sum(1) + (squares - 2 * rows @ self.means.T).min(1))
+        return np.concatenate(nearest) if nearest else np.zeros(0, np.float32)
+
+    def tags(self, log_probabilities: Floats, distances: Floats) -> Tags:
+        """What it says of photos with these ``log_probabilities`` and ``distances``."""
+        count = len(log_probabilities)
+        order = np.argpartition(-log_probabilities, 1, axis=1)[:, :2]
+        top = np.take_along_axis(log_probabilities, order, axis=1)
+        order = np.take_along_axis(order, np.argsort(-top, axis=1, kind="stable"), axis=1)
+        probability = np.exp(log_probabilities[np.arange(count), order[:, 0]])
+        least = np.inf if self.about.threshold is None else self.about.threshold
+        far = ~(distances <= self.about.farthest)
+        sure = probability >= least
+        reasons = [UNLIKE if away else None if fine else UNSURE for away, fine in zip(far, sure, strict=True)]
+        return Tags(order[:, 0], order[:, 1], probability, reasons)
+
+    def tag(self, vectors: Floats) -> Tags:
+        """What it says of photos with these vectors, float32 (N, D)."""
+        return self.tags(self.log_probabilities(vectors), self.distances(vectors))
+
+
+def folder_of(settings: Settings, version: str) -> Path:
+    return settings.home / "models" / "classifiers" / version
+
+
+def save(settings: Settings, classifier: Classifier) -> Path:
+    """Write ``classifier`` into its version's folder, which is whole once ``classifier.json`` is there."""
+    folder = folder_of(settings, classifier.version)
+    folder.mkdir(parents=True, exist_ok=True)
+    heads.save(classifier.head, folder)
+    tensors = {"whiten": classifier.whiten, "means": classifier.means}
+    save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, folder / "distance.safetensors")
+    files.write_json(folder / _ABOUT, asdict(classifier.about), indent=1)
+    return folder
+
+
+def load(settings: Settings, version: str) -> Classifier:
+    """The classifier of that version.
+
+    Raises:
+        UserError: it is not there, or damaged.
+    """
+    folder = folder_of(settings, version)
+    try:
+        about = About(**json.loads((folder / _ABOUT).read_text()))
+        tensors = load_file(folder / "distance.safetensors")
+        classifier = Classifier(about, heads.load(folder), tensors["whiten"], tensors["means"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise UserError(f"cannot read the classifier in {str(folder)!r} ({one_line(error)}): learn it again") from None
+    if classifier.version != version:
+        raise UserError(f"the classifier in {str(folder)!r} is not {version} any more: learn it again")
+    return classifier
+
+
+def with_threshold(classifier: Classifier, threshold: float | None, **validation: Any) -> Classifier:
+    """The same with another threshold, and more figures of the validation part."""
+    about = replace(classifier.about, threshold=threshold, validation={**classifier.about.validation, **validation})
+    return replace(classifier, about=about)
