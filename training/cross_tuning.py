@@ -46,34 +46,40 @@ class CrossTuning:
         return asdict(self)
 
 
+def distances(settings: Settings, pretrained_sets: list[EncodedSet]) -> Matrix:
+    """The Fréchet distance between each two of ``pretrained_sets``, by the encoder as it is: (S, S)."""
+    clouds = [moments(settings, encoded) for encoded in pretrained_sets]
+    apart = np.zeros((len(clouds), len(clouds)))
+    for i, j in itertools.combinations(range(len(clouds)), 2):
+        apart[i, j] = apart[j, i] = frechet_distance(clouds[i], clouds[j])
+    return apart
+
+
 def compare(
-    settings: Settings,
-    pretrained_sets: list[EncodedSet],
+    encoder: str,
+    datasets: list[str],
     strategy: str,
     metric: str,
     pretrained: list[float],
     tuned: list[list[float]],
+    apart: Matrix,
 ) -> CrossTuning:
-    """What tuning changed, beside how far the data sets of ``pretrained_sets`` lie from each other.
+    """What tuning changed, beside how far the data sets lie ``apart`` from each other (``distances``).
 
     ``pretrained[j]`` is the metric of the encoder as it was on data set j, ``tuned[i][j]`` of what was tuned on i.
     """
     deltas = np.array(tuned) - np.array(pretrained)
-    clouds = [moments(settings, encoded) for encoded in pretrained_sets]
-    distances = np.zeros((len(clouds), len(clouds)))
-    for i, j in itertools.combinations(range(len(clouds)), 2):
-        distances[i, j] = distances[j, i] = frechet_distance(clouds[i], clouds[j])
-    apart = ~np.eye(len(clouds), dtype=bool)
-    known = apart.sum() >= 3 and len(np.unique(distances[apart])) > 1 and len(np.unique(deltas[apart])) > 1
-    spearman = stats.spearmanr(-distances[apart], deltas[apart]) if known else None
+    others = ~np.eye(len(datasets), dtype=bool)
+    known = others.sum() >= 3 and len(np.unique(apart[others])) > 1 and len(np.unique(deltas[others])) > 1
+    spearman = stats.spearmanr(-apart[others], deltas[others]) if known else None
     return CrossTuning(
-        encoder=pretrained_sets[0].encoder,
+        encoder=encoder,
         strategy=strategy,
         metric=metric,
-        datasets=[encoded.dataset for encoded in pretrained_sets],
+        datasets=datasets,
         pretrained=pretrained,
         deltas=deltas.tolist(),
-        distances=distances.tolist(),
+        distances=apart.tolist(),
         rank_correlation=float(spearman.statistic) if spearman else None,
         p_value=float(spearman.pvalue) if spearman else None,
     )

@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # only tuning on a cluster needs Spark here
     from pyspark.sql import SparkSession
 
 _TENSORFLOWS_OWN = ("I0000 00:00:", "WARNING: All log messages before absl::InitializeLog")
+_MOST_PROCESSES = 64
 HeadSettings = LinearSettings | TopSettings
 Outcome = tuple[Tuned, dict[str, Any]]
 """The tuned encoder, which its name does not mean yet (``tuned.register``), and what ``result.json`` says."""
@@ -239,11 +240,21 @@ def known_share(settings: Settings, rows: TrainingSet, products: str) -> float:
 
 
 def _full_job(settings: Settings, rows: TrainingSet, encoder: str, protocol: FullSettings, processes: int) -> _Job:
-    folder = _folder(settings, "full", rows, protocol, by_name.version(settings, encoder), processes)
+    folder = _full_folder(settings, rows, protocol, by_name.version(settings, encoder))
     network = backbones.resolve(settings, encoder)
     backbone = asdict(identify(settings, network).pinned(network))
     request = FullTuningRequest(**_request(rows, protocol), backbone=backbone, max_pixels=settings.max_pixels)
     return _Job(folder, "training.full_tuning", request, processes)
+
+
+def _full_folder(settings: Settings, rows: TrainingSet, protocol: FullSettings, version: str) -> Path:
+    """Of a full tuning, however many processes share its batches; earlier versions had their number in the key."""
+    now = _folder(settings, "full", rows, protocol, version)
+    if now.is_dir():
+        return now
+    earlier = [_folder(settings, "full", rows, protocol, version, count) for count in range(1, _MOST_PROCESSES + 1)]
+    begun = [folder for folder in earlier if folder.is_dir()]
+    return next((folder for folder in begun if read_result(folder)), begun[0] if begun else now)
 
 
 def _request(rows: TrainingSet, protocol: HeadSettings | FullSettings) -> dict[str, Any]:
@@ -281,7 +292,13 @@ def _common(settings: Settings, rows: TrainingSet, name: str, folder: Path, resu
 def _distribute(spark: "SparkSession", folder: Path, processes: int) -> None:
     from pyspark.ml.torch.distributor import TorchDistributor
 
-    gpus = int(spark.conf.get("spark.task.resource.gpu.amount", "0") or 0) > 0
+    amount = float(spark.conf.get("spark.task.resource.gpu.amount", "0") or 0)
+    if 0 < amount < 1:
+        raise UserError(
+            f"spark.task.resource.gpu.amount is {amount:g}, and each process of a full tuning needs a whole GPU: set "
+            "it to 1 where this session is submitted"
+        )
+    gpus = amount >= 1
     # What it returns is another rank's: rank 0 leaves its result in the folder.
     TorchDistributor(num_processes=processes, local_mode=False, use_gpu=gpus).run(_on_worker, str(folder))
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.cross_tuning import compare, draw, frechet_distance, moments
+from training.cross_tuning import compare, distances, draw, frechet_distance, moments
 from vitrine import lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.settings import Settings
@@ -47,15 +47,15 @@ def test_deltas_distances_and_their_ranks(settings: Settings, tmp_path: Path):
     assert np.allclose(spread, np.cov(clouds["b"].T, bias=True), atol=1e-6)
     pretrained = [0.5, 0.4, 0.6]
     tuned = [[0.7, 0.5, 0.55], [0.58, 0.6, 0.5], [0.4, 0.2, 0.9]]
-    found = compare(settings, [EncodedSet(name, "e", V) for name in clouds], "top", "mMP@5", pretrained, tuned)
+    apart = distances(settings, [EncodedSet(name, "e", V) for name in clouds])
+    found = compare("e", [*clouds], "top", "mMP@5", pretrained, tuned, apart)
     assert np.allclose(found.deltas, [[0.2, 0.1, -0.05], [0.08, 0.2, -0.1], [-0.1, -0.2, 0.3]])
     assert found.distances[0][1] < found.distances[1][2] < found.distances[0][2]
     assert found.rank_correlation is not None and found.rank_correlation > 0.4
     draw(found, tmp_path / "cross.html")
     page = (tmp_path / "cross.html").read_text()
     assert "+0.300" in page and "Spearman" in page and 'src="http' not in page
-    pair = [EncodedSet(name, "e", V) for name in ("a", "b")]
-    two = compare(settings, pair, "top", "mMP@5", pretrained[:2], [[0.7, 0.5], [0.58, 0.6]])
+    two = compare("e", ["a", "b"], "top", "mMP@5", pretrained[:2], [[0.7, 0.5], [0.58, 0.6]], apart[:2, :2])
     assert two.rank_correlation is None and "too few data sets" in _page(two, tmp_path)
 
 

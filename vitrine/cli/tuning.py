@@ -159,12 +159,20 @@ def _tune_full(
 ) -> "tuple[tuned.Tuned, tracking.Details]":
     protocol = settings.tune.full
     on_cluster = processes > 1 and not (settings.spark.master or "local").startswith("local")
-    spark = session.build_session(settings, f"tune full {tuning.name}") if on_cluster else None
+    spark = session.build_session(_whole_gpus(settings), f"tune full {tuning.name}") if on_cluster else None
     made, result = jobs.tune_full(settings, rows, tuning.base, protocol, tuning.name, processes, spark)
     _note(run, rows, made, result)
     run.figures["unreadable"] = result["unreadable"]
     params = {**protocol.model_dump(mode="json"), "label": rows.label, "processes": result["processes"]}
     return made, tracking.Details(params=params, curves=result["epochs"])
+
+
+def _whole_gpus(settings: Settings) -> Settings:
+    """Settings whose tasks have a GPU each, where embedding's share one: a process of full tuning needs all of it."""
+    name = "task.resource.gpu.amount"
+    shared = {key for key, value in settings.spark.conf.items() if key.endswith(name) and 0 < float(value) < 1}
+    conf = {**settings.spark.conf, **dict.fromkeys(shared, "1")}
+    return settings.model_copy(update={"spark": settings.spark.model_copy(update={"conf": conf})})
 
 
 def _note(run: "runs.Run", rows: "training_set.TrainingSet", made: "tuned.Tuned", result: dict[str, Any]) -> None:
@@ -204,13 +212,19 @@ def _trial(trial: dict[str, Any]) -> "tracking.Details":
     return tracking.Details(params=trial["recipe"], curves=[*curves, {"trial_val_accuracy": trial["val_accuracy"]}])
 
 
-def cross(settings: Settings, tunings: list[Tuning], label: str, seed: int | None) -> dict[str, Any]:
-    """Tune one base on each data set, measure on every one, and draw what changed; the figures."""
+def cross(
+    settings: Settings, tunings: list[Tuning], label: str, seed: int | None, processes: int = 1
+) -> dict[str, Any]:
+    """Say how far the data sets lie from each other, tune one base on each, measure on every one, and draw what
+    changed; the figures."""
     base, strategy = tunings[0].base, tunings[0].strategy
+    if JOIN in base:
+        raise UserError(f"cross-tuning holds each encoder against its base, and {base!r} is none: name one")
     with runs.record(settings, f"tune cross {strategy}", None, base) as run:
+        apart = _apart(settings, tunings)
         for tuning, rows in with_rows(settings, tunings, label, seed):
-            tune(settings, tuning, rows)
-        study = _measured_on_each(settings, tunings, label)
+            tune(settings, tuning, rows, processes)
+        study = _measured_on_each(settings, tunings, label, apart)
         heat_map = settings.reports / f"cross_{strategy}_{base}.html"
         cross_tuning.draw(study, heat_map)
         names = [tuning.name for tuning in tunings]
@@ -219,7 +233,21 @@ def cross(settings: Settings, tunings: list[Tuning], label: str, seed: int | Non
     return {"encoder": base, **run.figures}
 
 
-def _measured_on_each(settings: Settings, tunings: list[Tuning], label: str) -> "cross_tuning.CrossTuning":
+def _apart(settings: Settings, tunings: list[Tuning]) -> "cross_tuning.Matrix":
+    """How far the data sets lie from each other by the encoder as it is: said before anything is tuned."""
+    base, datasets = tunings[0].base, [tuning.dataset for tuning in tunings]
+    for dataset in datasets:
+        embed_named(settings, [base], dataset)
+    version = by_name.version(settings, base)
+    apart = cross_tuning.distances(settings, [EncodedSet(dataset, base, version) for dataset in datasets])
+    for i, j in itertools.combinations(range(len(datasets)), 2):
+        print(f"{datasets[i]} and {datasets[j]}: Fréchet distance {apart[i, j]:.3f}", file=sys.stderr, flush=True)
+    return apart
+
+
+def _measured_on_each(
+    settings: Settings, tunings: list[Tuning], label: str, apart: "cross_tuning.Matrix"
+) -> "cross_tuning.CrossTuning":
     base, metric = tunings[0].base, settings.gates.metric
     datasets, names = [tuning.dataset for tuning in tunings], [tuning.name for tuning in tunings]
     for dataset in datasets:
@@ -236,4 +264,4 @@ def _measured_on_each(settings: Settings, tunings: list[Tuning], label: str) -> 
 
     pretrained = [measured(encoded) for encoded in on_each(base)]
     after = [[measured(encoded) for encoded in on_each(name)] for name in names]
-    return cross_tuning.compare(settings, on_each(base), tunings[0].strategy.value, metric, pretrained, after)
+    return cross_tuning.compare(base, datasets, tunings[0].strategy.value, metric, pretrained, after, apart)

@@ -4,6 +4,7 @@
 names is never changed. A tuned encoder is named like any other, and joins the nights only when ``[nightly]`` says so.
 """
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,13 +12,15 @@ from typing import Any
 
 from vitrine import files
 from vitrine.errors import UserError
-from vitrine.names import JOIN, check_name
+from vitrine.names import JOIN, NAME_LENGTH, check_name
 from vitrine.settings import Settings
 
 WEIGHTS = "model.safetensors"
 """The weights' file in the folder of an encoder that was tuned as a whole."""
 
 
+_LEAST = 10
+"""Characters that a cut name keeps of the data set's."""
 HEADS = ("linear", "top", "codec")
 """The strategies that put a head on an encoder's stored vectors; ``codec`` only makes them shorter."""
 
@@ -70,14 +73,17 @@ class Tuned:
 def default_name(base: str, strategy: str, dataset: str) -> str:
     """``<base>__<strategy>__<dataset>``; the names of joined bases with an underscore between them.
 
-    Raises:
-        UserError: it is longer than a name may be.
+    What would be too long for a name is cut: the data set's, then the base's, with six digits of a digest of the whole.
     """
-    name = f"{base.replace(JOIN, '_')}__{strategy}__{dataset}"
-    try:
-        return check_name(name, "encoder name")
-    except UserError as error:
-        raise UserError(f"{error}: choose a shorter one with --name") from None
+    whole = f"{base.replace(JOIN, '_')}__{strategy}__{dataset}"
+    if len(whole) <= NAME_LENGTH:
+        return check_name(whole, "encoder name")
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:6]
+    room = NAME_LENGTH - len(f"__{strategy}___{digest}")
+    of_base = base.replace(JOIN, "_")
+    of_dataset = dataset[: max(room - len(of_base), _LEAST)]
+    cut = of_base[: room - len(of_dataset)].rstrip("_"), of_dataset.rstrip("_")
+    return check_name(f"{cut[0]}__{strategy}__{cut[1]}_{digest}", "encoder name")
 
 
 def register(settings: Settings, tuned: Tuned) -> None:

@@ -32,6 +32,7 @@ ToldApart = Annotated[Label, typer.Option("--label", help="What to tell apart.")
 Name = Annotated[str | None, typer.Option(help="Of the tuned encoder. Left out: ENCODER__STRATEGY__DATASET.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Left out: tune.seed.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Small and short: for a first look.")]
+Processes = Annotated[int, typer.Option(min=1, help="Of a full tuning, that share each batch: one a GPU.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say on how many rows, and by a measured estimate at what cost.")
 ]
@@ -119,7 +120,7 @@ def full(
     seed: Seed = None,
     as_of: AsOf = None,
     quick: Quick = False,
-    processes: Annotated[int, typer.Option(min=1, help="That share each batch: one a GPU.")] = 1,
+    processes: Processes = 1,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -177,6 +178,7 @@ def cross(
     label: ToldApart = Label.product_id,
     seed: Seed = None,
     quick: Quick = False,
+    processes: Processes = 1,
     as_json: Json = False,
 ) -> None:
     """Tune on each data set, measure on every one: what tuning changes elsewhere, and whether likeness foretells it.
@@ -189,4 +191,6 @@ def cross(
     if (count := len(set(dataset))) < 2:
         raise UserError(f"cross-tuning needs two data sets or more, not {count}: repeat --dataset")
     by_base = [[one for one in tunings if one.base == base] for base in dict.fromkeys(encoder)]
-    output.show_each("tuned", [tuning.cross(settings, group, label.value, seed) for group in by_base], as_json)
+    output.show_each(
+        "tuned", [tuning.cross(settings, group, label.value, seed, processes) for group in by_base], as_json
+    )

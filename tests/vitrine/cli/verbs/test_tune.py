@@ -1,5 +1,6 @@
 """Tuning from photos to vectors and predictions, by the command line's verbs."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,9 @@ from tests.support.verbs_here import vitrine
 from training.tune import check_base
 from vitrine import facts, lake
 from vitrine.encoded_set import EncodedSet
-from vitrine.encoders import by_name, heads, tuned
+from vitrine.encoders import backbones, by_name, heads, tuned
 from vitrine.errors import UserError
+from vitrine.names import NAME_LENGTH, check_name
 from vitrine.settings import Settings, load_settings
 
 CONFIG = """
@@ -150,9 +152,26 @@ def value_of(settings: Settings, encoder: str) -> float:
     return float(lake.rows(settings, f"SELECT value FROM metrics WHERE {where}")[0]["value"])
 
 
+PUBLISHED = ("stanford_online_products", "inshop", "cars196", "cub200", "rp2k", "products_10k", "grocery_store", "shop")
+
+
+def test_every_default_name_can_be_taken_and_none_that_could_be_changed():
+    names = {}
+    for base, strategy, on in itertools.product(backbones.REGISTRY, ("linear", "top", "full"), PUBLISHED):
+        name, whole = tuned.default_name(base, strategy, on), f"{base}__{strategy}__{on}"
+        assert check_name(name) == name == tuned.default_name(base, strategy, on)
+        assert name == whole or len(whole) > NAME_LENGTH
+        assert f"__{strategy}__" in name and name.startswith(base[:10])
+        names[base, strategy, on] = name
+    assert len({*names.values()}) == len(names)
+    assert tuned.default_name("marqo_ecommerce_l", "linear", "stanford_online_products") == (
+        "marqo_ecommerce_l__linear__stanford_onlin_79e82f"
+    )
+    joined = tuned.default_name("efficientnet_lite0+efficientnet_lite2", "linear", "stanford_online_products")
+    assert len(check_name(joined)) <= NAME_LENGTH and joined.startswith("efficientnet_lite0_ef")
+
+
 def test_names_are_checked(tmp_path: Path):
-    with pytest.raises(UserError, match="choose a shorter one with --name"):
-        tuned.default_name("a_rather_long_name_of_a_backbone", "top", "a_long_data_set")
     settings = load_settings(tmp_path)
     assert tuned.find(settings, "../../etc/passwd") is None and tuned.names(settings) == []
     (settings.home / "models" / "tuned").mkdir(parents=True)
