@@ -17,9 +17,22 @@ from vitrine import facts, feature_store, lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import VitrineError
 from vitrine.settings import Settings, load_settings
-from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, PRODUCT_EMBEDDINGS, PROMOTIONS, QUARANTINE, Table
+from vitrine.tables import (
+    CATALOG,
+    EMBEDDINGS,
+    ENCODERS,
+    LABELS,
+    PRODUCT_EMBEDDINGS,
+    PROMOTIONS,
+    QUARANTINE,
+    TAGS,
+    Table,
+)
 
-LATER = {"milvus.alias", "online.service", "quarantine.in_catalog", "promotions.no_vectors", "photos.lost"}
+LATER = {
+    *("milvus.alias", "online.service", "quarantine.in_catalog", "promotions.no_vectors", "photos.lost"),
+    *("tags.twice", "tags.orphaned", "tags.unknown"),
+}
 """Of all kinds, those that are not among the tables' damage."""
 
 
@@ -142,5 +155,15 @@ def test_what_agrees_has_no_differences_and_what_does_not_is_named_and_repaired(
     damage.add(QUARANTINE, bad, image_id=damage.ids[0])
     damage.add(PROMOTIONS, facts.serving(home, "shop") or {}, encoder_version="f" * 16, promoted_at=lake.now())
     damage.change(CATALOG, "image_id", damage.ids[1], uri="https://shop.example/1.jpg")
+    said = {"label": "category", "dataset": "shop", "value": "x", "probability": 1.0, "runner_up": "y"}
+    said |= {"abstained": False, "classifier_version": "0" * 16, "encoder_version": damage.version}
+    said |= {"content_sha256": "", "tagged_at": lake.now()}
+    for image_id in (damage.ids[2], damage.ids[2], "shop/ghost"):
+        damage.add(TAGS, said, image_id=image_id)
     noticed = {"quarantine.in_catalog", "promotions.unknown", "promotions.no_vectors", "photos.lost"}
-    assert names(state(home, "shop")) >= noticed
+    noticed |= {"tags.twice", "tags.orphaned", "tags.unknown"}
+    found = state(home, "shop")
+    assert names(found) >= noticed
+    by_name = {difference["name"]: difference for difference in found["differences"]}
+    assert by_name["tags.twice"]["ids"] == [damage.ids[2]] and by_name["tags.orphaned"]["ids"] == ["shop/ghost"]
+    assert by_name["tags.unknown"]["count"] == 3
