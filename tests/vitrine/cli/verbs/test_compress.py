@@ -1,14 +1,12 @@
 """``vitrine compress`` from stored vectors to a shorter encoder that is embedded and judged like any other."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from evaluation.gates import metrics
-from tests.support.verbs_here import vitrine
+from tests.support.verbs_here import told, vitrine
 from vitrine import facts, lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import heads, tuned
@@ -21,11 +19,6 @@ backbone = "torchvision/squeezenet1_0"
 weights = "random:1"
 input_size = 64
 """
-
-
-def told(*arguments: str) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads(vitrine(*arguments, "--json"))
-    return result
 
 
 @pytest.mark.slow

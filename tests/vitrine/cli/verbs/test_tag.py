@@ -1,12 +1,10 @@
 """``vitrine tag`` from photos to tags and the views on them, and a classifier that is refused."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.verbs_here import vitrine
+from tests.support.verbs_here import told, vitrine
 from vitrine import lake
 from vitrine.errors import GateRefused
 from vitrine.settings import load_settings
@@ -20,11 +18,6 @@ input_size = 96
 [tags]
 precision = 0.8
 """
-
-
-def told(*arguments: str) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads(vitrine(*arguments, "--json"))
-    return result
 
 
 @pytest.mark.slow

@@ -4,13 +4,12 @@ import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from evaluation.gates import metrics
-from tests.support.verbs_here import vitrine
+from tests.support.verbs_here import told
 from training.tune import check_base
 from vitrine import facts, lake
 from vitrine.encoded_set import EncodedSet
@@ -36,11 +35,6 @@ epochs = 3
 final_epochs = 20
 units = [16, 32]
 """
-
-
-def told(*arguments: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(vitrine(*arguments, "--json"))
-    return found
 
 
 @pytest.mark.slow
