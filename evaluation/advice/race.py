@@ -138,7 +138,7 @@ def judge(
     if all(mean.upper(alpha) <= margin for mean in ahead.values()):
         why = f"the cheapest of {len(remaining)} that are within the margin of {margin:g}"
         return Standing(leader.name, left, names, cheapest.name, why)
-    more = _more_products(leader, cheapest, remaining, products, level(look + 1, started - 1), margin)
+    more = _more_products(leader, remaining, products, level(look + 1, started - 1), margin)
     return Standing(leader.name, left, names, None, "undecided", more)
 
 
@@ -157,31 +157,30 @@ def _gains(
 
 
 def _more_products(
-    leader: Contender,
-    cheapest: Contender,
-    remaining: Sequence[Contender],
-    products: NDArray[np.generic],
-    alpha: float,
-    margin: float,
+    leader: Contender, remaining: Sequence[Contender], products: NDArray[np.generic], alpha: float, margin: float
 ) -> int | None:
     """How many more products would decide, if figures and their spread stay as they are: normal approximation.
 
-    Each of the others has to leave, or to be within the margin of the cheapest, whichever takes fewer.
+    One is chosen once each of the others has left, or costs no less and is surely not ahead by more than the margin;
+    the one for which that takes the fewest counts.
     """
     reach = float(stats.norm.isf(alpha))
-    needed = 0.0
-    for each in remaining:
-        ways = []
-        if each is not leader:
-            behind = clustered_mean(each.values - leader.values, products, bounded=1.0)
-            ways.append((-margin - behind.value, behind))
-        if each is not cheapest:
-            ahead = clustered_mean(each.values - cheapest.values, products, bounded=1.0)
-            ways.append((margin - ahead.value, ahead))
-        counts = [mean.products * (reach * mean.error / gap) ** 2 for gap, mean in ways if gap > _NOISE]
-        if not counts:
-            return None
-        needed = max(needed, min(counts))
-    there = clustered_mean(leader.values, products).products
-    more = max(1, math.ceil(needed - there))
-    return more if math.isfinite(needed) and more <= _MOST_PRODUCTS else None
+
+    def needed(ahead: Contender, behind: Contender, gap: float) -> float:
+        """Products that show ``ahead`` minus ``behind`` to be on its side of ``gap``."""
+        mean = clustered_mean(ahead.values - behind.values, products, bounded=1.0)
+        distance = abs(mean.value - gap)
+        return mean.products * (reach * mean.error / distance) ** 2 if distance > _NOISE else math.inf
+
+    def until_out(one: Contender, chosen: Contender) -> float:
+        ways = [math.inf]
+        if one is not leader and _mean(leader) - _mean(one) > margin:
+            ways.append(needed(leader, one, margin))
+        if one.cost >= chosen.cost and _mean(one) - _mean(chosen) < margin:
+            ways.append(needed(one, chosen, margin))
+        return min(ways)
+
+    least = min(max(until_out(one, chosen) for one in remaining if one is not chosen) for chosen in remaining)
+    if not math.isfinite(least) or least > _MOST_PRODUCTS:
+        return None
+    return max(1, math.ceil(least - clustered_mean(leader.values, products).products))
