@@ -147,7 +147,7 @@ class _Work:
                 break
             takes = self._takes(best.name, drawn)
             if self._within(takes):
-                self._ask(best.name, drawn)
+                self._try(best.name, drawn)
                 continue
             self.stopped = self.stopped or (
                 f"the budget of {self.asked.budget} has {max(0.0, self._seconds_left()):.0f} s left, and {best.name} "
@@ -158,6 +158,20 @@ class _Work:
         for name in self.backbones.keys() - self.measured.keys():
             why = "by public figures and what was measured not going to be the best here"
             self.left_out.append(answer.LeftOut(name, why))
+
+    def _try(self, name: str, drawn: "sample.Sample") -> None:
+        """Ask; one that nobody named and that cannot be had is left out.
+
+        Raises:
+            UserError: one that the caller named cannot be had.
+        """
+        try:
+            self._ask(name, drawn)
+        except UserError as error:
+            if self.asked.encoders:
+                raise
+            self.left_out.append(answer.LeftOut(name, str(error)))
+            del self.backbones[name]
 
     def _ask_again(self, drawn: "sample.Sample", standing: "race.Standing | None") -> bool:
         """A larger sample, of those that are still in; False where the budget does not allow it, or it is no larger."""
