@@ -59,8 +59,10 @@ def next_to_measure(
     beliefs: Beliefs = BELIEFS,
     *,
     each_pretraining: bool = True,
+    margin: float = 0.0,
 ) -> Candidate | None:
-    """The one to measure next; None where the upper bound of all that are left is below the best one measured.
+    """The one to measure next; None where the upper bounds of all that are left are below the best one measured by more
+    than ``margin``: a cheaper one within it may still be taken.
 
     ``each_pretraining``: one candidate of each has to be measured before any is passed over.
     """
@@ -74,7 +76,7 @@ def next_to_measure(
     if not measured:
         return max(left, key=lambda each: (each.prior, each.name))
     best = max(each.value for each in measured.values())
-    gains = upper_bounds(candidates, measured, left, beliefs) - best
+    gains = upper_bounds(candidates, measured, left, beliefs) - best + margin
     if gains.max() <= 0:
         return None
     worth = np.where(gains > 0, gains / np.array([each.seconds for each in left]), -np.inf)

@@ -142,7 +142,7 @@ class _Work:
         while self.backbones:
             candidates = self._ordered(drawn)
             known = {name: _best(each, drawn) for name, each in self.measured.items()}
-            best = order.next_to_measure(candidates, known)
+            best = order.next_to_measure(candidates, known, margin=self.margin)
             if best is None:
                 break
             takes = self._takes(best.name, drawn)

@@ -45,7 +45,7 @@ class Spent:
 
     def money_of(self, settings: Settings, seconds: float) -> float:
         """What ``seconds`` of the advice cost: passes as they were counted, all else as this machine's cores."""
-        beside = max(0.0, seconds - self.seconds) / 3600 * len(os.sched_getaffinity(0)) * settings.prices.core_hour
+        beside = max(0.0, seconds - self.seconds) / 3600 * (os.cpu_count() or 1) * settings.prices.core_hour
         return self.money + beside
 
 

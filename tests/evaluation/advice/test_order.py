@@ -62,6 +62,7 @@ def test_what_resembles_the_one_that_did_well_comes_next_and_what_cannot_gain_is
     assert chosen and chosen.name == "d"
     surely = {"a": Measured(0.9, 1e-5), "b": Measured(0.88, 1e-5), "c": Measured(0.2, 1e-5)}
     assert order.next_to_measure(known, surely) is None
+    assert order.next_to_measure(known, surely, margin=0.8) is known[3]
     assert order.next_to_measure(known, {each.name: Measured(0.5, 1e-5) for each in known}) is None
 
 
