@@ -20,7 +20,7 @@ from vitrine.retrieval_metrics import MMP_DEPTH, per_query
 
 SHARES = (0.25, 0.5, 1.0)
 _PARTS = (4, 2, 1)
-_FEWEST_A_PART = 10
+_FEWEST_A_PART = 5
 _BLOCK = 1024
 Embed = Callable[[vectors.Floats], vectors.Floats]
 """Rows (N, D) to rows (N, K) of unit length."""
@@ -41,8 +41,9 @@ class Answers:
 
     @property
     def slopes(self) -> Floats:
-        """What each figure gains when the products double, (N,)."""
-        return np.asarray((self.by_share[-1] - self.by_share[0]) / np.log2(SHARES[-1] / SHARES[0]))
+        """What each figure gains when the products double, (N,): from the smallest share at which it was asked."""
+        quarter, half, whole = self.by_share
+        return np.where(np.isnan(quarter), whole - half, (whole - quarter) / 2)
 
     @property
     def curve(self) -> list[float]:
@@ -66,9 +67,10 @@ class Questions:
         self.half = np.empty(len(order), np.int64)
         self.half[order] = (np.arange(len(order)) - starts) % 2
         parts = sample.products // 2
-        enough = sample.product_count >= _FEWEST_A_PART * _PARTS[0]
         self.groups: list[list[Ints]] = [
-            [np.flatnonzero(parts % count == number) for number in range(count)] if enough or count == 1 else []
+            [np.flatnonzero(parts % count == number) for number in range(count)]
+            if count == 1 or sample.product_count >= _FEWEST_A_PART * count
+            else []
             for count in _PARTS
         ]
 
