@@ -19,7 +19,7 @@ def draw(climb: Climb, encoder: str, dataset: str, gain: float, path: Path) -> N
     """Write the page to ``path``: it opens without a network."""
     title = f"Which tuning of {encoder} is worth its cost for {dataset}?"
     rows = "".join(map(_row, climb.decisions))
-    answer = f"Taken: {climb.taken[-1].encoder.name}" if climb.taken else f"Taken: none; {encoder} as it is"
+    answer = f"Taken: {climb.taken[-1].name}" if climb.taken else f"Taken: none; {encoder} as it is"
     head = ("strategy", "what became of it", "forecast gain", "found", "seconds: probes, tuning, use", "why")
     columns = "".join(f"<th scope=col>{name}</th>" for name in head)
     against = "; ".join(

@@ -33,7 +33,7 @@ class Tuned:
     strategy: str
     """One of ``HEADS``: a head on ``base``; ``full``: all weights tuned."""
     base: str
-    """What it was tuned from; a head's may be several encoders, with ``encoded_set.JOIN`` between them."""
+    """What it was tuned from; a head's may be several encoders, with ``names.JOIN`` between them."""
     base_version: str
     encoder_version: str
     source_dataset: str
