@@ -75,7 +75,8 @@ def _rung(settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet") 
     if tuning.strategy is Strategy.top:
         return rungs.HeadRung(settings, rows, settings.tune.top, finish)
     use = _use_seconds(settings, tuning.base, tuning.dataset)
-    return rungs.NetworkRung(settings, rows, tuning.base, settings.tune.full, finish, use)
+    protocol = settings.tune.from_head if tuning.strategy is Strategy.from_head else settings.tune.full
+    return rungs.NetworkRung(settings, rows, tuning.base, protocol, finish, use)
 
 
 def _use_seconds(settings: Settings, encoder: str, dataset: str) -> float:
