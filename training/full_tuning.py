@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError
@@ -224,6 +224,9 @@ class _Classifier(torch.nn.Module):
     The layer starts from each class's share of equally many photos (the prior of Lin et al., Focal loss, 2017, 3.3):
     from 1/2 of each, a short training would do little else than learn that a photo is of few classes.
     """
+
+    pretrained_cfg: ClassVar = {"classifier": "head"}
+    """timm's layer-wise rates ask it what is no layer of the network."""
 
     def __init__(self, built: Built, classes: int, freeze: int) -> None:
         super().__init__()

@@ -237,6 +237,13 @@ def test_each_photo_comes_three_times_in_a_row_and_looks_another_way(tmp_path: P
     assert torch.equal(y[::2], y[1::2]) and not any(torch.equal(x[at], x[at + 1]) for at in range(0, len(x), 2))
 
 
+def test_early_layers_learn_slower_and_the_classifier_at_the_full_rate(tmp_path: Path, rows: Path):
+    tuner = full_tuning.Tuner(request(tmp_path / "run", rows, layer_decay=0.5))
+    rates = {id(each): group["lr_scale"] for group in tuner.optimizer.param_groups for each in group["params"]}
+    first, *_, last = (rates[id(each)] for each in tuner.network.network.parameters())
+    assert first < 0.1 and first < last <= 1 and rates[id(tuner.network.head.weight)] == 1
+
+
 def test_the_learning_rate_warms_up_and_falls_as_a_cosine(tmp_path: Path, rows: Path):
     asked = {**PLAIN, "epochs": 6, "warmup_epochs": 2, "learning_rate": 0.1, "least_learning_rate": 0.001}
     _, rates = steps_of(request(tmp_path / "run", rows, **asked, warmup_learning_rate=0.01), epochs=6)
