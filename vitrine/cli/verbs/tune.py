@@ -132,7 +132,7 @@ def full(
 
     With --from-head (its settings are tune.from_head) a classifier is fitted to the frozen network first, all weights
     then learn little by little, early layers least, and the weights between the old and the new network are taken that
-    retrieve best on photos left aside: a tenth of the time, and closer to what the network knew.
+    retrieve best on photos left aside: by default in a thirtieth of the epochs.
 
     Learns from the split train alone. Killed, the same command goes on after its last whole epoch. Where
     spark.master is a cluster, several processes are spread over it; else they are this machine's.
