@@ -232,7 +232,7 @@ class _Work:
 
     def _within(self, more: float) -> bool:
         seconds = self._seconds + more
-        return self.budget.left(seconds, self.embedding.money_of(self.settings, seconds))
+        return self.budget.allows(seconds, self.embedding.money_of(self.settings, seconds))
 
     def _seconds_left(self) -> float:
         if self.budget.seconds is not None:
