@@ -116,6 +116,8 @@ class Advice:
         if not between:
             return f"Undecided: {self.why}."
         more = f": about {self.more_products:,} more products would decide" if self.more_products else ""
+        if self.more_products and self.more_products > self.catalog_products:
+            more += ", which the catalog has not"
         return f"Undecided between {' and '.join(between)}{more}; {self.why}."
 
 

@@ -132,7 +132,7 @@ class _Work:
             raise UserError(f"no encoder is left to try: {listed}")
 
     def _ordered(self, drawn: "sample.Sample") -> "list[priors.Candidate]":
-        takes = [self._takes(name, drawn) for name in self.backbones]
+        takes = [max(1.0, self._takes(name, drawn)) for name in self.backbones]
         return priors.candidates(list(self.backbones.values()), takes)
 
     # ---- asking ----
@@ -153,7 +153,8 @@ class _Work:
                 f"the budget of {self.asked.budget} has {max(0.0, self._seconds_left()):.0f} s left, and {best.name} "
                 f"on {len(drawn.ids):,} photos takes about {takes:.0f} s"
             )
-            self.left_out.append(answer.LeftOut(best.name, f"the budget: about {takes:.0f} s"))
+            why = f"the budget: about {takes:.0f} s" if takes >= 1 else "the budget had ended"
+            self.left_out.append(answer.LeftOut(best.name, why))
             del self.backbones[best.name]
         for name in self.backbones.keys() - self.measured.keys():
             why = "by public figures and what was measured not going to be the best here"
@@ -225,10 +226,12 @@ class _Work:
         return time.monotonic() - self.started
 
     def _takes(self, name: str, drawn: "sample.Sample") -> float:
-        missing = len(drawn.ids)
-        if name in self.measured:
-            missing = max(0, missing - len(self.measured[name].asked.ids))
-        return self.costs.sample_seconds(self.backbones[name], missing, started=self.embedding.passes > 0)
+        """Seconds of embedding what the encoder lacks of the sample."""
+        backbone, lacks = self.backbones[name], len(drawn.ids)
+        if known := identity.find(self.settings, backbone):
+            encoded = EncodedSet(self.catalog.dataset, name, known.encoder_version)
+            lacks = sample.missing(self.settings, encoded, drawn)
+        return self.costs.sample_seconds(backbone, lacks, started=self.embedding.passes > 0)
 
     def _within(self, more: float) -> bool:
         seconds = self._seconds + more

@@ -47,21 +47,26 @@ def identify(settings: Settings, backbone: Backbone) -> Identity:
     Raises:
         UserError: as ``networks.build``.
     """
-    kept = _kept(settings, backbone)
-    if kept.is_file():
-        return Identity(**json.loads(kept.read_text()))
+    known = find(settings, backbone)
+    if known:
+        return known
     identity = fingerprint(build(backbone))
-    files.write_json(kept, asdict(identity))
+    files.write_json(_kept(settings, backbone), asdict(identity))
     return identity
+
+
+def find(settings: Settings, backbone: Backbone) -> Identity | None:
+    """As ``identify``, where this home did so before; None where it did not."""
+    kept = _kept(settings, backbone)
+    return Identity(**json.loads(kept.read_text())) if kept.is_file() else None
 
 
 def can_be_had_here(settings: Settings, backbone: Backbone) -> bool:
     """Are its weights on this machine? Those of a hub are taken to be where this home built the network before."""
     try:
-        kept = _kept(settings, backbone)
+        return find(settings, backbone) is not None or backbone.weights is not None
     except UserError:  # the package is not installed
         return False
-    return backbone.weights is not None or kept.is_file()
 
 
 def _kept(settings: Settings, backbone: Backbone) -> Path:
