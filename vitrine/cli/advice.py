@@ -83,6 +83,7 @@ class _Work:
         self.measured: dict[str, Measured] = {}
         self.worse: dict[str, str] = {}
         self.looks, self.stopped = 0, ""
+        self.asking = 0.0  # seconds of a photo, once it has its vector
 
     def advice(self) -> "answer.Advice":
         """The answer, once the race or the budget has ended."""
@@ -200,11 +201,12 @@ class _Work:
         rows = sample.vectors(self.settings, encoded, drawn)
         if not rows.size:
             raise UserError(f"encoder {name!r} could embed none of the {len(drawn.ids)} photos of the sample")
-        questions = measure.Questions(self.catalog, drawn)
+        started, questions = time.monotonic(), measure.Questions(self.catalog, drawn)
         answers = {answer.PRETRAINED: questions.as_it_is(rows)}
         if tuned := questions.tuned(rows, _fitted):
             answers[answer.LINEAR] = tuned
         self.measured[name] = Measured(encoded, answers, drawn)
+        self.asking = (time.monotonic() - started) / len(drawn.ids)
         shown = ", ".join(f"{strategy} {np.nanmean(each.values):.4f}" for strategy, each in answers.items())
         print(f"{name} on {len(drawn.ids):,} photos: {shown}", file=sys.stderr, flush=True)
 
@@ -226,12 +228,13 @@ class _Work:
         return time.monotonic() - self.started
 
     def _takes(self, name: str, drawn: "sample.Sample") -> float:
-        """Seconds of embedding what the encoder lacks of the sample."""
+        """Seconds of embedding what the encoder lacks of the sample, and of asking it as the last one was asked."""
         backbone, lacks = self.backbones[name], len(drawn.ids)
         if known := identity.find(self.settings, backbone):
             encoded = EncodedSet(self.catalog.dataset, name, known.encoder_version)
             lacks = sample.missing(self.settings, encoded, drawn)
-        return self.costs.sample_seconds(backbone, lacks, started=self.embedding.passes > 0)
+        embedding = self.costs.sample_seconds(backbone, lacks, started=self.embedding.passes > 0)
+        return embedding + self.asking * len(drawn.ids)
 
     def _within(self, more: float) -> bool:
         seconds = self._seconds + more
