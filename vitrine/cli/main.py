@@ -72,6 +72,7 @@ VERBS = {
         "Try how short an encoder's vectors may become: principal components, int8, 4 bits, 1 bit, each held against "
         "the\nvectors in full on the same queries."
     ),
+    "export": "Export an encoder as a folder that turns a customer's photo into a vector of exactly this version.",
     "pending": (
         "Which of the nightly encoders have work to do on a data set, and why; those that are retired are left out."
     ),
