@@ -31,8 +31,8 @@ VERBS = {
     ),
     "lookup": "Look images or products up online, through the data set's serving service.",
     "serve": (
-        "Serve the online features over HTTP until Ctrl-C: Feast's feature server, read-only, similar products, and\n"
-        "search by a photo."
+        "Serve online features over HTTP until Ctrl-C: Feast's feature server, read-only, similar products, photo "
+        "search."
     ),
     "browse": "A page on this machine: pick or upload a photo and see its neighbours by each encoder, side by side.",
     "check": "Do catalog, embeddings, Feast, Milvus and promotions agree, by id, version and content?",

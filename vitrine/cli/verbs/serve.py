@@ -18,8 +18,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Left out: feast.port.", min=1, max=65_535)] = None,
     workers: Annotated[int, typer.Option(help="Processes that answer.", min=1, max=64)] = 1,
 ) -> None:
-    """Serve the online features over HTTP until Ctrl-C: Feast's feature server, read-only, similar products, and
-    search by a photo.
+    """Serve online features over HTTP until Ctrl-C: Feast's feature server, read-only, similar products, photo search.
 
     Where other machines can ask, VITRINE_FEAST__API_KEY has to be set: requests bring it as a bearer token.
     """
