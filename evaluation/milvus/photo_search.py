@@ -7,11 +7,15 @@ from evaluation.milvus.vector_index import VectorIndex
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders.kept_bundles import KeptBundles
 from vitrine.encoders.query_encoder import QueryEncoder
+from vitrine.errors import VitrineError
 from vitrine.feature_store import IMAGES, PRODUCTS, Kind
 from vitrine.names import check_name
 from vitrine.online.lookup import OnlineFeatures, Served
 from vitrine.settings import Settings
 from vitrine.vectors import Floats
+
+MAKING_SECONDS = 20.0
+"""How long a search waits for a bundle that is being made, where no version before can answer."""
 
 
 class PhotoSearch:
@@ -38,7 +42,8 @@ class PhotoSearch:
         Raises:
             ImageError: the photo cannot be used.
             UserError: nothing serves the data set.
-            VitrineError: the encoder that serves cannot be exported, or Milvus fails or is in use.
+            VitrineError: the encoder that serves cannot be exported, or is being exported for the first time; Milvus
+                fails, or is in use.
         """
         served, encoder = self._serving(online, check_name(dataset, "data set"), kind)
         vector = encoder.encode(data)
@@ -52,7 +57,12 @@ class PhotoSearch:
         before = self._ready.get((dataset, kind))
         if before and not encoder.done():
             return before
-        self._ready[dataset, kind] = now = served, encoder.result()
+        try:
+            self._ready[dataset, kind] = now = served, encoder.result(MAKING_SECONDS)
+        except TimeoutError:
+            raise VitrineError(
+                f"the bundle of encoder version {served.encoder_version} is being made: ask again in a minute"
+            ) from None
         self._bundles.forget_others({served.encoder_version for served, _ in list(self._ready.values())})
         return now
 

@@ -43,6 +43,15 @@ class Server:
         except HTTPError as error:
             return error.code, json.loads(error.read() or "null")
 
+    def search(self, dataset: str, data: bytes, query: str = "", kind: str = "image/jpeg") -> tuple[int, Any]:
+        """The answer to a search by a photo, once the bundle is made that it needs."""
+        until = time.monotonic() + 600
+        while True:
+            status, answer = self.send(f"/datasets/{dataset}/search{query}", data, kind)
+            if status != 503 or "is being made" not in answer["detail"] or time.monotonic() > until:
+                return status, answer
+            time.sleep(1)
+
 
 @contextmanager
 def serving(server: Server) -> Iterator[Server]:
