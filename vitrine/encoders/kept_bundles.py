@@ -27,6 +27,16 @@ def folder(settings: Settings, encoder_version: str) -> Path:
     return settings.home / "models" / "bundles" / encoder_version
 
 
+def drop_others(settings: Settings, encoder_versions: set[str]) -> list[str]:
+    """Remove the bundles of all versions but ``encoder_versions``, and say of which."""
+    root = folder(settings, "x").parent
+    others = sorted({path.name for path in root.glob("[0-9a-f]*")} - encoder_versions)
+    for other in others:
+        with locks.held(settings, f"bundle__{other}"):
+            shutil.rmtree(root / other, ignore_errors=True)
+    return others
+
+
 class KeptBundles:
     """Loaded encoders by version, for a process that lives on. Safe to call from threads."""
 
