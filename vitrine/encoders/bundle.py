@@ -168,6 +168,7 @@ def _write(settings: Settings, whole: _Encoder, folder: Path, probes: Mapping[st
         "encoder_version": whole.version,
         "dim": whole.dim,
         "licence": whole.licence,
+        "code_licence": "Apache-2.0",
         "max_pixels": settings.max_pixels,
         "networks": parts,
         "head": _write_head(whole.head, folder) if whole.head else None,

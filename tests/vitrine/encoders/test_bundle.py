@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from tests.support import exported
+from tests.support.profiles import DISPLAY_P3, profile
 from tests.support.tuned_by_hand import make_full, make_head
 from tests.support.verbs_here import told
 from vitrine import images, lake
@@ -137,7 +138,7 @@ def test_it_needs_three_packages_and_few_lines(small: Path):
     assert [line.split("==")[0] for line in (small / "requirements.txt").read_text().split()] == [
         *("onnxruntime", "pillow", "numpy")
     ]
-    assert not [path for path in (small).rglob("*") if path.suffix in (".pkl", ".pth", ".pt")]
+    assert not [path for path in small.rglob("*") if path.suffix in (".pkl", ".pth", ".pt")]
 
 
 def test_photos_are_refused_as_the_catalogs_are(small: Path, tmp_path: Path):
@@ -203,9 +204,29 @@ def test_the_inputs_of_built_networks_are_too(shop: Settings):
     for name in ("small", "lite"):
         built = networks.build(backbones.resolve(shop, name))
         how = preprocessing.described(built, name)
+        assert (how["min_side"], how["managed"]) == (built.min_side, False)
         for data in probe_photos().values():
             photo = images.decode(data, min_side=how["min_side"])
             assert np.array_equal(query_encoder.network_input(photo, how)[0], built.input(photo).numpy())
+
+
+def test_colour_profiles_count_where_they_do_for_the_encoder(shop: Settings, tmp_path: Path):
+    entry = shop.encoders["small"].model_copy(update={"colours": "srgb"})
+    shop = shop.model_copy(update={"encoders": shop.encoders | {"in_srgb": entry}})
+    made = export(shop, "in_srgb", tmp_path / "out")
+    assert made.encoder_version != by_name.version(shop, "small")
+    vivid = BytesIO()
+    colours = np.random.default_rng(0).integers(40, 216, (8, 8, 3), dtype=np.uint8).repeat(12, 0).repeat(12, 1)
+    Image.fromarray(colours).save(vivid, "PNG", icc_profile=profile(DISPLAY_P3))
+    built = networks.build(backbones.resolve(shop, "in_srgb"))
+    vector = query_encoder.QueryEncoder(made.folder).encode(vivid.getvalue())
+    apart = {}
+    for managed in (False, True):
+        photo = images.decode(vivid.getvalue(), min_side=built.min_side, managed=managed)
+        with torch.inference_mode():
+            output = built.network(built.input(photo)[None]).numpy()[0]
+        apart[managed] = np.abs(vector - output / np.linalg.norm(output)).max()
+    assert apart[True] < 1e-5 < 1e-3 < apart[False]
 
 
 def test_a_step_that_cannot_be_told_is_refused():
