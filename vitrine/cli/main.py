@@ -74,6 +74,7 @@ VERBS = {
         "the\nvectors in full on the same queries."
     ),
     "export": "Export an encoder as a folder that turns a customer's photo into a vector of exactly this version.",
+    "advise": "Find the encoder for a catalog, as it is or with a linear head, from a sample and within a budget.",
     "pending": (
         "Which of the nightly encoders have work to do on a data set, and why; those that are retired are left out."
     ),
