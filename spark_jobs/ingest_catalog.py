@@ -18,12 +18,14 @@ from spark_jobs.checked_photos import CHECKED, KNOWN, LISTED, checker
 from spark_jobs.delta_tables import has_rows, merge_or_append, persisted, read_table, spark_schema
 from spark_jobs.progress import progress
 from spark_jobs.quarantine import merge_quarantine
+from spark_jobs.repeated_photos import one_photo_each
 from spark_jobs.session import build_session
 from vitrine import facts, lake, locks, photo_store
 from vitrine.datasets import registry, table
 from vitrine.datasets.columns import TableFault
 from vitrine.datasets.photo import BLANK, REFUSED, Layout, Photo
 from vitrine.datasets.pictures import IMAGE
+from vitrine.datasets.shops.feed import Feed
 from vitrine.datasets.table import Table
 from vitrine.datasets.table_files import as_text, called_in
 from vitrine.errors import GateRefused, UserError, one_line, reason
@@ -66,6 +68,8 @@ def ingest(
         listed = _read_delta(spark, settings, source, adapter)
     else:
         listed = _list(spark, units, adapter)
+    if isinstance(adapter, Feed):
+        listed = one_photo_each(listed)
     listed = _name_ids(listed, dataset)
     if test_share is not None:
         listed = listed.withColumn("split", F.coalesce("split", _split(test_share)))

@@ -31,6 +31,8 @@ class Columns:
     """What a table has to have, for the error; left out: the needed names."""
     given: Mapping[str, str] = field(default_factory=dict)
     """What the caller said that some of ``names`` are called in the table."""
+    also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Other names by which some of ``names`` are taken."""
     can_be_given: bool = True
     """Has the caller's verb the option ``--column``?"""
 
@@ -53,20 +55,25 @@ class Columns:
 
     def known(self, header: Iterable[str]) -> int:
         """How many of ``names`` the header has."""
-        return len({_plain(name) for name in header} & {_plain(self.given.get(name, name)) for name in self.names})
+        wanted = {_plain(called) for name in self.names for called in self._called(name)}
+        return len({_plain(name) for name in header} & wanted)
+
+    def _called(self, name: str) -> tuple[str, ...]:
+        """What one of ``names`` may be called in a table, the likeliest first."""
+        return (self.given[name],) if name in self.given else (name, *self.also.get(name, ()))
 
     def _place(self, name: str, header: Sequence[str]) -> int | None:
         """Of the column that is called so to the letter, else of the one that differs in case or blanks alone."""
-        wanted = self.given.get(name, name)
-        for places in (
-            [place for place, column in enumerate(header) if column == wanted],
-            [place for place, column in enumerate(header) if _plain(column) == _plain(wanted)],
-        ):
-            if len(places) > 1:
-                twice = " and ".join(dict.fromkeys(repr(header[place]) for place in places))
-                raise TableFault(f"its header names {twice} twice: leave one out")
-            if places:
-                return places[0]
+        for wanted in self._called(name):
+            for places in (
+                [place for place, column in enumerate(header) if column == wanted],
+                [place for place, column in enumerate(header) if _plain(column) == _plain(wanted)],
+            ):
+                if len(places) > 1:
+                    twice = " and ".join(dict.fromkeys(repr(header[place]) for place in places))
+                    raise TableFault(f"its header names {twice} twice: leave one out")
+                if places:
+                    return places[0]
         return None
 
     def _lack(self, missing: list[str], header: Sequence[str]) -> str:
@@ -77,9 +84,7 @@ class Columns:
         if not self.can_be_given:
             return f"no column {', '.join(wanted)} in it: {needs}; it has {has}"
         proposal = " ".join(f"--column {_quoted(f'{name}={column}')}" for name, column in nearest.items())
-        advice = (
-            f": is it {proposal}?" if proposal else ": name yours by --column NAME=COLUMN, as --column uri=image_url"
-        )
+        advice = f": is it {proposal}?" if proposal else f": name yours by --column {_quoted(f'{missing[0]}=COLUMN')}"
         return f"no column {', '.join(wanted)} in it: {needs}; it has {has}{advice}"
 
     def _nearest(self, name: str, header: Sequence[str]) -> str | None:

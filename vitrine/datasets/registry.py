@@ -1,4 +1,4 @@
-"""The layouts by name: a folder, a table, generated photos, and the published data sets."""
+"""The layouts by name: a folder, a table, shops' formats, generated photos, and the published data sets."""
 
 from collections.abc import Mapping
 
@@ -17,10 +17,19 @@ from vitrine.datasets.published import (
     uned,
 )
 from vitrine.datasets.published.adapter import Adapter, Published
+from vitrine.datasets.shops import google_feed, shopify, woocommerce
+from vitrine.datasets.shops.feed import OURS, Feed, Format
 from vitrine.datasets.table import COLUMNS, Table
 from vitrine.errors import UserError, unknown
 
 FOLDER, TABLE = "folder", "table"
+
+SHOPS: dict[str, Format] = {
+    "google_feed": google_feed.FORMAT,
+    "shopify": shopify.FORMAT,
+    "woocommerce": woocommerce.FORMAT,
+}
+"""Shops' formats by the name of their layout."""
 
 ADAPTERS: dict[str, Adapter] = {
     "cars196": cars196,
@@ -41,6 +50,7 @@ ADAPTERS: dict[str, Adapter] = {
 LAYOUTS: dict[str, Layout] = {
     FOLDER: folder,
     TABLE: Table(),
+    **{name: Feed(shop) for name, shop in SHOPS.items()},
     "generated": generated,
     **{name: Published(adapter) for name, adapter in ADAPTERS.items()},
 }
@@ -55,8 +65,8 @@ def find(
     columns: Mapping[str, str] | None = None,
 ) -> Layout:
     """The layout of a name; with ``allow_partial``, a published data set is taken whatever its counts. ``splits`` says
-    of a folder whether its first level is one of splits, ``encoding`` how a table's text files are written, ``columns``
-    what its columns are called.
+    of a folder whether its first level is one of splits, ``encoding`` how a table's or shop's text files are written,
+    ``columns`` what its columns are called.
 
     Raises:
         UserError: there is no such layout, or it has no published counts, no splits to tell or no text files.
@@ -66,9 +76,9 @@ def find(
     if splits is not None and name != FOLDER:
         raise UserError(f"--splits or --no-splits with layout {name!r}: it is for layout {FOLDER!r} alone")
     for option, value in (("--encoding", encoding), ("--column", columns or None)):
-        if value is not None and name != TABLE:
-            raise UserError(f"{option} with layout {name!r}: it is for layout {TABLE!r} alone")
-    check(columns or {}, COLUMNS)
+        if value is not None and name not in (TABLE, *SHOPS):
+            raise UserError(f"{option} with layout {name!r}: it is for {', '.join((TABLE, *SHOPS))}")
+    check(columns or {}, columns_of(name))
     if allow_partial and name not in ADAPTERS:
         raise UserError(
             f"--allow-partial with layout {name!r}, which has no published counts: leave it out, "
@@ -76,9 +86,18 @@ def find(
         )
     if splits is not None:
         return Folder(splits)
+    if name in SHOPS:
+        return Feed(SHOPS[name], encoding, columns)
     if encoding is not None or columns:
         return Table(encoding, columns)
     return Published(ADAPTERS[name], allow_partial=True) if allow_partial else LAYOUTS[name]
+
+
+def columns_of(name: str) -> tuple[str, ...]:
+    """The columns of a layout that may be called otherwise in a source."""
+    if name in SHOPS:
+        return tuple(dict.fromkeys((*SHOPS[name].columns, *OURS)))
+    return COLUMNS if name == TABLE else ()
 
 
 def protocol(name: str | None) -> tuple[str, str] | None:

@@ -11,7 +11,6 @@ from vitrine.cli import output
 from vitrine.cli.options import Dataset, Gated, Json
 from vitrine.cli.verbs.gate import ask
 from vitrine.datasets import columns, registry
-from vitrine.datasets.table import COLUMNS
 from vitrine.names import check_name
 from vitrine.settings import load_settings
 
@@ -64,7 +63,11 @@ def ingest(
             "allow_removals": allow_removals,
             "test_share": test_share,
         }
-        how |= {"splits": splits, "encoding": encoding, "columns": columns.parse(column or (), COLUMNS)}
+        how |= {
+            "splits": splits,
+            "encoding": encoding,
+            "columns": columns.parse(column or (), registry.columns_of(layout)),
+        }
         run.figures |= ingest_catalog.ingest(settings, source, dataset, layout, **how)
         run.figures |= asdict(runs.IngestSource(layout))
     if gated:
