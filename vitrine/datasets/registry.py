@@ -1,8 +1,8 @@
-"""The layouts by name: a folder, a table, shops' formats, generated photos, and the published data sets."""
+"""The layouts by name: a folder, a table, tar shards, shops' formats, generated photos, and the published data sets."""
 
 from collections.abc import Mapping
 
-from vitrine.datasets import folder, generated
+from vitrine.datasets import folder, generated, shards
 from vitrine.datasets.columns import check
 from vitrine.datasets.folder import Folder
 from vitrine.datasets.photo import Layout
@@ -17,12 +17,13 @@ from vitrine.datasets.published import (
     uned,
 )
 from vitrine.datasets.published.adapter import Adapter, Published
+from vitrine.datasets.shards import Shards
 from vitrine.datasets.shops import google_feed, shopify, woocommerce
 from vitrine.datasets.shops.feed import OURS, Feed, Format
 from vitrine.datasets.table import COLUMNS, Table
 from vitrine.errors import UserError, unknown
 
-FOLDER, TABLE = "folder", "table"
+FOLDER, TABLE, SHARDS = "folder", "table", "shards"
 
 SHOPS: dict[str, Format] = {
     "google_feed": google_feed.FORMAT,
@@ -50,6 +51,7 @@ ADAPTERS: dict[str, Adapter] = {
 LAYOUTS: dict[str, Layout] = {
     FOLDER: folder,
     TABLE: Table(),
+    SHARDS: Shards(),
     **{name: Feed(shop) for name, shop in SHOPS.items()},
     "generated": generated,
     **{name: Published(adapter) for name, adapter in ADAPTERS.items()},
@@ -75,9 +77,10 @@ def find(
         raise unknown("layout", name, LAYOUTS)
     if splits is not None and name != FOLDER:
         raise UserError(f"--splits or --no-splits with layout {name!r}: it is for layout {FOLDER!r} alone")
-    for option, value in (("--encoding", encoding), ("--column", columns or None)):
-        if value is not None and name not in (TABLE, *SHOPS):
-            raise UserError(f"{option} with layout {name!r}: it is for {', '.join((TABLE, *SHOPS))}")
+    of_text = (TABLE, *SHOPS)
+    for option, value, able in (("--encoding", encoding, of_text), ("--column", columns or None, (*of_text, SHARDS))):
+        if value is not None and name not in able:
+            raise UserError(f"{option} with layout {name!r}: it is for {', '.join(able)}")
     check(columns or {}, columns_of(name))
     if allow_partial and name not in ADAPTERS:
         raise UserError(
@@ -88,6 +91,8 @@ def find(
         return Folder(splits)
     if name in SHOPS:
         return Feed(SHOPS[name], encoding, columns)
+    if name == SHARDS:
+        return Shards(columns)
     if encoding is not None or columns:
         return Table(encoding, columns)
     return Published(ADAPTERS[name], allow_partial=True) if allow_partial else LAYOUTS[name]
@@ -97,7 +102,7 @@ def columns_of(name: str) -> tuple[str, ...]:
     """The columns of a layout that may be called otherwise in a source."""
     if name in SHOPS:
         return tuple(dict.fromkeys((*SHOPS[name].columns, *OURS)))
-    return COLUMNS if name == TABLE else ()
+    return {TABLE: COLUMNS, SHARDS: shards.COLUMNS}.get(name, ())
 
 
 def protocol(name: str | None) -> tuple[str, str] | None:
