@@ -46,22 +46,23 @@ def ingest(
     allow_removals: bool = False,
     test_share: float | None = None,
     splits: bool | None = None,
+    categories: bool = False,
     encoding: str | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Bring the catalog of ``dataset`` to what ``source`` holds now; the figures of ``ingest --json``.
 
     ``allow_partial`` takes a published data set whatever its counts, ``allow_removals`` a source whatever it lacks of
-    the catalog's photos. ``splits``, ``encoding`` and ``columns`` are those of ``registry.find``. Of the photos that
-    the source gives no split, ``test_share`` become ``test``, the rest ``train``: by the SHA-256 of their ids, so that
-    a photo keeps its side when others come and go. Left out, they have no split.
+    the catalog's photos. ``splits``, ``categories``, ``encoding`` and ``columns`` are those of ``registry.find``. Of
+    the photos that the source gives no split, ``test_share`` become ``test``, the rest ``train``: by the SHA-256 of
+    their ids, so that a photo keeps its side when others come and go. Left out, they have no split.
 
     Raises:
         UserError: bad name, unknown layout, a source that is not of it, or that has no photos.
         GateRefused: more than ``[gates] max_removed_share`` of the catalog's photos would leave it; nothing is written.
     """
     check_name(dataset, "data set")
-    adapter = registry.find(layout, allow_partial, splits, encoding, columns)
+    adapter = registry.find(layout, allow_partial, splits, categories, encoding, columns)
     units = adapter.units(settings, source)  # a caller's mistake shows before Spark starts
     spark = build_session(settings, f"ingest {dataset}", *([] if units else [source]))  # Spark itself reads Delta
     if isinstance(adapter, Table) and not units:

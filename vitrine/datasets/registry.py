@@ -63,20 +63,22 @@ def find(
     name: str,
     allow_partial: bool = False,
     splits: bool | None = None,
+    categories: bool = False,
     encoding: str | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> Layout:
     """The layout of a name; with ``allow_partial``, a published data set is taken whatever its counts. ``splits`` says
-    of a folder whether its first level is one of splits, ``encoding`` how a table's or shop's text files are written,
-    ``columns`` what its columns are called.
+    of a folder whether its first level is one of splits, ``categories`` that the next one is of categories,
+    ``encoding`` how a table's or shop's text files are written, ``columns`` what columns are called.
 
     Raises:
         UserError: there is no such layout, or it has no published counts, no splits to tell or no text files.
     """
     if name not in LAYOUTS:
         raise unknown("layout", name, LAYOUTS)
-    if splits is not None and name != FOLDER:
-        raise UserError(f"--splits or --no-splits with layout {name!r}: it is for layout {FOLDER!r} alone")
+    if name != FOLDER and (splits is not None or categories):
+        option = "--categories" if categories else "--splits or --no-splits"
+        raise UserError(f"{option} with layout {name!r}: it is for layout {FOLDER!r} alone")
     of_text = (TABLE, *SHOPS)
     for option, value, able in (("--encoding", encoding, of_text), ("--column", columns or None, (*of_text, SHARDS))):
         if value is not None and name not in able:
@@ -87,8 +89,8 @@ def find(
             f"--allow-partial with layout {name!r}, which has no published counts: leave it out, "
             f"or choose one of {', '.join(ADAPTERS)}"
         )
-    if splits is not None:
-        return Folder(splits)
+    if splits is not None or categories:
+        return Folder(splits, categories)
     if name in SHOPS:
         return Feed(SHOPS[name], encoding, columns)
     if name == SHARDS:

@@ -34,6 +34,10 @@ def ingest(
             "--splits/--no-splits", help="The first level of a folder is one of splits, or not; left out: by its names."
         ),
     ] = None,
+    categories: Annotated[
+        bool,
+        typer.Option("--categories", help="Products' folders lie in folders of their categories."),
+    ] = False,
     encoding: Annotated[
         str | None,
         typer.Option(help="The character set of a table in CSV, as cp1252; left out: UTF-8.", metavar="NAME"),
