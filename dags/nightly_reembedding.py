@@ -26,6 +26,7 @@ def ingest_arguments(dataset: NightlyDataset) -> list[str]:
     how += ["--categories"] if dataset.categories else []
     how += ["--encoding", dataset.encoding] if dataset.encoding else []
     how += [part for name, column in dataset.columns.items() for part in ("--column", f"{name}={column}")]
+    how += [part for name, column in dataset.attributes.items() for part in ("--attribute", f"{name}={column}")]
     source = dataset.source if dataset.layout == "generated" else SETTINGS.place(dataset.source)
     return ["ingest", source, "--dataset", dataset.name, "--layout", dataset.layout, *how, "--gate"]
 

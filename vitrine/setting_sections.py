@@ -53,6 +53,8 @@ class NightlyDataset(Section):
     """The character set of a table in CSV, as ``cp1252``; left out: UTF-8, or what a byte-order mark says."""
     columns: dict[str, str] = {}
     """What a table calls its columns: ``{uri = "image_url", product_id = "sku"}``."""
+    attributes: dict[Name, str] = {}
+    """Which other columns become attributes of photos: ``{colour = "colour", brand = "Marke"}``."""
 
 
 class NightlySettings(Section):

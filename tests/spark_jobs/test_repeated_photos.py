@@ -78,6 +78,25 @@ def test_variants_of_a_google_feed(shop: Settings, tmp_path: Path, server: Photo
     assert again["unchanged"] == 5 and again["removed"] == again["quarantined"] - 1 == 0
 
 
+def test_attributes_that_sizes_agree_on(shop: Settings, tmp_path: Path, server: PhotoServer):
+    """What a photo's sizes say differently it has not; what none of them says it has of its product."""
+    green, blue, back = (server.url(f"{name}.png") for name in ("green", "blue", "back"))
+    path = tmp_path / "feed.tsv"
+    path.write_text(
+        "id\titem_group_id\timage_link\tadditional_image_link\tcolor\tsize\tbrand\n"
+        f"1\tg\t{green}\t{back}\tGreen\tS\tAcme\n"
+        f"2\tg\t{green}\t{back}\tGreen\tM\t\n"
+        f"3\tg\t{blue}\t{back}\tBlue\tM\t\n"
+    )
+    ingest(shop, str(path), "d", "google_feed", attributes={"colour": "color", "size": "size", "brand": "brand"})
+    found = {row["uri"]: dict(row["attributes"]) for row in lake.rows(shop, "SELECT * FROM catalog")}
+    assert found == {
+        green: {"brand": "Acme", "colour": "Green"},
+        blue: {"brand": "Acme", "colour": "Blue", "size": "M"},
+        back: {"brand": "Acme"},
+    }
+
+
 def test_shopifys_lines_are_one_product(shop: Settings, tmp_path: Path, server: PhotoServer):
     green, blue, cap = (server.url(f"{name}.png") for name in ("green", "blue", "cap"))
     path = tmp_path / "products_export.csv"

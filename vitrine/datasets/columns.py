@@ -11,8 +11,13 @@ _ALSO_CALLED = {
     "product_id": ("product", "sku", "item", "item_id", "item_group_id", "article", "handle", "code", "id"),
 }
 """What others call the columns that are needed: proposed, never taken by themselves."""
-NUMBERS = ("weight",)
-"""Columns that are no ids: any number will do."""
+ATTRIBUTE = "attribute "
+"""What the names of attributes begin with among those of a table's columns."""
+
+
+def may_be_any_number(name: str) -> bool:
+    """Is the column no id, so that any number will do?"""
+    return name == "weight" or name.startswith(ATTRIBUTE)
 
 
 class TableFault(Exception):
@@ -35,6 +40,11 @@ class Columns:
     """Other names by which some of ``names`` are taken."""
     can_be_given: bool = True
     """Has the caller's verb the option ``--column``?"""
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The names of those that are attributes, sorted."""
+        return tuple(sorted(name.removeprefix(ATTRIBUTE) for name in self.names if name.startswith(ATTRIBUTE)))
 
     def places(self, header: Sequence[str], elsewhere: Collection[str] = ()) -> dict[str, int]:
         """The place in ``header`` of each of ``names`` that is there; those ``elsewhere`` are not looked for.
@@ -83,8 +93,8 @@ class Columns:
         nearest = {name: column for name in missing if (column := self._nearest(name, header))}
         if not self.can_be_given:
             return f"no column {', '.join(wanted)} in it: {needs}; it has {has}"
-        proposal = " ".join(f"--column {_quoted(f'{name}={column}')}" for name, column in nearest.items())
-        advice = f": is it {proposal}?" if proposal else f": name yours by --column {_quoted(f'{missing[0]}=COLUMN')}"
+        proposal = " ".join(_option(name, column) for name, column in nearest.items())
+        advice = f": is it {proposal}?" if proposal else f": name yours by {_option(missing[0], 'COLUMN')}"
         return f"no column {', '.join(wanted)} in it: {needs}; it has {has}{advice}"
 
     def _nearest(self, name: str, header: Sequence[str]) -> str | None:
@@ -102,6 +112,12 @@ class Columns:
 
 def _plain(name: str) -> str:
     return name.strip().casefold()
+
+
+def _option(name: str, column: str) -> str:
+    """How the caller says what a column is called."""
+    is_attribute = name.startswith(ATTRIBUTE)
+    return f"--{'attribute' if is_attribute else 'column'} {_quoted(f'{name.removeprefix(ATTRIBUTE)}={column}')}"
 
 
 def _quoted(text: str) -> str:

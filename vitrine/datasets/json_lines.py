@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
 
-from vitrine.datasets.columns import NUMBERS, Columns, TableFault
+from vitrine.datasets.columns import Columns, TableFault, may_be_any_number
 
 _HEADER_ROWS = 1_000
 """Rows by which a table's columns are told: writers leave keys without a value out."""
@@ -64,7 +64,7 @@ def as_text(value: Any, column: str, number: int) -> str | None:
     Raises:
         TableFault: it is neither.
     """
-    if value is None or (isinstance(value, str) and (not isinstance(value, _Fraction) or column in NUMBERS)):
+    if value is None or (isinstance(value, str) and (not isinstance(value, _Fraction) or may_be_any_number(column))):
         if value and any("\ud800" <= letter < "\udc80" for letter in value):
             raise TableFault(f"row {number} has half a character in {column}: {ascii(value)[:80]}")
         return value

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 from vitrine.datasets import folder, generated, shards
+from vitrine.datasets.attributes import check as check_attributes
+from vitrine.datasets.attributes import columns as attribute_columns
 from vitrine.datasets.columns import check
 from vitrine.datasets.folder import Folder
 from vitrine.datasets.photo import Layout
@@ -66,10 +68,12 @@ def find(
     categories: bool = False,
     encoding: str | None = None,
     columns: Mapping[str, str] | None = None,
+    attributes: Mapping[str, str] | None = None,
 ) -> Layout:
     """The layout of a name; with ``allow_partial``, a published data set is taken whatever its counts. ``splits`` says
     of a folder whether its first level is one of splits, ``categories`` that the next one is of categories,
-    ``encoding`` how a table's or shop's text files are written, ``columns`` what columns are called.
+    ``encoding`` how a table's or shop's text files are written, ``columns`` what columns are called,
+    ``attributes`` which others become attributes.
 
     Raises:
         UserError: there is no such layout, or it has no published counts, no splits to tell or no text files.
@@ -80,10 +84,16 @@ def find(
         option = "--categories" if categories else "--splits or --no-splits"
         raise UserError(f"{option} with layout {name!r}: it is for layout {FOLDER!r} alone")
     of_text = (TABLE, *SHOPS)
-    for option, value, able in (("--encoding", encoding, of_text), ("--column", columns or None, (*of_text, SHARDS))):
-        if value is not None and name not in able:
+    for option, is_given, able in (
+        ("--encoding", encoding is not None, of_text),
+        ("--column", bool(columns), (*of_text, SHARDS)),
+        ("--attribute", bool(attributes), (*of_text, SHARDS)),
+    ):
+        if is_given and name not in able:
             raise UserError(f"{option} with layout {name!r}: it is for {', '.join(able)}")
     check(columns or {}, columns_of(name))
+    check_attributes(attributes or {})
+    columns = {**(columns or {}), **attribute_columns(attributes or {})}
     if allow_partial and name not in ADAPTERS:
         raise UserError(
             f"--allow-partial with layout {name!r}, which has no published counts: leave it out, "

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from vitrine import photo_store
-from vitrine.datasets import json_lines
+from vitrine.datasets import attributes, json_lines
 from vitrine.datasets.columns import Columns, TableFault
 from vitrine.datasets.junk import is_junk_file, is_junk_folder
 from vitrine.datasets.photo import Photo
@@ -58,7 +58,8 @@ class Shards:
     ABOUT = ABOUT
 
     def __init__(self, columns: Mapping[str, str] | None = None) -> None:
-        self.columns = Columns(COLUMNS, NEEDED, f"layout shards is {ABOUT}", columns or {})
+        names = tuple(dict.fromkeys((*COLUMNS, *(columns or {}))))
+        self.columns = Columns(names, NEEDED, f"layout shards is {ABOUT}", columns or {})
 
     def units(self, settings: Settings, source: str) -> list[str]:
         """A unit a shard.
@@ -155,6 +156,7 @@ class _Shard:
                 split=row.get("split") or None,
                 refusal=refusal or fault or (None if product_id.strip() else NO_PRODUCT),
                 kept_sha256=sha,
+                attributes=attributes.of(row),
             )
 
     def _values(self, sample: _Sample, number: int) -> dict[str, str | None]:
@@ -183,7 +185,7 @@ class _Shard:
             table = self._base / f"{PurePosixPath(self._name).with_suffix('')}.parquet"
             system, path = table.open()
             if system.get_file_info(path).is_file:
-                names = [name for name in COLUMNS if self._columns.given.get(name) not in _TEXTS]
+                names = [name for name in self._columns.names if self._columns.given.get(name) not in _TEXTS]
                 given = {name: column for name, column in self._columns.given.items() if name in names}
                 needed = tuple(name for name in NEEDED if name in names)
                 header = Columns(("key", *names), ("key", *needed), "the Parquet file beside it has them", given)

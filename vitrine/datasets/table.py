@@ -17,6 +17,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from vitrine import photo_store
+from vitrine.datasets import attributes
 from vitrine.datasets.columns import Columns, TableFault
 from vitrine.datasets.junk import is_junk_file, is_junk_folder
 from vitrine.datasets.photo import BLANK, REFUSED, Photo
@@ -43,13 +44,14 @@ _NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 class Table:
     """The layout with the character set of its text files (None: UTF-8, or what a byte-order mark says), and with what
-    some of its columns are called."""
+    some of its columns are called, those of attributes too."""
 
     ABOUT = ABOUT
 
     def __init__(self, encoding: str | None = None, columns: Mapping[str, str] | None = None) -> None:
         self.encoding = encoding
-        self.columns = Columns(COLUMNS, NEEDED, f"layout table is {ABOUT}", columns or {})
+        names = tuple(dict.fromkeys((*COLUMNS, *(columns or {}))))
+        self.columns = Columns(names, NEEDED, f"layout table is {ABOUT}", columns or {})
 
     def units(self, settings: Settings, source: str) -> list[str]:
         """A unit a file; none of a Delta table.
@@ -147,6 +149,7 @@ class Rows:
             category=row.get("category") or None,
             split=row.get("split") or None,
             refusal=None if product_id.strip() else NO_PRODUCT,
+            attributes=attributes.of(row),
         )
 
     def left_out(self) -> Iterator[Photo]:

@@ -10,7 +10,7 @@ from vitrine import runs
 from vitrine.cli import output
 from vitrine.cli.options import Dataset, Gated, Json
 from vitrine.cli.verbs.gate import ask
-from vitrine.datasets import columns, registry
+from vitrine.datasets import attributes, columns, registry
 from vitrine.names import check_name
 from vitrine.settings import load_settings
 
@@ -46,6 +46,13 @@ def ingest(
         list[str] | None,
         typer.Option(help="What a table calls a column, as uri=image_url; may repeat.", metavar="NAME=COLUMN"),
     ] = None,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A column to keep as an attribute of photos, as colour, or brand=Marke; may repeat.",
+            metavar="NAME=COLUMN",
+        ),
+    ] = None,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="A published data set, whatever its counts.")
     ] = False,
@@ -69,8 +76,10 @@ def ingest(
         }
         how |= {
             "splits": splits,
+            "categories": categories,
             "encoding": encoding,
             "columns": columns.parse(column or (), registry.columns_of(layout)),
+            "attributes": attributes.parse(attribute or ()),
         }
         run.figures |= ingest_catalog.ingest(settings, source, dataset, layout, **how)
         run.figures |= asdict(runs.IngestSource(layout))

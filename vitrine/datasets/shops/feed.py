@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from vitrine.datasets import attributes
 from vitrine.datasets.columns import Columns, TableFault
 from vitrine.datasets.photo import BLANK, Photo
 from vitrine.datasets.table import LOGIN_DATA, NO_PRODUCT, Reader, file_units, read_unit, refused
@@ -55,7 +56,7 @@ class Format:
 
 class Feed:
     """The layout of a shop's format, with the character set of its text files, and with what some columns are called:
-    the format's own or ``OURS``."""
+    the format's own, ``OURS`` or attributes."""
 
     def __init__(self, shop: Format, encoding: str | None = None, columns: Mapping[str, str] | None = None) -> None:
         self.ABOUT, self._shop, self.encoding = shop.about, shop, encoding
@@ -93,6 +94,7 @@ class Feed:
         """The photos of an item; of one without any, a refusal."""
         product_id, category, links = self._shop.item(values)
         said: dict[str, Any] = {"category": values.get("category", category), "split": values.get("split")}
+        said["attributes"] = attributes.of(values)
         if not product_id:
             first = links[0] if links and not login_data(links[0]) else ""
             yield Photo(f"row {number}", "", first[:_MOST_LETTERS], **said, refusal=NO_PRODUCT)
