@@ -6,10 +6,10 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from spark_jobs.checked_photos import LISTED
+from vitrine.datasets.columns import ATTRIBUTE
 from vitrine.datasets.shops.feed import NO_PHOTO
 
 _LABELS = ("category", "split")
-_MARK = "attribute "
 _OTHERS = [name for name in LISTED.names if name not in ("image_id", *_LABELS, "attributes")]
 
 
@@ -20,8 +20,8 @@ def one_photo_each(listed: DataFrame, attributes: Sequence[str] = ()) -> DataFra
     What none of them says is what all items of the product say that say it: shops write the category on one line of
     many. A product's items without a photo say nothing where the product has one, else they are one row of refusal.
     """
-    said = (*_LABELS, *(f"{_MARK}{name}" for name in attributes))
-    listed = listed.withColumns({f"{_MARK}{name}": F.col("attributes")[name] for name in attributes})
+    said = (*_LABELS, *(f"{ATTRIBUTE}{name}" for name in attributes))
+    listed = listed.withColumns({f"{ATTRIBUTE}{name}": F.col("attributes")[name] for name in attributes})
     of_product = Window.partitionBy("product_id")
     is_photo = F.coalesce(F.col("code") != NO_PHOTO, F.lit(True))
     said_of_product = {f"product {name}": _agreed(name, of_product) for name in said}
@@ -46,7 +46,7 @@ def _agreed(name: str, window: Window | None = None) -> Column:
 
 def _map_of(attributes: Sequence[str]) -> Column:
     """Those that have a value, in their order; null where none has."""
-    pairs = [part for name in attributes for part in (F.lit(name), F.col(f"{_MARK}{name}"))]
+    pairs = [part for name in attributes for part in (F.lit(name), F.col(f"{ATTRIBUTE}{name}"))]
     if not pairs:
         return F.lit(None).cast("map<string,string>")
     valued = F.map_filter(F.create_map(*pairs), lambda _, value: value.isNotNull())

@@ -84,14 +84,9 @@ def write_predictions(
     split = facts.reported_split(settings, encoded)
     if split is None:
         raise UserError(f"data set {rows.dataset!r} has no split to report on: it needs one of {', '.join(REPORTED)}")
-    photos = lake.stream(
-        settings,
-        joined_rows(
-            encoded,
-            f"e0.image_id, e0.{rows.label} AS truth",
-            f"{lake.matches(split=split)} AND {rows.label} IS NOT NULL",
-        ),
-    )
+    of_first = facts.labelled(encoded.parts[0], rows.label, ("image_id", "content_sha256", "split", "embedding"))
+    asked = f"SELECT * FROM ({of_first}) WHERE {lake.matches(split=split)} AND label IS NOT NULL"
+    photos = lake.stream(settings, joined_rows(encoded, "e0.image_id, e0.label AS truth", asked))
     version = (said_of or encoded).encoder_version
     if not facts.has_one_of(settings, encoded, split, rows.label, rows.classes):
         print(

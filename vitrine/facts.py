@@ -110,11 +110,12 @@ def label_in_sql(label: str) -> str:
     return label if label in LABELS_OF_ALL else f"attributes[{lake.quote(label)}]"
 
 
-def attributes(settings: Settings, dataset: str) -> list[str]:
-    """The names of the attributes that photos of the data set have, sorted."""
+def attributes(settings: Settings, dataset: str | None = None) -> list[str]:
+    """The names of the attributes that photos of the data set, or of all, were ever said to have, sorted."""
     if not _have_attributes(settings):
         return []
-    names = f"SELECT unnest(map_keys(attributes)) AS name FROM {CATALOG.name} WHERE {matches(dataset=dataset)}"
+    where = matches(dataset=dataset) if dataset else "true"
+    names = f"SELECT unnest(map_keys(attributes)) AS name FROM {LABELS.name} WHERE {where}"
     return [row["name"] for row in lake.rows(settings, f"SELECT DISTINCT name FROM ({names}) ORDER BY name")]
 
 
@@ -229,18 +230,20 @@ def reported_split(settings: Settings, encoded: EncodedSet) -> str | None:
 
 def has_one_of(settings: Settings, encoded: EncodedSet, split: str, label: str, classes: Iterable[str]) -> bool:
     """Is any photo of ``split`` of one of ``classes`` of ``label``?"""
-    where = f"{encoded.parts[0].where} AND {matches(split=split)} AND {label} IS NOT NULL"
-    there = lake.rows(settings, f"SELECT DISTINCT {label} AS name FROM {EMBEDDINGS.name} WHERE {where}")
+    rows = labelled(encoded.parts[0], label, ["split"])
+    where = f"{matches(split=split)} AND label IS NOT NULL"
+    there = lake.rows(settings, f"SELECT DISTINCT label AS name FROM ({rows}) WHERE {where}")
     return not {row["name"] for row in there}.isdisjoint(classes)
 
 
 def lacks_label(label: str, dataset: str) -> str:
-    """The condition, in Spark's SQL and DataFusion's alike, for photos that were not said to have ``label``.
+    """The condition, in Spark's SQL and DataFusion's alike, for the catalog's photos that are not said to have
+    ``label``.
 
     Every photo of a catalog has a ``product_id``; one without is the data set's name and a slash, or blank after it.
     """
     if label != "product_id":
-        return f"{label} IS NULL"
+        return f"{label_in_sql(label)} IS NULL"
     return f"trim(substr(product_id, {len(dataset) + 2})) = ''"
 
 

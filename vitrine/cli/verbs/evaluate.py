@@ -10,7 +10,7 @@ from evaluation.gates import metrics
 from vitrine import facts, runs
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets, encoded_set
-from vitrine.cli.options import Datasets, Encoders, Json
+from vitrine.cli.options import Datasets, Encoders, Json, Relevant
 from vitrine.cli.verbs.gate import ask
 from vitrine.encoded_set import EncodedSet
 from vitrine.settings import Settings, load_settings
@@ -21,9 +21,7 @@ def evaluate(
     dataset: Datasets = None,
     queries: Annotated[str | None, typer.Option(help="The split that asks.", metavar="SPLIT")] = None,
     index: Annotated[str | None, typer.Option(help="The split that is searched.", metavar="SPLIT")] = None,
-    relevant: Annotated[
-        str, typer.Option(help="What counts as found: product_id, category, or an attribute.", metavar="LABEL")
-    ] = "product_id",
+    relevant: Relevant = "product_id",
     with_serving: Annotated[
         bool, typer.Option("--with-serving", help="What the gate compares with too, where its figures are missing.")
     ] = False,
