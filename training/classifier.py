@@ -18,7 +18,6 @@ from vitrine import facts, lake
 from vitrine.encoded_set import EncodedSet, joined_rows
 from vitrine.encoders.heads import Head
 from vitrine.errors import UserError
-from vitrine.facts import REPORTED
 from vitrine.settings import Settings
 from vitrine.tables import PREDICTIONS
 from vitrine.vectors import Floats, matrix
@@ -83,11 +82,9 @@ def write_predictions(
     encoded = rows.encoded
     split = facts.reported_split(settings, encoded)
     if split is None:
-        raise UserError(f"data set {rows.dataset!r} has no split to report on: it needs one of {', '.join(REPORTED)}")
-    of_first = facts.labelled(encoded.parts[0], rows.label, ("image_id", "content_sha256", "split", "embedding"))
-    asked = f"SELECT * FROM ({of_first}) WHERE {lake.matches(split=split)} AND label IS NOT NULL"
-    photos = lake.stream(settings, joined_rows(encoded, "e0.image_id, e0.label AS truth", asked))
-    version = (said_of or encoded).encoder_version
+        raise UserError(
+            f"data set {rows.dataset!r} has no split to report on: it needs one of {', '.join(facts.REPORTED)}"
+        )
     if not facts.has_one_of(settings, encoded, split, rows.label, rows.classes):
         print(
             f"{rows.dataset}: no photo of split {split!r} is of a {rows.label} that was learned, so there is no "
@@ -95,6 +92,10 @@ def write_predictions(
             file=sys.stderr,
         )
         return {"split": split, "predicted": 0, "accuracy": None, "top5": None}
+    version = (said_of or encoded).encoder_version
+    of_first = facts.labelled(encoded.parts[0], rows.label, ("image_id", "content_sha256", "split", "embedding"))
+    asked = f"SELECT * FROM ({of_first}) WHERE {lake.matches(split=split)} AND label IS NOT NULL"
+    photos = lake.stream(settings, joined_rows(encoded, "e0.image_id, e0.label AS truth", asked))
     table = pa.concat_tables([_predict(rows, version, classifier, classify, batch) for batch in photos])
     key = {"dataset": encoded.dataset, "encoder_version": version, "classifier": classifier}
     lake.write(settings, PREDICTIONS, table, replacing={**key, "label": rows.label, "seed": rows.seed})

@@ -31,7 +31,7 @@ from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError, VitrineError
 from vitrine.names import JOIN, split_joined
 from vitrine.settings import Settings
-from vitrine.tuning_sections import FullSettings, LinearSettings, TopSettings
+from vitrine.tuning_sections import FromHeadSettings, FullSettings, LinearSettings, PartialSettings, TopSettings
 from vitrine.vectors import Floats
 
 if TYPE_CHECKING:  # only tuning on a cluster needs Spark here
@@ -99,7 +99,7 @@ def tune_full(
     weights = replace(backbone, name=name, weights=str(job.folder / tuned.WEIGHTS))
     made = Tuned(
         **_common(settings, rows, name, job.folder, result),
-        strategy="full",
+        strategy=protocol.strategy,
         base=encoder,
         base_version=by_name.version(settings, encoder),
         encoder_version=identify(settings, weights).encoder_version,
@@ -241,15 +241,23 @@ def known_share(settings: Settings, rows: TrainingSet, products: str) -> float:
 def _full_job(settings: Settings, rows: TrainingSet, encoder: str, protocol: FullSettings, processes: int) -> _Job:
     folder = _full_folder(settings, rows, protocol, by_name.version(settings, encoder))
     network = backbones.resolve(settings, encoder)
-    backbone = asdict(identify(settings, network).pinned(network))
-    request = FullTuningRequest(**_request(rows, protocol), backbone=backbone, max_pixels=settings.max_pixels)
+    request = FullTuningRequest(
+        **_request(rows, protocol),
+        backbone=asdict(identify(settings, network).pinned(network)),
+        max_pixels=settings.max_pixels,
+        from_head=isinstance(protocol, FromHeadSettings),
+    )
+    if isinstance(protocol, PartialSettings):
+        if processes > 1:
+            raise UserError(f"a partial tuning is of one process, not {processes}: leave --processes out")
+        return _Job(folder, "training.partial_tuning", request)
     return _Job(folder, "training.full_tuning", request, processes)
 
 
 def _full_folder(settings: Settings, rows: TrainingSet, protocol: FullSettings, version: str) -> Path:
     """Of a full tuning, however many processes share its batches; earlier versions had their number in the key."""
-    now = _folder(settings, "full", rows, protocol, version)
-    if now.is_dir():
+    now = _folder(settings, protocol.strategy, rows, protocol, version)
+    if now.is_dir() or protocol.strategy != FullSettings.strategy:
         return now
     earlier = [_folder(settings, "full", rows, protocol, version, count) for count in range(1, _MOST_PROCESSES + 1)]
     begun = [folder for folder in earlier if folder.is_dir()]
@@ -270,8 +278,7 @@ def _request(rows: TrainingSet, protocol: HeadSettings | FullSettings) -> dict[s
 def _folder(
     settings: Settings, strategy: str, rows: TrainingSet, protocol: HeadSettings | FullSettings, *others: Any
 ) -> Path:
-    asked = protocol.digested() if isinstance(protocol, TopSettings) else protocol.model_dump(mode="json")
-    inputs = json.dumps([rows.fingerprint, asked, rows.seed, *others])
+    inputs = json.dumps([rows.fingerprint, protocol.digested(), rows.seed, *others])
     return settings.home / "models" / strategy / hashlib.sha256(inputs.encode()).hexdigest()[:16]
 
 
