@@ -15,7 +15,6 @@ from vitrine.encoded_set import EncodedSet
 from vitrine.encoders.classifiers import Classifier
 from vitrine.runs import GateFigures
 from vitrine.settings import Settings
-from vitrine.tables import EMBEDDINGS
 from vitrine.vectors import matrix
 
 
@@ -52,9 +51,9 @@ def ask_reported(settings: Settings, classifier: Classifier) -> Answers | None:
     split = facts.reported_split(settings, encoded)
     if split is None:
         return None
-    where = f"{encoded.where} AND {lake.matches(split=split)} AND {about.label} IS NOT NULL"
-    columns = f"SELECT image_id, product_id, {about.label} AS truth, embedding FROM {EMBEDDINGS.name}"
-    parts = [*_answers(classifier, lake.stream(settings, f"{columns} WHERE {where}"))]
+    rows = facts.labelled(encoded, about.label, ("image_id", "product_id", "split", "embedding"))
+    asked = f"SELECT * FROM ({rows}) WHERE {lake.matches(split=split)} AND label IS NOT NULL"
+    parts = [*_answers(classifier, lake.stream(settings, asked))]
     if not parts:
         return None
     ids, products, right, tagged, known = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -66,7 +65,7 @@ def _answers(classifier: Classifier, batches: Iterator[Any]) -> Iterator[tuple[N
     names = np.array(classifier.head.classes, object)
     for batch in batches:
         truth, ids, products = (
-            np.array(batch[name].to_pylist(), object) for name in ("truth", "image_id", "product_id")
+            np.array(batch[name].to_pylist(), object) for name in ("label", "image_id", "product_id")
         )
         if len(truth):
             said = classifier.tag(matrix(batch["embedding"]))
