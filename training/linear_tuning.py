@@ -307,12 +307,15 @@ def as_head(fitted: Candidate, moments: Moments, classes: list[str]) -> heads.He
 
 
 def scale(head: heads.Head, request: LinearTuningRequest) -> float:
-    """The factor of the logits at which the validation part's likelihood is greatest (temperature scaling, Guo et al.
-    2017, arXiv 1706.04599)."""
+    """The factor of the logits at which the validation part's likelihood is greatest."""
     rows, classes = _queries(request)
-    if not len(classes):
-        return 1.0
-    logits = head.logits(rows).astype(np.float64)
+    return likeliest_scale(head.logits(rows), classes) if len(classes) else 1.0
+
+
+def likeliest_scale(logits: NDArray[np.floating], classes: Ints) -> float:
+    """The factor of ``logits``, (N, C), at which the likelihood of ``classes``, (N,), is greatest (temperature scaling,
+    Guo et al. 2017, arXiv 1706.04599)."""
+    logits = logits.astype(np.float64)
 
     def loss(power: float) -> float:
         scaled = logits * np.exp(power)
