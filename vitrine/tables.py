@@ -288,6 +288,7 @@ TAGS = _table(
     _column("content_sha256"),
     _column("tagged_at", _TIME),
     partition_by=("dataset",),
+    properties={"delta.enableChangeDataFeed": "true"},
 )
 
 PRODUCT_TAGS = _table(
@@ -307,6 +308,7 @@ PRODUCT_TAGS = _table(
     _column("images_md5"),  # of its tagged photos' ids and contents
     _column("tagged_at", _TIME),
     partition_by=("dataset",),
+    properties={"delta.enableChangeDataFeed": "true"},
 )
 
 RUNS = _table(
