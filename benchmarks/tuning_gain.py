@@ -26,7 +26,7 @@ from vitrine.names import JOIN
 from vitrine.settings import load_settings
 
 METRICS = ("mMP@5", "mR@1", "MAP@100", "R@10")
-NAMES = {"linear": "linear head", "top": "top-tuned", "full": "fully tuned"}
+NAMES = {"linear": "linear head", "top": "top-tuned", "full": "fully tuned", "from_head": "from a head"}
 CLASSIFIERS = {"linear": "linear_head", "top": "perceptron"}
 
 
@@ -77,7 +77,8 @@ def tuned(home: Path, encoder: str, strategy: str, seed: int) -> dict[str, Any]:
     if kept.exists():
         return dict(json.loads(kept.read_text()))
     on = ("--encoder", encoder, "--dataset", "shop", "--name", name, "--seed", str(seed))
-    made = vitrine(home, "tune", strategy, *on)
+    verb = ("full", "--from-head") if strategy == "from_head" else (strategy,)
+    made = vitrine(home, "tune", *verb, *on)
     figures = {step: made[f"{step}_seconds"] for step in ("search", "training") if f"{step}_seconds" in made}
     if strategy == "linear":
         figures["search"] = made["sums_seconds"] + made["choice_seconds"]

@@ -120,7 +120,9 @@ def _refuse_twins(chosen: list[Backbone], identities: list[Identity]) -> None:
 def _registered(settings: Settings, backbone: Backbone, identity: Identity) -> RegisteredVersion:
     path = weights_file(backbone)
     made = tuned.find(settings, backbone.name)
-    if made and (made.strategy != "full" or path != made.path(settings) / tuned.WEIGHTS):  # of vitrine.toml now
+    if made and (
+        made.strategy not in tuned.NETWORKS or path != made.path(settings) / tuned.WEIGHTS
+    ):  # of vitrine.toml now
         made = None
     licence = backbone.licence
     if licence == backbones.UNKNOWN_LICENCE:

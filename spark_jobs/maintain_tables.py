@@ -56,7 +56,8 @@ def _remove_old_runs(spark: SparkSession, settings: Settings, keep_days: int) ->
 
 def _remove_leftovers(settings: Settings, until: float) -> dict[str, int]:
     """Folders of the home that nothing needs and nobody touched since ``until``, in seconds since 1970."""
-    tunings = [path for strategy in (*tuned.HEADS, "full") for path in (settings.home / "models" / strategy).glob("*/")]
+    strategies = (*tuned.HEADS, *tuned.NETWORKS)
+    tunings = [path for strategy in strategies for path in (settings.home / "models" / strategy).glob("*/")]
     judged = list((settings.home / "models" / "ladder").glob("*/"))  # vectors that probes were judged by
     left = {
         "training_sets_removed": [*(settings.home / "training").glob("*/"), *judged],

@@ -18,7 +18,6 @@ from vitrine import facts, lake
 from vitrine.encoded_set import EncodedSet, joined_rows
 from vitrine.encoders.heads import Head
 from vitrine.errors import UserError
-from vitrine.facts import REPORTED
 from vitrine.settings import Settings
 from vitrine.tables import PREDICTIONS
 from vitrine.vectors import Floats, matrix
@@ -83,7 +82,17 @@ def write_predictions(
     encoded = rows.encoded
     split = facts.reported_split(settings, encoded)
     if split is None:
-        raise UserError(f"data set {rows.dataset!r} has no split to report on: it needs one of {', '.join(REPORTED)}")
+        raise UserError(
+            f"data set {rows.dataset!r} has no split to report on: it needs one of {', '.join(facts.REPORTED)}"
+        )
+    if not facts.has_one_of(settings, encoded, split, rows.label, rows.classes):
+        print(
+            f"{rows.dataset}: no photo of split {split!r} is of a {rows.label} that was learned, so there is no "
+            "accuracy: the splits share no class. Another --label may be shared; retrieval is what measures this one",
+            file=sys.stderr,
+        )
+        return {"split": split, "predicted": 0, "accuracy": None, "top5": None}
+    version = (said_of or encoded).encoder_version
     photos = lake.stream(
         settings,
         joined_rows(
@@ -92,14 +101,6 @@ def write_predictions(
             f"{lake.matches(split=split)} AND {rows.label} IS NOT NULL",
         ),
     )
-    version = (said_of or encoded).encoder_version
-    if not facts.has_one_of(settings, encoded, split, rows.label, rows.classes):
-        print(
-            f"{rows.dataset}: no photo of split {split!r} is of a {rows.label} that was learned, so there is no "
-            "accuracy: the splits share no class. Another --label may be shared; retrieval is what measures this one",
-            file=sys.stderr,
-        )
-        return {"split": split, "predicted": 0, "accuracy": None, "top5": None}
     table = pa.concat_tables([_predict(rows, version, classifier, classify, batch) for batch in photos])
     key = {"dataset": encoded.dataset, "encoder_version": version, "classifier": classifier}
     lake.write(settings, PREDICTIONS, table, replacing={**key, "label": rows.label, "seed": rows.seed})

@@ -12,12 +12,13 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from timm.data import Mixup
 from timm.loss import BinaryCrossEntropy
 from timm.optim import create_optimizer_v2
@@ -26,6 +27,7 @@ from timm.utils import ModelEmaV3
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from training import head_first
 from training.photo_loader import Photos, RepeatedShuffle, augmented, loader
 from training.training_set import TRAIN, VALIDATION
 from training.tuning_process import RESULT, FullTuningRequest, read_result, run
@@ -60,6 +62,10 @@ class Tuner:
         if self.ranks > 1 and self.device.type == "cuda":
             network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
         self.network = network
+        self.fitting_seconds = 0.0
+        begun = (folder / "last.pt").is_file()
+        if self.request.from_head and not begun and self.rank == 0:  # other processes get it from this one
+            self._fit_classifier()
         self.ema = ModelEmaV3(network, decay=self.settings.ema) if self.settings.ema else None
         self.optimizer = create_optimizer_v2(
             network,
@@ -68,9 +74,27 @@ class Tuner:
             weight_decay=self.settings.weight_decay,
             layer_decay=self.settings.layer_decay,
         )
-        self.loss: Any = BinaryCrossEntropy(smoothing=0.0, target_threshold=self.settings.label_threshold)
+        self.loss = self._loss()
         self.mixup = self._mixup()
         self.parallel: Any = self._parallel()
+
+    def _fit_classifier(self) -> None:
+        started = time.monotonic()
+        parts = {
+            part: head_first.features(self.built, self.photos(part, self.built.transform), most, self.device)
+            for part, most in ((TRAIN, head_first.FITTED), (VALIDATION, head_first.ROWS[VALIDATION]))
+        }
+        weight, bias = head_first.fitted_classifier(parts[TRAIN], parts[VALIDATION], len(self.request.classes))
+        with torch.no_grad():
+            self.network.head.weight.copy_(weight)
+            self.network.head.bias.copy_(bias)
+        self.fitting_seconds = round(time.monotonic() - started, 3)
+        print(f"the classifier is fitted, {self.fitting_seconds:.0f} s", file=sys.stderr, flush=True)
+
+    def _loss(self) -> Any:
+        if self.settings.loss == "cross_entropy":
+            return torch.nn.CrossEntropyLoss(label_smoothing=self.settings.label_smoothing)
+        return BinaryCrossEntropy(smoothing=0.0, target_threshold=self.settings.label_threshold)
 
     def _computes_bf16(self) -> bool:
         if self.settings.precision != "auto":
@@ -183,10 +207,15 @@ class Tuner:
     def weights(self) -> dict[str, torch.Tensor]:
         """The network without its classifier, as its source names the tensors."""
         network: Any = self.ema.module if self.ema else self.network
-        state = {key: value.detach().cpu().contiguous() for key, value in network.network.state_dict().items()}
-        if self.request.backbone["source"] == "torchvision" and any(key.startswith("0.") for key in state):
-            return {f"features.{key.removeprefix('0.')}": value for key, value in state.items()}
-        return state
+        return _named(network.network, self.request.backbone["source"])
+
+
+def _named(network: torch.nn.Module, source: str) -> dict[str, torch.Tensor]:
+    """The network's tensors under the names of its source."""
+    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    if source == "torchvision" and any(key.startswith("0.") for key in state):
+        return {f"features.{key.removeprefix('0.')}": value for key, value in state.items()}
+    return state
 
 
 class _Classifier(torch.nn.Module):
@@ -195,6 +224,9 @@ class _Classifier(torch.nn.Module):
     The layer starts from each class's share of equally many photos (the prior of Lin et al., Focal loss, 2017, 3.3):
     from 1/2 of each, a short training would do little else than learn that a photo is of few classes.
     """
+
+    pretrained_cfg: ClassVar = {"classifier": "head"}
+    """timm's layer-wise rates ask it what is no layer of the network."""
 
     def __init__(self, built: Built, classes: int, freeze: int) -> None:
         super().__init__()
@@ -228,11 +260,42 @@ def tune(folder: Path) -> dict[str, Any]:
             "seconds": {"training": round(sum(epoch["seconds"] for epoch in epochs), 3)},
         }
         if tuner.rank == 0:
-            if (folder / "best.safetensors").is_file():  # not so where a run was killed right after this line
-                (folder / "best.safetensors").replace(folder / tuned.WEIGHTS)
+            kept = folder / "best.safetensors"
+            if tuner.request.from_head:
+                steps, seconds = _towards_the_start(tuner, kept)
+                result |= {"interpolation": steps}
+                result["seconds"] |= {"fitting": tuner.fitting_seconds, "interpolation": seconds}
+            elif kept.is_file():  # not so where a run was killed right after this line
+                kept.replace(folder / tuned.WEIGHTS)
             files.write_json(folder / RESULT, result)
-            (folder / "last.pt").unlink(missing_ok=True)
+            for path in (kept, folder / "last.pt"):
+                path.unlink(missing_ok=True)
     return result
+
+
+def _towards_the_start(tuner: Tuner, trained: Path) -> tuple[list[dict[str, float]], float]:
+    """Write the weights between the start and ``trained`` that find the photos left aside best; what each step was
+    worth, and the seconds that it took."""
+    started, request = time.monotonic(), tuner.request
+    backbone = Backbone(**{**request.backbone, "facts": None})
+    start, end = _named(build(backbone).network, backbone.source), load_file(trained)
+    between = tuner.folder / "between.safetensors"
+    anywhere = replace(backbone, weights=str(between), encoder_version=None, revision=None)
+    steps: list[dict[str, float]] = []
+    for share in head_first.SHARES:
+        save_file(head_first.between(start, end, share), between)
+        built = build(anywhere)
+        index, queries = (
+            head_first.features(built, tuner.photos(part, built.transform), most, tuner.device)
+            for part, most in head_first.ROWS.items()
+        )
+        step = {"share": share, "mMP@5": round(head_first.found_again(index, queries), 6)}
+        print(f"{share:g} of the way: mMP@5 {step['mMP@5']:.4f}", file=sys.stderr, flush=True)
+        if all(step["mMP@5"] > other["mMP@5"] for other in steps):
+            between.replace(tuner.folder / tuned.WEIGHTS)
+        steps.append(step)
+    between.unlink(missing_ok=True)
+    return steps, round(time.monotonic() - started, 3)
 
 
 def estimate(folder: Path, steps: int = 2) -> dict[str, Any]:
@@ -276,6 +339,7 @@ def _train(tuner: Tuner) -> list[dict[str, float]]:
     epochs: list[dict[str, float]] = []
     if (folder / "last.pt").is_file():
         kept = torch.load(folder / "last.pt", map_location=tuner.device, weights_only=True)
+        tuner.fitting_seconds = kept.get("fitting_seconds", 0.0)
         tuner.restore(kept["state"])
         epochs = kept["epochs"]
     while len(epochs) < settings.epochs:
@@ -298,7 +362,7 @@ def _keep(tuner: Tuner, epochs: list[dict[str, float]]) -> None:
             with files.whole(tuner.folder / "best.safetensors") as fresh:
                 save_file(tuner.weights(), fresh)
         with files.whole(tuner.folder / "last.pt") as fresh:
-            torch.save({"state": tuner.state(), "epochs": epochs}, fresh)
+            torch.save({"state": tuner.state(), "epochs": epochs, "fitting_seconds": tuner.fitting_seconds}, fresh)
     except (SafetensorError, RuntimeError) as error:  # what the libraries make of a full disk
         raise OSError(f"cannot write the checkpoint of epoch {len(epochs)} into {tuner.folder}: {error}") from None
 

@@ -51,6 +51,13 @@ class Moments:
     counts: Doubles
     """Rows of each class, (C,)."""
 
+    @classmethod
+    def of_rows(cls, x: NDArray[np.floating], y: NDArray[np.integer], classes: int) -> "Moments":
+        """Those of the rows ``x``, (N, D), of the classes ``y``, (N,)."""
+        rows, sums = x.astype(np.float64), np.zeros((classes, x.shape[1]))
+        np.add.at(sums, y, rows)
+        return cls(rows.T @ rows, sums, np.bincount(y, minlength=classes).astype(np.float64))
+
     def __add__(self, other: "Moments") -> "Moments":
         return Moments(self.second + other.second, self.sums + other.sums, self.counts + other.counts)
 
@@ -307,15 +314,15 @@ def as_head(fitted: Candidate, moments: Moments, classes: list[str]) -> heads.He
 
 
 def scale(head: heads.Head, request: LinearTuningRequest) -> float:
-    """The factor of the logits at which the validation part's likelihood is greatest."""
+    """``likeliest_scale`` by the validation part."""
     rows, classes = _queries(request)
     return likeliest_scale(head.logits(rows), classes) if len(classes) else 1.0
 
 
-def likeliest_scale(logits: NDArray[np.floating], classes: Ints) -> float:
-    """The factor of ``logits``, (N, C), at which the likelihood of ``classes``, (N,), is greatest (temperature scaling,
-    Guo et al. 2017, arXiv 1706.04599)."""
-    logits = logits.astype(np.float64)
+def likeliest_scale(scores: NDArray[np.floating], classes: NDArray[np.integer]) -> float:
+    """The factor of logits, (N, C), at which the true classes, (N,), are likeliest (temperature scaling, Guo et al.
+    2017, arXiv 1706.04599)."""
+    logits = scores.astype(np.float64)
 
     def loss(power: float) -> float:
         scaled = logits * np.exp(power)

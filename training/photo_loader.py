@@ -21,9 +21,7 @@ class Photos(Dataset[tuple[torch.Tensor, int]]):
     processes share.
     """
 
-    def __init__(
-        self, folder: str, part: str, transform: Any, min_side: int, max_pixels: int, managed: bool = False
-    ) -> None:
+    def __init__(self, folder: str, part: str, transform: Any, min_side: int, max_pixels: int, managed: bool) -> None:
         table = open_part(folder, part).to_table(columns=["uri", "label"], use_threads=False)
         self.uris, self.labels = table["uri"].combine_chunks(), table["label"].to_numpy()
         self.transform, self.min_side, self.max_pixels, self.managed = transform, min_side, max_pixels, managed

@@ -37,7 +37,9 @@ def embed(folder: Path) -> dict[str, Any]:
         if (folder / f"{part}.npy").is_file():
             continue
         ids = open_part(request.training_set, part).head(most, columns=["image_id"], use_threads=False)["image_id"]
-        photos = Photos(request.training_set, part, built.transform, built.min_side, request.max_pixels)
+        photos = Photos(
+            request.training_set, part, built.transform, built.min_side, request.max_pixels, managed=built.managed
+        )
         chosen = torch.utils.data.Subset(photos, range(len(ids)))
         vectors = []
         with torch.inference_mode():

@@ -32,7 +32,7 @@ from vitrine.errors import UserError, VitrineError
 from vitrine.names import JOIN, split_joined
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
-from vitrine.tuning_sections import FullSettings, LinearSettings, TopSettings
+from vitrine.tuning_sections import FromHeadSettings, FullSettings, LinearSettings, TopSettings
 from vitrine.vectors import Floats
 
 if TYPE_CHECKING:  # only tuning on a cluster needs Spark here
@@ -100,7 +100,7 @@ def tune_full(
     weights = replace(backbone, name=name, weights=str(job.folder / tuned.WEIGHTS))
     made = Tuned(
         **_common(settings, rows, name, job.folder, result),
-        strategy="full",
+        strategy=_of_network(protocol),
         base=encoder,
         base_version=by_name.version(settings, encoder),
         encoder_version=identify(settings, weights).encoder_version,
@@ -242,19 +242,29 @@ def known_share(settings: Settings, rows: TrainingSet, products: str) -> float:
 def _full_job(settings: Settings, rows: TrainingSet, encoder: str, protocol: FullSettings, processes: int) -> _Job:
     folder = _full_folder(settings, rows, protocol, by_name.version(settings, encoder))
     network = backbones.resolve(settings, encoder)
-    backbone = asdict(identify(settings, network).pinned(network))
-    request = FullTuningRequest(**_request(rows, protocol), backbone=backbone, max_pixels=settings.max_pixels)
+    request = FullTuningRequest(
+        **_request(rows, protocol),
+        backbone=asdict(identify(settings, network).pinned(network)),
+        max_pixels=settings.max_pixels,
+        from_head=isinstance(protocol, FromHeadSettings),
+    )
     return _Job(folder, "training.full_tuning", request, processes)
 
 
 def _full_folder(settings: Settings, rows: TrainingSet, protocol: FullSettings, version: str) -> Path:
     """Of a full tuning, however many processes share its batches; earlier versions had their number in the key."""
-    now = _folder(settings, "full", rows, protocol, version)
-    if now.is_dir():
+    strategy = _of_network(protocol)
+    now = _folder(settings, strategy, rows, protocol, version)
+    if now.is_dir() or strategy != "full":
         return now
     earlier = [_folder(settings, "full", rows, protocol, version, count) for count in range(1, _MOST_PROCESSES + 1)]
     begun = [folder for folder in earlier if folder.is_dir()]
     return next((folder for folder in begun if read_result(folder)), begun[0] if begun else now)
+
+
+def _of_network(protocol: FullSettings) -> str:
+    """The strategy."""
+    return "from_head" if isinstance(protocol, FromHeadSettings) else "full"
 
 
 def _request(rows: TrainingSet, protocol: HeadSettings | FullSettings) -> dict[str, Any]:
@@ -271,8 +281,7 @@ def _request(rows: TrainingSet, protocol: HeadSettings | FullSettings) -> dict[s
 def _folder(
     settings: Settings, strategy: str, rows: TrainingSet, protocol: HeadSettings | FullSettings, *others: Any
 ) -> Path:
-    asked = protocol.digested() if isinstance(protocol, TopSettings) else protocol.model_dump(mode="json")
-    inputs = json.dumps([rows.fingerprint, asked, rows.seed, *others])
+    inputs = json.dumps([rows.fingerprint, protocol.digested(), rows.seed, *others])
     return settings.home / "models" / strategy / hashlib.sha256(inputs.encode()).hexdigest()[:16]
 
 

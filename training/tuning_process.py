@@ -40,6 +40,8 @@ class FullTuningRequest(TuningRequest):
     backbone: dict[str, Any]
     """Of ``Backbone``."""
     max_pixels: int
+    from_head: bool = False
+    """Does it start from a fitted classifier, as ``training.head_first`` says?"""
 
 
 @dataclass(frozen=True)

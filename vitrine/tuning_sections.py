@@ -1,13 +1,26 @@
 """``[tune]`` of vitrine.toml: what each strategy of tuning is told."""
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from vitrine.setting_sections import Section
 
 
-class LinearSettings(Section):
+class Protocol(Section):
+    """What a strategy of tuning is told, and what of it tells two requests apart."""
+
+    later: ClassVar[tuple[str, ...]] = ()
+    """Names that earlier versions did not have: they count only where they are no default."""
+
+    def digested(self) -> dict[str, Any]:
+        """What tells two requests apart, as JSON has it."""
+        defaults = type(self)()
+        unset = {name for name in self.later if getattr(self, name) == getattr(defaults, name)}
+        return self.model_dump(mode="json", exclude=unset)
+
+
+class LinearSettings(Protocol):
     """``[tune.linear]``: a matrix on frozen embeddings, in closed form (``training.linear_tuning`` has the sources)."""
 
     kinds: tuple[Literal["discriminants", "ridge", "whitening"], ...] = ("discriminants", "ridge", "whitening")
@@ -26,13 +39,15 @@ class LinearSettings(Section):
         return self
 
 
-class TopSettings(Section):
+class TopSettings(Protocol):
     """``[tune.top]``: a multi-layer perceptron on frozen embeddings, found by a Bayesian search.
 
     The study (arXiv 2504.07567, section on top-tuning) gives 2 to 3 layers, 30 epochs and 2 executions a trial, up to
     1,000 epochs with early stopping, and what is searched over; it gives no ranges, batch size or number of trials:
     those are ours.
     """
+
+    later = ("loss", "temperature", "label_smoothing")
 
     trials: int = Field(20, ge=1)
     epochs: int = Field(30, ge=1)
@@ -88,12 +103,6 @@ class TopSettings(Section):
         """``label_smoothing``, or what it is left out for."""
         return self.label_smoothing if self.label_smoothing is not None else 0.1 if self.loss == "cosine" else 0.0
 
-    def digested(self) -> dict[str, Any]:
-        """What tells two requests apart: what earlier versions did not have counts where it is no default."""
-        later, defaults = ("loss", "temperature", "label_smoothing"), type(self)()
-        unset = {name for name in later if getattr(self, name) == getattr(defaults, name)}
-        return self.model_dump(mode="json", exclude=unset)
-
     def probe(self) -> Self:
         """The same with a short search: what the ladder probes with."""
         return self.model_copy(update={"trials": max(3, self.trials // 5), "executions": 1})
@@ -105,8 +114,10 @@ class TopSettings(Section):
         )
 
 
-class FullSettings(Section):
+class FullSettings(Protocol):
     """``[tune.full]``: timm's A2 procedure (arXiv 2110.00476, table 2); batch size and epochs are the study's."""
+
+    later = ("loss", "label_smoothing")
 
     epochs: int = Field(600, ge=1)
     batch_size: int = Field(512, ge=2)
@@ -122,8 +133,12 @@ class FullSettings(Section):
     warmup_learning_rate: float = Field(1e-4, ge=0)
     mixup: float = Field(0.1, ge=0)
     cutmix: float = Field(1.0, ge=0)
+    loss: Literal["binary", "cross_entropy"] = "binary"
+    """A binary cross-entropy for each class, as A2 has it, or one over all classes."""
     label_threshold: float = Field(0.2, gt=0, lt=1)
     """Mixed labels above it count as present in the binary cross-entropy."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Of ``cross_entropy``: the share of a label that is spread over all classes."""
     rand_augment: str = "rand-m7-mstd0.5-inc1"
     """timm's name of an augmentation; "" for none."""
     crop: tuple[float, float] = (0.08, 1.0)
@@ -158,10 +173,33 @@ class FullSettings(Section):
         )
 
 
+class FromHeadSettings(FullSettings):
+    """``[tune.from_head]``: all weights again, from a classifier that was fitted first (``training.head_first``)."""
+
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(64, ge=2)
+    optimizer: str = "adamw"
+    learning_rate: float = Field(5e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    warmup_epochs: int = Field(1, ge=0)
+    warmup_learning_rate: float = Field(1e-6, ge=0)
+    mixup: float = Field(0.0, ge=0)
+    cutmix: float = Field(0.0, ge=0)
+    loss: Literal["binary", "cross_entropy"] = "cross_entropy"
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    crop: tuple[float, float] = (0.35, 1.0)
+    repeats: int = Field(1, ge=1)
+    layer_decay: float | None = Field(0.75, gt=0, le=1)
+
+    def quick(self) -> Self:
+        """The same, small enough for a first look on a processor."""
+        return self.model_copy(update={"epochs": 3, "batch_size": 16, "warmup_epochs": 0, "precision": "fp32"})
+
+
 class AutoSettings(Section):
     """``[tune.auto]``: how the ladder decides which strategy is worth its cost (``training.ladder``)."""
 
-    rungs: tuple[Literal["linear", "top", "full"], ...] = ("linear", "top", "full")
+    rungs: tuple[Literal["linear", "top", "from_head", "full"], ...] = ("linear", "top", "from_head", "full")
     """What is tried, the cheapest first; ``linear`` or ``top`` is among them."""
     gain: float = Field(0.01, ge=0, lt=1)
     """The least gain of mMP@5 that is worth a rung."""
@@ -190,4 +228,5 @@ class TuneSettings(Section):
     linear: LinearSettings = LinearSettings()
     top: TopSettings = TopSettings()
     full: FullSettings = FullSettings()
+    from_head: FromHeadSettings = FromHeadSettings()
     auto: AutoSettings = AutoSettings()

@@ -12,7 +12,7 @@ from evaluation.browse.view import View
 from evaluation.pages.text import shown
 
 FAMILIES = {"self_supervised": "self-supervised"}
-STRATEGIES = {"linear": "linear head", "top": "top-tuned", "full": "tuned as a whole"}
+STRATEGIES = {"linear": "linear head", "top": "top-tuned", "full": "tuned as a whole", "from_head": "tuned from a head"}
 
 
 async def results(view: View, query: Query) -> None:

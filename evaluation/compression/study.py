@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from evaluation.evaluate import plan
 from evaluation.gates.regression import Against, PairedQueries, held_against, p_value
+from evaluation.retrieval.full_ranking import staged_vectors
 from evaluation.retrieval.neighbours import Items, Ranking, read_items, relevance_of
 from evaluation.statistics.bootstrap import PairedDifference, paired_difference
-from evaluation.task import ALL
+from evaluation.task import Task
 from vitrine import lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders.codecs import Codec, linear_parts
@@ -21,7 +22,7 @@ from vitrine.errors import UserError
 from vitrine.retrieval_metrics import per_query
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
-from vitrine.vectors import Floats, matrix
+from vitrine.vectors import Floats
 
 DIMS = (256, 128, 96, 64, 48, 32, 16)
 METRICS = ("mMP@5", "mR@1", "MAP@100", "R@10")
@@ -77,48 +78,36 @@ class Study:
 
 
 class _Questions:
-    """The queries and the index in memory, and what they answer."""
+    """The queries and the index, each a sample where there are many, and what they answer."""
 
-    def __init__(self, settings: Settings, encoded: EncodedSet, relevant: str) -> None:
-        task = plan(settings, encoded, None, None, relevant)
-        at = {EMBEDDINGS.name: lake.version(settings, EMBEDDINGS)}
+    def __init__(self, settings: Settings, task: Task, at: dict[str, int]) -> None:
         items = read_items(settings, task, at)
-        vectors = np.empty((0, 0), np.float32)
-        for batch in lake.stream(
-            settings, f"SELECT image_id, embedding FROM {EMBEDDINGS.name} WHERE {encoded.where}", at
-        ):
-            rows = matrix(batch.column("embedding"))
-            if not vectors.size:
-                vectors = np.zeros((len(items.ids), rows.shape[1]), np.float32)
-            vectors[items.positions(batch.column("image_id"))] = rows
         random = np.random.default_rng(0)
-        splits = lake.query(
-            settings, f"SELECT image_id FROM {EMBEDDINGS.name} WHERE {task.within(task.query_split)}", at
-        )
-        asking = items.positions(splits.column("image_id").combine_chunks())
+        of_split = f"SELECT image_id FROM {EMBEDDINGS.name} WHERE {task.within(task.query_split)}"
+        asking = items.positions(lake.query(settings, of_split, at).column("image_id").combine_chunks())
         self.queries = np.sort(random.permutation(asking)[:_MOST_QUERIES])
-        kept = random.permutation(np.flatnonzero(items.in_index))[:_MOST_INDEX]
+        self.index = np.sort(random.permutation(np.flatnonzero(items.in_index))[:_MOST_INDEX])
         in_index = np.zeros(len(items.ids), dtype=bool)
-        in_index[kept] = True
+        in_index[self.index] = True
         self.items: Items = replace(items, in_index=in_index)
-        self.vectors, self.metric = vectors, settings.gates.metric
-        self.leave_out = task.index_split == ALL or task.query_split == task.index_split
+        self.metric = settings.gates.metric
+        # The column in which a query would find itself; -1 where it is not in the index.
+        columns = np.full(len(items.ids), -1)
+        columns[self.index] = np.arange(len(self.index))
+        self._own = columns[self.queries]
 
     def figures(self, asked: Floats, index: Floats) -> dict[str, NDArray[np.float64]]:
         """Each query's metrics, (Q,): ``asked`` (Q, K), ``index`` (N of the index, K)."""
-        places = np.flatnonzero(self.items.in_index)
-        at = {position: number for number, position in enumerate(places)}
-        depth = min(_DEPTH, len(places) - self.leave_out)
+        depth = min(_DEPTH, len(self.index) - bool((self._own >= 0).any()))
         neighbours = np.empty((len(self.queries), depth), np.int64)
         for first in range(0, len(self.queries), _BLOCK):
             block = slice(first, first + _BLOCK)
-            near = asked[block] @ index.T
-            for row, position in enumerate(self.queries[block]):
-                if position in at:
-                    near[row, at[position]] = -np.inf
+            near, own = asked[block] @ index.T, self._own[block]
+            (rows,) = np.nonzero(own >= 0)
+            near[rows, own[rows]] = -np.inf
             top = np.argpartition(-near, depth - 1, axis=1)[:, :depth]
             order = np.argsort(-np.take_along_axis(near, top, axis=1), axis=1, kind="stable")
-            neighbours[block] = places[np.take_along_axis(top, order, axis=1)]
+            neighbours[block] = self.index[np.take_along_axis(top, order, axis=1)]
         ranking = Ranking(self.queries, neighbours, np.zeros(neighbours.shape, np.float32))
         return per_query(*relevance_of(ranking, self.items, self.items.labels))
 
@@ -131,8 +120,11 @@ def study(
     Raises:
         UserError: nothing is embedded, or nothing can be found again.
     """
-    questions = _Questions(settings, encoded, relevant)
-    index, asked = questions.vectors[questions.items.in_index], questions.vectors[questions.queries]
+    task = plan(settings, encoded, None, None, relevant)
+    at = {EMBEDDINGS.name: lake.version(settings, EMBEDDINGS)}
+    questions = _Questions(settings, task, at)
+    with staged_vectors(settings, task, questions.items, at) as vectors:
+        index, asked = np.array(vectors[questions.index]), np.array(vectors[questions.queries])
     full = questions.figures(asked, index)
     if np.isnan(full[questions.metric]).all():
         raise UserError(f"no photo of {encoded.dataset!r} has another one to find: nothing can be measured")

@@ -30,7 +30,8 @@ FAMILIES = {
     "": ("family not known", "#7d838e"),
 }
 STRATEGIES = {
-    **{"pretrained": "circle", "linear": "triangle-up", "top": "diamond", "full": "square", "codec": "hexagon"},
+    **{"pretrained": "circle", "linear": "triangle-up", "top": "diamond", "full": "square"},
+    **{"from_head": "star-square", "codec": "hexagon"},
     "": "circle",
 }
 QUIET = "#868b95"

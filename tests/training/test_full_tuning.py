@@ -14,9 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import torch
 from pyspark.sql import SparkSession
 from safetensors.numpy import load_file
 
+from training import full_tuning
+from training.photo_loader import RepeatedShuffle
 from training.tune import _distribute
 from vitrine.datasets.drawn.photos import draw_photo, product
 from vitrine.encoders.backbones import Backbone
@@ -163,3 +166,91 @@ def test_a_full_disk_is_said_and_what_was_kept_stays(tmp_path: Path, rows: Path)
     assert "cannot write" in done.stderr.splitlines()[-1]
     assert {path.name for path in folder.iterdir()} == {"request.json"}
     assert len(run(folder)["epochs"]) == 2
+
+
+def steps_of(folder: Path, epochs: int = 1) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], list[float]]:
+    """What the steps of a tuning are given, photos and labels, and the learning rate of each; nothing is learned."""
+    tuner = full_tuning.Tuner(folder)
+    batches, rates = [], []
+
+    def watched(x: torch.Tensor, y: torch.Tensor) -> float:
+        batches.append((x.clone(), y.clone()))
+        rates.append(max(group["lr"] for group in tuner.optimizer.param_groups))
+        return 0.0
+
+    tuner.step = watched  # type: ignore[method-assign]
+    tuner.settings = tuner.settings.model_copy(update={"epochs": epochs})
+    tuner.folder = folder / "kept"
+    tuner.folder.mkdir()
+    full_tuning._train(tuner)
+    return batches, rates
+
+
+def test_mixup_mixes_each_photo_with_its_opposite_and_their_labels_alike(tmp_path: Path, rows: Path):
+    plain, mixed = (
+        steps_of(request(tmp_path / name, rows, **{**PLAIN, "mixup": mixup}))[0]
+        for name, mixup in (("plain", 0.0), ("mixed", 0.1))
+    )
+    for (x, y), (shown, told) in zip(plain, mixed, strict=True):
+        own = torch.nn.functional.one_hot(y.long(), CLASSES).float()
+        differs = y != y.flip(0)
+        assert differs.any() and torch.allclose(told.sum(1), torch.ones(len(told)))
+        share = told.gather(1, y[:, None].long())[differs][0, 0]  # one for the whole batch, as timm draws it
+        assert torch.allclose(told, share * own + (1 - share) * own.flip(0), atol=1e-6)
+        assert torch.allclose(shown, share * x + (1 - share) * x.flip(0), atol=1e-5)
+
+
+def test_cutmix_puts_in_a_rectangle_and_labels_by_its_area(tmp_path: Path, rows: Path):
+    plain, mixed = (
+        steps_of(request(tmp_path / name, rows, **{**PLAIN, "cutmix": cutmix}))[0]
+        for name, cutmix in (("plain", 0.0), ("mixed", 1.0))
+    )
+    areas = []
+    for (x, y), (shown, told) in zip(plain, mixed, strict=True):
+        from_other = (shown == x.flip(0)).all(1) & (shown != x).any(1)
+        assert torch.equal(torch.where(from_other[:, None], x.flip(0), x), shown)
+        rectangle = from_other.any(0)
+        height, width = rectangle.any(1).sum(), rectangle.any(0).sum()
+        areas.append(float(height * width / rectangle.numel()))
+        differs = y != y.flip(0)
+        told_share = 1 - told.gather(1, y[:, None].long())[differs]
+        assert torch.allclose(told_share, torch.full_like(told_share, areas[-1]), atol=1e-5)
+    assert 0 < max(areas) < 1
+
+
+def test_a_label_of_a_fifth_is_there_and_less_is_not(tmp_path: Path, rows: Path):
+    tuner = full_tuning.Tuner(request(tmp_path / "run", rows))
+    logits, mixed = torch.tensor([[2.0, -1.0, 0.5]]), torch.tensor([[0.79, 0.21, 0.0]])
+    present = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.tensor([[1.0, 1.0, 0.0]]))
+    assert tuner.loss(logits, mixed) == pytest.approx(float(present))
+    alone = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.tensor([[1.0, 0.0, 0.0]]))
+    assert tuner.loss(logits, torch.tensor([[0.81, 0.19, 0.0]])) == pytest.approx(float(alone))
+
+
+def test_each_photo_comes_three_times_in_a_row_and_looks_another_way(tmp_path: Path, rows: Path):
+    first, second = (RepeatedShuffle(10, 3, 0, 1, seed=1) for _ in range(2))
+    second.epoch = 1
+    order = list(first)
+    assert len(order) == 10 and all(len({*order[at : at + 3]}) == 1 for at in (0, 3, 6)) and order != list(second)
+    assert sorted([*RepeatedShuffle(10, 3, 0, 2, seed=1), *RepeatedShuffle(10, 3, 1, 2, seed=1)]) == sorted(order)
+    ((x, y), *_), _ = steps_of(request(tmp_path / "run", rows, **{**PLAIN, "repeats": 2, "rand_augment": "rand-m7-n2"}))
+    assert torch.equal(y[::2], y[1::2]) and not any(torch.equal(x[at], x[at + 1]) for at in range(0, len(x), 2))
+
+
+def test_early_layers_learn_slower_and_the_classifier_at_the_full_rate(tmp_path: Path, rows: Path):
+    tuner = full_tuning.Tuner(request(tmp_path / "run", rows, layer_decay=0.5))
+    rates = {id(each): group["lr_scale"] for group in tuner.optimizer.param_groups for each in group["params"]}
+    first, *_, last = (rates[id(each)] for each in tuner.network.network.parameters())
+    assert first < 0.1 and first < last <= 1 and rates[id(tuner.network.head.weight)] == 1
+
+
+def test_the_learning_rate_warms_up_and_falls_as_a_cosine(tmp_path: Path, rows: Path):
+    asked = {**PLAIN, "epochs": 6, "warmup_epochs": 2, "learning_rate": 0.1, "least_learning_rate": 0.001}
+    _, rates = steps_of(request(tmp_path / "run", rows, **asked, warmup_learning_rate=0.01), epochs=6)
+    steps, top = CLASSES * PHOTOS // 8, 0.1 * (8 / 2048) ** 0.5
+    warm, total = 2 * steps, 6 * steps
+    assert len(rates) == total
+    for step, rate in enumerate(rates):
+        falling = 0.001 + (top - 0.001) * (1 + np.cos(np.pi * step / total)) / 2
+        wanted = 0.01 + step * (top - 0.01) / warm if step < warm else falling
+        assert rate == pytest.approx(wanted, rel=1e-6)

@@ -16,10 +16,11 @@ import numpy as np
 from training import tune
 from training.ladder.cut import cut
 from training.ladder.decide import Budget, Verdict, is_worth, level_of, verdict
-from training.ladder.forecast import Forecast, Probe, forecast
-from training.ladder.judge import Answers, Embed, Judge
-from training.ladder.rungs import AsItIs, Rung, Tuned
+from training.ladder.forecast import Forecast, Gains, Probe, forecast
+from training.ladder.judge import Answers, Judge
+from training.ladder.rungs import AsItIs, Rung, TunedRung
 from training.training_set import TrainingSet
+from vitrine.encoders.tuned import Tuned
 from vitrine.settings import Settings
 
 SEEDS = (0, 1)
@@ -81,16 +82,18 @@ class Climb:
 class Ladder:
     """The rungs of one encoder on one training set; ``climb`` is all of it."""
 
-    def __init__(self, settings: Settings, whole: TrainingSet, rungs: Sequence[Rung], limits: Limits) -> None:
+    def __init__(self, settings: Settings, whole: TrainingSet, rungs: Sequence[TunedRung], limits: Limits) -> None:
         self.settings, self.whole, self.rungs, self.limits = settings, whole, rungs, limits
         self.spent = 0.0
+        self._level = level_of(len(rungs))
         self._judges: dict[tuple[float, int], Judge] = {}
-        self._answers: dict[tuple[str, float, int], Answers] = {}
+        self._probed: dict[tuple[str, float, int], Answers] = {}
+        self._finished: dict[str, Answers] = {}
 
     def climb(self) -> Climb:
         """Probe and decide, rung by rung; tune those that are taken."""
         below: Rung = AsItIs()
-        taken: list[tuple[Rung, Tuned]] = []
+        taken: list[TunedRung] = []
         decisions = []
         for rung in self.rungs:
             decision = Decision(rung.strategy)
@@ -99,14 +102,15 @@ class Ladder:
                 continue
             in_part = rung.levels[0][-1] < 1
             if in_part and self._probe_seconds(rung, decision) > decision.tuning_seconds / 2:
-                tuned = self._at_once(rung, below, decision)
+                self._at_once(rung, below, decision)
             else:
                 self._decide(rung, below, decision)
-                tuned = self._pay(rung, below, decision) if decision.outcome == "climbed" else None
-            self.spent += decision.seconds
-            if tuned:
-                taken.append((rung, tuned))
+            if decision.outcome == "climbed":
+                taken.append(rung)
                 below = rung
+            else:
+                decision.use_seconds = 0.0
+            self.spent += decision.seconds
             _say(decision)
         return self._held_against_base(taken, decisions)
 
@@ -132,44 +136,43 @@ class Ladder:
             share * rung.probe_cost * decision.tuning_seconds + rung.start_seconds for share in first
         )
 
-    def _at_once(self, rung: Rung, below: Rung, decision: Decision) -> Tuned | None:
-        """Where a probe would cost half of the tuning, the tuning is its own probe; None where it is not taken."""
-        tuned = self._pay(rung, below, decision)
-        judge = self._judge(1.0, SEEDS[0])
-        known, _ = judge.gains(judge.answers(self._full(rung, judge)), judge.answers(self._full(below, judge)))
+    def _at_once(self, rung: TunedRung, below: Rung, decision: Decision) -> None:
+        """Where a probe would cost half of the tuning, the tuning is its own probe."""
+        known = self._pay(rung, below, decision)
         probes = [Probe(1.0, SEEDS[0], known, known.nothing())]
         if self.limits.known_share < 1:
             probes += [self._probe(rung, below, 0.5, seed, decision) for seed in SEEDS]
-        predicted = forecast(probes, self.limits.known_share, level_of(len(self.rungs))).widened(self.limits.widen)
+        predicted = forecast(probes, self.limits.known_share, self._level).widened(self.limits.widen)
         decision.forecasts.append({"share": 1.0, **asdict(predicted)})
-        spent = decision.tuning_seconds
         self._conclude(decision, verdict(predicted, self.limits.gain), predicted)
-        decision.tuning_seconds = spent
         decision.why += "; tuned at once, since a probe would have cost half of that"
-        return tuned if decision.outcome == "climbed" else None
 
     def _fits(self, more: float) -> bool:
         seconds = self.spent + more
-        return self.limits.budget.left(seconds, self._money(seconds))
+        return self.limits.budget.allows(seconds, self._money(seconds))
 
     def _money(self, seconds: float) -> float:
         return float(tune.cost(self.settings, seconds)["money"])
 
-    def _decide(self, rung: Rung, below: Rung, decision: Decision) -> None:
+    def _decide(self, rung: TunedRung, below: Rung, decision: Decision) -> None:
+        """Probe until the forecast is clear, and tune where it says so."""
         probes: list[Probe] = []
         outcome: Verdict = "unclear"
         for level in rung.levels:
             for share in level:
                 probes += [self._probe(rung, below, share, seed, decision) for seed in SEEDS]
-            predicted = forecast(probes, self.limits.known_share, level_of(len(self.rungs)))
-            predicted = predicted.widened(self.limits.widen)
+            predicted = forecast(probes, self.limits.known_share, self._level).widened(self.limits.widen)
             decision.forecasts.append({"share": level[-1], **asdict(predicted)})
             outcome = verdict(predicted, self.limits.gain)
             if outcome != "unclear" or not self._fits(decision.seconds):
                 break
         self._conclude(decision, outcome, predicted)
         with_known = [probe for probe in probes if len(probe.known.sums()[0])]
-        decision.forecast_known = forecast(with_known, 1.0, level_of(len(self.rungs))) if with_known else None
+        decision.forecast_known = forecast(with_known, 1.0, self._level) if with_known else None
+        if decision.outcome == "climbed":
+            self._pay(rung, below, decision)
+        else:
+            decision.tuning_seconds = 0.0
 
     def _conclude(self, decision: Decision, outcome: Verdict, predicted: Forecast) -> None:
         gain, interval = self.limits.gain, f"{predicted.low:+.3f} to {predicted.high:+.3f}"
@@ -184,13 +187,12 @@ class Ladder:
             decision.outcome, decision.why = "stopped", f"it would gain {interval}, beyond the budget"
         else:
             decision.outcome, decision.why = "climbed", f"it would gain {interval}, surely more than {gain:+.3f}"
-        if decision.outcome != "climbed":
-            decision.tuning_seconds = decision.use_seconds = 0.0
 
     def _probe(self, rung: Rung, below: Rung, share: float, seed: int, decision: Decision) -> Probe:
         products = rung.products_of(share)
         seconds, answers = self._answered(rung, share, seed)
-        _, base = self._answered(below, below.beside(share, products), seed, products)
+        below_seconds, base = self._answered(below, below.beside(share, products), seed, products)
+        seconds += below_seconds
         known, new = self._judge(products, seed).gains(answers, base)
         if products >= 1:
             new = known.nothing()
@@ -200,13 +202,13 @@ class Ladder:
         return Probe(share, seed, known, new)
 
     def _answered(self, rung: Rung, share: float, seed: int, products: float | None = None) -> tuple[float, Answers]:
-        """How long a probe took, and what the rung then answers."""
-        judge = self._judge(rung.products_of(share) if products is None else products, seed)
-        key = (rung.strategy, share, seed)
-        seconds, embed = rung.probe(share, seed, judge)
-        if key not in self._answers:
-            self._answers[key] = judge.answers(embed)
-        return seconds, self._answers[key]
+        """What a probe took, 0 where it was paid for before, and what the rung then answers."""
+        key, seconds = (rung.strategy, share, seed), 0.0
+        if key not in self._probed:
+            judge = self._judge(rung.products_of(share) if products is None else products, seed)
+            seconds, embed = rung.probe(share, seed, judge)
+            self._probed[key] = judge.answers(embed)
+        return seconds, self._probed[key]
 
     def _judge(self, products: float, seed: int) -> Judge:
         if (products, seed) not in self._judges:
@@ -215,51 +217,57 @@ class Ladder:
 
     # ---- afterwards ----
 
-    def _pay(self, rung: Rung, below: Rung, decision: Decision) -> Tuned:
-        tuned = rung.tune()
-        decision.tuning_seconds = tuned.seconds
-        whole = self._judge(1.0, SEEDS[0])
-        ours, theirs = (whole.answers(self._full(each, whole)) for each in (rung, below))
-        decision.found = whole.gains(ours, theirs)[0].mean
-        return tuned
+    def _pay(self, rung: TunedRung, below: Rung, decision: Decision) -> Gains:
+        """Tune in full; what it gains over the rung below, on known products."""
+        decision.tuning_seconds = rung.tune().cost["seconds"]
+        seconds, ours = self._answered_in_full(rung)
+        _, theirs = self._answered_in_full(below)
+        decision.probe_seconds += seconds
+        known, _ = self._judge(1.0, SEEDS[0]).gains(ours, theirs)
+        decision.found = known.mean
+        return known
 
-    def _full(self, rung: Rung, judge: Judge) -> Embed:
-        """Vectors of a rung after its whole tuning, without the validation part."""
-        return rung.judged(judge)
+    def _answered_in_full(self, rung: Rung) -> tuple[float, Answers]:
+        """As ``_answered``, of a rung after its whole tuning, which is judged without the validation part."""
+        seconds = 0.0
+        if rung.strategy not in self._finished:
+            judge = self._judge(1.0, SEEDS[0])
+            seconds, embed = rung.judged(judge)
+            self._finished[rung.strategy] = judge.answers(embed)
+        return seconds, self._finished[rung.strategy]
 
-    def _held_against_base(self, taken: list[tuple[Rung, Tuned]], decisions: list[Decision]) -> Climb:
+    def _held_against_base(self, taken: list[TunedRung], decisions: list[Decision]) -> Climb:
         """The highest rung that is better than the encoder as it is, and on no kind of product that will be asked about
         worse beyond ``max_drop``; what is above it falls."""
         by_strategy = {decision.strategy: decision for decision in decisions}
         against: dict[str, Forecast] = {}
         while taken:
-            rung, _ = taken[-1]
-            against = self._against_base(rung)
+            against = self._against_base(taken[-1])
             weights = {"known": self.limits.known_share, "new": 1 - self.limits.known_share}
             gains = [each for kind, each in against.items() if weights[kind] > 0]
             if any(each.value > 0 for each in gains) and all(each.low > -self.limits.max_drop for each in gains):
                 break
-            decision = by_strategy[rung.strategy]
+            decision = by_strategy[taken.pop().strategy]
             decision.outcome = "fell back"
             decision.why += "; held against the encoder as it is, it was no better"
             _say(decision)
-            taken.pop()
-        return Climb([tuned for _, tuned in taken], decisions, self.spent, against if taken else {})
+        return Climb([rung.made for rung in taken], decisions, self.spent, against if taken else {})
 
     def _against_base(self, rung: Rung) -> dict[str, Forecast]:
-        whole, base = self._judge(1.0, SEEDS[0]), AsItIs()
-        known, _ = whole.gains(whole.answers(self._full(rung, whole)), whole.answers(self._full(base, whole)))
+        base = AsItIs()
+        ours, theirs = (self._answered_in_full(each)[1] for each in (rung, base))
+        known, _ = self._judge(1.0, SEEDS[0]).gains(ours, theirs)
         compared = {"known": forecast([Probe(1.0, 0, known, known.nothing())], 1.0, 0.95)}
-        done = [share for strategy, share, _ in self._answers if strategy == rung.strategy]
+        done = [share for strategy, share, _ in self._probed if strategy == rung.strategy]
         partial = [share for share in done if rung.products_of(share) < 1]
         if not partial:  # tuned at once: nothing was left unlearned
             return compared
-        largest = max(partial)
+        share, products = max(partial), rung.products_of(max(partial))
         probes = []
         for seed in SEEDS:
-            judge = self._judge(rung.products_of(largest), seed)
-            ours = self._answered(rung, largest, seed)[1]
-            _, new = judge.gains(ours, judge.answers(base.probe(largest, seed, judge)[1]))
+            ours = self._answered(rung, share, seed)[1]
+            theirs = self._answered(base, base.beside(share, products), seed, products)[1]
+            _, new = self._judge(products, seed).gains(ours, theirs)
             probes.append(Probe(1.0, seed, new.nothing(), new))
         if any(len(probe.new.sums()[0]) for probe in probes):
             compared["new"] = forecast(probes, 0.0, 0.95)

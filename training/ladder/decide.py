@@ -46,8 +46,8 @@ class Budget:
             raise UserError(f"--budget {text!r} is money, and [prices] has no core_hour or gpu_hour: set one")
         return cls(money=amount)
 
-    def left(self, seconds: float, money: float) -> bool:
-        """May so much have been spent?"""
+    def allows(self, seconds: float, money: float) -> bool:
+        """May so much be spent?"""
         return (self.seconds is None or seconds <= self.seconds) and (self.money is None or money <= self.money)
 
 

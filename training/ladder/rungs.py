@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,24 +12,15 @@ from training.ladder.judge import INDEX, QUERIES, Embed, Judge
 from training.training_set import TRAIN, VALIDATION, TrainingSet
 from vitrine.encoders import backbones, heads, tuned
 from vitrine.settings import Settings
-from vitrine.tuning_sections import FullSettings, LinearSettings, TopSettings
+from vitrine.tuning_sections import FromHeadSettings, FullSettings, LinearSettings, TopSettings
 from vitrine.vectors import Floats
 
 PROBED_PRODUCTS = 0.25
 """Of the products: what a probe of a network learns from."""
 
 
-@dataclass(frozen=True)
-class Tuned:
-    """A rung that was tuned in full."""
-
-    strategy: str
-    encoder: tuned.Tuned
-    seconds: float
-
-
-Finish = Callable[[str], Tuned]
-"""Tunes the strategy of that name in full, records and names it."""
+Finish = Callable[[], tuned.Tuned]
+"""Tunes in full, records what came of it and names it."""
 
 
 class Rung(ABC):
@@ -63,12 +54,23 @@ class Rung(ABC):
     def probe(self, share: float, seed: int, judge: Judge) -> tuple[float, Embed]:
         """Seconds that the probe took, and its vectors of the judge's photos."""
 
-    def tune(self) -> Tuned:
-        raise NotImplementedError
-
     @abstractmethod
-    def judged(self, judge: Judge) -> Embed:
-        """The vectors after the whole tuning, that validation photos were kept out of."""
+    def judged(self, judge: Judge) -> tuple[float, Embed]:
+        """As ``probe``, after the whole tuning, which validation photos were kept out of."""
+
+
+class TunedRung(Rung):
+    """A rung that can be paid for."""
+
+    made: tuned.Tuned
+    """Once ``tune`` is through."""
+
+    def __init__(self, finish: Finish) -> None:
+        self.finish = finish
+
+    def tune(self) -> tuned.Tuned:
+        self.made = self.finish()
+        return self.made
 
 
 class AsItIs(Rung):
@@ -79,21 +81,21 @@ class AsItIs(Rung):
     def probe(self, share: float, seed: int, judge: Judge) -> tuple[float, Embed]:
         return 0.0, judge.by(lambda vectors: vectors)
 
-    def judged(self, judge: Judge) -> Embed:
-        return judge.by(lambda vectors: vectors)
+    def judged(self, judge: Judge) -> tuple[float, Embed]:
+        return self.probe(1.0, 0, judge)
 
 
-class HeadRung(Rung):
+class HeadRung(TunedRung):
     """A head on stored vectors: its probes learn from a share of the products, by the same protocol."""
 
     def __init__(
         self, settings: Settings, whole: TrainingSet, protocol: LinearSettings | TopSettings, finish: Finish
     ) -> None:
-        self.settings, self.whole, self.protocol, self.finish = settings, whole, protocol, finish
+        super().__init__(finish)
+        self.settings, self.whole, self.protocol = settings, whole, protocol
         # A closed form takes seconds: it is probed whole, and on half of the products for what it does to new ones.
         linear = isinstance(protocol, LinearSettings)
         self.strategy, self.levels = ("linear", ((0.5, 1.0),)) if linear else ("top", ((0.125, 0.25), (0.5,)))
-        self._tuned: Tuned | None = None
 
     def estimated_seconds(self) -> float:
         estimate = tune.estimate_head(self.settings, self.whole, self.protocol)
@@ -105,19 +107,15 @@ class HeadRung(Rung):
         made, _ = tune.tune_head(self.settings, rows, protocol, "probe")
         return made.cost["seconds"], judge.by(heads.load(made.path(self.settings)).embed)
 
-    def tune(self) -> Tuned:
-        self._tuned = self.finish(self.strategy)
-        return self._tuned
-
-    def judged(self, judge: Judge) -> Embed:
+    def judged(self, judge: Judge) -> tuple[float, Embed]:
         # A linear head is fitted to the validation part too, in the end: the one that was not is judged. A perceptron's
         # epoch is chosen by that part, no more.
-        if self.strategy == "linear" or self._tuned is None:
-            return self.probe(1.0, 0, judge)[1]
-        return judge.by(heads.load(self._tuned.encoder.path(self.settings)).embed)
+        if self.strategy == "linear":
+            return self.probe(1.0, 0, judge)
+        return 0.0, judge.by(heads.load(self.made.path(self.settings)).embed)
 
 
-class NetworkRung(Rung):
+class NetworkRung(TunedRung):
     """All weights, on photos: its probes learn from a quarter of the products in a share of the epochs."""
 
     levels = ((0.1, 0.2), (0.4,), (0.8,))
@@ -126,9 +124,9 @@ class NetworkRung(Rung):
     def __init__(
         self, settings: Settings, photos: TrainingSet, encoder: str, protocol: FullSettings, finish: Finish, use: float
     ) -> None:
+        super().__init__(finish)
         self.settings, self.photos, self.encoder, self.protocol = settings, photos, encoder, protocol
-        self.finish, self.use, self.strategy = finish, use, "full"
-        self._tuned: Tuned | None = None
+        self.use, self.strategy = use, "from_head" if isinstance(protocol, FromHeadSettings) else "full"
 
     def estimated_seconds(self) -> float:
         return float(tune.estimate_full(self.settings, self.photos, self.encoder, self.protocol)["seconds"])
@@ -152,13 +150,8 @@ class NetworkRung(Rung):
         seconds, embed = self._embedded(made, judge)
         return made.cost["seconds"] + seconds, embed
 
-    def tune(self) -> Tuned:
-        self._tuned = self.finish(self.strategy)
-        return self._tuned
-
-    def judged(self, judge: Judge) -> Embed:
-        assert self._tuned is not None
-        return self._embedded(self._tuned.encoder, judge)[1]
+    def judged(self, judge: Judge) -> tuple[float, Embed]:
+        return self._embedded(self.made, judge)
 
     def _embedded(self, made: tuned.Tuned, judge: Judge) -> tuple[float, Embed]:
         """The judge's photos by the tuned network, in their order; a photo that it could not read has zeros."""

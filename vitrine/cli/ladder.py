@@ -63,19 +63,20 @@ def climb(settings: Settings, dataset: str, encoder: str, asked: Asked) -> dict[
     return {"dataset": dataset, **run.figures}
 
 
-def _rung(settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet") -> "rungs.Rung":
-    def finish(strategy: str) -> "rungs.Tuned":
+def _rung(settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet") -> "rungs.TunedRung":
+    def finish() -> tuned.Tuned:
         tune(settings, tuning, rows)
         made = tuned.find(settings, tuning.name)
         assert made
-        return rungs.Tuned(strategy, made, made.cost["seconds"])
+        return made
 
     if tuning.strategy is Strategy.linear:
         return rungs.HeadRung(settings, rows, settings.tune.linear, finish)
     if tuning.strategy is Strategy.top:
         return rungs.HeadRung(settings, rows, settings.tune.top, finish)
     use = _use_seconds(settings, tuning.base, tuning.dataset)
-    return rungs.NetworkRung(settings, rows, tuning.base, settings.tune.full, finish, use)
+    protocol = settings.tune.from_head if tuning.strategy is Strategy.from_head else settings.tune.full
+    return rungs.NetworkRung(settings, rows, tuning.base, protocol, finish, use)
 
 
 def _use_seconds(settings: Settings, encoder: str, dataset: str) -> float:
@@ -104,7 +105,7 @@ def _errors(settings: Settings) -> list[float]:
 
 
 def _figures(done: "climbing.Climb", encoder: str, limits: "climbing.Limits") -> dict[str, Any]:
-    highest = done.taken[-1].encoder if done.taken else None
+    highest = done.taken[-1] if done.taken else None
     return {
         "encoder": highest.name if highest else encoder,
         "encoder_version": highest.encoder_version if highest else None,

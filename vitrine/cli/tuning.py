@@ -25,6 +25,7 @@ from vitrine.settings import Settings, load_settings
 class Strategy(StrEnum):
     linear = "linear"
     top = "top"
+    from_head = "from_head"
     full = "full"
 
 
@@ -49,7 +50,7 @@ def settings_for(quick: bool, products: str | None = None) -> Settings:
     settings = load_settings()
     protocols: dict[str, Any] = {}
     if quick:
-        protocols = {"top": settings.tune.top.quick(), "full": settings.tune.full.quick()}
+        protocols = {name: getattr(settings.tune, name).quick() for name in ("top", "full", "from_head")}
     if products:
         protocols["linear"] = settings.tune.linear.model_copy(update={"products": products})
     return settings.model_copy(update={"tune": settings.tune.model_copy(update=protocols)})
@@ -93,7 +94,7 @@ def estimate(settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet
     if tuning.strategy in tuned.HEADS:
         cost = jobs.estimate_head(settings, rows, _head_settings(settings, tuning))
     else:
-        cost = jobs.estimate_full(settings, rows, tuning.base, settings.tune.full)
+        cost = jobs.estimate_full(settings, rows, tuning.base, _network_settings(settings, tuning))
     counts = {"classes": len(rows.classes), **rows.sizes}
     return {"dry_run": True, **_named(tuning), **counts, **cost}
 
@@ -117,6 +118,10 @@ def _named(tuning: Tuning) -> dict[str, str]:
 
 def _head_settings(settings: Settings, tuning: Tuning) -> "jobs.HeadSettings":
     return settings.tune.linear if tuning.strategy is Strategy.linear else settings.tune.top
+
+
+def _network_settings(settings: Settings, tuning: Tuning) -> "jobs.FullSettings":
+    return settings.tune.from_head if tuning.strategy is Strategy.from_head else settings.tune.full
 
 
 def _tune_head(
@@ -157,12 +162,14 @@ def _tune_head(
 def _tune_full(
     settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet", run: "runs.Run", processes: int
 ) -> "tuple[tuned.Tuned, tracking.Details]":
-    protocol = settings.tune.full
+    protocol = _network_settings(settings, tuning)
     on_cluster = processes > 1 and not (settings.spark.master or "local").startswith("local")
     spark = session.build_session(_whole_gpus(settings), f"tune full {tuning.name}") if on_cluster else None
     made, result = jobs.tune_full(settings, rows, tuning.base, protocol, tuning.name, processes, spark)
     _note(run, rows, made, result)
     run.figures["unreadable"] = result["unreadable"]
+    if "interpolation" in result:
+        run.figures["interpolation"] = result["interpolation"]
     params = {**protocol.model_dump(mode="json"), "label": rows.label, "processes": result["processes"]}
     return made, tracking.Details(params=params, curves=result["epochs"])
 

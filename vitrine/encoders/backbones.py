@@ -211,7 +211,7 @@ REGISTRY: dict[str, Backbone] = {backbone.name: backbone for backbone in _ALL}
 
 def names(settings: Settings) -> list[str]:
     """Every network that can be named: those of vitrine.toml, the registry's own, and those tuned as a whole."""
-    return sorted({*settings.encoders, *REGISTRY, *tuned.names(settings, "full")})
+    return sorted({*settings.encoders, *REGISTRY, *tuned.names(settings, *tuned.NETWORKS)})
 
 
 def resolve(settings: Settings, name: str) -> Backbone:
@@ -225,7 +225,7 @@ def resolve(settings: Settings, name: str) -> Backbone:
     if name in REGISTRY:
         return REGISTRY[name]
     encoder = tuned.find(settings, name)
-    if encoder and encoder.strategy == "full":
+    if encoder and encoder.strategy in tuned.NETWORKS:
         weights = str(encoder.path(settings) / tuned.WEIGHTS)
         entry = EncoderSettings(
             backbone=encoder.backbone, weights=weights, licence=encoder.licence, input_size=encoder.input_size

@@ -23,6 +23,8 @@ _LEAST = 10
 """Characters that a cut name keeps of the data set's."""
 HEADS = ("linear", "top", "codec")
 """The strategies that put a head on an encoder's stored vectors; ``codec`` only makes them shorter."""
+NETWORKS = ("full", "from_head")
+"""The strategies that tune all weights; ``from_head`` starts from a fitted classifier."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,9 @@ class Tuned:
 
     name: str
     strategy: str
-    """One of ``HEADS``: a head on ``base``; ``full``: all weights tuned."""
+    """One of ``HEADS``: a head on ``base``; one of ``NETWORKS``: all weights tuned."""
     base: str
-    """What it was tuned from; a head's may be several encoders, with ``encoded_set.JOIN`` between them."""
+    """What it was tuned from; a head's may be several encoders, with ``names.JOIN`` between them."""
     base_version: str
     encoder_version: str
     source_dataset: str

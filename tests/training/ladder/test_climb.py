@@ -9,12 +9,13 @@ import pytest
 from training.ladder.climb import Climb, Ladder, Limits
 from training.ladder.decide import Budget
 from training.ladder.judge import Embed, Judge
-from training.ladder.rungs import Rung, Tuned
+from training.ladder.rungs import Rung, TunedRung
 from training.training_set import TrainingSet
+from vitrine.encoders.tuned import Tuned
 from vitrine.settings import Settings
 
 
-class Sharpened(Rung):
+class Sharpened(TunedRung):
     """Moves photos of a learned class together by ``known``, those of other classes by ``new`` (apart below 0)."""
 
     levels = ((0.08, 0.16),)
@@ -22,7 +23,8 @@ class Sharpened(Rung):
     def __init__(self, strategy: str, known: float, new: float = 0.0, seconds: float = 1000.0) -> None:
         self.strategy, self.known, self.new, self.seconds = strategy, known, new, seconds
         self.probed: list[float] = []
-        self.tunings = 0
+        self.tunings = self.judgements = 0
+        super().__init__(self._finish)
 
     def estimated_seconds(self) -> float:
         return self.seconds
@@ -31,13 +33,29 @@ class Sharpened(Rung):
         self.probed.append(share)
         return share * self.seconds, lambda part: self._moved(judge, part)
 
-    def tune(self) -> Tuned:
+    def _finish(self) -> Tuned:
         self.tunings += 1
-        encoder: Any = self.strategy
-        return Tuned(self.strategy, encoder, self.seconds)
+        return Tuned(
+            name=self.strategy,
+            strategy=self.strategy,
+            base="base",
+            base_version="1",
+            encoder_version="2",
+            source_dataset="shop",
+            label="product_id",
+            training_set="3",
+            seed=0,
+            folder="",
+            dim=16,
+            backbone="",
+            family="",
+            licence="",
+            cost={"seconds": self.seconds},
+        )
 
-    def judged(self, judge: Judge) -> Embed:
-        return lambda part: self._moved(judge, part)
+    def judged(self, judge: Judge) -> tuple[float, Embed]:
+        self.judgements += 1
+        return 0.0, lambda part: self._moved(judge, part)
 
     def _moved(self, judge: Judge, part: str) -> Any:
         labels, vectors = judge.labels[part], judge.vectors[part]
@@ -73,7 +91,8 @@ def test_it_climbs_what_is_surely_better_and_pays_for_nothing_else(climbed: Clim
     done = climbed(*rungs)
     assert outcomes(done) == {"linear": "climbed", "top": "stopped", "full": "climbed"}
     assert [tuned.strategy for tuned in done.taken] == ["linear", "full"]
-    assert [rung.tunings for rung in rungs] == [1, 0, 1]
+    assert [rung.tunings for rung in rungs] == [rung.judgements for rung in rungs] == [1, 0, 1]
+    assert len(rungs[0].probed) == len({*rungs[0].probed}) * 2  # once a seed
     linear, _, full = done.decisions
     assert linear.found is not None and full.found is not None and linear.found > 0.1 and full.found > 0.1
     assert done.against_base["known"].low > 0.1

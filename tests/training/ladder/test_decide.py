@@ -35,9 +35,9 @@ def test_money_needs_prices() -> None:
 
 
 def test_what_may_be_spent() -> None:
-    assert Budget().left(1e9, 1e9)
-    assert Budget(seconds=10).left(10, 99) and not Budget(seconds=10).left(10.1, 0)
-    assert Budget(money=2).left(1e9, 2) and not Budget(money=2).left(0, 2.1)
+    assert Budget().allows(1e9, 1e9)
+    assert Budget(seconds=10).allows(10, 99) and not Budget(seconds=10).allows(10.1, 0)
+    assert Budget(money=2).allows(1e9, 2) and not Budget(money=2).allows(0, 2.1)
 
 
 def test_only_what_is_sure_climbs_or_stops() -> None:
