@@ -15,7 +15,7 @@ from vitrine.encoders import classifiers
 from vitrine.encoders.classifiers import MAHALANOBIS, About, Classifier, Space
 from vitrine.encoders.heads import Head
 from vitrine.errors import UserError
-from vitrine.settings import Settings
+from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG
 
 __all__ = ["rows"]
@@ -36,8 +36,9 @@ def test_it_learns_is_kept_and_comes_back(settings: Settings, rows: TrainingSet)
     assert learn(settings, rows).version == made.version
 
 
-def test_what_it_never_learned_is_unlike(settings: Settings, rows: TrainingSet):
-    made = classifiers.with_threshold(learn(settings, rows), 0.0)
+def test_what_it_never_learned_is_unlike(settings: Settings, rows: TrainingSet, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("VITRINE_TAGS__UNLIKE", "0.05")
+    made = classifiers.with_threshold(learn(load_settings(settings.root), rows), 0.0)
     known, strange = made.tag(cluster(0, 100, 7)).reasons, made.tag(-cluster(5, 100, 8)).reasons
     assert known.count(None) > 80 and strange.count(classifiers.UNLIKE) > 90
 
