@@ -1,6 +1,7 @@
 """A night through Airflow's scheduler on drawn photos, a third of which came without a category: tagged and online."""
 
 import csv
+import random
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from vitrine import facts, feature_store, lake
 from vitrine.datasets.drawn.photos import draw_photo, product
 from vitrine.settings import Settings, load_settings
 
-PRODUCTS, PHOTOS = 150, 3
+PRODUCTS, PHOTOS = 240, 2
 CONFIG = """
 [encoders.lite0_96]
 backbone = "timm/tf_efficientnet_lite0"
@@ -37,9 +38,9 @@ retry_seconds = 1
 
 def draw(folder: Path) -> dict[str, str]:
     """A table of drawn photos; the true category of those that have none there, by image id."""
-    truth, rows = {}, []
+    truth, rows, chance = {}, [], random.Random(0)
     for number in range(PRODUCTS):
-        item, split = product(number), ("train", "train", "val", "test")[number // 3 % 4]
+        item, split = product(number), chance.choice(("train", "train", "val", "test"))
         for photo in range(PHOTOS):
             path = folder / "photos" / f"{number}-{photo}.jpg"
             path.parent.mkdir(exist_ok=True)
@@ -64,7 +65,7 @@ def test_photos_that_came_without_a_category_are_tagged_by_morning(settings: Set
         assert ended["state"] == "success", server.task_log(NIGHT, ended["dag_run_id"], "shop.tag_category")[-5000:]
         assert (tasks["shop.tag_category"], tasks["shop.features_of_tags"]) == ("success", "success")
         tags = {row["image_id"]: row for row in lake.rows(settings, "SELECT * FROM tags")}
-        assert tags.keys() == truth.keys() and len(tags) == PRODUCTS
+        assert tags.keys() == truth.keys()
         sure = [name for name, row in tags.items() if not row["abstained"]]
         right = sum(tags[name]["value"] == truth[name] for name in sure)
         assert len(sure) >= 30 and right >= 0.8 * len(sure), (len(sure), right)
