@@ -14,8 +14,8 @@ from vitrine.settings import Settings
 
 app = typer.Typer(
     name="tune",
-    help="Tune an encoder to a data set: a matrix (linear) or a perceptron (top) on its frozen embeddings, or all its "
-    "weights (full).\n\n"
+    help="Tune an encoder to a data set: a matrix (linear) or a perceptron (top) on its frozen embeddings, its last "
+    "part (partial), or all its weights (full).\n\n"
     "What comes of it is an encoder like any other: vitrine embed --encoder NAME, vitrine evaluate --encoder NAME.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -112,6 +112,37 @@ def _tune_heads(
 
 
 @app.command()
+def partial(
+    dataset: TunedOn,
+    encoder: Base,
+    label: ToldApart = Label.product_id,
+    name: Name = None,
+    seed: Seed = None,
+    as_of: AsOf = None,
+    quick: Quick = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Train the network's last part alone, on what its first part makes of each photo, and name the encoder.
+
+    The first part runs once on each photo as augmented a few times, and what it makes is kept on disk until the end: an
+    epoch then costs a fraction of a full one. For networks whose parts follow each other one by one, as convolutional
+    ones do. Learns from the split train alone. Killed, the same command goes on where it was.
+    """
+    settings = tuning.settings_for(quick)
+    _tune_networks(
+        settings,
+        tuning.plan(settings, Strategy.partial, dataset, encoder, name),
+        label,
+        seed,
+        as_of,
+        1,
+        dry_run,
+        as_json,
+    )
+
+
+@app.command()
 def full(
     dataset: TunedOn,
     encoder: Base,
@@ -139,6 +170,19 @@ def full(
     """
     settings = tuning.settings_for(quick)
     tunings = tuning.plan(settings, Strategy.from_head if from_head else Strategy.full, dataset, encoder, name)
+    _tune_networks(settings, tunings, label, seed, as_of, processes, dry_run, as_json)
+
+
+def _tune_networks(
+    settings: Settings,
+    tunings: list[Tuning],
+    label: Label,
+    seed: int | None,
+    as_of: datetime | None,
+    processes: int,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     results = [
         tuning.estimate(settings, *pair) if dry_run else tuning.tune(settings, *pair, processes)
         for pair in tuning.with_rows(settings, tunings, label.value, seed, as_of)
