@@ -291,6 +291,7 @@ TAGS = _table(
     _column("content_sha256"),
     _column("tagged_at", _TIME),
     partition_by=("dataset",),
+    properties={"delta.enableChangeDataFeed": "true"},
 )
 
 PRODUCT_TAGS = _table(
@@ -310,6 +311,7 @@ PRODUCT_TAGS = _table(
     _column("images_md5"),  # of its tagged photos' ids and contents
     _column("tagged_at", _TIME),
     partition_by=("dataset",),
+    properties={"delta.enableChangeDataFeed": "true"},
 )
 
 ADVICE = _table(
