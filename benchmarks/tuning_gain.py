@@ -26,7 +26,13 @@ from vitrine.names import JOIN
 from vitrine.settings import load_settings
 
 METRICS = ("mMP@5", "mR@1", "MAP@100", "R@10")
-NAMES = {"linear": "linear head", "top": "top-tuned", "full": "fully tuned", "from_head": "from a head"}
+NAMES = {
+    "linear": "linear head",
+    "top": "top-tuned",
+    "full": "fully tuned",
+    "from_head": "from a head",
+    "partial": "last part tuned",
+}
 CLASSIFIERS = {"linear": "linear_head", "top": "perceptron"}
 
 

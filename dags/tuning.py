@@ -12,16 +12,16 @@ from typing import Any
 from airflow.sdk import DAG, Context, Param
 from vitrine_tasks import DATASETS, POOL, SETTINGS, TUNED, TUNING, SparkVerb, choices, common, optional, repeated
 
-from vitrine.encoders.tuned import NETWORKS, default_name
+from vitrine.encoders.tuned import default_name
 
 BUDGET = r"^\d+(\.\d+)?\s*[A-Za-z]+$"
 
 PARAMS = {
     "strategy": Param(
         "top",
-        enum=["linear", "top", "from_head", "full", "auto"],
+        enum=["linear", "top", "partial", "from_head", "full", "auto"],
         title="linear: a matrix on frozen vectors, in closed form; top: a perceptron on them; full: all weights; "
-        "from_head: all weights, a classifier first; auto: what is worth its cost",
+        "from_head: all weights, a classifier first; partial: the last part's; auto: what is worth its cost",
     ),
     "encoders": choices("What to tune", list(SETTINGS.nightly.encoders)),
     "datasets": choices("What to tune it to", DATASETS),
@@ -39,7 +39,7 @@ def arguments(context: Context) -> list[str]:
     pairs = [*repeated("--encoder", params["encoders"]), *repeated("--dataset", params["datasets"])]
     given = [f"--label={params['label']}"]
     given += [f"--seed={params['seed']}"] if params["seed"] is not None else []
-    given += [f"--processes={params['processes']}"] if params["strategy"] in NETWORKS else []
+    given += [f"--processes={params['processes']}"] if params["strategy"] in ("full", "from_head") else []
     given += [f"--budget={params['budget']}"] if params["strategy"] == "auto" and params["budget"] else []
     given += [f"--as-of={until:%Y-%m-%dT%H:%M:%S}"] if until else []
     verb = ["full", "--from-head"] if params["strategy"] == "from_head" else [params["strategy"]]

@@ -42,10 +42,13 @@ from vitrine.tuning_sections import FullSettings
 class Tuner:
     """One process's part of a tuning: the network, its classifier, and all that an epoch needs."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    kind: type[FullSettings] = FullSettings
+
+    def __init__(self, folder: Path, learns: bool = True) -> None:
+        """``learns``: false for an estimate, which needs nothing that takes long."""
+        self.folder, self.learns = folder, learns
         self.request = FullTuningRequest.read(folder)
-        self.settings = FullSettings(**self.request.settings)
+        self.settings = self.kind(**self.request.settings)
         self.rank = distributed.get_rank() if distributed.is_initialized() else 0
         self.ranks = distributed.get_world_size() if distributed.is_initialized() else 1
         local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -55,16 +58,17 @@ class Tuner:
             keep_freed_memory()
         self.bf16 = self._computes_bf16()
         torch.manual_seed(self.request.seed)
-        backbone = Backbone(**{**self.request.backbone, "facts": None})
-        self.built = build(backbone, drop_path=self.settings.drop_path)
+        self._backbone = Backbone(**{**self.request.backbone, "facts": None})
+        self.built = build(self._backbone, drop_path=self.settings.drop_path)
         network: Any = _Classifier(self.built, len(self.request.classes), self.settings.freeze)
         network.to(self.device, memory_format=torch.channels_last)  # processors and tensor cores are quicker with it
         if self.ranks > 1 and self.device.type == "cuda":
             network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
         self.network = network
+        self.prepare()
         self.fitting_seconds = 0.0
         begun = (folder / "last.pt").is_file()
-        if self.request.from_head and not begun and self.rank == 0:  # other processes get it from this one
+        if learns and self.request.from_head and not begun and self.rank == 0:  # other processes get it from this one
             self._fit_classifier()
         self.ema = ModelEmaV3(network, decay=self.settings.ema) if self.settings.ema else None
         self.optimizer = create_optimizer_v2(
@@ -81,7 +85,7 @@ class Tuner:
     def _fit_classifier(self) -> None:
         started = time.monotonic()
         parts = {
-            part: head_first.features(self.built, self.photos(part, self.built.transform), most, self.device)
+            part: head_first.features(self.built, self.plain(part), most, self.device)
             for part, most in ((TRAIN, head_first.FITTED), (VALIDATION, head_first.ROWS[VALIDATION]))
         }
         weight, bias = head_first.fitted_classifier(parts[TRAIN], parts[VALIDATION], len(self.request.classes))
@@ -114,11 +118,22 @@ class Tuner:
         devices = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(self.network, device_ids=devices)
 
+    def prepare(self) -> None:
+        """What is to be done with the network before it learns."""
+
     def photos(self, part: str, transform: Any) -> Photos:
         how = self.built.min_side, self.request.max_pixels, self.built.managed
         return Photos(self.request.training_set, part, transform, *how)
 
-    def epoch(self, number: int, photos: Photos, scheduler: CosineLRScheduler, steps: int) -> float:
+    def plain(self, part: str) -> Any:
+        """A part's photos as embedding sees them."""
+        return self.photos(part, self.built.transform)
+
+    def augmented(self) -> Any:
+        """The training part's photos as they are learned from."""
+        return self.photos(TRAIN, augmented(self.built, self.settings.rand_augment, self.settings.crop))
+
+    def epoch(self, number: int, photos: Any, scheduler: CosineLRScheduler, steps: int) -> float:
         """Every photo's share of steps once; the mean loss.
 
         Raises:
@@ -172,7 +187,7 @@ class Tuner:
     def _mixed(self) -> Any:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
-    def accuracy(self, photos: Photos) -> float:
+    def accuracy(self, photos: Any) -> float:
         """Share of the validation part that is told right, by the averaged weights where there are some."""
         network: Any = self.ema.module if self.ema else self.network
         network.eval()
@@ -184,7 +199,7 @@ class Tuner:
                 count += len(y)
         return right / count
 
-    def unreadable(self, *parts: Photos) -> int:
+    def unreadable(self, *parts: Any) -> int:
         """How many photos of ``parts`` could not be read so far, by any of the processes."""
         marked = torch.cat([part.unreadable for part in parts]).to(self.device, torch.int32)
         if self.ranks > 1:
@@ -207,10 +222,24 @@ class Tuner:
     def weights(self) -> dict[str, torch.Tensor]:
         """The network without its classifier, as its source names the tensors."""
         network: Any = self.ema.module if self.ema else self.network
-        return _named(network.network, self.request.backbone["source"])
+        return named(network.network, self.request.backbone["source"])
+
+    def start(self) -> dict[str, torch.Tensor]:
+        """``weights`` as they were before."""
+        return named(build(self._backbone).network, self._backbone.source)
+
+    def found_again(self, weights: dict[str, torch.Tensor]) -> float:
+        """How well photos left aside are found by the network with these weights: mMP@5."""
+        path = self.folder / "between.safetensors"
+        save_file(weights, path)
+        built = build(replace(self._backbone, weights=str(path), encoder_version=None, revision=None))
+        path.unlink()
+        return head_first.found_again(
+            *(head_first.features(built, self.plain(part), most, self.device) for part, most in head_first.ROWS.items())
+        )
 
 
-def _named(network: torch.nn.Module, source: str) -> dict[str, torch.Tensor]:
+def named(network: torch.nn.Module, source: str) -> dict[str, torch.Tensor]:
     """The network's tensors under the names of its source."""
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     if source == "torchvision" and any(key.startswith("0.") for key in state):
@@ -241,12 +270,12 @@ class _Classifier(torch.nn.Module):
         return logits
 
 
-def tune(folder: Path) -> dict[str, Any]:
+def tune(folder: Path, kind: type[Tuner] = Tuner) -> dict[str, Any]:
     """Train for the epochs that the request asks for; what ``result.json`` then says. A folder that has one is done."""
     if result := read_result(folder):
         return result
     with _processes():
-        tuner = Tuner(folder)
+        tuner = kind(folder)
         epochs = _train(tuner)
         best = max(range(len(epochs)), key=lambda at: epochs[at]["val_accuracy"])
         result = {
@@ -262,9 +291,10 @@ def tune(folder: Path) -> dict[str, Any]:
         if tuner.rank == 0:
             kept = folder / "best.safetensors"
             if tuner.request.from_head:
-                steps, seconds = _towards_the_start(tuner, kept)
-                result |= {"interpolation": steps}
-                result["seconds"] |= {"fitting": tuner.fitting_seconds, "interpolation": seconds}
+                started, way = time.monotonic(), (tuner.start(), load_file(kept))
+                result["interpolation"] = head_first.go_back(*way, tuner.found_again, folder / tuned.WEIGHTS)
+                spent = {"fitting": tuner.fitting_seconds, "interpolation": round(time.monotonic() - started, 3)}
+                result["seconds"] |= spent
             elif kept.is_file():  # not so where a run was killed right after this line
                 kept.replace(folder / tuned.WEIGHTS)
             files.write_json(folder / RESULT, result)
@@ -273,40 +303,25 @@ def tune(folder: Path) -> dict[str, Any]:
     return result
 
 
-def _towards_the_start(tuner: Tuner, trained: Path) -> tuple[list[dict[str, float]], float]:
-    """Write the weights between the start and ``trained`` that find the photos left aside best; what each step was
-    worth, and the seconds that it took."""
-    started, request = time.monotonic(), tuner.request
-    backbone = Backbone(**{**request.backbone, "facts": None})
-    start, end = _named(build(backbone).network, backbone.source), load_file(trained)
-    between = tuner.folder / "between.safetensors"
-    anywhere = replace(backbone, weights=str(between), encoder_version=None, revision=None)
-    steps: list[dict[str, float]] = []
-    for share in head_first.SHARES:
-        save_file(head_first.between(start, end, share), between)
-        built = build(anywhere)
-        index, queries = (
-            head_first.features(built, tuner.photos(part, built.transform), most, tuner.device)
-            for part, most in head_first.ROWS.items()
-        )
-        step = {"share": share, "mMP@5": round(head_first.found_again(index, queries), 6)}
-        print(f"{share:g} of the way: mMP@5 {step['mMP@5']:.4f}", file=sys.stderr, flush=True)
-        if all(step["mMP@5"] > other["mMP@5"] for other in steps):
-            between.replace(tuner.folder / tuned.WEIGHTS)
-        steps.append(step)
-    between.unlink(missing_ok=True)
-    return steps, round(time.monotonic() - started, 3)
-
-
 def estimate(folder: Path, steps: int = 2) -> dict[str, Any]:
     """What ``tune`` would take in one process: some steps, after a first one, are timed on the photos themselves.
 
     Returns:
         ``training_seconds`` of all epochs, without the validation and starts.
     """
-    tuner = Tuner(folder)
+    tuner = Tuner(folder, learns=False)
+    photos = tuner.augmented()
+    each = seconds_a_photo(tuner, photos, steps)
+    forward = sum(min(most, tuner.request.rows[part]) for part, most in head_first.ROWS.items())
+    # A forward pass alone takes about a third of a step.
+    around = (len(photos) + forward * len(head_first.SHARES)) / 3 if tuner.request.from_head else 0
+    whole = each * (len(photos) * tuner.settings.epochs + around)
+    return {"photos_per_second": round(1 / each, 2), "training_seconds": round(whole, 1)}
+
+
+def seconds_a_photo(tuner: Tuner, photos: Any, steps: int) -> float:
+    """Of a step, reading and augmenting included; a first one is left out."""
     settings = tuner.settings
-    photos = tuner.photos(TRAIN, augmented(tuner.built, settings.rand_augment, settings.crop))
     sampler = RepeatedShuffle(len(photos), settings.repeats, 0, 1, tuner.request.seed)
     size = min(settings.micro_batch or settings.batch_size, len(photos))
     batches = iter(loader(photos, sampler, size, settings.workers, tuner.request.seed, 0))
@@ -318,15 +333,12 @@ def estimate(folder: Path, steps: int = 2) -> dict[str, Any]:
         x, y = next(batches)
         tuner.step(tuner.placed(x), y.to(tuner.device))
         seconds.append(time.monotonic() - started)
-    step = sum(seconds[1:]) / len(seconds[1:]) if seconds[1:] else seconds[0]
-    whole = step / size * len(photos) * settings.epochs
-    return {"photos_per_second": round(size / step, 2), "training_seconds": round(whole, 1)}
+    return (sum(seconds[1:]) / len(seconds[1:]) if seconds[1:] else seconds[0]) / size
 
 
 def _train(tuner: Tuner) -> list[dict[str, float]]:
     settings, folder = tuner.settings, tuner.folder
-    train = tuner.photos(TRAIN, augmented(tuner.built, settings.rand_augment, settings.crop))
-    validation = tuner.photos(VALIDATION, tuner.built.transform)
+    train, validation = tuner.augmented(), tuner.plain(VALIDATION)
     steps = max(1, len(train) // settings.batch_size)
     scheduler = CosineLRScheduler(
         tuner.optimizer,

@@ -6,15 +6,19 @@ features first. In the end the weights are taken that lie on the line from the n
 (Wortsman et al., Robust fine-tuning of zero-shot models, arXiv 2109.01903), where photos left aside are found best.
 """
 
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 
 from training.linear_tuning import Moments, as_head, likeliest_scale, solutions
 from training.nearest_scores import mmp_by_query
-from training.photo_loader import Photos
+from vitrine import files
 from vitrine.encoders.networks import Built
 from vitrine.vectors import Floats
 
@@ -31,10 +35,10 @@ _BATCH = 16
 Labels = NDArray[np.int64]
 
 
-def features(built: Built, photos: Photos, most: int, device: torch.device) -> tuple[Floats, Labels]:
+def features(built: Built, photos: Any, most: int, device: torch.device) -> tuple[Floats, Labels]:
     """What the network makes of the first ``most`` photos: float32 (N, D), not of unit length, and their labels, (N,).
 
-    Photos that cannot be read are left out.
+    ``photos``: of ``photo_loader``, or what ``cached_trunk`` kept of them. Photos that cannot be read are left out.
     """
     network: Any = built.network.eval()
     network.to(device, memory_format=torch.channels_last)
@@ -90,3 +94,22 @@ def found_again(index: tuple[Floats, Labels], queries: tuple[Floats, Labels]) ->
         return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), np.float32)
 
     return float(np.nanmean(mmp_by_query(unit(queries[0]), queries[1], unit(index[0]), index[1])))
+
+
+def go_back(
+    start: dict[str, torch.Tensor],
+    end: dict[str, torch.Tensor],
+    worth: Callable[[dict[str, torch.Tensor]], float],
+    path: Path,
+) -> list[dict[str, float]]:
+    """Write the weights between ``start`` and ``end`` that are ``worth`` most to ``path``; what each step was worth."""
+    steps: list[dict[str, float]] = []
+    for share in SHARES:
+        weights = between(start, end, share)
+        step = {"share": share, "mMP@5": round(worth(weights), 6)}
+        print(f"{share:g} of the way: mMP@5 {step['mMP@5']:.4f}", file=sys.stderr, flush=True)
+        if all(step["mMP@5"] > other["mMP@5"] for other in steps):
+            with files.whole(path) as fresh:
+                save_file(weights, fresh)
+        steps.append(step)
+    return steps

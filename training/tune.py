@@ -31,8 +31,7 @@ from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError, VitrineError
 from vitrine.names import JOIN, split_joined
 from vitrine.settings import Settings
-from vitrine.tables import EMBEDDINGS
-from vitrine.tuning_sections import FromHeadSettings, FullSettings, LinearSettings, TopSettings
+from vitrine.tuning_sections import FromHeadSettings, FullSettings, LinearSettings, PartialSettings, TopSettings
 from vitrine.vectors import Floats
 
 if TYPE_CHECKING:  # only tuning on a cluster needs Spark here
@@ -100,7 +99,7 @@ def tune_full(
     weights = replace(backbone, name=name, weights=str(job.folder / tuned.WEIGHTS))
     made = Tuned(
         **_common(settings, rows, name, job.folder, result),
-        strategy=_of_network(protocol),
+        strategy=protocol.strategy,
         base=encoder,
         base_version=by_name.version(settings, encoder),
         encoder_version=identify(settings, weights).encoder_version,
@@ -232,9 +231,9 @@ def known_share(settings: Settings, rows: TrainingSet, products: str) -> float:
     split = facts.reported_split(settings, rows.encoded)
     if split is None:
         return 0.5
-    here = f"{rows.encoded.parts[0].where} AND {rows.label} IS NOT NULL"
-    learned = f"SELECT DISTINCT {rows.label} AS l FROM {EMBEDDINGS.name} WHERE {here} AND {lake.matches(split=TRAIN)}"
-    asked = f"SELECT {rows.label} AS a FROM {EMBEDDINGS.name} WHERE {here} AND {lake.matches(split=split)}"
+    here = f"({facts.labelled(rows.encoded.parts[0], rows.label, ['split'])}) WHERE label IS NOT NULL"
+    learned = f"SELECT DISTINCT label AS l FROM {here} AND {lake.matches(split=TRAIN)}"
+    asked = f"SELECT label AS a FROM {here} AND {lake.matches(split=split)}"
     row = lake.rows(settings, f"SELECT count(*) AS n, count(l) AS known FROM ({asked}) LEFT JOIN ({learned}) ON a = l")
     return round(row[0]["known"] / row[0]["n"], 2) if row[0]["n"] else 0.5
 
@@ -248,23 +247,21 @@ def _full_job(settings: Settings, rows: TrainingSet, encoder: str, protocol: Ful
         max_pixels=settings.max_pixels,
         from_head=isinstance(protocol, FromHeadSettings),
     )
+    if isinstance(protocol, PartialSettings):
+        if processes > 1:
+            raise UserError(f"a partial tuning is of one process, not {processes}: leave --processes out")
+        return _Job(folder, "training.partial_tuning", request)
     return _Job(folder, "training.full_tuning", request, processes)
 
 
 def _full_folder(settings: Settings, rows: TrainingSet, protocol: FullSettings, version: str) -> Path:
     """Of a full tuning, however many processes share its batches; earlier versions had their number in the key."""
-    strategy = _of_network(protocol)
-    now = _folder(settings, strategy, rows, protocol, version)
-    if now.is_dir() or strategy != "full":
+    now = _folder(settings, protocol.strategy, rows, protocol, version)
+    if now.is_dir() or protocol.strategy != FullSettings.strategy:
         return now
     earlier = [_folder(settings, "full", rows, protocol, version, count) for count in range(1, _MOST_PROCESSES + 1)]
     begun = [folder for folder in earlier if folder.is_dir()]
     return next((folder for folder in begun if read_result(folder)), begun[0] if begun else now)
-
-
-def _of_network(protocol: FullSettings) -> str:
-    """The strategy."""
-    return "from_head" if isinstance(protocol, FromHeadSettings) else "full"
 
 
 def _request(rows: TrainingSet, protocol: HeadSettings | FullSettings) -> dict[str, Any]:

@@ -47,10 +47,14 @@ class NightlyDataset(Section):
     """Of the photos that the source gives no split: what becomes the test split, the rest being train."""
     splits: bool | None = None
     """Is the first level of a folder one of splits? Left out: as its names say."""
+    categories: bool = False
+    """Do a folder's products lie in folders of their categories?"""
     encoding: str | None = None
     """The character set of a table in CSV, as ``cp1252``; left out: UTF-8, or what a byte-order mark says."""
     columns: dict[str, str] = {}
     """What a table calls its columns: ``{uri = "image_url", product_id = "sku"}``."""
+    attributes: dict[Name, str] = {}
+    """Which other columns become attributes of photos: ``{colour = "colour", brand = "Marke"}``."""
 
 
 class NightlySettings(Section):
@@ -68,8 +72,12 @@ class TagSettings(Section):
     """Of the tags that are given, at least so many are to be right."""
     confidence: float = Field(0.95, gt=0.5, lt=1)
     """That they are so precise."""
-    unlike: float = Field(0.05, ge=0, lt=1)
-    """Of the validation part: the photos farthest from what was learned, whose distance is too far to tag."""
+    independent: Literal["products", "photos"] = "products"
+    """What tells no more than one photo does: the photos of a product together, or each photo by itself."""
+    tolerance: float = Field(0.02, ge=0, lt=1)
+    """How far below ``precision`` the lower bound of the precision on the reported split may be."""
+    unlike: float = Field(0.2, ge=0, lt=1)
+    """The share of photos of learned classes that may be too far from what was learned to be tagged."""
     max_drop: float = Field(0.01, ge=0, le=1)
     """How far the share of photos tagged rightly may be below that of the classifier that tags now."""
 

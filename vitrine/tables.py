@@ -9,6 +9,7 @@ from vitrine.settings import Settings
 
 _TIME = pa.timestamp("us", tz="UTC")
 _TEXT = pa.string()
+_TEXTS = pa.map_(_TEXT, _TEXT)
 
 
 def _column(name: str, kind: pa.DataType = _TEXT, *, null: bool = False) -> pa.Field:
@@ -67,6 +68,7 @@ CATALOG = _table(
     _column("height", pa.int32()),
     _column("content_seen_at", _TIME),  # when this content was first ingested: the embeddings' event time
     _column("updated_at", _TIME),
+    _column("attributes", _TEXTS, null=True),  # null where the photo has none; by name
     partition_by=("dataset",),
     properties={"delta.enableChangeDataFeed": "true"},
 )
@@ -76,13 +78,14 @@ LABEL_COLUMNS = ("product_id", "category", "split")
 
 LABELS = _table(
     "labels",
-    "product and category as they were said over time (append-only)",
+    "product, category and attributes as they were said over time (append-only)",
     ("image_id", "valid_from"),
     _column("image_id"),
     _column("dataset"),
     _column("product_id"),
     _column("category", null=True),
     _column("valid_from", _TIME),
+    _column("attributes", _TEXTS, null=True),
     partition_by=("dataset",),
 )
 
@@ -204,7 +207,7 @@ METRICS = _table(
     _column("catalog_version"),
     _column("query_split"),  # 'all' for leave-one-out over the whole set
     _column("index_split"),  # empty for a classifier
-    _column("relevant"),  # product_id | category
+    _column("relevant"),  # product_id | category | an attribute
     _column("classifier"),  # empty for retrieval
     _column("slice"),  # all | shuffled_labels | macro_product | ... | category=NAME
     _column("seed", pa.int64()),
@@ -288,6 +291,7 @@ TAGS = _table(
     _column("content_sha256"),
     _column("tagged_at", _TIME),
     partition_by=("dataset",),
+    properties={"delta.enableChangeDataFeed": "true"},
 )
 
 PRODUCT_TAGS = _table(
@@ -307,6 +311,7 @@ PRODUCT_TAGS = _table(
     _column("images_md5"),  # of its tagged photos' ids and contents
     _column("tagged_at", _TIME),
     partition_by=("dataset",),
+    properties={"delta.enableChangeDataFeed": "true"},
 )
 
 ADVICE = _table(

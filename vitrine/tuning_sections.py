@@ -118,6 +118,7 @@ class FullSettings(Protocol):
     """``[tune.full]``: timm's A2 procedure (arXiv 2110.00476, table 2); batch size and epochs are the study's."""
 
     later = ("loss", "label_smoothing")
+    strategy: ClassVar[str] = "full"
 
     epochs: int = Field(600, ge=1)
     batch_size: int = Field(512, ge=2)
@@ -176,6 +177,8 @@ class FullSettings(Protocol):
 class FromHeadSettings(FullSettings):
     """``[tune.from_head]``: all weights again, from a classifier that was fitted first (``training.head_first``)."""
 
+    strategy: ClassVar[str] = "from_head"
+
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(64, ge=2)
     optimizer: str = "adamw"
@@ -196,10 +199,32 @@ class FromHeadSettings(FullSettings):
         return self.model_copy(update={"epochs": 3, "batch_size": 16, "warmup_epochs": 0, "precision": "fp32"})
 
 
+class PartialSettings(FromHeadSettings):
+    """``[tune.partial]``: the network's last part alone, on what the first part makes of each photo, which is kept
+    (``training.cached_trunk``)."""
+
+    strategy: ClassVar[str] = "partial"
+
+    share: float = Field(0.25, gt=0, lt=1)
+    """Of a photo's multiply-adds: what the part that learns may cost."""
+    draws: int = Field(5, ge=1)
+    """Augmentations of each photo that are kept; epochs take turns."""
+    epochs: int = Field(40, ge=1)
+
+    def quick(self) -> Self:
+        """The same, small enough for a first look on a processor."""
+        return super().quick().model_copy(update={"draws": 2})
+
+
 class AutoSettings(Section):
     """``[tune.auto]``: how the ladder decides which strategy is worth its cost (``training.ladder``)."""
 
-    rungs: tuple[Literal["linear", "top", "from_head", "full"], ...] = ("linear", "top", "from_head", "full")
+    rungs: tuple[Literal["linear", "top", "partial", "from_head", "full"], ...] = (
+        "linear",
+        "top",
+        "from_head",
+        "full",
+    )
     """What is tried, the cheapest first; ``linear`` or ``top`` is among them."""
     gain: float = Field(0.01, ge=0, lt=1)
     """The least gain of mMP@5 that is worth a rung."""
@@ -229,4 +254,5 @@ class TuneSettings(Section):
     top: TopSettings = TopSettings()
     full: FullSettings = FullSettings()
     from_head: FromHeadSettings = FromHeadSettings()
+    partial: PartialSettings = PartialSettings()
     auto: AutoSettings = AutoSettings()

@@ -12,7 +12,13 @@ from evaluation.browse.view import View
 from evaluation.pages.text import shown
 
 FAMILIES = {"self_supervised": "self-supervised"}
-STRATEGIES = {"linear": "linear head", "top": "top-tuned", "full": "tuned as a whole", "from_head": "tuned from a head"}
+STRATEGIES = {
+    "linear": "linear head",
+    "top": "top-tuned",
+    "full": "tuned as a whole",
+    "from_head": "tuned from a head",
+    "partial": "last part tuned",
+}
 
 
 async def results(view: View, query: Query) -> None:

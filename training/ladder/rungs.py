@@ -12,7 +12,7 @@ from training.ladder.judge import INDEX, QUERIES, Embed, Judge
 from training.training_set import TRAIN, VALIDATION, TrainingSet
 from vitrine.encoders import backbones, heads, tuned
 from vitrine.settings import Settings
-from vitrine.tuning_sections import FromHeadSettings, FullSettings, LinearSettings, TopSettings
+from vitrine.tuning_sections import FullSettings, LinearSettings, TopSettings
 from vitrine.vectors import Floats
 
 PROBED_PRODUCTS = 0.25
@@ -126,7 +126,7 @@ class NetworkRung(TunedRung):
     ) -> None:
         super().__init__(finish)
         self.settings, self.photos, self.encoder, self.protocol = settings, photos, encoder, protocol
-        self.use, self.strategy = use, "from_head" if isinstance(protocol, FromHeadSettings) else "full"
+        self.use, self.strategy = use, protocol.strategy
 
     def estimated_seconds(self) -> float:
         return float(tune.estimate_full(self.settings, self.photos, self.encoder, self.protocol)["seconds"])

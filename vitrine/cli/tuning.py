@@ -25,6 +25,7 @@ from vitrine.settings import Settings, load_settings
 class Strategy(StrEnum):
     linear = "linear"
     top = "top"
+    partial = "partial"
     from_head = "from_head"
     full = "full"
 
@@ -50,7 +51,7 @@ def settings_for(quick: bool, products: str | None = None) -> Settings:
     settings = load_settings()
     protocols: dict[str, Any] = {}
     if quick:
-        protocols = {name: getattr(settings.tune, name).quick() for name in ("top", "full", "from_head")}
+        protocols = {name: getattr(settings.tune, name).quick() for name in ("top", "partial", "from_head", "full")}
     if products:
         protocols["linear"] = settings.tune.linear.model_copy(update={"products": products})
     return settings.model_copy(update={"tune": settings.tune.model_copy(update=protocols)})
@@ -94,7 +95,7 @@ def estimate(settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet
     if tuning.strategy in tuned.HEADS:
         cost = jobs.estimate_head(settings, rows, _head_settings(settings, tuning))
     else:
-        cost = jobs.estimate_full(settings, rows, tuning.base, _network_settings(settings, tuning))
+        cost = jobs.estimate_full(settings, rows, tuning.base, network_settings(settings, tuning))
     counts = {"classes": len(rows.classes), **rows.sizes}
     return {"dry_run": True, **_named(tuning), **counts, **cost}
 
@@ -120,8 +121,10 @@ def _head_settings(settings: Settings, tuning: Tuning) -> "jobs.HeadSettings":
     return settings.tune.linear if tuning.strategy is Strategy.linear else settings.tune.top
 
 
-def _network_settings(settings: Settings, tuning: Tuning) -> "jobs.FullSettings":
-    return settings.tune.from_head if tuning.strategy is Strategy.from_head else settings.tune.full
+def network_settings(settings: Settings, tuning: Tuning) -> "jobs.FullSettings":
+    """The section of the tuning's strategy, which tunes weights."""
+    protocol: jobs.FullSettings = getattr(settings.tune, tuning.strategy.value)
+    return protocol
 
 
 def _tune_head(
@@ -162,7 +165,7 @@ def _tune_head(
 def _tune_full(
     settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet", run: "runs.Run", processes: int
 ) -> "tuple[tuned.Tuned, tracking.Details]":
-    protocol = _network_settings(settings, tuning)
+    protocol = network_settings(settings, tuning)
     on_cluster = processes > 1 and not (settings.spark.master or "local").startswith("local")
     spark = session.build_session(_whole_gpus(settings), f"tune full {tuning.name}") if on_cluster else None
     made, result = jobs.tune_full(settings, rows, tuning.base, protocol, tuning.name, processes, spark)

@@ -7,15 +7,15 @@ from typing import Annotated
 import typer
 
 from vitrine.cli import ladder, output, tuning
-from vitrine.cli.options import Json, Label
+from vitrine.cli.options import Json
 from vitrine.cli.tuning import Strategy, Tuning
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 
 app = typer.Typer(
     name="tune",
-    help="Tune an encoder to a data set: a matrix (linear) or a perceptron (top) on its frozen embeddings, or all its "
-    "weights (full).\n\n"
+    help="Tune an encoder to a data set: a matrix (linear) or a perceptron (top) on its frozen embeddings, its last "
+    "part (partial), or all its weights (full).\n\n"
     "What comes of it is an encoder like any other: vitrine embed --encoder NAME, vitrine evaluate --encoder NAME.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -28,7 +28,9 @@ Bases = Annotated[
     list[str],
     typer.Option("--encoder", help="What to tune; may repeat. A+B: both, their vectors joined.", metavar="NAME"),
 ]
-ToldApart = Annotated[Label, typer.Option("--label", help="What to tell apart.")]
+ToldApart = Annotated[
+    str, typer.Option("--label", help="What to tell apart: product_id, category, or an attribute.", metavar="LABEL")
+]
 Name = Annotated[str | None, typer.Option(help="Of the tuned encoder. Left out: ENCODER__STRATEGY__DATASET.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Left out: tune.seed.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Small and short: for a first look.")]
@@ -52,7 +54,7 @@ class Products(StrEnum):
 def linear(
     dataset: TunedOn,
     encoder: Bases,
-    label: ToldApart = Label.product_id,
+    label: ToldApart = "product_id",
     name: Name = None,
     seed: Seed = None,
     as_of: AsOf = None,
@@ -78,7 +80,7 @@ def linear(
 def top(
     dataset: TunedOn,
     encoder: Bases,
-    label: ToldApart = Label.product_id,
+    label: ToldApart = "product_id",
     name: Name = None,
     seed: Seed = None,
     as_of: AsOf = None,
@@ -100,22 +102,53 @@ def top(
 def _tune_heads(
     settings: Settings,
     tunings: list[Tuning],
-    label: Label,
+    label: str,
     seed: int | None,
     as_of: datetime | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     work = tuning.estimate if dry_run else tuning.tune
-    results = [work(settings, *pair) for pair in tuning.with_rows(settings, tunings, label.value, seed, as_of)]
+    results = [work(settings, *pair) for pair in tuning.with_rows(settings, tunings, label, seed, as_of)]
     output.show_each("tuned", results, as_json)
+
+
+@app.command()
+def partial(
+    dataset: TunedOn,
+    encoder: Base,
+    label: ToldApart = "product_id",
+    name: Name = None,
+    seed: Seed = None,
+    as_of: AsOf = None,
+    quick: Quick = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Train the network's last part alone, on what its first part makes of each photo, and name the encoder.
+
+    The first part runs once on each photo as augmented a few times, and what it makes is kept on disk until the end: an
+    epoch then costs a fraction of a full one. For networks whose parts follow each other one by one, as convolutional
+    ones do. Learns from the split train alone. Killed, the same command goes on where it was.
+    """
+    settings = tuning.settings_for(quick)
+    _tune_networks(
+        settings,
+        tuning.plan(settings, Strategy.partial, dataset, encoder, name),
+        label,
+        seed,
+        as_of,
+        1,
+        dry_run,
+        as_json,
+    )
 
 
 @app.command()
 def full(
     dataset: TunedOn,
     encoder: Base,
-    label: ToldApart = Label.product_id,
+    label: ToldApart = "product_id",
     name: Name = None,
     seed: Seed = None,
     as_of: AsOf = None,
@@ -139,9 +172,22 @@ def full(
     """
     settings = tuning.settings_for(quick)
     tunings = tuning.plan(settings, Strategy.from_head if from_head else Strategy.full, dataset, encoder, name)
+    _tune_networks(settings, tunings, label, seed, as_of, processes, dry_run, as_json)
+
+
+def _tune_networks(
+    settings: Settings,
+    tunings: list[Tuning],
+    label: str,
+    seed: int | None,
+    as_of: datetime | None,
+    processes: int,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     results = [
         tuning.estimate(settings, *pair) if dry_run else tuning.tune(settings, *pair, processes)
-        for pair in tuning.with_rows(settings, tunings, label.value, seed, as_of)
+        for pair in tuning.with_rows(settings, tunings, label, seed, as_of)
     ]
     output.show_each("tuned", results, as_json)
 
@@ -150,7 +196,7 @@ def full(
 def auto(
     dataset: TunedOn,
     encoder: Bases,
-    label: ToldApart = Label.product_id,
+    label: ToldApart = "product_id",
     budget: Annotated[
         str | None,
         typer.Option(help="What all of it may take: 30m, 2h, or money as 2EUR. Left out: tune.auto.budget."),
@@ -171,7 +217,7 @@ def auto(
     """
     settings = tuning.settings_for(quick)
     results = [
-        ladder.climb(settings, each, base, ladder.Asked(label.value, seed, as_of, budget, gain))
+        ladder.climb(settings, each, base, ladder.Asked(label, seed, as_of, budget, gain))
         for each in dict.fromkeys(dataset)
         for base in dict.fromkeys(encoder)
     ]
@@ -183,7 +229,7 @@ def cross(
     dataset: TunedOn,
     encoder: Base,
     strategy: Annotated[Strategy, typer.Option(help="How to tune.")] = Strategy.top,
-    label: ToldApart = Label.product_id,
+    label: ToldApart = "product_id",
     seed: Seed = None,
     quick: Quick = False,
     processes: Processes = 1,
@@ -199,6 +245,4 @@ def cross(
     if (count := len(set(dataset))) < 2:
         raise UserError(f"cross-tuning needs two data sets or more, not {count}: repeat --dataset")
     by_base = [[one for one in tunings if one.base == base] for base in dict.fromkeys(encoder)]
-    output.show_each(
-        "tuned", [tuning.cross(settings, group, label.value, seed, processes) for group in by_base], as_json
-    )
+    output.show_each("tuned", [tuning.cross(settings, group, label, seed, processes) for group in by_base], as_json)
