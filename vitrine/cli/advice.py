@@ -367,11 +367,7 @@ def _strategy(option: str) -> str:
 
 def _fitted(rows: Any, classes: Any, dim: int) -> Iterator[Any]:
     """Matrices by the closed form of ``vitrine tune linear``."""
-    doubles = rows.astype(np.float64)
-    counts = np.bincount(classes).astype(np.float64)
-    sums = np.zeros((len(counts), rows.shape[1]))
-    np.add.at(sums, classes, doubles)
-    moments = linear_tuning.Moments(doubles.T @ doubles, sums, counts)
+    moments = linear_tuning.Moments.of_rows(rows, classes, int(classes.max()) + 1)
     # Towards a sphere of the same trace: over fewer dimensions its radius is larger.
     odds = [each / (1 - each) * rows.shape[1] / dim for each in _STRENGTHS]
     strengths = [each / (1 + each) for each in odds]
