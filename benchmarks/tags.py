@@ -2,7 +2,8 @@
 
     python benchmarks/tags.py --dataset shop --label category --encoder efficientnet_lite0
 
-Run where vitrine.toml is, after ``vitrine tag`` has learned a classifier of that label: its training set is taken.
+Run where vitrine.toml is, after ``vitrine tag`` has asked for a classifier of that label, let through or refused: the
+newest training set of that label and encoder is taken.
 """
 
 import argparse
@@ -10,22 +11,23 @@ import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from evaluation.gates.tags import ask_reported
+from evaluation.classification.tag_answers import ask_reported
+from evaluation.gates.tags import precision_of
 from training import tagger
-from training.training_set import ABOUT, TRAIN, VALIDATION, TrainingSet, first_rows, read_training_set
-from vitrine import facts
-from vitrine.encoders import classifiers
-from vitrine.encoders.classifiers import Classifier
+from training.training_set import ABOUT, TRAIN, VALIDATION, TrainingSet, first_ids, first_rows, read_training_set
+from vitrine.encoders.classifiers import UNLIKE, Classifier
 from vitrine.settings import Settings, load_settings
 from vitrine.vectors import Floats, lists
 
-HELD_OUT, SWAPPED, LISTED, DRAWS = 10, 0.05, 100, 2
-Parts = dict[str, tuple[Floats, np.ndarray]]
+HELD_OUT, SWAPPED, LISTED, DRAWS = 10, 0.05, 100, 5
+Parts = dict[str, tuple[Floats, np.ndarray, np.ndarray]]
+"""Vectors, classes and image ids."""
 
 
 def main() -> None:
@@ -34,54 +36,72 @@ def main() -> None:
         asked.add_argument(f"--{name}", required=True)
     asked = asked.parse_args()
     settings = load_settings()
-    row = facts.tagging(settings, asked.dataset, asked.label)
-    now = classifiers.load(settings, row["classifier_version"])
-    written = map(read_training_set, (path.parent for path in (settings.home / "training").rglob(ABOUT)))
-    rows = next(each for each in written if each.fingerprint == row["training_set"])
-    parts = {part: first_rows(rows.folder, part, 10**9) for part in (TRAIN, VALIDATION)}
-    draws = [np.random.default_rng(seed) for seed in range(DRAWS)]
-    held = [held_out(settings, rows, parts, chance) for chance in draws]
-    swaps = [swapped(settings, rows, parts, chance) for chance in draws]
+    written = [read_training_set(path.parent) for path in (settings.home / "training").rglob(ABOUT)]
+    mine = [each for each in written if (each.dataset, each.label, each.encoder) == tuple(vars(asked).values())]
+    rows = max(mine, key=lambda each: each.as_of)
+    parts = {part: read(rows, part) for part in (TRAIN, VALIDATION)}
+    now = learned(settings, rows, parts, rows.classes)
     figures = {
-        "reported": ask_reported(settings, now).figures(settings.tags.confidence),
-        "held_out": {"photos": sum(of for of, _ in held), "tagged": sum(tagged for _, tagged in held)},
-        "swapped": {"labels": sum(of for of, _ in swaps), "in_first_100": [hits for _, hits in swaps]},
+        "validation": now.about.validation,
+        "reported": precision_of(ask_reported(settings, now), settings.tags),
+        "held_out": [held_out(settings, rows, parts, np.random.default_rng(seed)) for seed in range(DRAWS)],
+        "swapped": [swapped(settings, rows, parts, np.random.default_rng(seed)) for seed in range(2)],
+    }
+    figures["held_out_total"] = {
+        name: sum(draw[name] for draw in figures["held_out"]) for name in ("photos", "not_too_far", "tagged")
     }
     print(json.dumps(figures, indent=1))
 
 
-def held_out(settings: Settings, rows: TrainingSet, parts: Parts, chance: np.random.Generator) -> tuple[int, int]:
-    """Photos of ten classes that were not learned, and how many of them were tagged."""
+def read(rows: TrainingSet, part: str) -> tuple[Floats, np.ndarray, np.ndarray]:
+    ids = first_ids(rows.folder, part, 10**9).to_numpy(zero_copy_only=False)
+    return (*first_rows(rows.folder, part, 10**9), ids)
+
+
+def held_out(settings: Settings, rows: TrainingSet, parts: Parts, chance: np.random.Generator) -> dict[str, Any]:
+    """Photos of ten classes that were not learned, how many of them were not too far, and tagged; and what became of
+    the reported split's photos of the others."""
     out = chance.choice(len(rows.classes), HELD_OUT, replace=False)
     kept = np.setdiff1d(np.arange(len(rows.classes)), out)
     number = np.full(len(rows.classes), -1)
     number[kept] = np.arange(len(kept))
-    inside = {part: (x[number[y] >= 0], number[y[number[y] >= 0]]) for part, (x, y) in parts.items()}
+    inside = {
+        part: (x[number[y] >= 0], number[y[number[y] >= 0]], ids[number[y] >= 0]) for part, (x, y, ids) in parts.items()
+    }
     made = learned(settings, rows, inside, [rows.classes[at] for at in kept])
-    strange = np.concatenate([x[number[y] < 0] for x, y in parts.values()])
-    return len(strange), made.tag(strange).reasons.count(None)
+    said = made.tag(np.concatenate([x[number[y] < 0] for x, y, _ in parts.values()]))
+    answers = ask_reported(settings, made)
+    known = answers.tagged[answers.known]
+    return {
+        "photos": len(said.best),
+        "not_too_far": len(said.best) - said.reasons.count(UNLIKE),
+        "tagged": said.reasons.count(None),
+        "rule": made.about.rule,
+        "coverage_of_known": float(known.mean()),
+        "precision_of_known": float(answers.right[answers.known][known].mean()) if known.any() else None,
+    }
 
 
-def swapped(settings: Settings, rows: TrainingSet, parts: Parts, chance: np.random.Generator) -> tuple[int, int]:
+def swapped(settings: Settings, rows: TrainingSet, parts: Parts, chance: np.random.Generator) -> dict[str, int]:
     """Training labels that were swapped, and how many are among the first hundred of the view ``tags_to_review``."""
-    x, y = parts[TRAIN]
+    x, y, ids = parts[TRAIN]
     wrong = chance.choice(len(y), int(SWAPPED * len(y)), replace=False)
     labels = y.copy()
     labels[wrong] = (y[wrong] + chance.integers(1, len(rows.classes), len(wrong))) % len(rows.classes)
-    said = learned(settings, rows, {**parts, TRAIN: (x, labels)}, rows.classes).tag(x)
+    said = learned(settings, rows, {**parts, TRAIN: (x, labels, ids)}, rows.classes).tag(x)
     sure = np.array([reason is None for reason in said.reasons])
     disagreeing = np.flatnonzero(sure & (said.best != labels))
     first = disagreeing[np.argsort(-said.probability[disagreeing], kind="stable")][:LISTED]
-    return len(wrong), int(np.isin(first, wrong).sum())
+    return {"labels": len(wrong), "in_first_100": int(np.isin(first, wrong).sum())}
 
 
 def learned(settings: Settings, rows: TrainingSet, parts: Parts, classes: list[str]) -> Classifier:
     with tempfile.TemporaryDirectory() as folder:
-        for part, (x, y) in parts.items():
+        for part, (x, y, ids) in parts.items():
             (Path(folder) / part).mkdir()
-            table = pa.table({"label": pa.array(y, pa.int32()), "embedding": lists(x)})
+            table = pa.table({"image_id": ids, "label": pa.array(y, pa.int32()), "embedding": lists(x)})
             pyarrow.parquet.write_table(table, Path(folder) / part / "part-0.parquet")
-        sizes = {part: len(y) for part, (_, y) in parts.items()}
+        sizes = {part: len(y) for part, (_, y, _) in parts.items()}
         return tagger.learn(settings, replace(rows, folder=folder, classes=classes, **sizes))
 
 

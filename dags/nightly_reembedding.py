@@ -105,7 +105,9 @@ with DAG(
             ]
             if tags:  # after the promotion, by what serves; where it was skipped, by what served before
                 [brought, dag.get_task(f"{dataset.name}.encoder.evaluate")] >> tags[0]
-                chain(*tags, [summary, night])
+                arguments = ["features", "--dataset", dataset.name]
+                online = Verb(task_id="features_of_tags", arguments=arguments, trigger_rule=AFTER_WORK)
+                chain(*tags, online, [summary, night])
             if len(NIGHTLY.encoders) > 1:  # a promotion brings Feast along; not every encoder ends with one
                 arguments = ["features", "--dataset", dataset.name]
                 features = Verb(task_id="features", arguments=arguments, trigger_rule=AFTER_WORK)

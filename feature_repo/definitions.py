@@ -11,6 +11,7 @@ from typing import Any
 from vitrine import facts, lake
 from vitrine.feast_parts import (
     Array,
+    Bool,
     DeltaFormat,
     Entity,
     FeatureService,
@@ -23,14 +24,14 @@ from vitrine.feast_parts import (
     String,
     ValueType,
 )
-from vitrine.feature_store import IMAGES, KINDS, PRODUCTS, Kind, encoder_service
+from vitrine.feature_store import KINDS, Kind, encoder_service, tags_of
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, ENCODERS, LABELS, PROMOTIONS
 
 IMAGE = Entity(name="image", join_keys=["image_id"], value_type=ValueType.STRING, description="one photo")
 PRODUCT = Entity(name="product", join_keys=["product_id"], value_type=ValueType.STRING, description="one product")
-_ENTITIES = {IMAGES: IMAGE, PRODUCTS: PRODUCT}
-_TYPES = {"string": String, "int32": Int32}
+_ENTITIES = {"image_id": IMAGE, "product_id": PRODUCT}
+_TYPES = {"string": String, "int32": Int32, "float": Float32, "bool": Bool}
 
 
 def catalog_view(settings: Settings) -> FeatureView:
@@ -77,7 +78,7 @@ def encoder_view(settings: Settings, kind: Kind, row: dict[str, Any]) -> Feature
     name, days = kind.view(encoder, version), settings.feast.ttl_days
     return FeatureView(
         name=name,
-        entities=[_ENTITIES[kind]],
+        entities=[_ENTITIES[kind.key]],
         ttl=timedelta(days=days) if days else timedelta(0),  # 0: none
         source=SparkSource(
             name=name,
@@ -94,6 +95,41 @@ def encoder_view(settings: Settings, kind: Kind, row: dict[str, Any]) -> Feature
     )
 
 
+def tag_view(settings: Settings, kind: Kind, dataset: str, label: str) -> FeatureView:
+    """The tags of one label of a data set, and how sure they are: a value that is abstained on is no label."""
+    name, columns = kind.view(dataset, label), dict(zip(kind.features, kind.columns, strict=True))
+    renamed = ", ".join(f"{column} AS {feature}" for feature, column in columns.items())
+    where = lake.matches(dataset=dataset, label=label)
+    return FeatureView(
+        name=name,
+        entities=[_ENTITIES[kind.key]],
+        ttl=timedelta(0),
+        source=SparkSource(
+            name=name,
+            query=f"SELECT {kind.key}, {renamed}, tagged_at FROM {kind.table.sql(settings)} WHERE {where}",
+            timestamp_field="tagged_at",
+        ),
+        schema=[
+            Field(name=feature, dtype=_TYPES[str(kind.table.schema.field(column).type)])
+            for feature, column in columns.items()
+        ],
+        tags={"dataset": dataset, "label": label},
+        description=f"{kind.table.about}: {label} in {dataset}",
+    )
+
+
+def tag_services(settings: Settings) -> list[FeatureService]:
+    """``<dataset>_image_tags_serving`` and ``<dataset>_product_tags_serving``: all labels that are tagged."""
+    views: dict[tuple[str, str], list[FeatureView]] = {}
+    for dataset, label in facts.tagged_labels(settings):
+        for kind in tags_of(label):
+            views.setdefault((dataset, kind.serving(dataset)), []).append(tag_view(settings, kind, dataset, label))
+    return [
+        FeatureService(name=name, features=list(of), tags={"dataset": dataset}, description=f"what {dataset} is tagged")
+        for (dataset, name), of in views.items()
+    ]
+
+
 def objects(settings: Settings) -> list[Entity | FeatureView | FeatureService]:
     """Every entity and view, and every encoder version's service."""
     used = f"state <> {lake.quote(facts.RETIRED)}"
@@ -103,12 +139,17 @@ def objects(settings: Settings) -> list[Entity | FeatureView | FeatureService]:
         FeatureService(name=encoder_service(row["encoder"], row["encoder_version"]), features=[view])
         for row, view in zip(rows, images, strict=True)
     ]
-    return [IMAGE, PRODUCT, catalog_view(settings), labels_view(settings), *images, *products, *services]
+    tags = [
+        tag_view(settings, kind, dataset, label)
+        for dataset, label in facts.tagged_labels(settings)
+        for kind in tags_of(label)
+    ]
+    return [IMAGE, PRODUCT, catalog_view(settings), labels_view(settings), *images, *products, *services, *tags]
 
 
 def serving_services(settings: Settings) -> list[FeatureService]:
     """``<dataset>_images_serving`` and ``<dataset>_products_serving`` for each data set that was promoted: each points
-    to a version's view."""
+    to a version's view; and those of ``tag_services``."""
     promoted = lake.rows(settings, f"SELECT DISTINCT dataset FROM {PROMOTIONS.name} ORDER BY dataset")
     services = []
     for dataset in (row["dataset"] for row in promoted):
@@ -125,7 +166,7 @@ def serving_services(settings: Settings) -> list[FeatureService]:
             )
             for kind in KINDS
         ]
-    return services
+    return [*services, *tag_services(settings)]
 
 
 if __name__ == "definitions":  # Feast's own command line

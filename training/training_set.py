@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.dataset
 from numpy.typing import NDArray
 
@@ -73,3 +74,9 @@ def first_rows(folder: str | Path, part: str, most: int) -> tuple[Floats, NDArra
     """Vectors, float32 (N, D), and the numbers of their classes, (N,): the first rows of a part, at most ``most``."""
     table = open_part(folder, part).head(most, columns=["embedding", "label"], use_threads=False)
     return matrix(table["embedding"]), table["label"].to_numpy()
+
+
+def first_ids(folder: str | Path, part: str, most: int) -> pa.Array:
+    """The image ids of the rows that ``first_rows`` gives, (N,)."""
+    table = open_part(folder, part).head(most, columns=["image_id"], use_threads=False)
+    return table["image_id"].combine_chunks()

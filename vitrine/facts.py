@@ -255,6 +255,13 @@ def tagging(settings: Settings, dataset: str, label: str) -> dict[str, Any] | No
     return newest[0] if newest else None
 
 
+def tagged_labels(settings: Settings, dataset: str | None = None) -> list[tuple[str, str]]:
+    """Data set and label of what is tagged, in ``dataset`` alone where it is named."""
+    where = matches(dataset=dataset) if dataset else "true"
+    sql = f"SELECT DISTINCT dataset, label FROM {CLASSIFIERS.name} WHERE {where} ORDER BY dataset, label"
+    return [(row["dataset"], row["label"]) for row in lake.rows(settings, sql)]
+
+
 def photo_states(
     encoded: EncodedSet,
     *,

@@ -36,7 +36,7 @@ with _classes_as_written(), left_out(absent=["torch"]):
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import FloatList, Value
     from feast.table_format import DeltaFormat
-    from feast.types import Array, Float32, Int32, Int64, String
+    from feast.types import Array, Bool, Float32, Int32, Int64, String
     from feast.utils import make_tzaware
 
 # Feast's Spark source calls itself experimental each time that one is made; a filter is undone by the modules of Feast
@@ -46,6 +46,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module="feast")
 
 __all__ = [
     "Array",
+    "Bool",
     "DeltaFormat",
     "Entity",
     "EntityKey",

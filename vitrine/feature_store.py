@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import yaml
@@ -23,7 +24,7 @@ from vitrine.locations import sqlite_url
 from vitrine.setting_sections import RedisSettings
 from vitrine.settings import Settings
 from vitrine.spark_conf import s3_conf
-from vitrine.tables import EMBEDDINGS, PRODUCT_EMBEDDINGS, Table
+from vitrine.tables import EMBEDDINGS, PRODUCT_EMBEDDINGS, PRODUCT_TAGS, TAGS, Table
 
 _FROM_ENVIRONMENT = "${VITRINE_FEAST__PASSWORD}"  # Feast puts the variable's value in
 
@@ -35,8 +36,21 @@ class Kind:
     name: str
     key: str
     features: tuple[str, ...]
-    """Columns of ``table``; the first is the vector."""
+    """What Feast calls what is looked up; the first is the vector, where there is one."""
     table: Table
+    stored: tuple[str, ...] = ()
+    """The columns of ``table`` that they are; left out: of the same names."""
+    vector: bool = True
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of ``table`` that ``features`` are."""
+        return self.stored or self.features
+
+    @property
+    def remains(self) -> str:
+        """The feature that is kept of what left: a row without any value is not stored."""
+        return self.features[-1]
 
     def view(self, encoder: str, version: str) -> str:
         """The name of an encoder version's view."""
@@ -50,6 +64,23 @@ class Kind:
 IMAGES = Kind("images", "image_id", ("embedding", "product_id", "category", "encoder_version"), EMBEDDINGS)
 PRODUCTS = Kind("products", "product_id", ("embedding", "category", "n_images", "encoder_version"), PRODUCT_EMBEDDINGS)
 KINDS = (IMAGES, PRODUCTS)
+_OF_TAG = {
+    "": "value",
+    "_probability": "probability",
+    "_runner_up": "runner_up",
+    "_abstained": "abstained",
+    "_reason": "reason",
+    "_classifier_version": "classifier_version",
+}
+
+
+@cache
+def tags_of(label: str) -> tuple[Kind, ...]:
+    """Tags of ``label``, of images and, of a category, of products; as features ``category_tag`` and so on."""
+    features, stored = tuple(f"{label}_tag{suffix}" for suffix in _OF_TAG), tuple(_OF_TAG.values())
+    images = Kind("image_tags", "image_id", features, TAGS, stored, vector=False)
+    products = Kind("product_tags", "product_id", features, PRODUCT_TAGS, stored, vector=False)
+    return (images,) if label == "product_id" else (images, products)
 
 
 def encoder_service(encoder: str, version: str) -> str:

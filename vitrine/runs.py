@@ -150,6 +150,15 @@ class EvaluateFigures:
 
 
 @dataclass(frozen=True)
+class TagFigures:
+    """How far the probabilities of a classifier that tags can be believed, where it was learned."""
+
+    classifier_version: str = ""
+    calibration: list[dict[str, Any]] = field(default_factory=list)
+    """As that of ``ClassifierDetails``."""
+
+
+@dataclass(frozen=True)
 class LadderStep:
     """What ``tune auto`` forecast of one strategy, and found."""
 

@@ -72,8 +72,12 @@ class TagSettings(Section):
     """Of the tags that are given, at least so many are to be right."""
     confidence: float = Field(0.95, gt=0.5, lt=1)
     """That they are so precise."""
-    unlike: float = Field(0.05, ge=0, lt=1)
-    """Of the validation part: the photos farthest from what was learned, whose distance is too far to tag."""
+    independent: Literal["products", "photos"] = "products"
+    """What tells no more than one photo does: the photos of a product together, or each photo by itself."""
+    tolerance: float = Field(0.02, ge=0, lt=1)
+    """How far below ``precision`` the lower bound of the precision on the reported split may be."""
+    unlike: float = Field(0.2, ge=0, lt=1)
+    """The share of photos of learned classes that may be too far from what was learned to be tagged."""
     max_drop: float = Field(0.01, ge=0, le=1)
     """How far the share of photos tagged rightly may be below that of the classifier that tags now."""
 

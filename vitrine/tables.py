@@ -291,6 +291,7 @@ TAGS = _table(
     _column("content_sha256"),
     _column("tagged_at", _TIME),
     partition_by=("dataset",),
+    properties={"delta.enableChangeDataFeed": "true"},
 )
 
 PRODUCT_TAGS = _table(
@@ -309,6 +310,37 @@ PRODUCT_TAGS = _table(
     _column("encoder_version"),
     _column("images_md5"),  # of its tagged photos' ids and contents
     _column("tagged_at", _TIME),
+    partition_by=("dataset",),
+    properties={"delta.enableChangeDataFeed": "true"},
+)
+
+ADVICE = _table(
+    "advice",
+    "what vitrine advise found of each encoder, as it is and tuned",
+    ("run_id", "encoder", "strategy"),
+    _column("run_id"),
+    _column("dataset"),
+    _column("catalog_version"),
+    _column("use"),  # search | tagging | cost
+    _column("advised_at", _TIME),
+    _column("encoder"),
+    _column("encoder_version", null=True),  # null where it was left out before it was identified
+    _column("strategy"),  # pretrained | linear; empty where it was left out
+    _column("verdict"),  # chosen | undecided | as good | worse | left out
+    _column("why"),
+    _column("metric"),  # mMP@5 | accuracy of the nearest photo of another product
+    _column("measured", pa.float64(), null=True),  # on the sample
+    _column("value", pa.float64(), null=True),  # expected on the whole catalog
+    _column("low", pa.float64(), null=True),  # the 90 % interval
+    _column("high", pa.float64(), null=True),
+    _column("products", pa.int64(), null=True),  # of the sample
+    _column("photos", pa.int64(), null=True),
+    _column("photos_per_second", pa.float64(), null=True),
+    _column("first_night_seconds", pa.float64(), null=True),
+    _column("first_night_money", pa.float64(), null=True),  # 0 where no prices are set
+    _column("night_seconds", pa.float64(), null=True),
+    _column("night_money", pa.float64(), null=True),
+    _column("currency"),
     partition_by=("dataset",),
 )
 
@@ -333,6 +365,6 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         *(CATALOG, LABELS, LINKS, QUARANTINE, EMBEDDINGS, PRODUCT_EMBEDDINGS, ENCODERS),
-        *(PREDICTIONS, METRICS, QUERY_RESULTS, PROMOTIONS, CLASSIFIERS, TAGS, PRODUCT_TAGS, RUNS),
+        *(PREDICTIONS, METRICS, QUERY_RESULTS, PROMOTIONS, CLASSIFIERS, TAGS, PRODUCT_TAGS, ADVICE, RUNS),
     )
 }

@@ -8,6 +8,7 @@ is not an exact one; ``training_set`` stands before a tuning, and ``tags`` befor
 from collections.abc import Callable
 from functools import partial
 
+from evaluation.classification.tag_answers import Answers
 from evaluation.gates.catalog import gate_catalog
 from evaluation.gates.data_docs import figures_line
 from evaluation.gates.embeddings import gate_embeddings
@@ -77,8 +78,10 @@ def ask_training_set(settings: Settings, written: WrittenSet, encoder_version: s
         return _judged(run, "training_set", judge, subject, "Nothing is tuned")
 
 
-def ask_tags(settings: Settings, classifier: Classifier, now: Classifier | None) -> GateFigures:
-    """As ``ask_gate``, of a classifier, against the one that tags ``now``.
+def ask_tags(
+    settings: Settings, classifier: Classifier, answers: Answers | None, now: Classifier | None
+) -> GateFigures:
+    """As ``ask_gate``, of a classifier, by its ``answers`` on the reported split, against the one that tags ``now``.
 
     Raises:
         GateRefused: as ``ask_gate``.
@@ -88,7 +91,8 @@ def ask_tags(settings: Settings, classifier: Classifier, now: Classifier | None)
         run.encoder_version = about.encoder_version
         run.catalog_version = facts.catalog_version(settings, about.dataset)
         subject = f"classifier {classifier.version} of {about.label} for {about.dataset}"
-        return _judged(run, "tags", partial(gate_tags, settings, classifier, now), subject, "What tags goes on tagging")
+        judge = partial(gate_tags, settings, classifier, answers, now)
+        return _judged(run, "tags", judge, subject, "What tags goes on tagging")
 
 
 def _ask(settings: Settings, gate: str, dataset: str, encoded: EncodedSet | None, judge: Judge) -> GateFigures:

@@ -1,83 +1,28 @@
 """The gate on a classifier: may it tag, by what it says of the split that is reported?"""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from evaluation.classification.tag_answers import Answers, ask_reported
 from evaluation.gates.data_docs import Decision, validate
 from evaluation.statistics.bootstrap import paired_difference
-from vitrine import facts, lake
-from vitrine.encoded_set import EncodedSet
+from vitrine import shares
 from vitrine.encoders.classifiers import Classifier
 from vitrine.runs import GateFigures
+from vitrine.setting_sections import TagSettings
 from vitrine.settings import Settings
-from vitrine.vectors import matrix
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a classifier says of the labelled photos of a split, (N,) each, by image id."""
-
-    ids: NDArray[Any]
-    products: NDArray[Any]
-    right: NDArray[np.bool_]
-    """Its likeliest class is the label."""
-    tagged: NDArray[np.bool_]
-    known: NDArray[np.bool_]
-    """The label is a class that it learned."""
-
-    def figures(self, confidence: float) -> dict[str, float | None]:
-        """``accuracy``, ``coverage`` (the share that it tags), and ``precision`` of its tags with its Clopper-Pearson
-        bounds ``low`` and ``high``, each of which holds with ``confidence``."""
-        of, hits = int(self.tagged.sum()), int((self.right & self.tagged).sum())
-        return {
-            "photos": len(self.ids),
-            "accuracy": float(self.right.mean()),
-            "coverage": of / len(self.ids),
-            "precision": hits / of if of else None,
-            "low": float(stats.beta.ppf(1 - confidence, hits, of - hits + 1)) if hits else 0.0,
-            "high": float(stats.beta.ppf(confidence, hits + 1, of - hits)) if hits < of else 1.0,
-        }
-
-
-def ask_reported(settings: Settings, classifier: Classifier) -> Answers | None:
-    """What it says of the split that is reported; None where the data set has none with this label."""
-    about = classifier.about
-    encoded = EncodedSet(about.dataset, about.encoder, about.encoder_version)
-    split = facts.reported_split(settings, encoded)
-    if split is None:
-        return None
-    rows = facts.labelled(encoded, about.label, ("image_id", "product_id", "split", "embedding"))
-    asked = f"SELECT * FROM ({rows}) WHERE {lake.matches(split=split)} AND label IS NOT NULL"
-    parts = [*_answers(classifier, lake.stream(settings, asked))]
-    if not parts:
-        return None
-    ids, products, right, tagged, known = (np.concatenate(column) for column in zip(*parts, strict=True))
-    order = np.argsort(ids)
-    return Answers(ids[order], products[order], right[order], tagged[order], known[order])
-
-
-def _answers(classifier: Classifier, batches: Iterator[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
-    names = np.array(classifier.head.classes, object)
-    for batch in batches:
-        truth, ids, products = (
-            np.array(batch[name].to_pylist(), object) for name in ("label", "image_id", "product_id")
-        )
-        if len(truth):
-            said = classifier.tag(matrix(batch["embedding"]))
-            tagged = np.array([reason is None for reason in said.reasons])
-            yield ids, products, names[said.best] == truth, tagged, np.isin(truth, names)
 
 
 def gate_tags(
-    settings: Settings, classifier: Classifier, now: Classifier | None, run_id: str | None = None
+    settings: Settings,
+    classifier: Classifier,
+    answers: Answers | None,
+    now: Classifier | None,
+    run_id: str | None = None,
 ) -> GateFigures:
-    """Judge ``classifier``, paired by photo with the one that tags ``now``."""
-    answers = ask_reported(settings, classifier)
+    """Judge ``classifier`` by its ``answers``, paired by photo with those of the one that tags ``now``."""
     asked = _by_itself(settings, classifier, answers)
     if now and answers and answers.known.any():
         asked.append(_against(settings, answers, ask_reported(settings, now)))
@@ -86,11 +31,12 @@ def gate_tags(
 
 
 def _by_itself(settings: Settings, classifier: Classifier, answers: Answers | None) -> list[Decision]:
-    tags, threshold = settings.tags, classifier.about.threshold
+    tags, about = settings.tags, classifier.about
+    thresholds = {"threshold": about.threshold, "classes_with_their_own": len(about.thresholds)}
     sure = Decision(
         f"validation has a threshold with a precision of at least {tags.precision:.0%}",
-        threshold is not None,
-        {"threshold": threshold, **classifier.about.validation},
+        about.can_tag,
+        {**thresholds, **about.validation},
     )
     if answers is None:
         return [sure]
@@ -99,13 +45,43 @@ def _by_itself(settings: Settings, classifier: Classifier, answers: Answers | No
         bool(answers.known.any()),
         {"photos": len(answers.ids), "of_learned_classes": int(answers.known.sum())},
     )
-    figures = answers.figures(tags.confidence)
-    precise = Decision(
-        f"tags on the reported split are not shown to be less precise than {tags.precision:.0%}",
-        bool(answers.tagged.any()) and float(figures["high"] or 0) >= tags.precision,
-        {**figures, "min_precision": tags.precision, "confidence": tags.confidence},
+    figures, least = precision_of(answers, tags), tags.precision - tags.tolerance
+    needed = shares.fewest(least, 1 - tags.confidence) if least > 0 else 0
+    enough = Decision(
+        f"tags on the reported split are of enough {tags.independent} to show a precision of {least:.0%}",
+        figures["draws"] >= needed,
+        {"of": tags.independent, "there": figures["draws"], "needed": needed},
     )
-    return [sure, shared, precise]
+    precise = Decision(
+        f"tags on the reported split are shown to be at least {least:.0%} precise",
+        figures["low"] >= least,
+        {**figures, "min_low": least, "confidence": tags.confidence},
+    )
+    return [sure, shared, enough, precise]
+
+
+def precision_of(answers: Answers, asked: TagSettings) -> dict[str, Any]:
+    """``photos``, ``accuracy``, ``coverage`` (the share that is tagged), ``precision`` of the tags by photo, ``draws``
+    (tagged products, or photos: ``[tags] independent``), ``mean`` of their shares of right tags, and its lower bound
+    ``low``, which holds with ``confidence``."""
+    tagged, right = answers.tagged, answers.right[answers.tagged]
+    draws = _draws(answers, asked)[tagged]
+    total, of, _ = shares.shares_of(right, draws)
+    return {
+        "photos": len(answers.ids),
+        "accuracy": float(answers.right.mean()),
+        "coverage": float(tagged.mean()),
+        "precision": float(right.mean()) if of else None,
+        "draws": of,
+        "mean": total / of if of else None,
+        "low": shares.lower_bound(right, draws, 1 - asked.confidence),
+    }
+
+
+def _draws(answers: Answers, asked: TagSettings) -> NDArray[np.int64]:
+    if asked.independent == "photos":
+        return np.arange(len(answers.ids))
+    return np.unique(answers.products.astype(str), return_inverse=True)[1]
 
 
 def _against(settings: Settings, ours: Answers, theirs: Answers | None) -> Decision:

@@ -2,6 +2,7 @@
 
 from statistics import mean, stdev
 
+from evaluation.classification.tag_answers import metrics_name
 from evaluation.metrics_table import ALL_QUERIES, Evaluation, newest
 from evaluation.report.figures import Entry, Group, Row
 from evaluation.report.paired import paired_photos
@@ -26,7 +27,8 @@ def taggers(settings: Settings, group: Group) -> list[Row]:
     entries = {entry.encoder_version: entry for entry in group.current}
     where = (
         f"{matches(dataset=group.dataset, catalog_version=group.catalog_version, slice=ALL_QUERIES)} "
-        f"AND classifier <> '' AND metric IN ({', '.join(map(quote, FIGURES))}) "
+        f"AND classifier <> '' AND NOT starts_with(classifier, {quote(metrics_name(''))}) "
+        f"AND metric IN ({', '.join(map(quote, FIGURES))}) "
         f"AND encoder_version IN ({', '.join(map(quote, entries)) or 'NULL'})"
     )
     by_label: dict[str, dict[str, list[Evaluation]]] = {}

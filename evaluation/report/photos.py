@@ -59,6 +59,12 @@ def with_photos(settings: Settings, rows: list[Row]) -> list[Row]:
     return pictured
 
 
+def pictured(settings: Settings, dataset: str, rows: list[Row]) -> list[Row]:
+    """``rows`` of an ``image_id`` each, with what the catalog has of it and its thumbnail."""
+    photos = _photos(settings, dataset, {row["image_id"] for row in rows})
+    return [row | _photo(settings, row["image_id"], photos) for row in rows]
+
+
 def _spread(queries: list[Row], photos: dict[str, Row]) -> list[Row]:
     """``queries`` with one of each product first."""
     seen: set[str] = set()

@@ -11,7 +11,7 @@ import jinja2
 
 from evaluation.pages import text
 from evaluation.pages.style import style_sheet
-from evaluation.report import charts, classifiers, costs, figures, history, paired, photos
+from evaluation.report import charts, classifiers, costs, figures, history, paired, photos, tags
 from evaluation.report.advice import advice
 from evaluation.report.figures import HEADLINE, METRICS, Group, Row
 from vitrine import facts, files, lake, nights
@@ -81,6 +81,7 @@ def _render(settings: Settings, chapters: list[Row]) -> str:
         metrics=METRICS,
         headline=HEADLINE,
         families=charts.FAMILIES,
+        tag_figures=tags.FIGURES,
         neighbours=photos.NEIGHBOURS,
         max_drop=settings.gates.max_drop,
         data_docs=(settings.reports / "data_docs" / "index.html").is_file(),
@@ -135,6 +136,7 @@ def _chapter(settings: Settings, dataset: str, encoders: dict[str, Row], picture
         "quarantine": quarantine,
         "gates": history.newest_gates(settings, dataset),
         **_compared(settings, groups[0] if groups else None, encoders),
+        "tags": tags.sections(settings, dataset, pictures),
         "gallery": photos.galleries(settings, groups[0]) if groups and pictures else None,
     }
     return chapter | {"charts": _charts(chapter)}
@@ -177,6 +179,8 @@ def _charts(chapter: Row) -> Row:
     for tagger in chapter["taggers"]:
         if tagger["details"]:
             drawn[f"calibration-{tagger['relevant']}"] = charts.calibration(tagger["details"].calibration)
+    for tag in chapter["tags"]:
+        drawn[f"tags-{tag['label']}"] = charts.calibration(tag["calibration"])
     return {
         name: {"id": f"chart-{name}-{chapter['name']}", "front": set(), **chart}
         for name, chart in drawn.items()

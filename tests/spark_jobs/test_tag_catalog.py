@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 
 from spark_jobs.tag_catalog import tag_catalog
 from vitrine import lake
-from vitrine.encoders.classifiers import UNLIKE, UNSURE, About, Classifier, with_threshold
+from vitrine.encoders.classifiers import MAHALANOBIS, UNLIKE, UNSURE, About, Classifier, Space, with_threshold
 from vitrine.encoders.heads import Head
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS
@@ -21,7 +21,7 @@ def classifier(threshold: float = 0.6) -> Classifier:
     eye, zero = np.eye(DIM, dtype=np.float32), np.zeros(DIM, np.float32)
     about = About("d", "category", "e", V, "ridge", 0.1, "t", threshold, 0.7, {})
     head = Head(((eye, zero),), (10 * eye[:, :2], zero[:2]), ("a", "b"), activation="linear")
-    return Classifier(about, head, eye, np.eye(2, DIM, dtype=np.float32))
+    return Classifier(about, head, Space(MAHALANOBIS, eye, None, np.eye(2, DIM, dtype=np.float32)))
 
 
 def put(settings: Settings, photos: dict[str, tuple[str | None, list[float]]]) -> None:

@@ -1,5 +1,6 @@
 """A classifier for tagging: learned in closed form, sure where it is precise, and kept without pickles."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,12 +8,15 @@ import numpy as np
 import pytest
 
 from tests.training.test_classifier import cluster, rows
-from training.tagger import learn, lower_bound, precise_threshold
-from training.training_set import TrainingSet
+from training.tagger import learn
+from training.training_set import TrainingSet, first_ids
+from vitrine import lake
 from vitrine.encoders import classifiers
+from vitrine.encoders.classifiers import MAHALANOBIS, About, Classifier, Space
+from vitrine.encoders.heads import Head
 from vitrine.errors import UserError
-from vitrine.setting_sections import TagSettings
-from vitrine.settings import Settings
+from vitrine.settings import Settings, load_settings
+from vitrine.tables import CATALOG
 
 __all__ = ["rows"]
 
@@ -32,8 +36,9 @@ def test_it_learns_is_kept_and_comes_back(settings: Settings, rows: TrainingSet)
     assert learn(settings, rows).version == made.version
 
 
-def test_what_it_never_learned_is_unlike(settings: Settings, rows: TrainingSet):
-    made = classifiers.with_threshold(learn(settings, rows), 0.0)
+def test_what_it_never_learned_is_unlike(settings: Settings, rows: TrainingSet, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("VITRINE_TAGS__UNLIKE", "0.05")
+    made = classifiers.with_threshold(learn(load_settings(settings.root), rows), 0.0)
     known, strange = made.tag(cluster(0, 100, 7)).reasons, made.tag(-cluster(5, 100, 8)).reasons
     assert known.count(None) > 80 and strange.count(classifiers.UNLIKE) > 90
 
@@ -54,21 +59,41 @@ def test_without_validation_nothing_is_learned(settings: Settings, rows: Trainin
         learn(settings, replace(rows, validation=0))
 
 
-def test_a_threshold_holds_what_it_promises():
-    asked, chance = TagSettings(), np.random.default_rng(0)
-    kept = []
-    for _ in range(300):
-        # Sure photos are right: a photo is right with its probability.
-        probabilities = chance.uniform(0.5, 1, 1000)
-        threshold = precise_threshold(probabilities, chance.uniform(size=1000) < probabilities, asked)
-        if threshold is not None:
-            kept.append((1 + threshold) / 2 >= asked.precision)  # the true precision above it
-    assert len(kept) > 30 and np.mean(kept) >= 0.9
+def test_photos_that_left_the_catalog_stand_for_themselves_and_products_for_their_photos(
+    settings: Settings, rows: TrainingSet
+):
+    lake.create_tables(settings)
+    made = learn(settings, rows).about.validation
+    assert (made["photos"], made["products"]) == (24, 24)
+    moment, ids = lake.now(), first_ids(rows.folder, "validation", 100).to_pylist()
+    photos = [
+        {"image_id": name, "dataset": "d", "product_id": f"d/{at // 4}", "uri": "u", "size": 1, "width": 1, "height": 1}
+        | {"content_sha256": name, "category": None, "split": "train"}
+        | dict.fromkeys(("modified_at", "content_seen_at", "updated_at"), moment)
+        for at, name in enumerate(ids)
+    ]
+    lake.append(settings, CATALOG, photos)
+    assert learn(settings, rows).about.validation["products"] == 6
 
 
-def test_bounds_of_few_photos():
-    assert lower_bound(0, 10, 0.05) == 0
-    assert lower_bound(59, 59, 0.05) == pytest.approx(0.05 ** (1 / 59))  # all right: error ** (1 / n)
-    right = np.ones(58, bool)
-    assert precise_threshold(np.linspace(0.5, 1, 58), right, TagSettings()) is None
-    assert precise_threshold(np.linspace(0.5, 1, 60), np.ones(60, bool), TagSettings()) is not None
+def test_what_an_earlier_version_stored_comes_back_as_it_was(settings: Settings):
+    """The version, and the files, that were made before there were rules and thresholds of classes."""
+    eye, zero = np.eye(3, dtype=np.float32), np.zeros(3, np.float32)
+    about = About("shop", "category", "e", "00000000000000aa", "ridge", 0.1, "t", 0.9, 0.5, {})
+    head = Head(((eye, zero),), (20 * eye, zero), ("a", "b", "c"), activation="linear")
+    made = Classifier(about, head, Space(MAHALANOBIS, eye, None, 2 * eye))
+    assert made.version == "df119306f692bbb5"
+    file = classifiers.save(settings, made) / "classifier.json"
+    former = {name: value for name, value in json.loads(file.read_text()).items() if name not in ("rule", "thresholds")}
+    file.write_text(json.dumps(former))
+    back = classifiers.load(settings, made.version)
+    assert back.tag(2 * eye).reasons == [None] * 3 and back.tag(eye).reasons == [classifiers.UNLIKE] * 3
+
+
+def test_a_class_has_its_own_threshold(settings: Settings, rows: TrainingSet):
+    made = classifiers.with_threshold(learn(settings, rows), None, thresholds={"d/a": 0.0, "d/b": None}, farthest=99.0)
+    said = made.tag(np.concatenate([cluster(label, 50, 50 + label) for label in range(3)]))
+    tagged = np.array([reason is None for reason in said.reasons])
+    assert made.about.can_tag and set(said.best[tagged]) == {0} and (said.best[~tagged] != 0).all()
+    classifiers.save(settings, made)
+    assert classifiers.load(settings, made.version).about.thresholds == {"d/a": 0.0, "d/b": None}

@@ -6,7 +6,7 @@ On disk a folder ``HOME/models/classifiers/VERSION``: the head (``vitrine.encode
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from vitrine.settings import Settings
 from vitrine.vectors import Floats
 
 UNSURE, UNLIKE = "unsure", "unlike anything learned"
+COSINE, MAHALANOBIS = "cosine", "mahalanobis"
 _ABOUT = "classifier.json"
 _BLOCK = 4096
 
@@ -41,9 +42,55 @@ class About:
     threshold: float | None
     """The least probability that is taken for sure; None where no threshold is precise enough: it never tags."""
     farthest: float
-    """The greatest squared Mahalanobis distance to a class's mean that is not unlike anything learned."""
+    """The greatest distance to a class's mean that is not unlike anything learned."""
     validation: dict[str, Any]
     """Figures of the part that it was chosen by."""
+    rule: str = MAHALANOBIS
+    """Which distance: ``cosine`` or ``mahalanobis``."""
+    thresholds: dict[str, float | None] = field(default_factory=dict)
+    """Of the classes that have one of their own."""
+
+    @property
+    def can_tag(self) -> bool:
+        """Is there a threshold at all?"""
+        return any(each is not None for each in (self.threshold, *self.thresholds.values()))
+
+    def decisive(self) -> dict[str, Any]:
+        """What a version is a fingerprint of: a classifier of before ``rule`` and ``thresholds`` keeps its own."""
+        plain = {"rule": MAHALANOBIS, "thresholds": {}}
+        return {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
+
+
+@dataclass(frozen=True)
+class Space:
+    """Where distances to what was learned are taken; all float32."""
+
+    rule: str
+    weight: Floats
+    """(D, K): whitens what differs within classes."""
+    offset: Floats | None
+    """(K,): where the mean of all rows comes to lie; None: not taken off."""
+    means: Floats
+    """Of the classes that have photos, in the space: (C, K)."""
+
+    def distances(self, vectors: Floats) -> Floats:
+        """The distance to the nearest class's mean, float32 (N,): squared, or one minus the cosine."""
+        means = _unit(self.means) if self.rule == COSINE else self.means
+        squares = (means**2).sum(1)
+        nearest = []
+        for first in range(0, len(vectors), _BLOCK):
+            rows = vectors[first : first + _BLOCK] @ self.weight
+            if self.offset is not None:
+                rows -= self.offset
+            if self.rule == COSINE:
+                nearest.append(1 - (_unit(rows) @ means.T).max(1))
+            else:
+                nearest.append((rows**2).sum(1) + (squares - 2 * rows @ means.T).min(1))
+        return np.concatenate(nearest) if nearest else np.zeros(0, np.float32)
+
+
+def _unit(rows: Floats) -> Floats:
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30), np.float32)
 
 
 @dataclass(frozen=True)
@@ -64,17 +111,15 @@ class Classifier:
     about: About
     head: heads.Head
     """Its logits are calibrated: their softmax is the probabilities."""
-    whiten: Floats
-    """(D, D): whitens what differs within classes."""
-    means: Floats
-    """Of the classes that have photos, whitened: (C, D)."""
+    space: Space
 
     @property
     def version(self) -> str:
         """A fingerprint of all that decides what it says: 16 hex digits."""
-        digest = hashlib.sha256(json.dumps(asdict(self.about), sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps(self.about.decisive(), sort_keys=True).encode())
         digest.update(self.head.fingerprint().encode())
-        for values in (*self.head.classifier, self.whiten, self.means):
+        offset = () if self.space.offset is None else (self.space.offset,)
+        for values in (*self.head.classifier, self.space.weight, self.space.means, *offset):
             digest.update(f"{values.shape}".encode() + np.ascontiguousarray(values, "<f4").tobytes())
         digest.update("\n".join(self.head.classes).encode())
         return digest.hexdigest()[:16]
@@ -86,13 +131,8 @@ class Classifier:
         return np.asarray(logits - np.log(np.exp(logits).sum(1, keepdims=True)), np.float32)
 
     def distances(self, vectors: Floats) -> Floats:
-        """The squared Mahalanobis distance to the nearest class's mean, float32 (N,)."""
-        nearest = []
-        squares = (self.means**2).sum(1)
-        for first in range(0, len(vectors), _BLOCK):
-            rows = vectors[first : first + _BLOCK] @ self.whiten
-            nearest.append((rows**2).sum(1) + (squares - 2 * rows @ self.means.T).min(1))
-        return np.concatenate(nearest) if nearest else np.zeros(0, np.float32)
+        """How far photos are from what was learned, float32 (N,)."""
+        return self.space.distances(vectors)
 
     def tags(self, log_probabilities: Floats, distances: Floats) -> Tags:
         """What it says of photos with these ``log_probabilities`` and ``distances``."""
@@ -101,11 +141,16 @@ class Classifier:
         top = np.take_along_axis(log_probabilities, order, axis=1)
         order = np.take_along_axis(order, np.argsort(-top, axis=1, kind="stable"), axis=1)
         probability = np.exp(log_probabilities[np.arange(count), order[:, 0]])
-        least = np.inf if self.about.threshold is None else self.about.threshold
         far = ~(distances <= self.about.farthest)
-        sure = probability >= least
+        sure = probability >= self.least()[order[:, 0]]
         reasons = [UNLIKE if away else None if fine else UNSURE for away, fine in zip(far, sure, strict=True)]
         return Tags(order[:, 0], order[:, 1], probability, reasons)
+
+    def least(self) -> Floats:
+        """The least probability of each class that is taken for sure, (classes,)."""
+        own, others = self.about.thresholds, self.about.threshold
+        each = [own.get(name, others) for name in self.head.classes]
+        return np.array([np.inf if one is None else one for one in each], np.float64)
 
     def tag(self, vectors: Floats) -> Tags:
         """What it says of photos with these vectors, float32 (N, D)."""
@@ -121,7 +166,9 @@ def save(settings: Settings, classifier: Classifier) -> Path:
     folder = folder_of(settings, classifier.version)
     folder.mkdir(parents=True, exist_ok=True)
     heads.save(classifier.head, folder)
-    tensors = {"whiten": classifier.whiten, "means": classifier.means}
+    space = classifier.space
+    tensors = {"whiten": space.weight, "means": space.means}
+    tensors |= {} if space.offset is None else {"offset": space.offset}
     save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, folder / "distance.safetensors")
     files.write_json(folder / _ABOUT, asdict(classifier.about), indent=1)
     return folder
@@ -137,7 +184,8 @@ def load(settings: Settings, version: str) -> Classifier:
     try:
         about = About(**json.loads((folder / _ABOUT).read_text()))
         tensors = load_file(folder / "distance.safetensors")
-        classifier = Classifier(about, heads.load(folder), tensors["whiten"], tensors["means"])
+        space = Space(about.rule, tensors["whiten"], tensors.get("offset"), tensors["means"])
+        classifier = Classifier(about, heads.load(folder), space)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(f"cannot read the classifier in {str(folder)!r} ({one_line(error)}): learn it again") from None
     if classifier.version != version:
@@ -145,7 +193,6 @@ def load(settings: Settings, version: str) -> Classifier:
     return classifier
 
 
-def with_threshold(classifier: Classifier, threshold: float | None, **validation: Any) -> Classifier:
-    """The same with another threshold, and more figures of the validation part."""
-    about = replace(classifier.about, threshold=threshold, validation={**classifier.about.validation, **validation})
-    return replace(classifier, about=about)
+def with_threshold(classifier: Classifier, threshold: float | None, **about: Any) -> Classifier:
+    """The same with another threshold, and other things that ``about`` says."""
+    return replace(classifier, about=replace(classifier.about, threshold=threshold, **about))

@@ -47,13 +47,16 @@ def vector_of(value: Value, dim: int) -> NDArray[np.float32] | None:
     return np.frombuffer(message, _FLOAT, dim, len(message) - dim * _FLOAT.itemsize) if message else None
 
 
+_FIELDS = {pa.string(): "string_val", pa.int32(): "int32_val", pa.float32(): "float_val", pa.bool_(): "bool_val"}
+
+
 def plain_values(column: pa.Array) -> list[Value]:
-    """Strings or 32-bit integers, or null, as values."""
-    field = "string_val" if pa.types.is_string(column.type) else "int32_val"
+    """Strings, 32-bit numbers or truths, or null, as values."""
+    field = _FIELDS[column.type]
     return [Value() if item is None else Value(**{field: item}) for item in column.to_pylist()]
 
 
-def plain_of(value: Value) -> str | int | None:
-    """The string or the number of a value; None where it holds none."""
+def plain_of(value: Value) -> str | int | float | bool | None:
+    """The string, number or truth of a value; None where it holds none."""
     field = value.WhichOneof("val")
     return getattr(value, field) if field else None

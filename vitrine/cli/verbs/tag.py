@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from evaluation.classification import tag_answers
 from evaluation.gates import ask_gate
 from evaluation.gates import gate as decision
 from spark_jobs import session, tag_catalog
@@ -66,9 +67,13 @@ def _learned(settings: Settings, encoded: EncodedSet, label: str, before: dict[s
         run.encoder_version = rows.encoder_version
         classifier = tagger.learn(settings, rows)
         about = classifier.about
-        run.figures |= {"classifier_version": classifier.version, "kind": about.kind, **about.validation}
+        run.figures |= {"label": label, "classifier_version": classifier.version, "kind": about.kind}
+        run.figures |= {"rule": about.rule, "threshold": about.threshold, "validation": about.validation}
+        answers = tag_answers.ask_reported(settings, classifier)
+        if answers:
+            run.figures |= tag_answers.score_tags(settings, classifier, answers, run.run_id)
     now = classifiers.load(settings, before["classifier_version"]) if before else None
-    gate = ask_gate.ask_tags(settings, classifier, now)
+    gate = ask_gate.ask_tags(settings, classifier, answers, now)
     row = {
         "dataset": about.dataset,
         "label": label,

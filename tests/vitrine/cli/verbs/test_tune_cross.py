@@ -88,6 +88,13 @@ def check_full(settings: Settings) -> None:
     stored = {row["image_id"]: np.array(row["embedding"]) for row in lake.rows(settings, sql)}
     assert len(ids) == 5 and all(stored[image_id] @ vectors[at] > 0.999 for at, image_id in enumerate(ids))
     check_earlier_key(settings)
+    for verb, strategy in ((("full", "--from-head"), "from_head"), (("partial",), "partial")):
+        made = told("tune", *verb, "--encoder", "small", "--dataset", "shop", "--quick")
+        assert (made["strategy"], made["encoder"]) == (strategy, f"small__{strategy}__shop")
+        assert [step["share"] for step in made["interpolation"]] == [1.0, 0.75, 0.5, 0.25, 0.0]
+        assert told("embed", "--encoder", made["encoder"], "--dataset", "shop")["embedded"] == 48
+        registered = lake.rows(settings, f"SELECT strategy FROM encoders WHERE encoder = '{made['encoder']}'")
+        assert registered == [{"strategy": strategy}]
 
 
 def check_earlier_key(settings: Settings) -> None:
