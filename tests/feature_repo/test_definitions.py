@@ -25,7 +25,7 @@ V1 = "00000000000000aa"
 
 def blank(table: Any, **own: Any) -> dict[str, Any]:
     """A row of ``table`` with something in every column."""
-    fill = {"string": "", "double": 0.0, "bool": False, "list<item: float>": [1.0, 0.0]}
+    fill = {"string": "", "double": 0.0, "bool": False, "list<item: float>": [1.0, 0.0], "map<string, string>": None}
     kinds = {field.name: str(field.type) for field in table.schema}
     row = {name: lake.now() if kind.startswith("timestamp") else fill.get(kind, 0) for name, kind in kinds.items()}
     return row | own

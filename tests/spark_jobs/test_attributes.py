@@ -12,6 +12,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from spark_jobs.embed_catalog import embed
 from spark_jobs.ingest_catalog import ingest
+from spark_jobs.sql.queries import ask
 from tests.support.verbs_here import told
 from vitrine import facts, lake
 from vitrine.encoded_set import EncodedSet
@@ -115,6 +116,8 @@ def test_attributes_of_a_delta_table(settings: Settings, draw: Callable[..., Pat
     assert ingest(settings, str(tmp_path / "delta"), "d", "table", attributes=given)["images"] == 2
     expected = [{"its_rank": "7", "size": "42.5", "whose": "a"}, {"its_rank": "8", "whose": "b"}]
     assert attributes(settings) == expected
+    listed = ask(settings, "SELECT name, value FROM photo_attributes ORDER BY image_id, name", 10)[1]
+    assert listed == [["its_rank", "7"], ["size", "42.5"], ["whose", "a"], ["its_rank", "8"], ["whose", "b"]]
 
 
 @pytest.mark.usefixtures("spark")

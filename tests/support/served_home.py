@@ -24,7 +24,7 @@ def vector(seed: int) -> list[float]:
 
 def blank(table: Table, **own: Any) -> dict[str, Any]:
     """A row of ``table`` with something in every column."""
-    fill = {"string": "", "double": 0.0, "bool": False}
+    fill = {"string": "", "double": 0.0, "bool": False, "map<string, string>": None}
     kinds = {field.name: str(field.type) for field in table.schema}
     row = {name: lake.now() if kind.startswith("timestamp") else fill.get(kind, 0) for name, kind in kinds.items()}
     return row | own
