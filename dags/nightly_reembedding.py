@@ -23,8 +23,10 @@ AFTER_WORK = "none_failed_min_one_success"
 def ingest_arguments(dataset: NightlyDataset) -> list[str]:
     how = ["--test-share", str(dataset.test_share)] if dataset.test_share else []
     how += [] if dataset.splits is None else ["--splits" if dataset.splits else "--no-splits"]
+    how += ["--categories"] if dataset.categories else []
     how += ["--encoding", dataset.encoding] if dataset.encoding else []
     how += [part for name, column in dataset.columns.items() for part in ("--column", f"{name}={column}")]
+    how += [part for name, column in dataset.attributes.items() for part in ("--attribute", f"{name}={column}")]
     source = dataset.source if dataset.layout == "generated" else SETTINGS.place(dataset.source)
     return ["ingest", source, "--dataset", dataset.name, "--layout", dataset.layout, *how, "--gate"]
 

@@ -47,7 +47,6 @@ from vitrine.retrieval_metrics import metric_names, per_query
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, QUERY_RESULTS
 
-RELEVANT = ("product_id", "category")
 PROTOCOLS = (("test", "train"), ("query", "gallery"))
 _ROWS = 5_000  # of query_results written at once
 
@@ -136,21 +135,20 @@ def _input_version(settings: Settings, task: Task, at: dict[str, int] | None = N
 
 def plan(settings: Settings, encoded: EncodedSet, queries: str | None, index: str | None, relevant: str) -> Task:
     """What ``evaluate`` is asked for by the same arguments; raises what it raises."""
-    if relevant not in RELEVANT:
-        raise unknown("label for --relevant", relevant, RELEVANT)
     if (queries is None) != (index is None):
         raise UserError(f"--queries {queries!r} and --index {index!r}: give both splits, or neither")
     dataset = encoded.dataset
     facts.check_dataset(settings, dataset)
-    sql = f"SELECT split, count({relevant}) AS labelled FROM {EMBEDDINGS.name} WHERE {encoded.where} GROUP BY split"
-    counts = lake.rows(settings, sql)
+    facts.check_label(settings, dataset, relevant)
+    rows = facts.labelled(encoded, relevant, ["split"])
+    counts = lake.rows(settings, f"SELECT split, count(label) AS labelled FROM ({rows}) GROUP BY split")
     if not counts:
         raise UserError(
             f"data set {dataset!r} has no vector of encoder {encoded.encoder!r}: "
             f"run `vitrine embed --encoder {encoded.encoder} --dataset {dataset}` first"
         )
     if not any(row["labelled"] for row in counts):
-        raise UserError(f"no image of data set {dataset!r} has a {relevant}: choose one of {', '.join(RELEVANT)}")
+        raise UserError(f"no image of data set {dataset!r} has a {relevant}: choose another --relevant")
     splits = {row["split"] for row in counts} - {None}
     if queries is None or index is None:
         own = registry.protocol(runs.layout(settings, dataset))
@@ -160,7 +158,7 @@ def plan(settings: Settings, encoded: EncodedSet, queries: str | None, index: st
         for split in (queries, index):
             if split not in splits - {ALL}:  # of an older catalog: it would be taken for all photos
                 raise unknown(f"split of data set {dataset!r}", split, splits)
-    return Task(encoded, facts.catalog_version(settings, dataset), queries, index, relevant)
+    return Task(encoded, facts.catalog_version(settings, dataset, relevant), queries, index, relevant)
 
 
 def _compute(settings: Settings, task: Task, run_id: str, full_map: bool) -> tuple[dict[str, Scores], runs.Latency]:

@@ -20,7 +20,7 @@ class Task:
     query_split: str
     index_split: str
     relevant: str
-    """``product_id`` or ``category``."""
+    """``product_id``, ``category`` or an attribute."""
 
     @property
     def key(self) -> dict[str, Any]:

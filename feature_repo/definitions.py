@@ -55,14 +55,17 @@ def catalog_view(settings: Settings) -> FeatureView:
 
 
 def labels_view(settings: Settings) -> FeatureView:
-    """Product and category as they were said over time: what a training set of then has to be joined with."""
+    """Product, category and attributes as they were said over time: what a training set of then has to be joined
+    with."""
+    own = facts.attributes(settings)
+    columns = ", ".join(f"{facts.label_in_sql(name)} AS `{name}`" for name in own)
+    of_map = f"SELECT image_id, valid_from, product_id, category, {columns} FROM {LABELS.sql(settings)}"
+    where: dict[str, Any] = {"path": LABELS.uri(settings), "table_format": DeltaFormat()}
     return FeatureView(
         name="labels",
         entities=[IMAGE],
-        source=SparkSource(
-            name="labels", path=LABELS.uri(settings), table_format=DeltaFormat(), timestamp_field="valid_from"
-        ),
-        schema=[Field(name=name, dtype=String) for name in ("product_id", "category")],
+        source=SparkSource(name="labels", timestamp_field="valid_from", **({"query": of_map} if own else where)),
+        schema=[Field(name=name, dtype=String) for name in ("product_id", "category", *own)],
         online=False,
         description=LABELS.about,
     )

@@ -1,10 +1,10 @@
-"""Which of the photos that an encoder misses a backfill takes next."""
+"""Which of the photos that an encoder misses a pass takes, where it does not take all of them."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -22,6 +22,24 @@ _COLUMNS = Columns(_NAMES, _NAMES, can_be_given=False)
 _SCHEMA = pa.schema([("product_id", pa.string()), ("weight", pa.float64()), ("fault", pa.string())])
 _ROWS = "product_id string, weight double, fault string"
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE | re.ASCII)
+
+
+class Order(Protocol):
+    """What takes some of what is missing, and leaves the rest to later passes."""
+
+    def choose(self, spark: SparkSession, settings: Settings, dataset: str, missing: DataFrame) -> DataFrame:
+        """The rows to take of ``missing``, rows of ``catalog``."""
+
+
+@dataclass(frozen=True)
+class HashedProducts:
+    """The photos of the products whose ids' SHA-256, hexadecimal, is below ``limit``: a sample of whole products that
+    holds every smaller one."""
+
+    limit: str
+
+    def choose(self, spark: SparkSession, settings: Settings, dataset: str, missing: DataFrame) -> DataFrame:
+        return missing.filter(F.sha2(F.col("product_id"), 256) < self.limit)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from vitrine.images import ImageError
 from vitrine.locations import Location
 
 _TEXTS = ("image_id", "product_id", "category", "split", "uri", "code", "reason", "kept_sha256")
-LISTED = pa.schema([(name, pa.string()) for name in _TEXTS])
+LISTED = pa.schema([*((name, pa.string()) for name in _TEXTS), ("attributes", pa.map_(pa.string(), pa.string()))])
 OF_FILE = ("size", "modified_at", "content_sha256", "width", "height")
-KNOWN = ("uri", *OF_FILE, "product_id", "category", "split")
+KNOWN = ("uri", *OF_FILE, "product_id", "category", "split", "attributes")
 CHECKED = pa.schema(
     [
         *LISTED,

@@ -36,6 +36,16 @@ def read_table(spark: SparkSession, settings: Settings, table: Table) -> DataFra
     return spark.read.format("delta").load(table.uri(settings))
 
 
+def grow_table(spark: SparkSession, settings: Settings, table: Table) -> None:
+    """Add to ``table`` the columns that it lacks, being made by an earlier version; they are null in its rows."""
+    if not (lacking := lake.lacking(settings, table)):
+        return
+    added = ", ".join(f"{field.name} {field.dataType.simpleString()}" for field in spark_schema(lacking).fields)
+    with lake.committing(settings, table, always=True):
+        if lake.lacking(settings, table):
+            spark.sql(f"ALTER TABLE {table.sql(settings)} ADD COLUMNS ({added})")
+
+
 def no_rows(spark: SparkSession, schema: pa.Schema) -> DataFrame:
     """A frame of which Spark knows, before it plans, that it is empty.
 

@@ -19,7 +19,7 @@ from pyspark.accumulators import Accumulator
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from spark_jobs.backfill_order import BackfillOrder
+from spark_jobs.backfill_order import Order
 from spark_jobs.delta_tables import persisted, spark_schema
 from spark_jobs.progress import progress
 from spark_jobs.session import build_session
@@ -39,7 +39,7 @@ from vitrine.vectors import lists
 
 
 def embed(
-    settings: Settings, encoder: str, dataset: str, *, dry_run: bool = False, first: BackfillOrder | None = None
+    settings: Settings, encoder: str, dataset: str, *, dry_run: bool = False, first: Order | None = None
 ) -> dict[str, Any]:
     """As ``embed_together``, with one encoder."""
     return embed_together(settings, [encoder], dataset, dry_run=dry_run, first=first)[0]
@@ -51,7 +51,7 @@ def embed_together(
     dataset: str,
     *,
     dry_run: bool = False,
-    first: BackfillOrder | None = None,
+    first: Order | None = None,
 ) -> list[dict[str, Any]]:
     """Bring the embeddings of ``dataset`` by each of ``encoders`` to its catalog, in one pass over the photos.
 
@@ -86,7 +86,7 @@ def embed_together(
 
 
 def _embed_busy(
-    settings: Settings, busy: list[tuple[Backbone, Identity]], dataset: str, dry_run: bool, first: BackfillOrder | None
+    settings: Settings, busy: list[tuple[Backbone, Identity]], dataset: str, dry_run: bool, first: Order | None
 ) -> list[dict[str, Any]]:
     if not dry_run:
         tracking.load_mlflow()

@@ -15,15 +15,17 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from spark_jobs import linked_photos
 from spark_jobs.checked_photos import CHECKED, KNOWN, LISTED, checker
-from spark_jobs.delta_tables import has_rows, merge_or_append, persisted, read_table, spark_schema
+from spark_jobs.delta_tables import grow_table, has_rows, merge_or_append, persisted, read_table, spark_schema
 from spark_jobs.progress import progress
 from spark_jobs.quarantine import merge_quarantine
+from spark_jobs.repeated_photos import one_photo_each
 from spark_jobs.session import build_session
 from vitrine import facts, lake, locks, photo_store
 from vitrine.datasets import registry, table
 from vitrine.datasets.columns import TableFault
 from vitrine.datasets.photo import BLANK, REFUSED, Layout, Photo
 from vitrine.datasets.pictures import IMAGE
+from vitrine.datasets.shops.feed import Feed
 from vitrine.datasets.table import Table
 from vitrine.datasets.table_files import as_text, called_in
 from vitrine.errors import GateRefused, UserError, one_line, reason
@@ -44,28 +46,32 @@ def ingest(
     allow_removals: bool = False,
     test_share: float | None = None,
     splits: bool | None = None,
+    categories: bool = False,
     encoding: str | None = None,
     columns: Mapping[str, str] | None = None,
+    attributes: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Bring the catalog of ``dataset`` to what ``source`` holds now; the figures of ``ingest --json``.
 
     ``allow_partial`` takes a published data set whatever its counts, ``allow_removals`` a source whatever it lacks of
-    the catalog's photos. ``splits``, ``encoding`` and ``columns`` are those of ``registry.find``. Of the photos that
-    the source gives no split, ``test_share`` become ``test``, the rest ``train``: by the SHA-256 of their ids, so that
-    a photo keeps its side when others come and go. Left out, they have no split.
+    the catalog's photos. ``splits``, ``categories``, ``encoding``, ``columns`` and ``attributes`` are those of
+    ``registry.find``. Of the photos that the source gives no split, ``test_share`` become ``test``, the rest ``train``:
+    by the SHA-256 of their ids, so that a photo keeps its side when others come and go. Left out, they have no split.
 
     Raises:
         UserError: bad name, unknown layout, a source that is not of it, or that has no photos.
         GateRefused: more than ``[gates] max_removed_share`` of the catalog's photos would leave it; nothing is written.
     """
     check_name(dataset, "data set")
-    adapter = registry.find(layout, allow_partial, splits, encoding, columns)
+    adapter = registry.find(layout, allow_partial, splits, categories, encoding, columns, attributes)
     units = adapter.units(settings, source)  # a caller's mistake shows before Spark starts
     spark = build_session(settings, f"ingest {dataset}", *([] if units else [source]))  # Spark itself reads Delta
     if isinstance(adapter, Table) and not units:
         listed = _read_delta(spark, settings, source, adapter)
     else:
         listed = _list(spark, units, adapter)
+    if isinstance(adapter, Feed):
+        listed = one_photo_each(listed, adapter.columns.attributes)
     listed = _name_ids(listed, dataset)
     if test_share is not None:
         listed = listed.withColumn("split", F.coalesce("split", _split(test_share)))
@@ -146,6 +152,7 @@ def _batches(photos: Iterator[Photo]) -> Iterator[pa.RecordBatch]:
     while listed := [asdict(photo) for photo in islice(photos, 4096)]:
         for row in listed:
             row["code"], row["reason"] = row.pop("refusal") or (None, None)
+            row["attributes"] = row["attributes"] or None
         yield pa.RecordBatch.from_pylist(listed, schema=LISTED)
 
 
@@ -198,6 +205,8 @@ def _update(
     linked: int,
     allow_removals: bool,
 ) -> IngestCounts:
+    for of_labels in (CATALOG, LABELS):
+        grow_table(spark, settings, of_labels)
     catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
     with persisted(_checked(spark, settings, dataset, listed, catalog, count, linked)) as checked:
         with progress(spark, f"reading {dataset}", count):
@@ -310,20 +319,22 @@ def append_labels(spark: SparkSession, settings: Settings, dataset: str) -> None
 
     The last ones have the latest time, also where the clock was set back since.
     """
-    if not lake.rows(settings, f"{facts.unlabelled(dataset)} LIMIT 1"):  # without a job of Spark's
+    if not lake.rows(settings, f"{facts.unlabelled(settings, dataset)} LIMIT 1"):  # without a job of Spark's
         return
     catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
+    said = F.to_json("attributes").alias("said")  # Spark compares no maps
     last = (
         read_table(spark, settings, LABELS)
         .filter(F.col("dataset") == dataset)
         .groupBy("image_id")
         .agg(
-            F.max_by(F.struct("product_id", "category"), "valid_from").alias("last"),
+            F.max_by(F.struct("product_id", "category", said), "valid_from").alias("last"),
             F.max("valid_from").alias("last_from"),
         )
     )
     fresh = catalog.join(last, "image_id", "left").filter(
-        "last IS NULL OR NOT (last.product_id <=> product_id AND last.category <=> category)"
+        "last IS NULL OR NOT (last.product_id <=> product_id AND last.category <=> category "
+        "AND last.said <=> to_json(attributes))"
     )
     later = F.expr("greatest(updated_at, last_from + INTERVAL '0.000001' SECOND)")
     rows = fresh.withColumn("valid_from", later).select(LABELS.schema.names)

@@ -44,13 +44,13 @@ class _Tagging:
         self.here = lake.matches(dataset=self.about.dataset, label=self.about.label)
         self.within = lake.matches("t", dataset=self.about.dataset, label=self.about.label)
         of_set = lake.matches(dataset=self.about.dataset)
-        catalog = read_table(spark, settings, CATALOG).filter(of_set).select("image_id", "content_sha256")
+        catalog = read_table(spark, settings, CATALOG).filter(of_set)
         mine = lake.matches(dataset=self.about.dataset, encoder_version=self.about.encoder_version)
         embeddings = read_table(spark, settings, EMBEDDINGS).filter(mine)
         self.stored = read_table(spark, settings, TAGS).filter(self.here)
         # A vector of older content says nothing of the photo as it is now.
         vectors = embeddings.join(catalog, ["image_id", "content_sha256"], "left_semi")
-        lacking = vectors if everything else vectors.filter(facts.lacks_label(self.about.label, self.about.dataset))
+        lacking = catalog if everything else catalog.filter(facts.lacks_label(self.about.label, self.about.dataset))
         known = self.stored.select("image_id")
         ids = lacking.select("image_id").union(known).distinct()
         self.wanted = vectors.join(ids, "image_id", "left_semi").select(

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from spark_jobs.backfill_order import BackfillOrder
+from spark_jobs.backfill_order import Order
 from spark_jobs.delta_tables import NO_PATTERNS, merge_or_append, no_rows, persisted, read_table, spark_schema
 from spark_jobs.embed_products import embed_products
 from spark_jobs.quarantine import merge_quarantine
@@ -99,7 +99,7 @@ class VersionRows:
         registered: RegisteredVersion,
         dataset: str,
         sharing: Sequence[str],
-        order: BackfillOrder | None = None,
+        order: Order | None = None,
     ) -> None:
         self.spark, self.settings, self.registered, self.dataset = spark, settings, registered, dataset
         self.version = registered.encoder_version

@@ -70,6 +70,7 @@ def build_training_set(
         UserError: unknown data set, no train split, nothing labelled or embedded in it, or fewer than two classes.
     """
     facts.check_dataset(settings, dataset)
+    facts.check_label(settings, dataset, label)
     splits = _splits(settings, dataset)
     plan = _Plan(dataset, label, encoded, as_of or lake.now(), splits, validation_share, seed)
     with _persisted(_featured(settings, plan), StorageLevel.DISK_ONLY) as featured:
@@ -170,7 +171,7 @@ def _cut(photos: DataFrame, plan: _Plan) -> DataFrame:
 def _drawn(photos: DataFrame, plan: _Plan) -> DataFrame:
     """A share of each class's units for validation, at least one where it has two: the first by a hash."""
     several = F.size(F.collect_set("product_id").over(Window.partitionBy("class"))) > 1
-    by_product = several if plan.label == "category" else F.lit(False)
+    by_product = several if plan.label != "product_id" else F.lit(False)
     units = photos.withColumn("unit", F.when(by_product, F.col("product_id")).otherwise(F.col("content_sha256")))
     of_class = Window.partitionBy("class")
     validated = f"at <= least(greatest(round({plan.validation_share} * n), 1), n - 1)"

@@ -93,14 +93,9 @@ def write_predictions(
         )
         return {"split": split, "predicted": 0, "accuracy": None, "top5": None}
     version = (said_of or encoded).encoder_version
-    photos = lake.stream(
-        settings,
-        joined_rows(
-            encoded,
-            f"e0.image_id, e0.{rows.label} AS truth",
-            f"{lake.matches(split=split)} AND {rows.label} IS NOT NULL",
-        ),
-    )
+    of_first = facts.labelled(encoded.parts[0], rows.label, ("image_id", "content_sha256", "split", "embedding"))
+    asked = f"SELECT * FROM ({of_first}) WHERE {lake.matches(split=split)} AND label IS NOT NULL"
+    photos = lake.stream(settings, joined_rows(encoded, "e0.image_id, e0.label AS truth", asked))
     table = pa.concat_tables([_predict(rows, version, classifier, classify, batch) for batch in photos])
     key = {"dataset": encoded.dataset, "encoder_version": version, "classifier": classifier}
     lake.write(settings, PREDICTIONS, table, replacing={**key, "label": rows.label, "seed": rows.seed})

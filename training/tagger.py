@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from training import thresholds, unlike
-from training.linear_tuning import Candidate, Cells, as_head, likeliest_scale, solutions
+from training.linear_tuning import Candidate, Cells, Moments, as_head, likeliest_scale, solutions
 from training.thresholds import Told
 from training.training_set import TRAIN, VALIDATION, TrainingSet, first_ids, first_rows
 from training.tuning_process import LinearTuningRequest
@@ -114,7 +114,7 @@ def _best(settings: Settings, rows: TrainingSet, train: _Rows, half: NDArray[np.
     """The kind and strength with which the other half of the training part tells ``half`` best."""
     # One-hot classes of more classes than dimensions would need a matrix of classes by classes.
     kinds = [kind for kind in KINDS if kind != "ridge" or len(rows.classes) <= train.x.shape[1]]
-    moments = unlike.moments_of(train.x[~half], train.y[~half], len(rows.classes))
+    moments = Moments.of_rows(train.x[~half], train.y[~half], len(rows.classes))
     asked, truth = train.x[half], train.y[half]
 
     def accuracy(candidate: Candidate) -> float:

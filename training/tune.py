@@ -31,7 +31,6 @@ from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError, VitrineError
 from vitrine.names import JOIN, split_joined
 from vitrine.settings import Settings
-from vitrine.tables import EMBEDDINGS
 from vitrine.tuning_sections import FromHeadSettings, FullSettings, LinearSettings, PartialSettings, TopSettings
 from vitrine.vectors import Floats
 
@@ -232,9 +231,9 @@ def known_share(settings: Settings, rows: TrainingSet, products: str) -> float:
     split = facts.reported_split(settings, rows.encoded)
     if split is None:
         return 0.5
-    here = f"{rows.encoded.parts[0].where} AND {rows.label} IS NOT NULL"
-    learned = f"SELECT DISTINCT {rows.label} AS l FROM {EMBEDDINGS.name} WHERE {here} AND {lake.matches(split=TRAIN)}"
-    asked = f"SELECT {rows.label} AS a FROM {EMBEDDINGS.name} WHERE {here} AND {lake.matches(split=split)}"
+    here = f"({facts.labelled(rows.encoded.parts[0], rows.label, ['split'])}) WHERE label IS NOT NULL"
+    learned = f"SELECT DISTINCT label AS l FROM {here} AND {lake.matches(split=TRAIN)}"
+    asked = f"SELECT label AS a FROM {here} AND {lake.matches(split=split)}"
     row = lake.rows(settings, f"SELECT count(*) AS n, count(l) AS known FROM ({asked}) LEFT JOIN ({learned}) ON a = l")
     return round(row[0]["known"] / row[0]["n"], 2) if row[0]["n"] else 0.5
 

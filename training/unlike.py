@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from training.linear_tuning import Candidate, Doubles, Ints, Moments, solutions
+from training.linear_tuning import Candidate, Ints, Moments, solutions
 from vitrine.encoders.classifiers import COSINE, MAHALANOBIS, Space
 from vitrine.vectors import Floats
 
@@ -52,7 +52,7 @@ def choose(x: Floats, y: Ints, asked: NDArray[np.bool_], classes: int, strength:
     scores: dict[str, list[float]] = {rule: [] for rule in KINDS}
     for number in range(_DRAWS):
         out = turn[y] == number
-        moments = moments_of(x[~out & ~asked], y[~out & ~asked], classes)
+        moments = Moments.of_rows(x[~out & ~asked], y[~out & ~asked], classes)
         known, strange = asked & ~out & (moments.counts[y] > 0), out
         if not known.any() or not strange.any():
             continue
@@ -62,11 +62,3 @@ def choose(x: Floats, y: Ints, asked: NDArray[np.bool_], classes: int, strength:
             scores[rule].append(float(stats.mannwhitneyu(far, near).statistic / (len(far) * len(near))))
     auroc = {rule: float(np.mean(values)) for rule, values in scores.items() if values}
     return Choice(max(auroc, key=lambda rule: auroc[rule]) if auroc else MAHALANOBIS, auroc)
-
-
-def moments_of(x: Floats, y: Ints, classes: int) -> Moments:
-    """What a closed form needs of the rows ``x``, (N, D), of the classes ``y``."""
-    rows: Doubles = x.astype(np.float64)
-    sums = np.zeros((classes, x.shape[1]))
-    np.add.at(sums, y, rows)
-    return Moments(rows.T @ rows, sums, np.bincount(y, minlength=classes).astype(np.float64))

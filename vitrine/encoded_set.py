@@ -41,10 +41,11 @@ class EncodedSet:
         return f"{self.encoder} ({self.encoder_version}) for {self.dataset}"
 
 
-def joined_rows(encoded: EncodedSet, columns: str, condition: str) -> str:
-    """A query, in DataFusion's SQL, of the photos that every part of ``encoded`` has a vector of, those of
-    ``condition``: ``columns`` of the first part's rows, and ``embedding``, the parts' vectors one after the other."""
-    first, *others = encoded.parts
+def joined_rows(encoded: EncodedSet, columns: str, asked: str) -> str:
+    """A query, in DataFusion's SQL, of the photos that every part of ``encoded`` has a vector of, of those that
+    ``asked``, a query of the first part's rows, has: ``columns`` of it, and ``embedding``, the parts' vectors one after
+    the other."""
+    _, *others = encoded.parts
     names = [f"e{number}" for number in range(len(encoded.parts))]
     vectors = ", ".join(f"{name}.embedding" for name in names)
     joins = "".join(
@@ -53,5 +54,4 @@ def joined_rows(encoded: EncodedSet, columns: str, condition: str) -> str:
         for other, name in zip(others, names[1:], strict=True)
     )
     vector = f"array_concat({vectors})" if others else vectors
-    asked = f"SELECT * FROM {EMBEDDINGS.name} WHERE {first.where} AND {condition}"
     return f"SELECT {columns}, {vector} AS embedding FROM ({asked}) e0{joins}"

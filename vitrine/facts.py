@@ -28,6 +28,8 @@ from vitrine.tables import (
 )
 
 RETIRED = "retired"
+LABELS_OF_ALL = ("product_id", "category")
+"""The labels that every data set may have; attributes are a data set's own."""
 REPORTED = ("test", "query")
 """Splits that classifiers are measured on, the first that there is."""
 PHOTO_OF_PRODUCT = "concat(image_id, ':', content_sha256, ':', coalesce(category, ''))"
@@ -71,13 +73,15 @@ def serving_set(settings: Settings, dataset: str) -> EncodedSet | None:
     return EncodedSet.of(row) if row else None
 
 
-def catalog_version(settings: Settings, dataset: str) -> str:
-    """A fingerprint of what the data set holds: ids, contents, labels, splits; 16 hex digits.
+def catalog_version(settings: Settings, dataset: str, label: str = "product_id") -> str:
+    """A fingerprint of what the data set holds: ids, contents, products, categories, splits, and the values of
+    ``label`` where that is an attribute; 16 hex digits.
 
-    It moves when, and only when, a figure computed from the data set could: two equal catalogs have one version,
-    whichever runs led to them.
+    It moves when, and only when, a figure by ``label`` that is computed from the data set could: two equal catalogs
+    have one version, whichever runs led to them.
     """
-    return _fingerprint(settings, CATALOG, matches(dataset=dataset))
+    own = () if label in LABELS_OF_ALL else (f"coalesce({label_in_sql(label)}, '')",)
+    return _fingerprint(settings, CATALOG, matches(dataset=dataset), own=own)
 
 
 def embedded_version(settings: Settings, encoded: EncodedSet, versions: dict[str, int] | None = None) -> str:
@@ -85,14 +89,55 @@ def embedded_version(settings: Settings, encoded: EncodedSet, versions: dict[str
     return _fingerprint(settings, EMBEDDINGS, encoded.where, versions)
 
 
-def _fingerprint(settings: Settings, table: Table, where: str, versions: dict[str, int] | None = None) -> str:
-    fields = "concat_ws('\x1f', image_id, content_sha256, product_id, coalesce(category, ''), coalesce(split, ''))"
+def _fingerprint(
+    settings: Settings, table: Table, where: str, versions: dict[str, int] | None = None, own: tuple[str, ...] = ()
+) -> str:
+    names = ("image_id", "content_sha256", "product_id", "coalesce(category, '')", "coalesce(split, '')", *own)
+    fields = f"concat_ws('\x1f', {', '.join(names)})"
     total, count = 0, 0
     for batch in lake.stream(settings, f"SELECT md5({fields}) AS digest FROM {table.name} WHERE {where}", versions):
         for digest in batch.column("digest").to_pylist():
             total ^= int(digest, 16)  # ids are unique, so nothing cancels out; the order of rows does not matter
             count += 1
     return hashlib.sha256(f"{total:032x}/{count}".encode()).hexdigest()[:16]
+
+
+# ---- labels ----
+
+
+def label_in_sql(label: str) -> str:
+    """The label of a row of ``catalog`` or ``labels``, in Spark's SQL and DataFusion's alike."""
+    return label if label in LABELS_OF_ALL else f"attributes[{lake.quote(label)}]"
+
+
+def attributes(settings: Settings, dataset: str | None = None) -> list[str]:
+    """The names of the attributes that photos of the data set, or of all, were ever said to have, sorted."""
+    if not _have_attributes(settings):
+        return []
+    where = matches(dataset=dataset) if dataset else "true"
+    names = f"SELECT unnest(map_keys(attributes)) AS name FROM {LABELS.name} WHERE {where}"
+    return [row["name"] for row in lake.rows(settings, f"SELECT DISTINCT name FROM ({names}) ORDER BY name")]
+
+
+def check_label(settings: Settings, dataset: str, label: str) -> None:
+    """Raises UserError, with the choices, where ``label`` is neither of ``LABELS_OF_ALL`` nor an attribute of the data
+    set's photos."""
+    if label not in LABELS_OF_ALL and label not in (names := attributes(settings, dataset)):
+        raise unknown(f"label of data set {dataset!r}", label, (*LABELS_OF_ALL, *names))
+
+
+def labelled(encoded: EncodedSet, label: str, columns: Sequence[str]) -> str:
+    """A query, in DataFusion's SQL, of the rows of ``embeddings``: ``columns``, and the photo's ``label`` by that
+    name. Attributes are those of the catalog as it is now."""
+    if label in LABELS_OF_ALL:
+        names = ", ".join((*columns, f"{label} AS label"))
+        return f"SELECT {names} FROM {EMBEDDINGS.name} WHERE {encoded.where}"
+    here = matches(dataset=encoded.dataset)
+    return (
+        f"SELECT {', '.join(f'e.{name}' for name in columns)}, c.label FROM (SELECT * FROM {EMBEDDINGS.name} WHERE "
+        f"{encoded.where}) e LEFT JOIN (SELECT image_id, {label_in_sql(label)} AS label FROM {CATALOG.name} WHERE "
+        f"{here}) c ON e.image_id = c.image_id"
+    )
 
 
 # ---- encoder versions ----
@@ -158,18 +203,22 @@ def belong_online(settings: Settings, dataset: str) -> list[EncodedSet]:
 # ---- what is missing ----
 
 
-def unlabelled(dataset: str) -> str:
+def unlabelled(settings: Settings, dataset: str) -> str:
     """A query, in DataFusion's SQL, of the photos whose labels are not the last that ``labels`` has of them."""
     here = matches(dataset=dataset)
-    last = (
-        "SELECT image_id, last_value(product_id ORDER BY valid_from) AS product_id, "
-        f"last_value(category ORDER BY valid_from) AS category FROM {LABELS.name} WHERE {here} GROUP BY image_id"
-    )
+    names = ["product_id", "category", *(["attributes"] if _have_attributes(settings) else [])]
+    lasts = ", ".join(f"last_value({name} ORDER BY valid_from) AS {name}" for name in names)
+    same = " AND ".join(f"(c.{name} IS NOT DISTINCT FROM l.{name})" for name in names)
     return (
-        f"SELECT c.image_id FROM (SELECT image_id, product_id, category FROM {CATALOG.name} WHERE {here}) c "
-        f"LEFT ANTI JOIN ({last}) l ON c.image_id = l.image_id AND c.product_id = l.product_id "
-        "AND (c.category IS NOT DISTINCT FROM l.category)"
+        f"SELECT c.image_id FROM (SELECT image_id, {', '.join(names)} FROM {CATALOG.name} WHERE {here}) c LEFT ANTI "
+        f"JOIN (SELECT image_id, {lasts} FROM {LABELS.name} WHERE {here} GROUP BY image_id) l "
+        f"ON c.image_id = l.image_id AND {same}"
     )
+
+
+def _have_attributes(settings: Settings) -> bool:
+    """Have the tables the column? Those of an earlier version get it by the next ingest."""
+    return not any("attributes" in lake.lacking(settings, table).names for table in (CATALOG, LABELS))
 
 
 def reported_split(settings: Settings, encoded: EncodedSet) -> str | None:
@@ -181,18 +230,20 @@ def reported_split(settings: Settings, encoded: EncodedSet) -> str | None:
 
 def has_one_of(settings: Settings, encoded: EncodedSet, split: str, label: str, classes: Iterable[str]) -> bool:
     """Is any photo of ``split`` of one of ``classes`` of ``label``?"""
-    where = f"{encoded.parts[0].where} AND {matches(split=split)} AND {label} IS NOT NULL"
-    there = lake.rows(settings, f"SELECT DISTINCT {label} AS name FROM {EMBEDDINGS.name} WHERE {where}")
+    rows = labelled(encoded.parts[0], label, ["split"])
+    where = f"{matches(split=split)} AND label IS NOT NULL"
+    there = lake.rows(settings, f"SELECT DISTINCT label AS name FROM ({rows}) WHERE {where}")
     return not {row["name"] for row in there}.isdisjoint(classes)
 
 
 def lacks_label(label: str, dataset: str) -> str:
-    """The condition, in Spark's SQL and DataFusion's alike, for photos that were not said to have ``label``.
+    """The condition, in Spark's SQL and DataFusion's alike, for the catalog's photos that are not said to have
+    ``label``.
 
     Every photo of a catalog has a ``product_id``; one without is the data set's name and a slash, or blank after it.
     """
     if label != "product_id":
-        return f"{label} IS NULL"
+        return f"{label_in_sql(label)} IS NULL"
     return f"trim(substr(product_id, {len(dataset) + 2})) = ''"
 
 

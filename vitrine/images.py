@@ -159,7 +159,10 @@ def _heif(data: bytes) -> tuple[str, ...]:
     """The format's name, which Pillow knows from then on, where the file may be of it."""
     if data[4:12] not in _HEIF_BRANDS:
         return ()
-    import pillow_heif  # here: few catalogs have one
+    try:
+        import pillow_heif  # here: few catalogs have one
+    except ImportError:  # an exported encoder does without
+        return ()
 
     pillow_heif.options.DECODE_THREADS = 1  # a worker has its share of the cores already
     pillow_heif.register_heif_opener(thumbnails=False)
@@ -268,6 +271,8 @@ def _refusal(error: Exception, data: bytes, limit: int) -> ImageError:
         return ImageError("truncated", "the file ends before its picture does")
     if not isinstance(error, UnidentifiedImageError):
         return ImageError("corrupt", f"damaged picture: {type(error).__name__}: {without_paths(text)}")
+    if data[4:12] in _HEIF_BRANDS and _HEIF not in Image.OPEN:
+        return ImageError("unsupported", "HEIC and HEIF are read where the package pillow-heif is installed")
     if data[4:12] in _HEIF_BRANDS or any(
         accept is None or accept(data[:16]) for _, accept in (Image.OPEN[f] for f in _FORMATS)
     ):

@@ -75,6 +75,12 @@ def version(settings: Settings, table: Table) -> int:
     return delta(settings, table).version()
 
 
+def lacking(settings: Settings, table: Table) -> pa.Schema:
+    """The columns of ``table`` that it has not, since an earlier version made it."""
+    known = {field.name for field in delta(settings, table).schema().fields}
+    return pa.schema([field for field in table.schema if field.name not in known])
+
+
 def identity(settings: Settings, table: Table) -> str:
     """The id that Delta gave ``table`` when it was made: another one means another table."""
     return str(delta(settings, table).metadata().id)

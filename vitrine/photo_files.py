@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 512 * 1024 * 1024
 """Of a file; larger ones are refused unread."""
+MOST_UPLOAD_BYTES = 20 * 1024 * 1024
+"""Of a photo that somebody sends, to be searched by."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -47,10 +47,14 @@ class NightlyDataset(Section):
     """Of the photos that the source gives no split: what becomes the test split, the rest being train."""
     splits: bool | None = None
     """Is the first level of a folder one of splits? Left out: as its names say."""
+    categories: bool = False
+    """Do a folder's products lie in folders of their categories?"""
     encoding: str | None = None
     """The character set of a table in CSV, as ``cp1252``; left out: UTF-8, or what a byte-order mark says."""
     columns: dict[str, str] = {}
     """What a table calls its columns: ``{uri = "image_url", product_id = "sku"}``."""
+    attributes: dict[Name, str] = {}
+    """Which other columns become attributes of photos: ``{colour = "colour", brand = "Marke"}``."""
 
 
 class NightlySettings(Section):

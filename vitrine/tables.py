@@ -9,6 +9,7 @@ from vitrine.settings import Settings
 
 _TIME = pa.timestamp("us", tz="UTC")
 _TEXT = pa.string()
+_TEXTS = pa.map_(_TEXT, _TEXT)
 
 
 def _column(name: str, kind: pa.DataType = _TEXT, *, null: bool = False) -> pa.Field:
@@ -67,6 +68,7 @@ CATALOG = _table(
     _column("height", pa.int32()),
     _column("content_seen_at", _TIME),  # when this content was first ingested: the embeddings' event time
     _column("updated_at", _TIME),
+    _column("attributes", _TEXTS, null=True),  # null where the photo has none; by name
     partition_by=("dataset",),
     properties={"delta.enableChangeDataFeed": "true"},
 )
@@ -76,13 +78,14 @@ LABEL_COLUMNS = ("product_id", "category", "split")
 
 LABELS = _table(
     "labels",
-    "product and category as they were said over time (append-only)",
+    "product, category and attributes as they were said over time (append-only)",
     ("image_id", "valid_from"),
     _column("image_id"),
     _column("dataset"),
     _column("product_id"),
     _column("category", null=True),
     _column("valid_from", _TIME),
+    _column("attributes", _TEXTS, null=True),
     partition_by=("dataset",),
 )
 
@@ -204,7 +207,7 @@ METRICS = _table(
     _column("catalog_version"),
     _column("query_split"),  # 'all' for leave-one-out over the whole set
     _column("index_split"),  # empty for a classifier
-    _column("relevant"),  # product_id | category
+    _column("relevant"),  # product_id | category | an attribute
     _column("classifier"),  # empty for retrieval
     _column("slice"),  # all | shuffled_labels | macro_product | ... | category=NAME
     _column("seed", pa.int64()),
@@ -311,6 +314,36 @@ PRODUCT_TAGS = _table(
     properties={"delta.enableChangeDataFeed": "true"},
 )
 
+ADVICE = _table(
+    "advice",
+    "what vitrine advise found of each encoder, as it is and tuned",
+    ("run_id", "encoder", "strategy"),
+    _column("run_id"),
+    _column("dataset"),
+    _column("catalog_version"),
+    _column("use"),  # search | tagging | cost
+    _column("advised_at", _TIME),
+    _column("encoder"),
+    _column("encoder_version", null=True),  # null where it was left out before it was identified
+    _column("strategy"),  # pretrained | linear; empty where it was left out
+    _column("verdict"),  # chosen | undecided | as good | worse | left out
+    _column("why"),
+    _column("metric"),  # mMP@5 | accuracy of the nearest photo of another product
+    _column("measured", pa.float64(), null=True),  # on the sample
+    _column("value", pa.float64(), null=True),  # expected on the whole catalog
+    _column("low", pa.float64(), null=True),  # the 90 % interval
+    _column("high", pa.float64(), null=True),
+    _column("products", pa.int64(), null=True),  # of the sample
+    _column("photos", pa.int64(), null=True),
+    _column("photos_per_second", pa.float64(), null=True),
+    _column("first_night_seconds", pa.float64(), null=True),
+    _column("first_night_money", pa.float64(), null=True),  # 0 where no prices are set
+    _column("night_seconds", pa.float64(), null=True),
+    _column("night_money", pa.float64(), null=True),
+    _column("currency"),
+    partition_by=("dataset",),
+)
+
 RUNS = _table(
     "runs",
     "every job: what it did and what it cost",
@@ -332,6 +365,6 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         *(CATALOG, LABELS, LINKS, QUARANTINE, EMBEDDINGS, PRODUCT_EMBEDDINGS, ENCODERS),
-        *(PREDICTIONS, METRICS, QUERY_RESULTS, PROMOTIONS, CLASSIFIERS, TAGS, PRODUCT_TAGS, RUNS),
+        *(PREDICTIONS, METRICS, QUERY_RESULTS, PROMOTIONS, CLASSIFIERS, TAGS, PRODUCT_TAGS, ADVICE, RUNS),
     )
 }

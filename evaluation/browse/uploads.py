@@ -14,10 +14,10 @@ from vitrine.encoders.identity import identify
 from vitrine.encoders.networks import Built
 from vitrine.errors import UserError
 from vitrine.names import split_joined
+from vitrine.photo_files import MOST_UPLOAD_BYTES as MOST_BYTES
 from vitrine.settings import Settings
 from vitrine.vectors import Floats
 
-MOST_BYTES = 20 * 1024 * 1024
 MOST_KEPT = 8
 SIDE = 640
 """Pixels, the longest side as it is shown."""

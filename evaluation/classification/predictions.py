@@ -21,9 +21,7 @@ from evaluation.metrics_table import ALL_QUERIES, Scores, named, read_scores, wr
 from evaluation.task import Task
 from vitrine import facts, lake
 from vitrine.settings import Settings
-from vitrine.tables import EMBEDDINGS, PREDICTIONS
-
-_LABELS = ("product_id", "category")
+from vitrine.tables import PREDICTIONS
 
 
 @dataclass(frozen=True)
@@ -96,6 +94,7 @@ def _classifiers(settings: Settings, task: Task) -> list[_Classifier]:
         f"FROM {PREDICTIONS.name} WHERE {task.encoded.where} GROUP BY classifier, label, seed "
         "ORDER BY classifier, label, seed",
     )
+    known = {*facts.LABELS_OF_ALL, *facts.attributes(settings, task.encoded.dataset)}
     return [
         _Classifier(
             row["classifier"],
@@ -104,21 +103,21 @@ def _classifiers(settings: Settings, task: Task) -> list[_Classifier]:
             hashlib.sha256(f"{row['made'].isoformat()}/{row['learned']}/{row['n']}".encode()).hexdigest()[:16],
         )
         for row in rows
-        if row["label"] in _LABELS
+        if row["label"] in known
     ]
 
 
 def _read(settings: Settings, task: Task, classifier: _Classifier) -> pa.Table:
     """One row a prediction, beside what the photo is now; null there where it has no vector any more."""
     own = lake.matches(classifier=classifier.method, label=classifier.label, seed=classifier.seed)
+    columns = ("image_id", "split", "product_id", "created_timestamp")
     return lake.query(
         settings,
         "SELECT p.image_id, p.truth, p.predicted[1] AS likeliest, array_has(p.predicted, p.truth) AS in_top, "
         "p.probabilities[1] AS confidence, e.split, e.product_id, "
         "coalesce(e.label = p.truth AND e.created_timestamp <= p.predicted_at, false) AS holds "
         f"FROM (SELECT * FROM {PREDICTIONS.name} WHERE {task.encoded.where} AND {own}) p LEFT JOIN "
-        f"(SELECT image_id, split, product_id, {classifier.label} AS label, created_timestamp "
-        f"FROM {EMBEDDINGS.name} WHERE {task.encoded.where}) e ON p.image_id = e.image_id",
+        f"({facts.labelled(task.encoded, classifier.label, columns)}) e ON p.image_id = e.image_id",
     )
 
 
@@ -129,9 +128,16 @@ def _checked(settings: Settings, task: Task, classifier: _Classifier, rows: pa.T
     if moved or len(splits) != 1:
         return "", f"of an older catalog ({moved} of its {len(rows)} photos changed or went since): ask it again"
     split = str(splits[0])
-    sql = f"SELECT count({classifier.label}) AS n FROM {EMBEDDINGS.name} WHERE {task.within(split)}"
-    fresh = int(lake.rows(settings, sql)[0]["n"]) - len(rows)
+    fresh = _counted(settings, task, classifier, split)[0] - len(rows)
     return split, f"of an older catalog (photos that came since: {fresh}): ask it again" if fresh else None
+
+
+def _counted(settings: Settings, task: Task, classifier: _Classifier, split: str) -> tuple[int, int]:
+    """How many photos of ``split`` have the label, and how many have none."""
+    rows = facts.labelled(task.encoded, classifier.label, ["split"])
+    sql = f"SELECT count(label) AS n, count(*) AS of_all FROM ({rows}) WHERE {lake.matches(split=split)}"
+    row = lake.rows(settings, sql)[0]
+    return int(row["n"]), int(row["of_all"] - row["n"])
 
 
 def _score(
@@ -171,8 +177,7 @@ def _scores(
     figures = classification_metrics(predictions)
     values = np.array([figures[name] for name in NAMES])
     products = rows.column("product_id").combine_chunks().dictionary_encode().indices.to_numpy()
-    unlabelled = f"{task.within(split)} AND {classifier.label} IS NULL"
-    left_out = facts.count(settings, EMBEDDINGS, unlabelled)
+    left_out = _counted(settings, task, classifier, split)[1]
     intervals = classification_intervals(predictions, products)
     return Scores(ALL_QUERIES, *named(NAMES, values, intervals), len(rows), left_out)
 

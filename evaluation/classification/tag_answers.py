@@ -20,7 +20,6 @@ from vitrine import facts, lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders.classifiers import Classifier
 from vitrine.settings import Settings
-from vitrine.tables import EMBEDDINGS
 from vitrine.vectors import matrix
 
 TAG_NAMES = (*NAMES, "coverage", "tag_precision")
@@ -64,9 +63,9 @@ def ask_reported(settings: Settings, classifier: Classifier) -> Answers | None:
     split = facts.reported_split(settings, encoded)
     if split is None:
         return None
-    where = f"{encoded.where} AND {lake.matches(split=split)} AND {about.label} IS NOT NULL"
-    columns = f"SELECT image_id, product_id, {about.label} AS truth, embedding FROM {EMBEDDINGS.name}"
-    parts = [*_answers(classifier, lake.stream(settings, f"{columns} WHERE {where}"))]
+    rows = facts.labelled(encoded, about.label, ("image_id", "product_id", "split", "embedding"))
+    asked = f"SELECT * FROM ({rows}) WHERE {lake.matches(split=split)} AND label IS NOT NULL"
+    parts = [*_answers(classifier, lake.stream(settings, asked))]
     if not parts:
         return None
     columns_of = [np.concatenate(column) for column in zip(*parts, strict=True)]
@@ -78,7 +77,7 @@ def _answers(classifier: Classifier, batches: Iterator[Any]) -> Iterator[tuple[N
     names = np.array(classifier.head.classes, object)
     for batch in batches:
         truth, ids, products = (
-            np.array(batch[name].to_pylist(), object) for name in ("truth", "image_id", "product_id")
+            np.array(batch[name].to_pylist(), object) for name in ("label", "image_id", "product_id")
         )
         if len(truth):
             vectors = matrix(batch["embedding"])

@@ -9,6 +9,7 @@ from evaluation.milvus.collection import Collection
 from evaluation.milvus.vector_index import VectorIndex
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError, VitrineError
+from vitrine.feast_parts import FeatureView
 from vitrine.feature_store import PRODUCTS
 from vitrine.names import check_name
 from vitrine.online.lookup import OnlineFeatures
@@ -42,10 +43,16 @@ def more_like_this(
         raise UserError(f"data set {dataset!r} has no product {product_id!r} online")
     with VectorIndex(settings, wait_seconds=WAIT_SECONDS) as milvus:
         encoded = EncodedSet(dataset, served.view.tags["encoder"], served.encoder_version)
-        collection = _collection(milvus, encoded)
-        nearest = _other_products(collection, asked["embedding"], product_id, k)
-    rows = online.rows(served.view, list(nearest), PRODUCTS)
-    similar = [
+        nearest = nearest_products(collection_of(milvus, encoded), asked["embedding"], k, without=product_id)
+    similar = with_features(online, served.view, nearest)
+    return {"product_id": product_id, "encoder_version": served.encoder_version, "similar": similar}
+
+
+def with_features(
+    online: OnlineFeatures, view: FeatureView, nearest: dict[str, tuple[str, float]]
+) -> list[dict[str, Any]]:
+    """What ``nearest_products`` found, in its order, each with its features by ``view``; what has left is left out."""
+    return [
         {
             "product_id": row["product_id"],
             "similarity": round(nearest[row["product_id"]][1], 6),
@@ -53,13 +60,12 @@ def more_like_this(
             "category": row["category"],
             "n_images": row["n_images"],
         }
-        for row in rows
+        for row in online.rows(view, list(nearest), PRODUCTS)
         if row["embedding"] is not None
     ]
-    return {"product_id": product_id, "encoder_version": served.encoder_version, "similar": similar}
 
 
-def _collection(milvus: VectorIndex, encoded: EncodedSet) -> Collection:
+def collection_of(milvus: VectorIndex, encoded: EncodedSet) -> Collection:
     """The one with the index that serves; the exact one where the index was changed since."""
     for served in (True, False):
         collection = milvus.collection(encoded, served)
@@ -72,10 +78,10 @@ def _collection(milvus: VectorIndex, encoded: EncodedSet) -> Collection:
     )
 
 
-def _other_products(
-    collection: Collection, vector: NDArray[np.float32], product_id: str, k: int
+def nearest_products(
+    collection: Collection, vector: NDArray[np.float32], k: int, without: str = ""
 ) -> dict[str, tuple[str, float]]:
-    """The nearest image of each of the ``k`` nearest products, and its similarity, nearest first.
+    """The nearest image of each of the ``k`` nearest products but ``without``, and its similarity, nearest first.
 
     Milvus finds images: more of them are asked for until they are of enough products.
     """
@@ -84,7 +90,7 @@ def _other_products(
         hits = collection.nearest(vector, limit)
         nearest: dict[str, tuple[str, float]] = {}
         for product, image, similarity in hits:
-            if product != product_id:
+            if product != without:
                 nearest.setdefault(product, (image, similarity))
         if len(nearest) >= k or len(hits) < limit or limit == _MOST_IMAGES:
             return dict(list(nearest.items())[:k])

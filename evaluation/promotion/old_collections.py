@@ -7,6 +7,7 @@ from evaluation.milvus.collection import collection_name, served_index
 from evaluation.milvus.vector_index import VectorIndex
 from evaluation.promotion.promote import standing
 from vitrine import facts, lake
+from vitrine.encoders import kept_bundles
 from vitrine.settings import Settings
 
 USES = ("index", "evaluate", "promote", "rollback")
@@ -14,19 +15,22 @@ USES = ("index", "evaluate", "promote", "rollback")
 
 def drop_old(settings: Settings) -> dict[str, Any]:
     """Drop what nothing names and nobody used for ``[milvus] keep_days``; collections of other lakes are left alone.
+    The bundle by which photos are searched goes with the last collection of its version.
 
     Returns:
-        ``{"collections_kept": how many, "collections_dropped": their names}``.
+        ``{"collections_kept": how many, "collections_dropped": their names, "bundles_dropped": their versions}``.
     """
-    kept, dropped = 0, []
+    kept, dropped, versions = 0, [], set[str]()
     with VectorIndex(settings) as milvus, milvus.writing():
         for name, dataset, version in milvus.collections():
             if milvus.alias_collection(dataset) == name or _wanted(settings, name, dataset, version):
                 kept += 1
+                versions.add(version)
             else:
                 milvus.drop(name)
                 dropped.append(name)
-    return {"collections_kept": kept, "collections_dropped": dropped}
+    bundles = kept_bundles.drop_others(settings, versions)
+    return {"collections_kept": kept, "collections_dropped": dropped, "bundles_dropped": bundles}
 
 
 def _wanted(settings: Settings, name: str, dataset: str, version: str) -> bool:

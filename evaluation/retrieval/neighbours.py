@@ -18,7 +18,7 @@ from rich.progress import Progress
 
 from evaluation.milvus.vector_index import VectorIndex
 from evaluation.task import ALL, Task
-from vitrine import lake
+from vitrine import facts, lake
 from vitrine.errors import VitrineError
 from vitrine.names import LEARNED_SPLIT
 from vitrine.settings import Settings
@@ -75,14 +75,14 @@ class Ranking:
 
 
 def read_items(settings: Settings, task: Task, at: dict[str, int]) -> Items:
-    columns = "image_id, product_id, category, split, content_sha256"
-    sql = f"SELECT {columns} FROM {EMBEDDINGS.name} WHERE {task.encoded.where} ORDER BY image_id"
+    columns = ("image_id", "product_id", "category", "split", "content_sha256")
+    sql = f"SELECT * FROM ({facts.labelled(task.encoded, task.relevant, columns)}) ORDER BY image_id"
     rows = lake.query(settings, sql, at)
     splits = np.array(rows.column("split").to_pylist(), dtype=object)
     products = _numbers(rows.column("product_id"))
     return Items(
         rows.column("image_id").combine_chunks(),
-        _numbers(rows.column(task.relevant)),
+        _numbers(rows.column("label")),
         products,
         _numbers(rows.column("content_sha256")),
         np.array(rows.column("category").to_pylist(), dtype=object),

@@ -10,12 +10,13 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Row, SparkSession
 from pyspark.sql.types import ArrayType, DataType, MapType, StructType, TimestampType
 
+from spark_jobs.delta_tables import grow_table
 from spark_jobs.session import build_session
 from spark_jobs.sql import vector_functions
 from spark_jobs.sql.views import EVERYTHING, TABLE_FUNCTIONS, VECTOR_FUNCTIONS, VIEWS, named_in
 from vitrine.errors import UserError
 from vitrine.settings import Settings
-from vitrine.tables import TABLES
+from vitrine.tables import CATALOG, LABELS, TABLES
 
 _LOOKS = (["describe"], ["desc"], ["show"], ["explain"])
 # How Spark, Delta and Hadoop say that a file could not be written.
@@ -108,6 +109,8 @@ def open_lake(spark: SparkSession, settings: Settings, names: Set[str], database
     spark.sql(f"USE {database}")
     for name, table in TABLES.items():
         if name in names:
+            if table in (CATALOG, LABELS):  # views name columns that those of an earlier version have not
+                grow_table(spark, settings, table)
             path = _literal(table.uri(settings))
             spark.sql(f"CREATE TABLE IF NOT EXISTS {name} USING delta LOCATION {path}")
     for name, view in VIEWS.items():

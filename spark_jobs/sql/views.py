@@ -84,7 +84,8 @@ VIEWS: dict[str, Defined] = {
         "a photo's tag beside what its source says: label is null where nobody said it",
         """
         SELECT t.dataset, t.label AS label_name, t.image_id, c.product_id,
-               CASE t.label WHEN 'category' THEN c.category ELSE c.product_id END AS label,
+               CASE t.label WHEN 'category' THEN c.category WHEN 'product_id' THEN c.product_id
+                            ELSE c.attributes[t.label] END AS label,
                t.value AS tag, t.probability, t.runner_up, t.abstained, t.reason, c.split, c.uri,
                t.classifier_version, t.encoder_version, t.tagged_at
         FROM tags t
@@ -101,6 +102,13 @@ VIEWS: dict[str, Defined] = {
                ) AS place
         FROM current_tags
         WHERE label IS NULL OR (label <> tag AND NOT abstained)
+        """,
+    ),
+    "photo_attributes": Defined(
+        "an attribute of a photo a row: its name and its value now",
+        """
+        SELECT dataset, image_id, product_id, category, split, explode(attributes) AS (name, value)
+        FROM catalog
         """,
     ),
     "quarantine_open": Defined(

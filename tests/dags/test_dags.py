@@ -59,6 +59,7 @@ def look(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, An
             "encoders": ["efficientnet_lite0", "second"],
             "datasets": [
                 {"name": "shop", "source": "a b", "layout": "folder", "splits": False, "encoding": "cp1252"}
+                | {"categories": True, "attributes": {"colour": "Farbe"}}
                 | {"columns": {"uri": "image url", "product_id": "sku"}}
             ],
         }
@@ -92,7 +93,8 @@ def test_a_night_brings_each_pending_encoder_through_its_gates(as_read: dict[str
         assert f"shop.{after}" in tasks[f"shop.{before}"]
     assert sorted(tasks["shop.features"]) == ["night_went_well", "summary"]
     source = str(PROJECT / "a b")  # a path in vitrine.toml starts at its folder, wherever Airflow runs
-    how = ["--no-splits", "--encoding", "cp1252", "--column", "uri=image url", "--column", "product_id=sku"]
+    how = ["--no-splits", "--categories", "--encoding", "cp1252", "--column", "uri=image url"]
+    how += ["--column", "product_id=sku", "--attribute", "colour=Farbe"]
     assert arguments["shop.ingest"] == ["ingest", source, "--dataset", "shop", "--layout", "folder", *how, "--gate"]
     assert night["max_active_runs"] == 1, "the next night waits"
     assert night["outlets"] == {

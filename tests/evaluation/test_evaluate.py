@@ -43,6 +43,7 @@ def make(settings: Settings, dataset: str, splits: tuple[str | None, ...] = (Non
                 "product_id": f"{dataset}/{product}",
                 "category": None if product % 5 == 0 else f"kind {product % 4}",
                 "split": splits[(product + photo) % len(splits)],
+                "colour": None if photo == 3 else f"it's {product % 9}",
                 "embedding": (vector / np.linalg.norm(vector)).astype(np.float32),
             }
     names = list(images)
@@ -50,6 +51,8 @@ def make(settings: Settings, dataset: str, splits: tuple[str | None, ...] = (Non
         images[names[5]]["embedding"] = images[names[4]]["embedding"]
     time = lake.now()
     rows = [{"image_id": image_id, "content_sha256": image_id} | image for image_id, image in images.items()]
+    for row in rows:
+        row["attributes"] = {"colour": row["colour"]} if row["colour"] else None
     file = {"uri": "u", "size": 1, "width": 1, "height": 1}
     times = dict.fromkeys(("modified_at", "content_seen_at", "updated_at"), time)
     lake.append(settings, CATALOG, [row | file | times for row in rows])
@@ -93,7 +96,7 @@ def run(settings: Settings, dataset: str, *args: Any, run_id: str = "r1", **kwar
     return evaluate(settings, EncodedSet(dataset, "e", VERSION), *args, run_id=run_id, **kwargs)
 
 
-@pytest.mark.parametrize("relevant", ["product_id", "category"])
+@pytest.mark.parametrize("relevant", ["product_id", "category", "colour"])
 @pytest.mark.parametrize(
     ("splits", "asked", "used"),
     [
@@ -208,7 +211,7 @@ def test_what_cannot_be_is_said(home: Callable[[], Settings]) -> None:
         ("shop", None, "train"): "give both splits, or neither",
         ("shop", "tset", "train"): "unknown split of data set 'shop' 'tset': choose one of test, train",
         ("shop", "test", "x' OR 'a' = 'a"): "unknown split",
-        ("shop", None, None, "colour"): "choose one of category, product_id",
+        ("shop", None, None, "color"): "choose one of category, colour, product_id",
     }.items():
         with pytest.raises(UserError, match=message):
             run(settings, *args)
@@ -349,3 +352,21 @@ def test_a_table_of_metrics_without_intervals_is_written_to_and_read(home: Calla
     assert again["computed"] and again["metrics"] == first["metrics"]
     assert lake.query(settings, "SELECT * FROM metrics").num_rows == rows.num_rows
     assert not run(settings, "shop")["computed"]
+
+
+def test_figures_by_an_attribute_follow_its_values(home: Callable[[], Settings]):
+    settings = home()
+    make(settings, "shop")
+    first = run(settings, "shop", relevant="colour")
+    by_product = run(settings, "shop")
+    assert first["catalog_version"] != by_product["catalog_version"]
+    assert not run(settings, "shop", relevant="colour")["computed"]
+    rows = lake.rows(settings, "SELECT * FROM catalog")
+    for row in rows:
+        row["attributes"] = {"colour": "all the same"}
+    lake.write(settings, CATALOG, pa.Table.from_pylist(rows, schema=CATALOG.schema), replacing={"dataset": "shop"})
+    assert not run(settings, "shop")["computed"], "those by product stay"
+    again = run(settings, "shop", relevant="colour")
+    assert again["computed"] and again["metrics"]["mR@1"] == 1.0
+    with pytest.raises(UserError, match="of data set 'shop' 'colur': choose one of category, colour, product_id"):
+        run(settings, "shop", relevant="colur")

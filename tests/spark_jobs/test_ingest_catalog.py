@@ -290,7 +290,7 @@ def test_names_that_are_patterns_or_hidden_are_names_of_tables(settings: Setting
     [
         ("a/b", "folder", "shop", "bad data set 'a/b'.*lower-case"),
         ("..", "folder", "shop", "bad data set"),
-        ("d", "fodler", "shop", "unknown layout 'fodler'.*folder, food2k, generated, grocery_store"),
+        ("d", "fodler", "shop", "unknown layout 'fodler'.*folder, food2k, generated, google_feed, grocery_store"),
         ("d", "folder", "nowhere", "cannot list 'nowhere' .*No such file"),
         ("d", "folder", "empty", "no photos in 'empty'"),
         ("d", "generated", "many", "bad source 'many'"),

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from training.linear_tuning import solutions
-from training.unlike import KINDS, choose, moments_of, space
+from training.linear_tuning import Moments, solutions
+from training.unlike import KINDS, choose, space
 from vitrine.encoders.classifiers import COSINE, MAHALANOBIS
 
 DIM = 40
@@ -33,7 +33,7 @@ def test_few_classes_leave_too_few_directions():
 
 def test_distances_are_those_of_the_definition():
     x, y = classes(5, 30, 2, noise=0.5)
-    moments = moments_of(x, y, 5)
+    moments = Moments.of_rows(x, y, 5)
     for rule, kind in KINDS.items():
         (fitted,) = solutions(moments, [kind], [0.2])
         here = (x - fitted.mean) @ fitted.weight

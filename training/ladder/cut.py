@@ -38,7 +38,7 @@ def cut(settings: Settings, whole: TrainingSet, share: float, seed: int) -> Cut:
 
     Written once under ``HOME/training``; ``whole``'s own validation part is in none of it.
     """
-    by_class = whole.label != "category"
+    by_class = whole.label == "product_id"
     learned = _chosen(whole.classes, share if by_class else 1.0, seed)
     inputs = json.dumps([whole.fingerprint, "cut", share, seed])
     fingerprint = hashlib.sha256(inputs.encode()).hexdigest()[:16]

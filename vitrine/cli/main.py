@@ -31,7 +31,8 @@ VERBS = {
     ),
     "lookup": "Look images or products up online, through the data set's serving service.",
     "serve": (
-        "Serve the online features over HTTP until Ctrl-C: Feast's feature server, read-only, and similar products."
+        "Serve online features over HTTP until Ctrl-C: Feast's feature server, read-only, similar products, photo "
+        "search."
     ),
     "browse": "A page on this machine: pick or upload a photo and see its neighbours by each encoder, side by side.",
     "check": "Do catalog, embeddings, Feast, Milvus and promotions agree, by id, version and content?",
@@ -65,13 +66,15 @@ VERBS = {
     ),
     "demo": "All of it, on a small catalog that it draws itself: the nightly DAG by Airflow, then what came of it.",
     "tune": (
-        "Tune an encoder to a data set: a matrix (linear) or a perceptron (top) on its frozen embeddings, or all its "
-        "weights (full)."
+        "Tune an encoder to a data set: a matrix (linear) or a perceptron (top) on its frozen embeddings, its last "
+        "part (partial), or all its weights (full)."
     ),
     "compress": (
         "Try how short an encoder's vectors may become: principal components, int8, 4 bits, 1 bit, each held against "
         "the\nvectors in full on the same queries."
     ),
+    "export": "Export an encoder as a folder that turns a customer's photo into a vector of exactly this version.",
+    "advise": "Find the encoder for a catalog, as it is or with a linear head, from a sample and within a budget.",
     "pending": (
         "Which of the nightly encoders have work to do on a data set, and why; those that are retired are left out."
     ),

@@ -1,16 +1,13 @@
 """The options that several verbs have."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-
-class Label(StrEnum):
-    product_id = "product_id"
-    category = "category"
-
-
+Relevant = Annotated[
+    str,
+    typer.Option("--relevant", help="What counts as found: product_id, category, or an attribute.", metavar="LABEL"),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")]
 Dataset = Annotated[str, typer.Option("--dataset", help="The name of a data set.", metavar="NAME")]
 Datasets = Annotated[

@@ -11,8 +11,13 @@ _ALSO_CALLED = {
     "product_id": ("product", "sku", "item", "item_id", "item_group_id", "article", "handle", "code", "id"),
 }
 """What others call the columns that are needed: proposed, never taken by themselves."""
-NUMBERS = ("weight",)
-"""Columns that are no ids: any number will do."""
+ATTRIBUTE = "attribute "
+"""What the names of attributes begin with among those of a table's columns."""
+
+
+def may_be_any_number(name: str) -> bool:
+    """Is the column no id, so that any number will do?"""
+    return name == "weight" or name.startswith(ATTRIBUTE)
 
 
 class TableFault(Exception):
@@ -31,8 +36,15 @@ class Columns:
     """What a table has to have, for the error; left out: the needed names."""
     given: Mapping[str, str] = field(default_factory=dict)
     """What the caller said that some of ``names`` are called in the table."""
+    also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Other names by which some of ``names`` are taken."""
     can_be_given: bool = True
     """Has the caller's verb the option ``--column``?"""
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The names of those that are attributes, sorted."""
+        return tuple(sorted(name.removeprefix(ATTRIBUTE) for name in self.names if name.startswith(ATTRIBUTE)))
 
     def places(self, header: Sequence[str], elsewhere: Collection[str] = ()) -> dict[str, int]:
         """The place in ``header`` of each of ``names`` that is there; those ``elsewhere`` are not looked for.
@@ -53,20 +65,25 @@ class Columns:
 
     def known(self, header: Iterable[str]) -> int:
         """How many of ``names`` the header has."""
-        return len({_plain(name) for name in header} & {_plain(self.given.get(name, name)) for name in self.names})
+        wanted = {_plain(called) for name in self.names for called in self._called(name)}
+        return len({_plain(name) for name in header} & wanted)
+
+    def _called(self, name: str) -> tuple[str, ...]:
+        """What one of ``names`` may be called in a table, the likeliest first."""
+        return (self.given[name],) if name in self.given else (name, *self.also.get(name, ()))
 
     def _place(self, name: str, header: Sequence[str]) -> int | None:
         """Of the column that is called so to the letter, else of the one that differs in case or blanks alone."""
-        wanted = self.given.get(name, name)
-        for places in (
-            [place for place, column in enumerate(header) if column == wanted],
-            [place for place, column in enumerate(header) if _plain(column) == _plain(wanted)],
-        ):
-            if len(places) > 1:
-                twice = " and ".join(dict.fromkeys(repr(header[place]) for place in places))
-                raise TableFault(f"its header names {twice} twice: leave one out")
-            if places:
-                return places[0]
+        for wanted in self._called(name):
+            for places in (
+                [place for place, column in enumerate(header) if column == wanted],
+                [place for place, column in enumerate(header) if _plain(column) == _plain(wanted)],
+            ):
+                if len(places) > 1:
+                    twice = " and ".join(dict.fromkeys(repr(header[place]) for place in places))
+                    raise TableFault(f"its header names {twice} twice: leave one out")
+                if places:
+                    return places[0]
         return None
 
     def _lack(self, missing: list[str], header: Sequence[str]) -> str:
@@ -76,10 +93,8 @@ class Columns:
         nearest = {name: column for name in missing if (column := self._nearest(name, header))}
         if not self.can_be_given:
             return f"no column {', '.join(wanted)} in it: {needs}; it has {has}"
-        proposal = " ".join(f"--column {_quoted(f'{name}={column}')}" for name, column in nearest.items())
-        advice = (
-            f": is it {proposal}?" if proposal else ": name yours by --column NAME=COLUMN, as --column uri=image_url"
-        )
+        proposal = " ".join(_option(name, column) for name, column in nearest.items())
+        advice = f": is it {proposal}?" if proposal else f": name yours by {_option(missing[0], 'COLUMN')}"
         return f"no column {', '.join(wanted)} in it: {needs}; it has {has}{advice}"
 
     def _nearest(self, name: str, header: Sequence[str]) -> str | None:
@@ -97,6 +112,12 @@ class Columns:
 
 def _plain(name: str) -> str:
     return name.strip().casefold()
+
+
+def _option(name: str, column: str) -> str:
+    """How the caller says what a column is called."""
+    is_attribute = name.startswith(ATTRIBUTE)
+    return f"--{'attribute' if is_attribute else 'column'} {_quoted(f'{name.removeprefix(ATTRIBUTE)}={column}')}"
 
 
 def _quoted(text: str) -> str:

@@ -1,10 +1,10 @@
-"""``ROOT/[SPLIT/]PRODUCT/PHOTO``: the layout that most shops can make with a copy command.
+"""``ROOT/[SPLIT/][CATEGORY/]PRODUCT/PHOTO``: the layout that most shops can make with a copy command.
 
 ROOT is a local folder or a URI that Arrow's file systems open (``s3://``, ``gs://``, ``hdfs://``). A first level that
 is made of split names alone (``split_of``) is one of splits; where other folders lie beside them, the
-caller says which it is. Hidden files, sidecar files (``.json``, ``.txt``, ...) and what systems leave behind are no
-photos; every other file is listed, with a refusal where it cannot be one of a product's photos: its name is no text,
-or it lies beside the product folders.
+caller says which it is. So the caller says whether there is a level of categories. Hidden files, sidecar files
+(``.json``, ``.txt``, ...) and what systems leave behind are no photos; every other file is listed, with a refusal where
+it cannot be one of a product's photos: its name is no text, or it lies beside the product folders.
 """
 
 import hashlib
@@ -28,30 +28,34 @@ _SPLITS = {
     "gallery": "gallery",
 }
 _SPLIT_NAME = re.compile(rf"({'|'.join(_SPLITS)})([-_ ]?(set|split|data|images))?", re.IGNORECASE | re.ASCII)
-ABOUT = "ROOT/[SPLIT/]PRODUCT/PHOTO, a local folder or s3://, gs://, hdfs://"
+ABOUT = (
+    "ROOT/[SPLIT/]PRODUCT/PHOTO, or with --categories ROOT/[SPLIT/]CATEGORY/PRODUCT/PHOTO, a local folder or s3://, "
+    "gs://, hdfs://"
+)
 _NO_PRODUCT = ("no_product", "the file lies beside the product folders, in none of them")
 _BAD_NAME = ("bad_name", "the file's name, or that of a folder above it, is not UTF-8")
 _LINKED = ("unreadable", "a link to a folder is followed only as a product's folder, and not upwards")
 
 
 class Folder:
-    """The layout where the caller says whether the first level is one of splits."""
+    """The layout where the caller says whether the first level is one of splits, and the next one of categories."""
 
     ABOUT = ABOUT
 
-    def __init__(self, splits: bool) -> None:
-        self.splits = splits
+    def __init__(self, splits: bool | None = None, categories: bool = False) -> None:
+        self.splits, self.categories = splits, categories
 
     def units(self, settings: Settings, source: str) -> list[str]:
-        return units(settings, source, self.splits)
+        return units(settings, source, self.splits, self.categories)
 
     def photos(self, unit: str) -> Iterator[Photo]:
         return photos(unit)
 
 
-def units(settings: Settings, source: str, splits: bool | None = None) -> list[str]:
+def units(settings: Settings, source: str, splits: bool | None = None, categories: bool = False) -> list[str]:
     """One unit a product folder, and one for what lies beside them. With ``splits``, the first level is one of splits,
-    and what lies in folders of other names is in no product; None: as its names say.
+    and what lies in folders of other names is in no product; None: as its names say. With ``categories``, product
+    folders lie in folders of categories.
 
     Raises:
         UserError: ``source`` cannot be listed, has no product folder, or may be read in two ways.
@@ -61,14 +65,38 @@ def units(settings: Settings, source: str, splits: bool | None = None) -> list[s
     named = [name for name in top if split_of(name)]
     if splits is None:
         splits = _has_splits(root, source, top, named)
-    if splits:
-        pairs = [(name, product) for name in named for product in _folders(root / name, source)]
-        beside = [("", ""), *((name, "") for name in top)]
-    else:
-        pairs, beside = [("", product) for product in top], [("", "")]
-    if not pairs:
+    beside = [("", "", ""), *((name, "", "") for name in top if splits)]
+    products: list[tuple[str, str, str]] = []
+    for split in named if splits else [""]:
+        inner = _folders(root / split, source) if split else top
+        if categories:
+            beside += [(split, category, "") for category in inner]
+            products += [(split, *pair) for category in inner for pair in _of_category(root, split, category, source)]
+        else:
+            products += [(split, "", product) for product in inner]
+    if not products:
         raise UserError(f"no photos in {source!r}: layout folder is {ABOUT}")
-    return [unit(root.text, split, product) for split, product in (*pairs, *beside)]
+    if categories:
+        _refuse_two_categories(products, source)
+    return [unit(root.text, split, product, category) for split, category, product in (*products, *beside)]
+
+
+def _of_category(root: Location, split: str, category: str, source: str) -> list[tuple[str, str]]:
+    """The category's name with that of each of its products."""
+    folder = (root / split if split else root) / category
+    if folder.is_local and _leads_upwards(folder.local_path):
+        raise UserError(f"category {category!r} of {source!r} is a link to a folder above it: take it out")
+    return [(category, product) for product in _folders(folder, source)]
+
+
+def _refuse_two_categories(products: list[tuple[str, str, str]], source: str) -> None:
+    category_of: dict[str, str] = {}
+    for _, category, product in products:
+        if category_of.setdefault(product, category) != category:
+            raise UserError(
+                f"{source!r} has product {product!r} in {_some([category_of[product], category])}: a product has one "
+                "category, and two products have two names"
+            )
 
 
 def split_of(name: str) -> str | None:
@@ -101,16 +129,16 @@ def _some(names: list[str]) -> str:
     return ", ".join(f"{name!r}" for name in names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def unit(root: str, split: str, product: str) -> str:
-    """What lies in ``root/split/product``; without a product: what lies beside the products."""
-    return json.dumps([root, split, product])
+def unit(root: str, split: str, product: str, category: str = "") -> str:
+    """What lies in ``root/split/category/product``; without a product: what lies beside the products."""
+    return json.dumps([root, split, category, product])
 
 
 def photos(unit: str) -> Iterator[Photo]:
     """The photos of one unit; a file whose name is no text, or that lies in no product's folder, has a refusal."""
-    text, split, product = json.loads(unit)
+    text, split, category, product = json.loads(unit)
     root = Location(text)
-    start = "/".join(part for part in (split, product) if part)
+    start = "/".join(part for part in (split, category, product) if part)
     # What lies in a folder beside the splits is named whole.
     deep = bool(product) or bool(split and not split_of(split))
     for inner, refusal in _files(root / start if start else root, deep):
@@ -122,6 +150,7 @@ def photos(unit: str) -> Iterator[Photo]:
             image_id=_shown(name),
             product_id=_shown(product),
             uri=_shown(location.text),
+            category=_shown(category) or None,
             split=split_of(split),
             refusal=refusal if _is_text(name) and _is_text(location.text) else _BAD_NAME,
         )
@@ -190,8 +219,8 @@ def _files(folder: Location, deep: bool) -> Iterator[_Listed]:
 
 
 def _local_files(start: str, deep: bool) -> Iterator[_Listed]:
-    if Path(start).is_symlink() and Path(start).parent.resolve().is_relative_to(Path(start).resolve()):
-        yield "", _LINKED  # it leads to a folder above it: photos would be listed twice, or the whole disk
+    if _leads_upwards(start):
+        yield "", _LINKED  # photos would be listed twice, or the whole disk
         return
     failed: list[OSError] = []
     for folder, inner, names in os.walk(start, onerror=failed.append):
@@ -206,6 +235,11 @@ def _local_files(start: str, deep: bool) -> Iterator[_Listed]:
         if not isinstance(error, FileNotFoundError):
             why = (error.strerror or type(error).__name__).lower()
             yield os.fsdecode(error.filename or start)[len(start) + 1 :], _unlisted(why)
+
+
+def _leads_upwards(path: str) -> bool:
+    """Is it a link to a folder above it?"""
+    return Path(path).is_symlink() and Path(path).parent.resolve().is_relative_to(Path(path).resolve())
 
 
 def _unlisted(why: str) -> tuple[str, str]:

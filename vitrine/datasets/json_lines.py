@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
 
-from vitrine.datasets.columns import NUMBERS, Columns, TableFault
+from vitrine.datasets.columns import Columns, TableFault, may_be_any_number
 
 _HEADER_ROWS = 1_000
 """Rows by which a table's columns are told: writers leave keys without a value out."""
@@ -21,7 +21,7 @@ def rows(lines: Iterable[str], columns: Columns, elsewhere: Collection[str]) -> 
     Raises:
         TableFault: a line is no object, a value no text or whole number, or a column is missing.
     """
-    objects = ((number, _object(line.lstrip("\ufeff"), number)) for number, line in enumerate(lines, 1) if line.strip())
+    objects = ((number, parsed(line.lstrip("\ufeff"), number)) for number, line in enumerate(lines, 1) if line.strip())
     first = list(islice(objects, _HEADER_ROWS))
     columns.places(list(dict.fromkeys(key for _, keys in first for key in keys)), elsewhere)
     by_keys: dict[tuple[str, ...], dict[str, str]] = {}
@@ -29,10 +29,15 @@ def rows(lines: Iterable[str], columns: Columns, elsewhere: Collection[str]) -> 
         keys = tuple(values)
         if keys not in by_keys:
             by_keys[keys] = {name: keys[place] for name, place in columns.found(keys, elsewhere).items()}
-        yield number, {name: _text(values[key], name, number) for name, key in by_keys[keys].items()}
+        yield number, {name: as_text(values[key], name, number) for name, key in by_keys[keys].items()}
 
 
-def _object(line: str, number: int) -> dict[str, Any]:
+def parsed(line: str, number: int) -> dict[str, Any]:
+    """The object that ``line`` is, its numbers as they are written.
+
+    Raises:
+        TableFault: it is none.
+    """
     try:
         value = json.loads(line, parse_int=str, parse_float=_Fraction, object_pairs_hook=_pairs)
     except (json.JSONDecodeError, RecursionError) as error:
@@ -53,9 +58,13 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return keys
 
 
-def _text(value: Any, column: str, number: int) -> str | None:
-    """Text, or a whole number's digits, which are text by now; a weight may be any number."""
-    if value is None or (isinstance(value, str) and (not isinstance(value, _Fraction) or column in NUMBERS)):
+def as_text(value: Any, column: str, number: int) -> str | None:
+    """Text, or a whole number's digits, which are text by now; a weight may be any number.
+
+    Raises:
+        TableFault: it is neither.
+    """
+    if value is None or (isinstance(value, str) and (not isinstance(value, _Fraction) or may_be_any_number(column))):
         if value and any("\ud800" <= letter < "\udc80" for letter in value):
             raise TableFault(f"row {number} has half a character in {column}: {ascii(value)[:80]}")
         return value

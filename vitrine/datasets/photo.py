@@ -25,6 +25,8 @@ class Photo:
     """Code and reason, where the listing itself shows that the photo cannot be read."""
     kept_sha256: str | None = None
     """Where the listing has put it into the photo store: its content."""
+    attributes: tuple[tuple[str, str], ...] = ()
+    """Names and values, by name."""
 
 
 class Layout(Protocol):

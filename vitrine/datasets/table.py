@@ -8,7 +8,7 @@ Spark's to read (``spark_jobs/ingest_catalog.py``), and their rows come through 
 
 import codecs
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from vitrine import photo_store
+from vitrine.datasets import attributes
 from vitrine.datasets.columns import Columns, TableFault
 from vitrine.datasets.junk import is_junk_file, is_junk_folder
 from vitrine.datasets.photo import BLANK, REFUSED, Photo
@@ -34,20 +35,23 @@ ABOUT = (
     "CSV (with commas, tabs, semicolons or |), JSON Lines, Excel (.xlsx), Parquet, Arrow or Delta with uri (or the "
     "photos as bytes) and product_id; where there are, image_id, category, split"
 )
-_NO_PRODUCT = ("no_product", "the row has no product_id")
-_LOGIN_DATA = ("login_data", "the link has a user, a password or a signature in it: photos are read by public links")
+NO_PRODUCT = ("no_product", "the row has no product_id")
+LOGIN_DATA = ("login_data", "the link has a user, a password or a signature in it: photos are read by public links")
+Reader = Callable[[Location, Columns, str | None, Collection[str]], Iterator[Row]]
+"""As ``read_rows``."""
 _NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 class Table:
     """The layout with the character set of its text files (None: UTF-8, or what a byte-order mark says), and with what
-    some of its columns are called."""
+    some of its columns are called, those of attributes too."""
 
     ABOUT = ABOUT
 
     def __init__(self, encoding: str | None = None, columns: Mapping[str, str] | None = None) -> None:
         self.encoding = encoding
-        self.columns = Columns(COLUMNS, NEEDED, f"layout table is {ABOUT}", columns or {})
+        names = tuple(dict.fromkeys((*COLUMNS, *(columns or {}))))
+        self.columns = Columns(names, NEEDED, f"layout table is {ABOUT}", columns or {})
 
     def units(self, settings: Settings, source: str) -> list[str]:
         """A unit a file; none of a Delta table.
@@ -89,8 +93,8 @@ def file_units(source: str, encoding: str | None = None) -> list[str]:
     return [json.dumps([base.text, name, encoding, source]) for name in names]
 
 
-def read_unit(unit: str, columns: Columns) -> Iterator[Row]:
-    """The rows of one file: those of ``columns`` that it, or the names of its folders, have.
+def read_unit(unit: str, columns: Columns, read: Reader = read_rows) -> Iterator[Row]:
+    """The rows of one file, as ``read`` reads it: those of ``columns`` that it, or the names of its folders, have.
 
     Raises:
         TableFault: the file cannot be read, or lacks a column that is needed.
@@ -98,7 +102,7 @@ def read_unit(unit: str, columns: Columns) -> Iterator[Row]:
     base, name, encoding, source = json.loads(unit)
     try:
         partitions = _partitions(name, columns)
-        for number, row in read_rows(Location(base) / name, columns, encoding, partitions.keys()):
+        for number, row in read(Location(base) / name, columns, encoding, partitions.keys()):
             yield number, {**row, **partitions}
     except TableFault as fault:
         shown = repr(source) if source.endswith(name) else f"{source!r}, file {name!r}"
@@ -136,7 +140,7 @@ class Rows:
         without = login_data(uri) if is_link(uri) else None
         if without is not None:  # it is told by its row alone, and printed nowhere
             name = row.get("image_id") or f"{without} (row {number})"
-            return Photo(name, product_id, without, refusal=_LOGIN_DATA)
+            return Photo(name, product_id, without, refusal=LOGIN_DATA)
         is_absolute = is_uri(uri) or uri.startswith("/")
         return Photo(
             image_id=row.get("image_id") or uri,
@@ -144,7 +148,8 @@ class Rows:
             uri=uri if is_absolute else (self._base / uri).text,
             category=row.get("category") or None,
             split=row.get("split") or None,
-            refusal=None if product_id.strip() else _NO_PRODUCT,
+            refusal=None if product_id.strip() else NO_PRODUCT,
+            attributes=attributes.of(row),
         )
 
     def left_out(self) -> Iterator[Photo]:

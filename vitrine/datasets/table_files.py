@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vitrine.datasets import json_lines, pictures, workbooks
-from vitrine.datasets.columns import NUMBERS, Columns, TableFault
+from vitrine.datasets.columns import Columns, TableFault, may_be_any_number
 from vitrine.locations import Location
 
 SEPARATORS = (",", "\t", ";", "|")
@@ -276,7 +276,7 @@ def as_text(values: pa.Array, column: str) -> list[str | None]:
     kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
     if pa.types.is_floating(kind) and pc.all(pc.is_null(values, nan_is_null=True)).as_py() is not False:
         return [None] * len(values)
-    if column in NUMBERS and (pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+    if may_be_any_number(column) and (pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         return [None if value is None else str(value) for value in values.to_pylist()]
     whole = pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Collection, Iterator
 from typing import IO, Any
 
-from vitrine.datasets.columns import NUMBERS, Columns, TableFault
+from vitrine.datasets.columns import Columns, TableFault, may_be_any_number
 
 _MOST = 10**15
 """From here on, Excel has lost digits of a whole number."""
@@ -74,7 +74,7 @@ def _cell(cells: tuple[Any, ...], place: int, column: str, number: int) -> str |
     if value is None or (isinstance(value, str) and cell.data_type != "e"):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if column in NUMBERS:
+        if may_be_any_number(column):
             return str(value)
         if value == int(value) and abs(value) < _MOST:
             zeros = _ZEROS.fullmatch(cell.number_format or "")

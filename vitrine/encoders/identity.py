@@ -4,11 +4,13 @@ import hashlib
 import importlib.metadata
 import json
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from vitrine import files, images
 from vitrine.encoders.backbones import Backbone
 from vitrine.encoders.networks import Built, build
 from vitrine.encoders.weights import weights_file
+from vitrine.errors import UserError
 from vitrine.settings import Settings
 
 _DESCRIPTIVE = ("name", "licence", "family", "embedding", "facts", "encoder_version")
@@ -45,6 +47,30 @@ def identify(settings: Settings, backbone: Backbone) -> Identity:
     Raises:
         UserError: as ``networks.build``.
     """
+    known = find(settings, backbone)
+    if known:
+        return known
+    identity = fingerprint(build(backbone))
+    files.write_json(_kept(settings, backbone), asdict(identity))
+    return identity
+
+
+def find(settings: Settings, backbone: Backbone) -> Identity | None:
+    """As ``identify``, where this home did so before; None where it did not."""
+    kept = _kept(settings, backbone)
+    return Identity(**json.loads(kept.read_text())) if kept.is_file() else None
+
+
+def can_be_had_here(settings: Settings, backbone: Backbone) -> bool:
+    """Are its weights on this machine? Those of a hub are taken to be where this home built the network before."""
+    try:
+        return find(settings, backbone) is not None or backbone.weights is not None
+    except UserError:  # the package is not installed
+        return False
+
+
+def _kept(settings: Settings, backbone: Backbone) -> Path:
+    """Where the identity of ``backbone`` is kept."""
     path = weights_file(backbone)
     facts = {
         **{
@@ -57,12 +83,7 @@ def identify(settings: Settings, backbone: Backbone) -> Identity:
         "library": importlib.metadata.version(_LIBRARIES.get(backbone.source, backbone.source)),
     }
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
-    kept = settings.home / "models" / "versions" / f"{name}.json"
-    if kept.is_file():
-        return Identity(**json.loads(kept.read_text()))
-    identity = fingerprint(build(backbone))
-    files.write_json(kept, asdict(identity))
-    return identity
+    return settings.home / "models" / "versions" / f"{name}.json"
 
 
 def fingerprint(built: Built) -> Identity:

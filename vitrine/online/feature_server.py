@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
+import anyio
+import anyio.to_thread
 import pyarrow as pa
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -17,8 +19,10 @@ from vitrine import feature_store
 from vitrine.errors import UserError, VitrineError, one_line
 from vitrine.feast_parts import FeastError, FeatureStore, get_app
 from vitrine.feature_store import IMAGES, PRODUCTS, Kind
+from vitrine.images import ImageError
 from vitrine.names import check_name
 from vitrine.online.lookup import OnlineFeatures
+from vitrine.online.photo_body import photo_of
 from vitrine.setting_sections import FeastSettings
 from vitrine.settings import Settings
 
@@ -28,6 +32,12 @@ ARROW = "application/vnd.apache.arrow.stream"
 LOOPBACK = ["localhost", "127.0.0.1"]
 Similar = Callable[[Settings, OnlineFeatures, str, str, int], dict[str, Any]]
 """``evaluation.milvus.more_like_this.more_like_this``."""
+Search = Callable[[OnlineFeatures, str, bytes, int, Kind], dict[str, Any]]
+"""An ``evaluation.milvus.photo_search.PhotoSearch``."""
+SEARCHES = 4
+"""Photos that a process decodes and encodes at once; others wait, and hold up no lookup."""
+_STATUS = {"too_large": 413, "not_an_image": 415, "unsupported": 415}
+"""Of an ImageError's code; of all others 422."""
 
 
 class Keys(BaseModel):
@@ -36,7 +46,7 @@ class Keys(BaseModel):
     ids: list[str] = Field(max_length=10_000)
 
 
-def make_app(settings: Settings, similar: Similar) -> FastAPI:
+def make_app(settings: Settings, similar: Similar, search: Search) -> FastAPI:
     """The app; a promotion is followed within ``[feast] follow_seconds``, without a request waiting for it."""
     feast = settings.feast
     # Half of the time after which Feast's cache expires: so none expires, and no request waits for a new one.
@@ -49,6 +59,19 @@ def make_app(settings: Settings, similar: Similar) -> FastAPI:
     def health() -> dict[str, str]:
         online.check()
         return {"status": "the online store can be read"}
+
+    searches = anyio.CapacityLimiter(SEARCHES)
+
+    @app.post("/datasets/{dataset}/search")  # before the next one, which would take it for a kind
+    async def search_by_photo(
+        request: Request,
+        dataset: str,
+        limit: Annotated[int, Query(ge=1, le=100)] = 10,
+        of: Literal["products", "images"] = "products",
+    ) -> dict[str, Any]:
+        data = await photo_of(request)
+        kind = IMAGES if of == IMAGES.name else PRODUCTS
+        return await anyio.to_thread.run_sync(search, online, dataset, data, limit, kind, limiter=searches)
 
     @app.post("/datasets/{dataset}/{kind}")
     def look_up(dataset: str, kind: Literal["images", "products"], asked: Keys) -> Response:
@@ -113,6 +136,7 @@ def _say_errors(app: FastAPI, store: FeatureStore) -> None:
     def say(code: Callable[[Any], int]) -> Callable[[Request, Exception], JSONResponse]:
         return lambda _, error: JSONResponse({"detail": one_line(error)}, code(error))
 
+    app.add_exception_handler(ImageError, say(lambda error: _STATUS.get(error.code, 422)))
     app.add_exception_handler(UserError, say(lambda _: 404))
     app.add_exception_handler(VitrineError, say(lambda _: 503))
     app.add_exception_handler(FeastError, say(lambda error: error.http_status_code()))

@@ -9,6 +9,7 @@ from evaluation.milvus.vector_index import VectorIndex
 from evaluation.promotion.old_collections import drop_old
 from vitrine import lake
 from vitrine.encoded_set import EncodedSet
+from vitrine.encoders import kept_bundles
 from vitrine.setting_sections import MilvusSettings, NightlyDataset, NightlySettings
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS, ENCODERS, PROMOTIONS, RUNS
@@ -53,8 +54,14 @@ def test_what_serves_and_what_is_named_or_used_stays(settings: Settings) -> None
 
     nightly = NightlySettings(encoders=("e4",), datasets=(NightlyDataset(name="d", source="s"),))
     now = settings.model_copy(update={"nightly": nightly})  # and the index FLAT again
+    for encoder_version in (SERVES, BEFORE, LONG_BEFORE):
+        kept_bundles.folder(settings, encoder_version).mkdir(parents=True)
     dropped = [f"d__{BEFORE}__hnsw_16_200", f"d__{LONG_BEFORE}", f"d__{FORGOTTEN}"]
-    assert drop_old(now) == {"collections_kept": 4, "collections_dropped": dropped}
+    assert drop_old(now) == {
+        **{"collections_kept": 4, "collections_dropped": dropped},
+        "bundles_dropped": [LONG_BEFORE],  # with its last collection
+    }
+    assert {path.name for path in kept_bundles.folder(settings, SERVES).parent.iterdir()} == {SERVES, BEFORE}
     with VectorIndex(now) as milvus:
         assert "another__0123456789abcdef" in milvus._client.list_collections()
         kept = [f"d__{SERVES}__hnsw_16_200", *(f"d__{kept}" for kept in (BEFORE, NIGHTLY, TRIED))]

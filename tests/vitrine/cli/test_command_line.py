@@ -28,7 +28,7 @@ SMALL, OTHER = "0123456789abcdef", "fedcba9876543210"
 VERBS = (
     *("ingest", "embed", "evaluate", "features", "lookup", "index", "check", "gate", "promote", "rollback"),
     *("encoders", "status", "report", "maintain", "sql", "sql-server", "demo", "tune", "classify", "serve", "browse"),
-    *("pending", "night", "retire", "backfill", "tag"),
+    *("pending", "night", "retire", "backfill", "tag", "export"),
 )
 CONFIG = """
 [encoders.small]

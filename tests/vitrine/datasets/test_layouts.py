@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from vitrine import photo_files
-from vitrine.datasets import folder, generated
+from vitrine.datasets import folder, generated, registry
 from vitrine.datasets.photo import Photo
 from vitrine.datasets.registry import LAYOUTS, describe
 from vitrine.errors import UserError
@@ -68,6 +68,38 @@ def test_a_first_level_of_split_names_alone_is_one_of_splits(settings: Settings,
     beside = decided.pop("test tube/1.jpg")
     assert {split for split, _ in decided.values()} == {"train", "val", "test"}
     assert beside[0] is None and beside[1] and beside[1][0] == "no_product"
+
+
+def test_a_level_of_categories_is_asked_for(settings: Settings, tmp_path: Path):
+    root = put(tmp_path / "shop", "cups/mug/1.jpg", "cups/mug/side/2.jpg", "lamps/lamp/1.jpg")
+    put(root, "loose.jpg", "cups/3.jpg")
+    found = {p.image_id: p for p in photos_of(folder.Folder(categories=True), settings, str(root))}
+    assert {(p.image_id, p.category, p.product_id, p.split) for p in found.values() if not p.refusal} == {
+        ("cups/mug/1.jpg", "cups", "mug", None),
+        ("cups/mug/side/2.jpg", "cups", "mug", None),
+        ("lamps/lamp/1.jpg", "lamps", "lamp", None),
+    }
+    refused = {name: p.refusal[0] for name, p in found.items() if p.refusal}
+    assert refused == {"loose.jpg": "no_product", "cups/3.jpg": "no_product"}
+    put(root, "lamps/mug/1.jpg")
+    with pytest.raises(UserError, match="has product 'mug' in 'cups', 'lamps': a product has one category"):
+        folder.units(settings, str(root), categories=True)
+    with pytest.raises(UserError, match="--categories with layout 'table'"):
+        registry.find("table", categories=True)
+    (root / "upwards").symlink_to(root)
+    with pytest.raises(UserError, match=r"category 'upwards' of .* is a link to a folder above it"):
+        folder.units(settings, str(root), categories=True)
+
+
+def test_categories_lie_in_splits(settings: Settings, tmp_path: Path):
+    root = put(tmp_path / "shop", "train/cups/mug/1.jpg", "test/cups/mug/2.jpg", "test/lamps/lamp/1.jpg", "test/4.jpg")
+    found = photos_of(folder.Folder(categories=True), settings, root.as_uri())
+    assert {(p.image_id, p.split, p.category, p.product_id) for p in found if not p.refusal} == {
+        ("train/cups/mug/1.jpg", "train", "cups", "mug"),
+        ("test/cups/mug/2.jpg", "test", "cups", "mug"),
+        ("test/lamps/lamp/1.jpg", "test", "lamps", "lamp"),
+    }
+    assert [p.image_id for p in found if p.refusal] == ["test/4.jpg"]
 
 
 @pytest.mark.parametrize(

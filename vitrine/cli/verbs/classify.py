@@ -8,7 +8,7 @@ import typer
 from training import classifier
 from vitrine import runs, tracking
 from vitrine.cli import output
-from vitrine.cli.options import Json, Label
+from vitrine.cli.options import Json
 from vitrine.cli.training_sets import training_sets
 from vitrine.cli.verbs.tune import Seed, ToldApart
 from vitrine.settings import load_settings
@@ -17,14 +17,14 @@ from vitrine.settings import load_settings
 def classify(
     dataset: Annotated[list[str], typer.Option("--dataset", help="A data set with splits train and test.")],
     encoder: Annotated[list[str], typer.Option("--encoder", help="Whose embeddings to classify; may repeat.")],
-    label: ToldApart = Label.product_id,
+    label: ToldApart = "product_id",
     seed: Seed = None,
     as_json: Json = False,
 ) -> None:
     """Ask a linear probe and nearest neighbours on frozen embeddings about the test split: rows of predictions."""
     settings = load_settings()
     results = []
-    for rows in training_sets(settings, itertools.product(dataset, encoder), label.value, seed).values():
+    for rows in training_sets(settings, itertools.product(dataset, encoder), label, seed).values():
         for name, learn in (
             (classifier.LINEAR_PROBE, classifier.linear_probe),
             (classifier.NEIGHBOURS, classifier.neighbours),

@@ -12,7 +12,7 @@ from evaluation.compression import page, study
 from vitrine import facts, runs, tracking
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets, encoded_set
-from vitrine.cli.options import Dataset, Encoder, Json, Label
+from vitrine.cli.options import Dataset, Encoder, Json, Relevant
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import by_name, heads, tuned
 from vitrine.errors import UserError
@@ -27,7 +27,7 @@ def compress(
         float | None, typer.Option(min=0, max=1, help="What the gate's metric may lose. Left out: gates.max_drop.")
     ] = None,
     bytes_at_most: Annotated[int | None, typer.Option(min=1, help="Of a vector: what is looked for.")] = None,
-    relevant: Annotated[Label, typer.Option(help="What counts as found.")] = Label.product_id,
+    relevant: Relevant = "product_id",
     name: Annotated[str | None, typer.Option(help="Of the encoder that is made. Left out: ENCODER__pcaDIM.")] = None,
     make: Annotated[bool, typer.Option("--make", help="Make the encoder of the shortest vectors, in floats.")] = False,
     as_json: Json = False,
@@ -46,7 +46,7 @@ def compress(
     drop = settings.gates.max_drop if max_drop is None else max_drop
     with runs.record(settings, "compress", chosen, encoded.encoder) as run:
         run.encoder_version = encoded.encoder_version
-        done = study.study(settings, encoded, relevant.value, drop)
+        done = study.study(settings, encoded, relevant, drop)
         run.figures |= _figures(done, drop, bytes_at_most)
         path = settings.reports / f"compress_{chosen}_{encoded.encoder}.html"
         page.draw(done, drop, path)

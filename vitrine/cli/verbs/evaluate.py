@@ -10,7 +10,7 @@ from evaluation.gates import metrics
 from vitrine import facts, runs
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets, encoded_set
-from vitrine.cli.options import Datasets, Encoders, Json, Label
+from vitrine.cli.options import Datasets, Encoders, Json, Relevant
 from vitrine.cli.verbs.gate import ask
 from vitrine.encoded_set import EncodedSet
 from vitrine.settings import Settings, load_settings
@@ -21,7 +21,7 @@ def evaluate(
     dataset: Datasets = None,
     queries: Annotated[str | None, typer.Option(help="The split that asks.", metavar="SPLIT")] = None,
     index: Annotated[str | None, typer.Option(help="The split that is searched.", metavar="SPLIT")] = None,
-    relevant: Annotated[Label, typer.Option(help="What counts as found.")] = Label.product_id,
+    relevant: Relevant = "product_id",
     with_serving: Annotated[
         bool, typer.Option("--with-serving", help="What the gate compares with too, where its figures are missing.")
     ] = False,
@@ -40,7 +40,7 @@ def evaluate(
     Without splits: the data set's own protocol, else leave-one-out.
     """
     settings = load_settings()
-    how = (queries, index, relevant.value)
+    how = (queries, index, relevant)
     results = []
     for name in dict.fromkeys(encoder):
         for chosen in chosen_datasets(settings, dataset):

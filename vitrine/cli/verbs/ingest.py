@@ -10,8 +10,7 @@ from vitrine import runs
 from vitrine.cli import output
 from vitrine.cli.options import Dataset, Gated, Json
 from vitrine.cli.verbs.gate import ask
-from vitrine.datasets import columns, registry
-from vitrine.datasets.table import COLUMNS
+from vitrine.datasets import attributes, columns, registry
 from vitrine.names import check_name
 from vitrine.settings import load_settings
 
@@ -35,6 +34,10 @@ def ingest(
             "--splits/--no-splits", help="The first level of a folder is one of splits, or not; left out: by its names."
         ),
     ] = None,
+    categories: Annotated[
+        bool,
+        typer.Option("--categories", help="Products' folders lie in folders of their categories."),
+    ] = False,
     encoding: Annotated[
         str | None,
         typer.Option(help="The character set of a table in CSV, as cp1252; left out: UTF-8.", metavar="NAME"),
@@ -42,6 +45,13 @@ def ingest(
     column: Annotated[
         list[str] | None,
         typer.Option(help="What a table calls a column, as uri=image_url; may repeat.", metavar="NAME=COLUMN"),
+    ] = None,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A column to keep as an attribute of photos, as colour, or brand=Marke; may repeat.",
+            metavar="NAME=COLUMN",
+        ),
     ] = None,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="A published data set, whatever its counts.")
@@ -64,7 +74,13 @@ def ingest(
             "allow_removals": allow_removals,
             "test_share": test_share,
         }
-        how |= {"splits": splits, "encoding": encoding, "columns": columns.parse(column or (), COLUMNS)}
+        how |= {
+            "splits": splits,
+            "categories": categories,
+            "encoding": encoding,
+            "columns": columns.parse(column or (), registry.columns_of(layout)),
+            "attributes": attributes.parse(attribute or ()),
+        }
         run.figures |= ingest_catalog.ingest(settings, source, dataset, layout, **how)
         run.figures |= asdict(runs.IngestSource(layout))
     if gated:

@@ -6,7 +6,7 @@ import typer
 import uvicorn
 from fastapi import FastAPI
 
-from evaluation.milvus import more_like_this
+from evaluation.milvus import more_like_this, photo_search
 from vitrine import addresses
 from vitrine.errors import VitrineError
 from vitrine.online import feature_server
@@ -18,7 +18,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Left out: feast.port.", min=1, max=65_535)] = None,
     workers: Annotated[int, typer.Option(help="Processes that answer.", min=1, max=64)] = 1,
 ) -> None:
-    """Serve the online features over HTTP until Ctrl-C: Feast's feature server, read-only, and similar products.
+    """Serve online features over HTTP until Ctrl-C: Feast's feature server, read-only, similar products, photo search.
 
     Where other machines can ask, VITRINE_FEAST__API_KEY has to be set: requests bring it as a bearer token.
     """
@@ -39,4 +39,5 @@ def serve(
 
 def server_app() -> "FastAPI":
     """What each process of ``vitrine serve`` answers with."""
-    return feature_server.make_app(load_settings(), more_like_this.more_like_this)
+    settings = load_settings()
+    return feature_server.make_app(settings, more_like_this.more_like_this, photo_search.PhotoSearch(settings))

@@ -13,7 +13,7 @@ from training import tagger
 from vitrine import facts, lake, runs
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets, encoded_set
-from vitrine.cli.options import Dataset, Json, Label
+from vitrine.cli.options import Dataset, Json
 from vitrine.cli.training_sets import training_sets
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import classifiers
@@ -24,7 +24,9 @@ from vitrine.tables import CLASSIFIERS
 
 def tag(
     dataset: Dataset,
-    label: Annotated[Label, typer.Option("--label", help="What to tag.")] = Label.category,
+    label: Annotated[
+        str, typer.Option("--label", help="What to tag: category, product_id, or an attribute.", metavar="LABEL")
+    ] = "category",
     encoder: Annotated[
         str | None, typer.Option("--encoder", help="Whose vectors to learn from. Left out: what serves.")
     ] = None,
@@ -43,14 +45,15 @@ def tag(
     encoded = encoded_set(settings, encoder, dataset) if encoder else facts.serving_set(settings, dataset)
     if encoded is None:
         raise UserError(f"nothing serves data set {dataset!r}: name an encoder with --encoder, or vitrine promote one")
-    row = facts.tagging(settings, dataset, label.value)
+    facts.check_label(settings, dataset, label)
+    row = facts.tagging(settings, dataset, label)
     if learn or row is None or row["encoder_version"] != encoded.encoder_version:
-        row = _learned(settings, encoded, label.value, row)
-    with runs.record(settings, f"tag {label.value}", dataset, encoded.encoder) as run:
+        row = _learned(settings, encoded, label, row)
+    with runs.record(settings, f"tag {label}", dataset, encoded.encoder) as run:
         run.encoder_version = encoded.encoder_version
         classifier = classifiers.load(settings, row["classifier_version"])
-        spark = session.build_session(settings, f"tag {dataset} {label.value}")
-        run.figures |= {"label": label.value, "classifier_version": classifier.version}
+        spark = session.build_session(settings, f"tag {dataset} {label}")
+        run.figures |= {"label": label, "classifier_version": classifier.version}
         run.figures |= tag_catalog.tag_catalog(spark, settings, classifier, everything=everything)
     output.show(f"tagged {dataset}", {"dataset": dataset, "encoder": encoded.encoder, **run.figures}, as_json)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vitrine.cli import ladder, output, tuning
-from vitrine.cli.options import Json, Label
+from vitrine.cli.options import Json
 from vitrine.cli.tuning import Strategy, Tuning
 from vitrine.errors import UserError
 from vitrine.settings import Settings
@@ -28,7 +28,9 @@ Bases = Annotated[
     list[str],
     typer.Option("--encoder", help="What to tune; may repeat. A+B: both, their vectors joined.", metavar="NAME"),
 ]
-ToldApart = Annotated[Label, typer.Option("--label", help="What to tell apart.")]
+ToldApart = Annotated[
+    str, typer.Option("--label", help="What to tell apart: product_id, category, or an attribute.", metavar="LABEL")
+]
 Name = Annotated[str | None, typer.Option(help="Of the tuned encoder. Left out: ENCODER__STRATEGY__DATASET.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Left out: tune.seed.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Small and short: for a first look.")]
@@ -52,7 +54,7 @@ class Products(StrEnum):
 def linear(
     dataset: TunedOn,
     encoder: Bases,
-    label: ToldApart = Label.product_id,
+    label: ToldApart = "product_id",
     name: Name = None,
     seed: Seed = None,
     as_of: AsOf = None,
@@ -78,7 +80,7 @@ def linear(
 def top(
     dataset: TunedOn,
     encoder: Bases,
-    label: ToldApart = Label.product_id,
+    label: ToldApart = "product_id",
     name: Name = None,
     seed: Seed = None,
     as_of: AsOf = None,
@@ -100,14 +102,14 @@ def top(
 def _tune_heads(
     settings: Settings,
     tunings: list[Tuning],
-    label: Label,
+    label: str,
     seed: int | None,
     as_of: datetime | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     work = tuning.estimate if dry_run else tuning.tune
-    results = [work(settings, *pair) for pair in tuning.with_rows(settings, tunings, label.value, seed, as_of)]
+    results = [work(settings, *pair) for pair in tuning.with_rows(settings, tunings, label, seed, as_of)]
     output.show_each("tuned", results, as_json)
 
 
@@ -115,7 +117,7 @@ def _tune_heads(
 def partial(
     dataset: TunedOn,
     encoder: Base,
-    label: ToldApart = Label.product_id,
+    label: ToldApart = "product_id",
     name: Name = None,
     seed: Seed = None,
     as_of: AsOf = None,
@@ -146,7 +148,7 @@ def partial(
 def full(
     dataset: TunedOn,
     encoder: Base,
-    label: ToldApart = Label.product_id,
+    label: ToldApart = "product_id",
     name: Name = None,
     seed: Seed = None,
     as_of: AsOf = None,
@@ -176,7 +178,7 @@ def full(
 def _tune_networks(
     settings: Settings,
     tunings: list[Tuning],
-    label: Label,
+    label: str,
     seed: int | None,
     as_of: datetime | None,
     processes: int,
@@ -185,7 +187,7 @@ def _tune_networks(
 ) -> None:
     results = [
         tuning.estimate(settings, *pair) if dry_run else tuning.tune(settings, *pair, processes)
-        for pair in tuning.with_rows(settings, tunings, label.value, seed, as_of)
+        for pair in tuning.with_rows(settings, tunings, label, seed, as_of)
     ]
     output.show_each("tuned", results, as_json)
 
@@ -194,7 +196,7 @@ def _tune_networks(
 def auto(
     dataset: TunedOn,
     encoder: Bases,
-    label: ToldApart = Label.product_id,
+    label: ToldApart = "product_id",
     budget: Annotated[
         str | None,
         typer.Option(help="What all of it may take: 30m, 2h, or money as 2EUR. Left out: tune.auto.budget."),
@@ -215,7 +217,7 @@ def auto(
     """
     settings = tuning.settings_for(quick)
     results = [
-        ladder.climb(settings, each, base, ladder.Asked(label.value, seed, as_of, budget, gain))
+        ladder.climb(settings, each, base, ladder.Asked(label, seed, as_of, budget, gain))
         for each in dict.fromkeys(dataset)
         for base in dict.fromkeys(encoder)
     ]
@@ -227,7 +229,7 @@ def cross(
     dataset: TunedOn,
     encoder: Base,
     strategy: Annotated[Strategy, typer.Option(help="How to tune.")] = Strategy.top,
-    label: ToldApart = Label.product_id,
+    label: ToldApart = "product_id",
     seed: Seed = None,
     quick: Quick = False,
     processes: Processes = 1,
@@ -243,6 +245,4 @@ def cross(
     if (count := len(set(dataset))) < 2:
         raise UserError(f"cross-tuning needs two data sets or more, not {count}: repeat --dataset")
     by_base = [[one for one in tunings if one.base == base] for base in dict.fromkeys(encoder)]
-    output.show_each(
-        "tuned", [tuning.cross(settings, group, label.value, seed, processes) for group in by_base], as_json
-    )
+    output.show_each("tuned", [tuning.cross(settings, group, label, seed, processes) for group in by_base], as_json)

@@ -2,14 +2,11 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
@@ -18,40 +15,23 @@ import pytest
 
 from evaluation.milvus.vector_index import VectorIndex
 from evaluation.promotion.milvus_alias import follow as point
+from tests.support.feature_server import FOLLOW_SECONDS, KEY, Server, serving
 from tests.support.project import PROJECT
 from tests.support.served_home import V1, V2, add, follow, promote, register, vector
-from tests.support.store_servers import free_port
 from vitrine import feature_store
 from vitrine.cli.main import main
 from vitrine.settings import Settings, load_settings
 
 pytestmark = pytest.mark.slow
-KEY = "a-key-of-many-letters"
 PRODUCTS = {"d/0": 1, "d/1": 2, "d/a b/ü?": 3, "d/3": 4}
-FOLLOW_SECONDS = 2
 
 
-class Server:
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-
-    def ask(self, path: str, body: Any = None, key: str | None = KEY, method: str | None = None) -> tuple[int, Any]:
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-        data = None if body is None else json.dumps(body).encode()
-        try:
-            with urlopen(Request(self.url + path, data, headers, method=method), timeout=20) as answer:
-                text = answer.read()
-                return answer.status, json.loads(text) if text else None
-        except HTTPError as error:
-            return error.code, json.loads(error.read() or "null")
-
-    def products(self, *keys: str) -> list[dict[str, Any]]:
-        body = {"feature_service": "d_products_serving", "entities": {"product_id": keys}}
-        status, answer = self.ask("/get-online-features", body)
-        assert status == 200, answer
-        columns = [result["values"] for result in answer["results"]]
-        return [dict(zip(answer["metadata"]["feature_names"], row, strict=True)) for row in zip(*columns, strict=True)]
+def products(server: Server, *keys: str) -> list[dict[str, Any]]:
+    body = {"feature_service": "d_products_serving", "entities": {"product_id": keys}}
+    status, answer = server.ask("/get-online-features", body)
+    assert status == 200, answer
+    columns = [result["values"] for result in answer["results"]]
+    return [dict(zip(answer["metadata"]["feature_names"], row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def serve_version(settings: Settings, version: str) -> None:
@@ -72,36 +52,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     add(settings, V1, PRODUCTS)
     add(settings, V2, {product: seed + 10 for product, seed in PRODUCTS.items()})
     serve_version(settings, V1)
-    own = {"API_KEY": KEY, "FOLLOW_SECONDS": str(FOLLOW_SECONDS), "PORT": str(found.port)}
-    env = os.environ | {f"VITRINE_FEAST__{name}": value for name, value in own.items()} | {"PYTHONPATH": str(PROJECT)}
-    with (found.folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "vitrine", "serve"],
-            cwd=found.folder,
-            env=env,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        until = time.monotonic() + 60
-        while True:
-            try:
-                assert found.ask("/health", key=None) == (200, {"status": "the online store can be read"})
-                break
-            except OSError:
-                said = (found.folder / "log").read_text()
-                assert process.poll() is None and time.monotonic() < until, said
-                time.sleep(0.1)
+    with serving(found):
         yield found
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGINT)
-        process.wait(20)
 
 
 def test_products_by_what_serves(server: Server):
-    rows = server.products(*PRODUCTS, "d/nobody")
+    rows = products(server, *PRODUCTS, "d/nobody")
     assert [row["product_id"] for row in rows] == [*PRODUCTS, "d/nobody"]
     for row in rows[:-1]:
         assert row["embedding"] == vector(PRODUCTS[row["product_id"]])
@@ -188,7 +144,7 @@ def test_a_promotion_is_followed_in_the_stated_time(server: Server):  # the last
     until = time.monotonic() + FOLLOW_SECONDS + 1
     versions = []
     while time.monotonic() < until or versions[-1] != {V2}:
-        rows = server.products(*PRODUCTS)
+        rows = products(server, *PRODUCTS)
         versions.append({row["encoder_version"] for row in rows})
         of = {V1: 0, V2: 10}[rows[0]["encoder_version"]]
         assert [row["embedding"] for row in rows] == [vector(seed + of) for seed in PRODUCTS.values()]

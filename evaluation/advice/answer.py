@@ -1,0 +1,153 @@
+"""The answer: what is chosen, what each option is worth and costs, what was left out, and what would change it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.advice.measure import Answers
+from evaluation.advice.race import CONFIDENCE, clustered_mean
+
+PRETRAINED, LINEAR = "pretrained", "linear"
+Verdict = Literal["chosen", "undecided", "as good", "worse"]
+
+
+@dataclass(frozen=True)
+class Use:
+    """What using an encoder takes: embedding all photos, and then each night those that are new or changed."""
+
+    photos_per_second: float | None
+    """As the largest pass so far computed them, with its start; None: not known."""
+    first_night_seconds: float | None
+    first_night_money: float | None
+    night_seconds: float | None
+    night_money: float | None
+
+
+@dataclass(frozen=True)
+class Option:
+    """An encoder as it is or tuned, and what is known of it."""
+
+    encoder: str
+    encoder_version: str
+    strategy: str
+    verdict: Verdict
+    why: str
+    measured: float
+    """On the sample."""
+    curve: list[float]
+    """The same with a quarter, a half and all of the sample's products."""
+    value: float
+    """Expected on the whole catalog."""
+    low: float
+    high: float
+    """The 90 % interval of ``value``."""
+    products: int
+    photos: int
+    use: Use
+
+    @property
+    def name(self) -> str:
+        return option_name(self.encoder, self.strategy)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An encoder that was not measured."""
+
+    encoder: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What ``vitrine advise`` says."""
+
+    dataset: str
+    use: str
+    metric: str
+    margin: float
+    state: Literal["decided", "undecided"]
+    encoder: str | None
+    """None: undecided."""
+    strategy: str | None
+    why: str
+    more_products: int | None
+    options: list[Option]
+    """The highest expected figure first."""
+    left_out: list[LeftOut]
+    would_change: list[str]
+    catalog_photos: int
+    catalog_products: int
+    known_share: float
+    looks: int
+    seconds: float
+    money: float
+    currency: str
+    first_by_priors: list[str] = field(default_factory=list)
+    """The order in which public figures would have encoders measured, the first few."""
+    page: str = ""
+
+    @property
+    def chosen(self) -> Option | None:
+        return next((each for each in self.options if each.verdict == "chosen"), None)
+
+    def lines(self) -> list[str]:
+        """The answer in sentences."""
+        made = [self._headline()]
+        if option := self.chosen:
+            made += [_worth(option, self), *_costs(option.use, self.currency)]
+            if option.strategy == LINEAR:
+                made.append(f"Tune it: vitrine tune linear --dataset {self.dataset} --encoder {option.encoder}")
+            made.append(f"Embed the rest: vitrine embed --dataset {self.dataset} --encoder {option.encoder}")
+        for why in dict.fromkeys(each.why for each in self.left_out):
+            names = ", ".join(each.encoder for each in self.left_out if each.why == why)
+            made.append(f"Left out: {names}: {why}")
+        made += [f"What would change this: {each}" for each in self.would_change]
+        cost = f" and {self.money:.4f} {self.currency}" if self.money else ""
+        return [*made, f"This advice took {self.seconds:.0f} s{cost}, {self.looks} look{'s' * (self.looks != 1)}."]
+
+    def _headline(self) -> str:
+        if option := self.chosen:
+            return f"For {self.use} in {self.dataset}: {option.name}: {self.why}."
+        between = [each.name for each in self.options if each.verdict == "undecided"]
+        if not between:
+            return f"Undecided: {self.why}."
+        more = f": about {self.more_products:,} more products would decide" if self.more_products else ""
+        if self.more_products and self.more_products > self.catalog_products:
+            more += ", which the catalog has not"
+        return f"Undecided between {' and '.join(between)}{more}; {self.why}."
+
+
+def _worth(option: Option, advice: Advice) -> str:
+    return (
+        f"Expected {advice.metric} {option.value:.3f} ({option.low:.3f} to {option.high:.3f}) on the whole catalog; "
+        f"{option.measured:.3f} on {option.photos:,} photos of {option.products:,} products."
+    )
+
+
+def _costs(use: Use, currency: str) -> list[str]:
+    if use.first_night_seconds is None or use.night_seconds is None:
+        return []
+    priced = f", {use.first_night_money:.4f} {currency}" if use.first_night_money else ""
+    nightly = f", {use.night_money:.4f} {currency}" if use.night_money else ""
+    return [
+        f"First night about {use.first_night_seconds:,.0f} s{priced}; later ones {use.night_seconds:,.1f} s{nightly}."
+    ]
+
+
+def option_name(encoder: str, strategy: str) -> str:
+    return f"{encoder} with a linear head" if strategy == LINEAR else encoder
+
+
+def expected(answers: Answers, products: NDArray[np.generic], doublings: float) -> tuple[float, float, float]:
+    """The figure on the whole catalog, and its 90 % interval: the sample's, moved along the line through its curve over
+    the logarithm of the number of products."""
+    slopes = np.nan_to_num(answers.slopes)
+    mean = clustered_mean(answers.values + slopes * doublings, products, bounded=1.0)
+    reach = (1 - CONFIDENCE) / 2
+    bounds: Sequence[float] = (mean.value, mean.lower(reach), mean.upper(reach))
+    value, low, high = (float(np.clip(each, 0, 1)) for each in bounds)
+    return value, low, high

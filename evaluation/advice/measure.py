@@ -1,0 +1,167 @@
+"""What an encoder answers on the sample: exact search in NumPy, as it is and tuned in closed form.
+
+Every photo asks all others, at three sizes of the sample: its products in four parts, in two, and as a whole. So each
+query has a figure at a quarter, a half and all of the products, of the gallery as of what the matrix is learned from.
+
+A matrix is never asked about what it learned: of new products, one half of the products learns for the other; of known
+ones, one half of each product's photos. Its kind and strength are those that did best on the other half's queries.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from evaluation.advice.race import Floats
+from evaluation.advice.sample import Catalog, Ints, Sample
+from vitrine import vectors
+from vitrine.retrieval_metrics import MMP_DEPTH, per_query
+
+SHARES = (0.25, 0.5, 1.0)
+_PARTS = (4, 2, 1)
+_FEWEST_A_PART = 5
+_BLOCK = 1024
+Embed = Callable[[vectors.Floats], vectors.Floats]
+"""Rows (N, D) to rows (N, K) of unit length."""
+Fit = Callable[[vectors.Floats, Ints, int], Iterator[Embed]]
+"""From rows, their classes, and how many dimensions the encoder has (rows may be written in fewer) to what can be
+learned from them, the same kinds in the same order each time; raises ArithmeticError where that is nothing."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Each photo's figure, (3, N), at the shares of ``SHARES``: NaN where it was not asked, or nothing is right."""
+
+    by_share: Floats
+
+    @property
+    def values(self) -> Floats:
+        return self.by_share[-1]
+
+    @property
+    def slopes(self) -> Floats:
+        """What each figure gains when the products double, (N,): from the smallest share at which it was asked."""
+        quarter, half, whole = self.by_share
+        return np.where(np.isnan(quarter), whole - half, (whole - quarter) / 2)
+
+    @property
+    def curve(self) -> list[float]:
+        """The means at the shares."""
+        known = ~np.isnan(self.by_share)
+        return [
+            float(row[mine].mean()) if mine.any() else np.nan for row, mine in zip(self.by_share, known, strict=True)
+        ]
+
+
+class Questions:
+    """What the sample asks of vectors."""
+
+    def __init__(self, catalog: Catalog, sample: Sample) -> None:
+        self.sample, self.catalog = sample, catalog
+        self.tags = catalog.label == "category"
+        # Whole products in halves, and the photos of each product in halves.
+        self.fold = sample.products % 2
+        order = np.lexsort((np.arange(len(sample.ids)), sample.products))
+        starts = np.searchsorted(sample.products[order], sample.products[order])
+        self.half = np.empty(len(order), np.int64)
+        self.half[order] = (np.arange(len(order)) - starts) % 2
+        parts = sample.products // 2
+        self.groups: list[list[Ints]] = [
+            [np.flatnonzero(parts % count == number) for number in range(count)]
+            if count == 1 or sample.product_count >= _FEWEST_A_PART * count
+            else []
+            for count in _PARTS
+        ]
+
+    def as_it_is(self, rows: vectors.Floats) -> Answers:
+        """What ``rows``, (N, D), answer."""
+        return self._by_share(lambda group: self._ask(rows[group], group))
+
+    def tuned(self, rows: vectors.Floats, fit: Fit) -> Answers | None:
+        """What matrices on ``rows`` answer; None where too few photos say how photos of one product differ."""
+        share = self.catalog.known_share
+        try:
+            new = self._learned(rows, fit, self.fold) if share < 1 else None
+            known = self._learned(rows, fit, self.half) if share > 0 else None
+        except ArithmeticError:
+            return None
+        if new is None or known is None:
+            return new or known
+        mixed = share * known.by_share + (1 - share) * new.by_share
+        return Answers(np.where(np.isnan(mixed), new.by_share, mixed))
+
+    def _learned(self, rows: vectors.Floats, fit: Fit, sides: Ints) -> Answers:
+        whole = np.arange(len(rows))
+        tried = [self._sided(rows, fit, whole, sides, side) for side in (0, 1)]
+        # Each side takes what did best on the other one.
+        taken = [int(np.nanmean(tried[1 - side], axis=1).argmax()) for side in (0, 1)]
+
+        def answers(group: Ints) -> Floats:
+            values = np.full(len(group), np.nan)
+            for side in (0, 1):
+                mine = sides[group] == side
+                full = len(group) == len(rows)
+                values[mine] = (
+                    tried[side][taken[side]] if full else self._sided(rows, fit, group, sides, side, taken[side])[0]
+                )
+            return values
+
+        return self._by_share(answers)
+
+    def _sided(
+        self, rows: vectors.Floats, fit: Fit, group: Ints, sides: Ints, side: int, only: int | None = None
+    ) -> Floats:
+        """What the queries of one side answer by what the other side teaches: (kinds, queries)."""
+        mine = _in_fewest_dimensions(rows[group])
+        labels, seen = self.sample.labels[group], np.asarray(mine.any(axis=1))
+        teaches = np.flatnonzero((sides[group] != side) & (labels >= 0) & seen)
+        classes, codes = np.unique(labels[teaches], return_inverse=True)
+        if len(classes) < 2:
+            raise ArithmeticError("one class: there is nothing to tell apart")
+        kinds = fit(mine[teaches], codes.astype(np.int64), rows.shape[1])
+        chosen = kinds if only is None else islice(kinds, only, only + 1)
+        asks = np.flatnonzero(sides[group] == side)
+        return np.stack(
+            [self._ask(np.where(seen[:, None], embed(mine), np.float32(0)), group, asks) for embed in chosen]
+        )
+
+    def _by_share(self, answers: Callable[[Ints], Floats]) -> Answers:
+        by_share = np.full((len(SHARES), len(self.sample.ids)), np.nan)
+        for row, groups in zip(by_share, self.groups, strict=True):
+            for group in groups:
+                row[group] = answers(group)
+        return Answers(by_share)
+
+    def _ask(self, rows: vectors.Floats, group: Ints, asks: Ints | None = None) -> Floats:
+        """The figure of the queries ``asks``, places in ``group``, (Q,): mMP@5 in search; for categories, whether the
+        nearest photo of another product has the query's."""
+        labels, products = self.sample.labels[group], self.sample.products[group]
+        asks = np.arange(len(group)) if asks is None else asks
+        parts = [asks[first : first + _BLOCK] for first in range(0, len(asks), _BLOCK)]
+        return np.concatenate([self._ask_block(rows, labels, products, part) for part in parts] or [np.zeros(0)])
+
+    def _ask_block(self, rows: vectors.Floats, labels: Ints, products: Ints, asks: Ints) -> Floats:
+        near = rows[asks] @ rows.T
+        near[np.arange(len(asks)), asks] = -np.inf
+        same = (labels[None, :] == labels[asks, None]) & (labels[asks, None] >= 0)
+        same[np.arange(len(asks)), asks] = False
+        if self.tags:
+            own = products[None, :] == products[asks, None]
+            near[own], same[own] = -np.inf, False
+        depth = min(MMP_DEPTH, len(labels) - 1)
+        top = np.argpartition(-near, depth - 1, axis=1)[:, :depth]
+        order = np.argsort(-np.take_along_axis(near, top, axis=1), axis=1, kind="stable")
+        hits = np.take_along_axis(same, np.take_along_axis(top, order, axis=1), axis=1)
+        figures = per_query(hits, same.sum(1))
+        values = figures["mR@1" if self.tags else f"mMP@{depth}"]
+        unseen = ~rows[asks].any(axis=1) & ~np.isnan(values)  # a photo without a vector finds nothing
+        return np.where(unseen, 0.0, values)
+
+
+def _in_fewest_dimensions(rows: vectors.Floats) -> vectors.Floats:
+    """``rows``, (N, D), by a basis of what they span, (N, min(N, D)): what is learned from them takes N * N then."""
+    if len(rows) >= rows.shape[1]:
+        return rows
+    basis, _ = np.linalg.qr(rows.T)
+    return np.asarray(rows @ basis)

@@ -1,0 +1,186 @@
+"""The race: who leaves, who is chosen, and what is undecided, on the queries of a sample of whole products.
+
+Each look at a larger sample is a test of its own, and the chance of a mistake is shared by all looks: look n may use
+1 / (n (n + 1)) of it, and these parts add up to no more than the whole however often one looks, whatever changes
+between the looks (Bonferroni's inequality over an infinite sequence; alpha spending, Lan and DeMets, Biometrika 70,
+1983). Within a look it is shared by the rivals. So the best contender leaves, at any look, with a chance of at most
+half of ``1 - CONFIDENCE``; one is chosen that is worse than another one left by more than the margin with at most the
+other half.
+
+Differences are paired by query. Their standard error is clustered by product (the linearised variance of a ratio of
+sums, Cochran, Sampling Techniques, 1977, chapter 9A; as in Cameron and Miller, J. Human Resources 50, 2015), and bounds
+have Student's t with one degree less than there are products. The standard error is never taken to be below that of one
+product in all that differs wholly: what no product showed, one in so many may.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Floats = NDArray[np.float64]
+CONFIDENCE = 0.9
+_CROSSING = 0.95
+"""How sure it has to be that a contender gains on the leader as the catalog grows, to stay in for that."""
+_MOST_PRODUCTS = 10_000_000
+_NOISE = 1e-12
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An encoder, as it is or tuned, and what it answers on the sample."""
+
+    name: str
+    values: Floats
+    """Each query's figure, (Q,); NaN where the query has no right answer."""
+    cost: float
+    """What using it costs, in any one unit."""
+    slopes: Floats = field(default_factory=lambda: np.zeros(0))
+    """What each query's figure gains when the catalog doubles, (Q,); none: it is not known."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over queries, and how sure it is."""
+
+    value: float
+    error: float
+    """Standard error, clustered by product."""
+    products: int
+
+    def upper(self, alpha: float) -> float:
+        """What the mean is above with a chance of ``alpha``; infinite of fewer than two products."""
+        return self.value + self._reach(alpha)
+
+    def lower(self, alpha: float) -> float:
+        """The same on the other side."""
+        return self.value - self._reach(alpha)
+
+    def _reach(self, alpha: float) -> float:
+        return float(stats.t.isf(alpha, self.products - 1)) * self.error if self.products > 1 else math.inf
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How the race stands after a look."""
+
+    leader: str
+    """The highest figure."""
+    left: dict[str, str]
+    """Who left at this look, and why."""
+    remaining: list[str]
+    """The highest figure first."""
+    chosen: str | None
+    """None: undecided between those that remain."""
+    why: str
+    more_products: int | None = None
+    """About how many more products would decide; None where it is decided, or where none would."""
+
+
+def clustered_mean(values: Floats, products: NDArray[np.generic], bounded: float = 0.0) -> Mean:
+    """The mean of ``values``, (Q,), NaN left out, with its error over ``products``, (Q,).
+
+    ``bounded``: the most that one product may differ, for the least error that is believed.
+    """
+    kept = ~np.isnan(values)
+    if not kept.any():
+        return Mean(math.nan, math.nan, 0)
+    values, (_, codes) = values[kept], np.unique(products[kept], return_inverse=True)
+    count, mean = int(codes.max()) + 1, float(values.mean())
+    if count < 2:
+        return Mean(mean, math.inf, count)
+    residuals = np.bincount(codes, weights=values - mean)
+    error = math.sqrt(count / (count - 1) * float(residuals @ residuals)) / len(values)
+    return Mean(mean, max(error, bounded / count), count)
+
+
+def level(look: int, rivals: int) -> float:
+    """The chance of one kind of mistake that look ``look``, from 1 on, may take for one of ``rivals``."""
+    return (1 - CONFIDENCE) / 2 / (look * (look + 1)) / max(1, rivals)
+
+
+def judge(
+    contenders: Sequence[Contender],
+    products: NDArray[np.generic],
+    look: int,
+    started: int,
+    margin: float,
+    doublings: float = 0.0,
+) -> Standing:
+    """Who leaves and who is chosen, by the queries of ``products``, (Q,).
+
+    Args:
+        contenders: those that are still in, one or more.
+        look: which sample this is, from 1 on.
+        started: how many contenders there ever were.
+        margin: what one may be worse and still be as good.
+        doublings: how often the sample has to double to be the catalog.
+    """
+    alpha = level(look, started - 1)
+    ranked = sorted(contenders, key=lambda each: (-_mean(each), each.cost, each.name))
+    leader = ranked[0]
+    left, remaining = {}, [leader]
+    for each in ranked[1:]:
+        behind = clustered_mean(each.values - leader.values, products, bounded=1.0)
+        if behind.upper(alpha) >= -margin or _gains(each, leader, products, behind, margin, doublings):
+            remaining.append(each)
+        else:
+            left[each.name] = f"{-behind.value:.3f} below {leader.name}, at least {-behind.upper(alpha):.3f}"
+    names = [each.name for each in remaining]
+    if len(remaining) == 1:
+        return Standing(leader.name, left, names, leader.name, "all others are surely worse by more than the margin")
+    cheapest = min(remaining, key=lambda each: (each.cost, -_mean(each), each.name))
+    others = [each for each in remaining if each is not cheapest]
+    ahead = {each.name: clustered_mean(each.values - cheapest.values, products, bounded=1.0) for each in others}
+    if all(mean.upper(alpha) <= margin for mean in ahead.values()):
+        why = f"the cheapest of {len(remaining)} that are within the margin of {margin:g}"
+        return Standing(leader.name, left, names, cheapest.name, why)
+    more = _more_products(leader, remaining, products, level(look + 1, started - 1), margin)
+    return Standing(leader.name, left, names, None, "undecided", more)
+
+
+def _mean(contender: Contender) -> float:
+    return float(np.nanmean(contender.values))
+
+
+def _gains(
+    each: Contender, leader: Contender, products: NDArray[np.generic], behind: Mean, margin: float, doublings: float
+) -> bool:
+    """Does it surely gain on the leader as the catalog grows, so that it comes within the margin by then?"""
+    if doublings <= 0 or not len(each.slopes) or not len(leader.slopes):
+        return False
+    gain = clustered_mean(each.slopes - leader.slopes, products)
+    return gain.lower(1 - _CROSSING) > 0 and behind.value + gain.value * doublings > -margin
+
+
+def _more_products(
+    leader: Contender, remaining: Sequence[Contender], products: NDArray[np.generic], alpha: float, margin: float
+) -> int | None:
+    """How many more products would decide, if figures and their spread stay as they are: normal approximation.
+
+    One is chosen once each of the others has left, or costs no less and is surely not ahead by more than the margin;
+    the one for which that takes the fewest counts.
+    """
+    reach = float(stats.norm.isf(alpha))
+
+    def needed(ahead: Contender, behind: Contender, gap: float) -> float:
+        """Products that show ``ahead`` minus ``behind`` to be on its side of ``gap``."""
+        mean = clustered_mean(ahead.values - behind.values, products, bounded=1.0)
+        distance = abs(mean.value - gap)
+        return mean.products * (reach * mean.error / distance) ** 2 if distance > _NOISE else math.inf
+
+    def until_out(one: Contender, chosen: Contender) -> float:
+        ways = [math.inf]
+        if one is not leader and _mean(leader) - _mean(one) > margin:
+            ways.append(needed(leader, one, margin))
+        if one.cost >= chosen.cost and _mean(one) - _mean(chosen) < margin:
+            ways.append(needed(one, chosen, margin))
+        return min(ways)
+
+    least = min(max(until_out(one, chosen) for one in remaining if one is not chosen) for chosen in remaining)
+    if not math.isfinite(least) or least > _MOST_PRODUCTS:
+        return None
+    return max(1, math.ceil(least - clustered_mean(leader.values, products).products))

@@ -1,0 +1,88 @@
+"""The order of the candidates: priors as they were published, each pre-training first, then what may gain most."""
+
+import numpy as np
+import pytest
+
+from evaluation.advice import order, priors
+from evaluation.advice.order import Measured
+from evaluation.advice.priors import SIGMOID, Candidate
+from vitrine.encoders.backbones import REGISTRY, Backbone
+
+
+def candidate(name: str, pretraining: str, prior: float, seconds: float = 1.0) -> Candidate:
+    return Candidate(name, pretraining, np.full(6, prior), seconds)
+
+
+def test_the_public_figures_are_those_of_46_models_on_six_tasks():
+    public = priors.public()
+    assert public.tasks == ["cars", "sop", "rp2k", "met", "cub", "forb"]
+    assert public.recall.shape == (46, 6)
+    assert ((public.recall > 0) & (public.recall < 1)).all() and (public.seconds > 0).all()
+    at = public.models.index("nyu-visionx/moco-v3-vit-b")
+    assert public.recall[at, 2] == pytest.approx(0.728, abs=1e-3)  # the best on RP2k is far behind on cars
+    assert public.recall[at, 0] == pytest.approx(0.225, abs=1e-3)
+    assert {name for name in public.encoders if name} <= REGISTRY.keys()
+
+
+def test_standard_scores_of_two_models_are_one_deviation_from_their_mean():
+    assert priors.standard_scores(np.array([[0.2, 0.9], [0.4, 0.5]])).tolist() == pytest.approx(
+        np.array([[-1.0, 1.0], [1.0, -1.0]])
+    )
+
+
+def test_an_encoder_of_public_figures_has_its_own_row_and_others_that_of_their_like_by_size():
+    names = ["clip_vitl14_datacomp", "clip_vitb16_laion2b", "clip_vitb32_laion2b", "siglip2_vitb16"]
+    own = Backbone("own", "torchvision", "squeezenet1_0", "supervised")
+    made = priors.candidates([*(REGISTRY[name] for name in names), own], [1.0] * 5)
+    large, unknown, known, sigmoid, supervised = made
+    public = priors.public()
+    scores = priors.standard_scores(public.recall)
+    assert large.scores.tolist() == scores[public.encoders.index("clip_vitl14_datacomp")].tolist()
+    assert large.prior > known.prior > unknown.prior
+    assert sigmoid.pretraining == SIGMOID
+    assert supervised.pretraining == "supervised" and np.isfinite(supervised.scores).all()
+
+
+def test_the_best_of_each_pretraining_goes_first_whatever_the_others_promise():
+    known = [candidate("a", "x", 2), candidate("b", "x", 1.9), candidate("c", "y", -1), candidate("d", "z", -2)]
+    measured: dict[str, Measured] = {}
+    names = []
+    for _ in range(3):
+        chosen = order.next_to_measure(known, measured)
+        assert chosen
+        names.append(chosen.name)
+        measured[chosen.name] = Measured(0.5, 1e-4)
+    assert names == ["a", "c", "d"]
+
+
+def test_what_resembles_the_one_that_did_well_comes_next_and_what_cannot_gain_is_left():
+    known = [candidate(name, "x", prior) for name, prior in (("a", 1), ("b", 0.9), ("c", -2), ("d", -2.1))]
+    surprising = {"a": Measured(0.3, 1e-5), "c": Measured(0.6, 1e-5)}
+    chosen = order.next_to_measure(known, surprising)
+    assert chosen and chosen.name == "d"
+    surely = {"a": Measured(0.9, 1e-5), "b": Measured(0.88, 1e-5), "c": Measured(0.2, 1e-5)}
+    assert order.next_to_measure(known, surely) is None
+    assert order.next_to_measure(known, surely, margin=0.8) is known[3]
+    assert order.next_to_measure(known, {each.name: Measured(0.5, 1e-5) for each in known}) is None
+
+
+def test_of_two_that_may_gain_alike_the_quicker_comes_next():
+    slow, quick = candidate("slow", "x", 1, seconds=100), candidate("quick", "x", 1, seconds=1)
+    known = [candidate("a", "x", 0), slow, quick]
+    chosen = order.next_to_measure(known, {"a": Measured(0.4, 1e-4)})
+    assert chosen and chosen.name == "quick"
+
+
+def test_a_task_left_out_is_won_by_a_pretraining_that_is_weak_elsewhere():
+    """RP2k's best models are MoCo's, far behind on the other tasks' mean; three measurements come near them."""
+    public = priors.public()
+    left = public.tasks.index("rp2k")
+    scores = priors.standard_scores(np.delete(public.recall, left, axis=1))
+    known = [Candidate(*each) for each in zip(public.models, public.pretrainings, scores, strict=True)]
+    truth = dict(zip(public.models, public.recall[:, left], strict=True))
+    measured: dict[str, Measured] = {}
+    for _ in range(3):
+        chosen = order.next_to_measure(known, measured)
+        assert chosen
+        measured[chosen.name] = Measured(truth[chosen.name], 1e-5)
+    assert max(truth.values()) - max(each.value for each in measured.values()) < 0.02

@@ -1,0 +1,390 @@
+"""The work of ``vitrine advise``: samples embedded, asked and raced, until the race or the budget ends."""
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from evaluation.advice import answer, measure, order, page, priors, race, sample
+from spark_jobs import backfill_order, embed_catalog
+from training import linear_tuning
+from training.ladder import decide
+from vitrine import facts, lake, runs, tracking
+from vitrine.cli import embed_costs
+from vitrine.encoded_set import EncodedSet
+from vitrine.encoders import backbones, by_name, identity
+from vitrine.errors import UserError
+from vitrine.settings import Settings
+from vitrine.tables import ADVICE
+
+SIZES = ((150, 1_500), (300, 3_000), (None, 20_000))
+"""Products and photos that the samples have at most, one look each; None: all."""
+_KINDS, _STRENGTHS = ("discriminants", "whitening"), (0.1, 0.5)
+_MARGIN, _MARGIN_OF_COST = 0.01, 0.03
+_NAME = "advice"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the caller says beside the data set; None: as it is usual."""
+
+    use: str = "search"
+    budget: str | None = None
+    encoders: list[str] = field(default_factory=list)
+    margin: float | None = None
+    non_commercial: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An encoder's answers on the newest sample that it was asked."""
+
+    encoded: EncodedSet
+    answers: "dict[str, measure.Answers]"
+    """By strategy."""
+    asked: "sample.Sample"
+
+
+def advise(settings: Settings, dataset: str, asked: Asked) -> "answer.Advice":
+    """Measure encoders on samples of ``dataset`` until it is decided which to use, or the budget is spent.
+
+    Raises:
+        UserError: nothing can be told of the data set, a budget that is none, an encoder that cannot be had.
+    """
+    prices = settings.prices
+    budget = decide.Budget.parse(asked.budget, prices.currency, bool(prices.core_hour or prices.gpu_hour))
+    facts.check_dataset(settings, dataset)
+    catalog = sample.catalog(settings, dataset, asked.use)
+    with runs.record(settings, "advise", dataset) as run:
+        run.catalog_version = facts.catalog_version(settings, dataset)
+        found = _Work(settings, catalog, asked, budget).advice()
+        run.encoder = found.encoder
+        path = settings.reports / f"advice_{dataset}.html"
+        found = replace(found, page=str(path))
+        run.figures |= asdict(found)
+        page.draw(found, path)
+        lake.append(settings, ADVICE, _rows(found, run))
+    tracking.to_mlflow(settings, run, tracking.Details(files=[path]))
+    return found
+
+
+class _Work:
+    def __init__(self, settings: Settings, catalog: "sample.Catalog", asked: Asked, budget: "decide.Budget") -> None:
+        self.settings, self.catalog, self.asked, self.budget = settings, catalog, asked, budget
+        usual = _MARGIN_OF_COST if asked.use == sample.COST else _MARGIN
+        self.margin = usual if asked.margin is None else asked.margin
+        self.started, self.embedding = time.monotonic(), embed_costs.Spent()
+        self.left_out: list[answer.LeftOut] = []
+        self.backbones = {each.name: each for each in self._candidates()}
+        self.costs = embed_costs.Costs(settings, catalog.dataset)
+        self.measured: dict[str, Measured] = {}
+        self.worse: dict[str, str] = {}
+        self.looks, self.stopped = 0, ""
+        self.asking = 0.0  # seconds of a photo, once it has its vector
+
+    def advice(self) -> "answer.Advice":
+        """The answer, once the race or the budget has ended."""
+        standing = None
+        for products, photos in SIZES:
+            drawn = sample.draw(self.settings, self.catalog, products, photos)
+            if self.looks and not self._ask_again(drawn, standing):
+                break
+            if not self.looks:
+                self._ask_first(drawn)
+            if not self.measured:
+                break
+            self.looks += 1
+            standing = self._judge(drawn)
+            self.worse |= standing.left
+            if standing.chosen or drawn.whole:
+                break
+        return self._answer(standing)
+
+    # ---- candidates ----
+
+    def _candidates(self) -> "Iterator[backbones.Backbone]":
+        """Those that may be tried; the others are left out, each with its reason.
+
+        Raises:
+            UserError: one that the caller names is no network, or none is left.
+        """
+        allowed = self.asked.non_commercial or self.settings.licences.allow_non_commercial
+        any_left = False
+        for name in dict.fromkeys(self.asked.encoders) or backbones.names(self.settings):
+            if head := by_name.find_head(self.settings, name) if self.asked.encoders else None:
+                raise UserError(
+                    f"encoder {name!r} is a head on {head.base!r}: advice tries networks, so name {head.base!r}"
+                )
+            backbone = backbones.resolve(self.settings, name)
+            if backbones.forbids_commerce(backbone.licence) and not allowed:
+                why = f"the licence, {backbone.licence}, forbids commercial use (--non-commercial-too tries it)"
+            elif not self.asked.encoders and not identity.can_be_had_here(self.settings, backbone):
+                why = "no weights on this machine (--encoder fetches them from their hub)"
+            else:
+                any_left = True
+                yield backbone
+                continue
+            self.left_out.append(answer.LeftOut(name, why))
+        if not any_left:
+            listed = "; ".join(f"{each.encoder}: {each.why}" for each in self.left_out)
+            raise UserError(f"no encoder is left to try: {listed}")
+
+    def _ordered(self, drawn: "sample.Sample") -> "list[priors.Candidate]":
+        takes = [max(1.0, self._takes(name, drawn)) for name in self.backbones]
+        return priors.candidates(list(self.backbones.values()), takes)
+
+    # ---- asking ----
+
+    def _ask_first(self, drawn: "sample.Sample") -> None:
+        """The first sample: in the order of the policy, as far as the budget goes."""
+        while self.backbones:
+            candidates = self._ordered(drawn)
+            known = {name: _best(each, drawn) for name, each in self.measured.items()}
+            best = order.next_to_measure(candidates, known, margin=self.margin)
+            if best is None:
+                break
+            takes = self._takes(best.name, drawn)
+            if self._within(takes):
+                self._try(best.name, drawn)
+                continue
+            self.stopped = self.stopped or (
+                f"the budget of {self.asked.budget} has {max(0.0, self._seconds_left()):.0f} s left, and {best.name} "
+                f"on {len(drawn.ids):,} photos takes about {takes:.0f} s"
+            )
+            why = f"the budget: about {takes:.0f} s" if takes >= 1 else "the budget had ended"
+            self.left_out.append(answer.LeftOut(best.name, why))
+            del self.backbones[best.name]
+        for name in self.backbones.keys() - self.measured.keys():
+            why = "by public figures and what was measured not going to be the best here"
+            self.left_out.append(answer.LeftOut(name, why))
+
+    def _try(self, name: str, drawn: "sample.Sample") -> None:
+        """Ask; one that nobody named and that cannot be had is left out.
+
+        Raises:
+            UserError: one that the caller named cannot be had.
+        """
+        try:
+            self._ask(name, drawn)
+        except UserError as error:
+            if self.asked.encoders:
+                raise
+            self.left_out.append(answer.LeftOut(name, str(error)))
+            del self.backbones[name]
+
+    def _ask_again(self, drawn: "sample.Sample", standing: "race.Standing | None") -> bool:
+        """A larger sample, of those that are still in; False where the budget does not allow it, or it is no larger."""
+        names = dict.fromkeys(_encoder(each) for each in standing.remaining) if standing else {}
+        if any(len(drawn.ids) <= len(self.measured[name].asked.ids) for name in names):
+            self.stopped = "all that is measured at once was asked"
+            return False
+        takes = sum(self._takes(name, drawn) for name in names)
+        if not self._within(takes):
+            self.stopped = (
+                f"the budget of {self.asked.budget} has {max(0.0, self._seconds_left()):.0f} s left, and "
+                f"{drawn.product_count:,} products take about {takes:.0f} s"
+            )
+            return False
+        for name in names:
+            self._ask(name, drawn)
+        return True
+
+    def _ask(self, name: str, drawn: "sample.Sample") -> None:
+        backbone = self.backbones[name]
+        version = identity.identify(self.settings, backbone).encoder_version
+        encoded = EncodedSet(self.catalog.dataset, name, version)
+        if sample.missing(self.settings, encoded, drawn):
+            self._embed(encoded, drawn)
+        rows = sample.vectors(self.settings, encoded, drawn)
+        if not rows.size:
+            raise UserError(f"encoder {name!r} could embed none of the {len(drawn.ids)} photos of the sample")
+        started, questions = time.monotonic(), measure.Questions(self.catalog, drawn)
+        answers = {answer.PRETRAINED: questions.as_it_is(rows)}
+        if tuned := questions.tuned(rows, _fitted):
+            answers[answer.LINEAR] = tuned
+        self.measured[name] = Measured(encoded, answers, drawn)
+        self.asking = (time.monotonic() - started) / len(drawn.ids)
+        shown = ", ".join(f"{strategy} {np.nanmean(each.values):.4f}" for strategy, each in answers.items())
+        print(f"{name} on {len(drawn.ids):,} photos: {shown}", file=sys.stderr, flush=True)
+
+    def _embed(self, encoded: EncodedSet, drawn: "sample.Sample") -> None:
+        with runs.record(self.settings, "embed", encoded.dataset, encoded.encoder) as run:
+            run.encoder_version = encoded.encoder_version
+            run.figures |= {"backfill": _NAME, "embedded": 0, "computed": 0}
+            first = backfill_order.HashedProducts(drawn.limit)
+            done = embed_catalog.embed(self.settings, encoded.encoder, encoded.dataset, first=first)
+            run.figures |= done | {"pass_seconds": done.get("seconds", 0.0)}
+            run.note_rate()
+            run.figures["left"] = facts.missing(self.settings, encoded)
+        self.embedding = self.embedding.and_of(run.figures)
+
+    # ---- the budget ----
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def _takes(self, name: str, drawn: "sample.Sample") -> float:
+        """Seconds of embedding what the encoder lacks of the sample, and of asking it as the last one was asked."""
+        backbone, lacks = self.backbones[name], len(drawn.ids)
+        if known := identity.find(self.settings, backbone):
+            encoded = EncodedSet(self.catalog.dataset, name, known.encoder_version)
+            lacks = sample.missing(self.settings, encoded, drawn)
+        embedding = self.costs.sample_seconds(backbone, lacks, started=self.embedding.passes > 0)
+        return embedding + self.asking * len(drawn.ids)
+
+    def _within(self, more: float) -> bool:
+        seconds = self._seconds + more
+        return self.budget.allows(seconds, self.embedding.money_of(self.settings, seconds))
+
+    def _seconds_left(self) -> float:
+        if self.budget.seconds is not None:
+            return self.budget.seconds - self._seconds
+        hourly = self.embedding.money_of(self.settings, 3600.0)
+        spent = self.embedding.money_of(self.settings, self._seconds)
+        return ((self.budget.money or 0.0) - spent) / hourly * 3600 if hourly else 0.0
+
+    # ---- the race and the answer ----
+
+    def _judge(self, drawn: "sample.Sample") -> "race.Standing":
+        contenders = [
+            race.Contender(answer.option_name(name, strategy), each.values, self._price(name, strategy), each.slopes)
+            for name, done in self.measured.items()
+            for strategy, each in done.answers.items()
+            if answer.option_name(name, strategy) not in self.worse and done.asked is drawn
+        ]
+        started = 2 * (len(self.backbones) + sum("budget" in each.why for each in self.left_out))
+        return race.judge(contenders, drawn.products, self.looks, started, self.margin, self._doublings(drawn))
+
+    def _price(self, name: str, strategy: str) -> float:
+        """Seconds of embedding the catalog and of the nights after; a head costs next to nothing more."""
+        use = self.costs.use(self.measured[name].encoded, self.catalog.photos)
+        nights = self.settings.tune.auto.nights
+        seconds = (use.first_night_seconds or 0.0) + nights * (use.night_seconds or 0.0)
+        return seconds * (1.001 if strategy == answer.LINEAR else 1.0)
+
+    def _doublings(self, drawn: "sample.Sample") -> float:
+        return float(np.log2(max(1.0, self.catalog.photos / len(drawn.ids))))
+
+    def _answer(self, standing: "race.Standing | None") -> "answer.Advice":
+        chosen, why = (standing.chosen, standing.why) if standing else (None, self.stopped)
+        remaining = standing.remaining if standing else []
+        if standing and not chosen and self.asked.use == sample.COST:
+            cheapest = min(remaining, key=lambda name: self._price(_encoder(name), _strategy(name)))
+            chosen, why = cheapest, f"the cheapest that is not shown to be worse by more than {self.margin:g}"
+        elif not chosen:
+            why = self.stopped or "all of the catalog was asked"
+        options = [
+            self._option(name, strategy, chosen, remaining)
+            for name, done in self.measured.items()
+            for strategy in done.answers
+        ]
+        ordered = sorted(options, key=lambda each: (each.verdict != "chosen", -each.value))
+        picked = next((each for each in options if each.verdict == "chosen"), None)
+        first = sorted(
+            priors.candidates(list(self.backbones.values()), [1.0] * len(self.backbones)), key=lambda c: -c.prior
+        )
+        return answer.Advice(
+            dataset=self.catalog.dataset,
+            use=self.asked.use,
+            metric="mMP@5" if self.catalog.label == "product_id" else "accuracy of the nearest photo",
+            margin=self.margin,
+            state="decided" if picked else "undecided",
+            encoder=picked.encoder if picked else None,
+            strategy=picked.strategy if picked else None,
+            why=why,
+            more_products=standing.more_products if standing and not picked else None,
+            options=ordered,
+            left_out=self.left_out,
+            would_change=self._would_change(standing, chosen),
+            catalog_photos=self.catalog.photos,
+            catalog_products=self.catalog.products,
+            known_share=self.catalog.known_share,
+            looks=self.looks,
+            seconds=round(self._seconds, 1),
+            money=round(self.embedding.money_of(self.settings, self._seconds), 6),
+            currency=self.settings.prices.currency,
+            first_by_priors=[each.name for each in first[:3]],
+        )
+
+    def _option(self, name: str, strategy: str, chosen: str | None, remaining: list[str]) -> "answer.Option":
+        done, shown = self.measured[name], answer.option_name(name, strategy)
+        answers = done.answers[strategy]
+        value, low, high = answer.expected(answers, done.asked.products, self._doublings(done.asked))
+        verdict: answer.Verdict = "chosen" if shown == chosen else "worse"
+        why = self.worse.get(shown, "")
+        if shown in remaining and shown != chosen:
+            verdict = "as good" if chosen else "undecided"
+            why = "not shown to be worse, and no cheaper" if chosen else "not shown to be worse"
+        return answer.Option(
+            encoder=name,
+            encoder_version=done.encoded.encoder_version,
+            strategy=strategy,
+            verdict=verdict,
+            why=why,
+            measured=round(float(np.nanmean(answers.values)), 5),
+            curve=[round(each, 5) for each in answers.curve if not np.isnan(each)],
+            value=round(value, 5),
+            low=round(low, 5),
+            high=round(high, 5),
+            products=done.asked.product_count,
+            photos=len(done.asked.ids),
+            use=self.costs.use(done.encoded, self.catalog.photos),
+        )
+
+    def _would_change(self, standing: "race.Standing | None", chosen: str | None) -> list[str]:
+        made = []
+        if beyond := [each.encoder for each in self.left_out if each.why.startswith("the budget")]:
+            made.append(f"a larger --budget tries {', '.join(beyond)}")
+        if standing and not chosen and standing.more_products and "budget" in self.stopped:
+            made.append(f"a larger --budget asks more of the {self.catalog.asked:,} products with two photos or more")
+        if standing and chosen and chosen != standing.leader:
+            made.append(
+                f"with a --margin below {self.margin:g}, {standing.leader} may be chosen: it has the highest figure"
+            )
+        if licences := [each.encoder for each in self.left_out if "licence" in each.why]:
+            made.append(f"--non-commercial-too tries {', '.join(licences)}")
+        return made
+
+
+def _best(done: Measured, drawn: "sample.Sample") -> "order.Measured":
+    """The better strategy's figure, as the order of measuring takes it."""
+    means = [race.clustered_mean(each.values, drawn.products, bounded=1.0) for each in done.answers.values()]
+    best = max(means, key=lambda mean: mean.value)
+    return order.Measured(best.value, best.error**2)
+
+
+def _encoder(option: str) -> str:
+    return option.split(" ")[0]
+
+
+def _strategy(option: str) -> str:
+    return answer.LINEAR if " " in option else answer.PRETRAINED
+
+
+def _fitted(rows: Any, classes: Any, dim: int) -> Iterator[Any]:
+    """Matrices by the closed form of ``vitrine tune linear``."""
+    moments = linear_tuning.Moments.of_rows(rows, classes, int(classes.max()) + 1)
+    # Towards a sphere of the same trace: over fewer dimensions its radius is larger.
+    odds = [each / (1 - each) * rows.shape[1] / dim for each in _STRENGTHS]
+    strengths = [each / (1 + each) for each in odds]
+    return (each.embed for each in linear_tuning.solutions(moments, _KINDS, strengths))
+
+
+def _rows(found: "answer.Advice", run: "runs.Run") -> list[dict[str, Any]]:
+    about = {
+        **{"run_id": run.run_id, "dataset": found.dataset, "catalog_version": run.catalog_version or ""},
+        **{"use": found.use, "advised_at": lake.now(), "metric": found.metric, "currency": found.currency},
+    }
+    measured = [
+        about | {name: value for name, value in asdict(each).items() if name not in ("curve", "use")} | asdict(each.use)
+        for each in found.options
+    ]
+    left = [
+        about | {"encoder": each.encoder, "strategy": "", "verdict": "left out", "why": each.why}
+        for each in found.left_out
+    ]
+    return measured + left
