@@ -148,7 +148,8 @@ def plan(settings: Settings, encoded: EncodedSet, queries: str | None, index: st
             f"run `vitrine embed --encoder {encoded.encoder} --dataset {dataset}` first"
         )
     if not any(row["labelled"] for row in counts):
-        raise UserError(f"no image of data set {dataset!r} has a {relevant}: choose another --relevant")
+        others = [name for name in (*facts.LABELS_OF_ALL, *facts.attributes(settings, dataset)) if name != relevant]
+        raise UserError(f"no image of data set {dataset!r} has a {relevant}: --relevant may be {', '.join(others)}")
     splits = {row["split"] for row in counts} - {None}
     if queries is None or index is None:
         own = registry.protocol(runs.layout(settings, dataset))
