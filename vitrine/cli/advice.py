@@ -251,7 +251,7 @@ class _Work:
 
     def _judge(self, drawn: "sample.Sample") -> "race.Standing":
         contenders = [
-            race.Contender(answer.option_name(name, strategy), each.values, self._price(name, strategy), each.slopes)
+            race.Contender(answer.option_name(name, strategy), each.values, self._price(name), each.slopes)
             for name, done in self.measured.items()
             for strategy, each in done.answers.items()
             if answer.option_name(name, strategy) not in self.worse and done.asked is drawn
@@ -259,12 +259,11 @@ class _Work:
         started = 2 * (len(self.backbones) + sum("budget" in each.why for each in self.left_out))
         return race.judge(contenders, drawn.products, self.looks, started, self.margin, self._doublings(drawn))
 
-    def _price(self, name: str, strategy: str) -> float:
-        """Seconds of embedding the catalog and of the nights after; a head costs next to nothing more."""
+    def _price(self, name: str) -> float:
+        """Seconds of embedding the catalog and of the nights after, with a head or without: it costs next to nothing."""
         use = self.costs.use(self.measured[name].encoded, self.catalog.photos)
         nights = self.settings.tune.auto.nights
-        seconds = (use.first_night_seconds or 0.0) + nights * (use.night_seconds or 0.0)
-        return seconds * (1.001 if strategy == answer.LINEAR else 1.0)
+        return (use.first_night_seconds or 0.0) + nights * (use.night_seconds or 0.0)
 
     def _doublings(self, drawn: "sample.Sample") -> float:
         return float(np.log2(max(1.0, self.catalog.photos / len(drawn.ids))))
@@ -273,8 +272,9 @@ class _Work:
         chosen, why = (standing.chosen, standing.why) if standing else (None, self.stopped)
         remaining = standing.remaining if standing else []
         if standing and not chosen and self.asked.use == sample.COST:
-            cheapest = min(remaining, key=lambda name: self._price(_encoder(name), _strategy(name)))
-            chosen, why = cheapest, f"the cheapest that is not shown to be worse by more than {self.margin:g}"
+            # Of equal prices the first: the highest figure comes first.
+            chosen = min(remaining, key=lambda name: self._price(_encoder(name)))
+            why = f"the cheapest that is not shown to be worse by more than {self.margin:g}"
         elif not chosen:
             why = self.stopped or "all of the catalog was asked"
         options = [
@@ -359,10 +359,6 @@ def _best(done: Measured, drawn: "sample.Sample") -> "order.Measured":
 
 def _encoder(option: str) -> str:
     return option.split(" ")[0]
-
-
-def _strategy(option: str) -> str:
-    return answer.LINEAR if " " in option else answer.PRETRAINED
 
 
 def _fitted(rows: Any, classes: Any, dim: int) -> Iterator[Any]:
