@@ -260,7 +260,7 @@ class _Work:
         return race.judge(contenders, drawn.products, self.looks, started, self.margin, self._doublings(drawn))
 
     def _price(self, name: str) -> float:
-        """Seconds of embedding the catalog and of the nights after, with a head or without: it costs next to nothing."""
+        """Seconds of embedding the catalog and of the nights after; a head costs next to nothing more."""
         use = self.costs.use(self.measured[name].encoded, self.catalog.photos)
         nights = self.settings.tune.auto.nights
         return (use.first_night_seconds or 0.0) + nights * (use.night_seconds or 0.0)
