@@ -17,7 +17,7 @@ from vitrine import lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
-from vitrine.tables import CATALOG, EMBEDDINGS, METRICS, PREDICTIONS, QUERY_RESULTS
+from vitrine.tables import CATALOG, EMBEDDINGS, LABELS, METRICS, PREDICTIONS, QUERY_RESULTS
 
 VERSION = "0123456789abcdef"
 Images = dict[str, dict[str, Any]]
@@ -56,6 +56,7 @@ def make(settings: Settings, dataset: str, splits: tuple[str | None, ...] = (Non
     file = {"uri": "u", "size": 1, "width": 1, "height": 1}
     times = dict.fromkeys(("modified_at", "content_seen_at", "updated_at"), time)
     lake.append(settings, CATALOG, [row | file | times for row in rows])
+    lake.append(settings, LABELS, [row | {"valid_from": time} for row in rows])
     made = {"encoder": "e", "encoder_version": VERSION, "event_timestamp": time, "created_timestamp": time}
     lake.append(settings, EMBEDDINGS, [row | made | {"embedding": row["embedding"].tolist()} for row in rows])
     return images
