@@ -47,17 +47,20 @@ def identify(settings: Settings, backbone: Backbone) -> Identity:
     Raises:
         UserError: as ``networks.build``.
     """
-    known = find(settings, backbone)
-    if known:
+    kept = _kept(settings, backbone)  # before it is built: the file may be another one afterwards
+    if known := _read(kept):
         return known
     identity = fingerprint(build(backbone))
-    files.write_json(_kept(settings, backbone), asdict(identity))
+    files.write_json(kept, asdict(identity))
     return identity
 
 
 def find(settings: Settings, backbone: Backbone) -> Identity | None:
     """As ``identify``, where this home did so before; None where it did not."""
-    kept = _kept(settings, backbone)
+    return _read(_kept(settings, backbone))
+
+
+def _read(kept: Path) -> Identity | None:
     return Identity(**json.loads(kept.read_text())) if kept.is_file() else None
 
 
