@@ -5,7 +5,6 @@ The cut lies between two parts of the network that follow each other. Whether th
 tried: the rest has to make of what was kept what the whole network makes of the photo.
 """
 
-import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from training.photo_loader import Photos
+from training.photo_loader import Photos, seed_all
 from vitrine import files
 
 _BATCH = 16
@@ -180,10 +179,7 @@ def keep(
     for number, path in enumerate(paths):
         if path.is_file():
             continue
-        mine = seed * 1_000_003 + number  # timm's augmentations draw from all three
-        random.seed(mine)
-        np.random.seed(mine % 2**32)
-        torch.manual_seed(mine)
+        seed_all(seed * 1_000_003 + number)
         _write(network, photos, path, device)
         with files.whole(marks) as fresh, fresh.open("wb") as file:
             np.save(file, photos.unreadable.numpy())

@@ -28,7 +28,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from training import head_first
-from training.photo_loader import Photos, RepeatedShuffle, augmented, loader
+from training.photo_loader import Photos, RepeatedShuffle, augmented, loader, seed_all
 from training.training_set import TRAIN, VALIDATION
 from training.tuning_process import RESULT, FullTuningRequest, read_result, run
 from vitrine import files
@@ -84,11 +84,11 @@ class Tuner:
 
     def _fit_classifier(self) -> None:
         started = time.monotonic()
-        parts = {
-            part: head_first.features(self.built, self.plain(part), most, self.device)
-            for part, most in ((TRAIN, head_first.FITTED), (VALIDATION, head_first.ROWS[VALIDATION]))
-        }
-        weight, bias = head_first.fitted_classifier(parts[TRAIN], parts[VALIDATION], len(self.request.classes))
+        seed_all(self.request.seed)
+        # It meets augmented photos next, and has to tell them apart.
+        learned = head_first.features(self.built, self.augmented(), head_first.FITTED, self.device)
+        aside = head_first.features(self.built, self.plain(VALIDATION), head_first.ROWS[VALIDATION], self.device)
+        weight, bias = head_first.fitted_classifier(learned, aside, len(self.request.classes))
         with torch.no_grad():
             self.network.head.weight.copy_(weight)
             self.network.head.bias.copy_(bias)
@@ -143,6 +143,8 @@ class Tuner:
         sampler = RepeatedShuffle(len(photos), settings.repeats, self.rank, self.ranks, self.request.seed)
         sampler.epoch = number
         self.parallel.train()
+        if settings.keep_statistics:
+            head_first.keep_statistics(self.network)
         total, seen = 0.0, 0
         batches = loader(photos, sampler, mine, settings.workers, self.request.seed, number)
         for step, (x, y) in enumerate(batches):
@@ -293,8 +295,10 @@ def tune(folder: Path, kind: type[Tuner] = Tuner) -> dict[str, Any]:
             if tuner.request.from_head:
                 started, way = time.monotonic(), (tuner.start(), load_file(kept))
                 result["interpolation"] = head_first.go_back(*way, tuner.found_again, folder / tuned.WEIGHTS)
-                spent = {"fitting": tuner.fitting_seconds, "interpolation": round(time.monotonic() - started, 3)}
-                result["seconds"] |= spent
+                result["seconds"] |= {
+                    "fitting": tuner.fitting_seconds,
+                    "interpolation": round(time.monotonic() - started, 3),
+                }
             elif kept.is_file():  # not so where a run was killed right after this line
                 kept.replace(folder / tuned.WEIGHTS)
             files.write_json(folder / RESULT, result)

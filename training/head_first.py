@@ -96,6 +96,13 @@ def found_again(index: tuple[Floats, Labels], queries: tuple[Floats, Labels]) ->
     return float(np.nanmean(mmp_by_query(unit(queries[0]), queries[1], unit(index[0]), index[1])))
 
 
+def keep_statistics(network: torch.nn.Module) -> None:
+    """From now on batch normalisation takes the mean and variance that it has, as in embedding."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
 def go_back(
     start: dict[str, torch.Tensor],
     end: dict[str, torch.Tensor],

@@ -88,12 +88,17 @@ class RepeatedShuffle(Sampler[int]):
         return iter(taken[self.rank :: self.ranks].tolist())
 
 
+def seed_all(seed: int) -> None:
+    """What augmentations are drawn from."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 def loader(photos: Photos, sampler: RepeatedShuffle, batch_size: int, workers: int, seed: int, epoch: int) -> Any:
     """One epoch's batches; what they look like follows from seed and epoch, so that a resumed run sees the same."""
     mine = seed * 1_000_003 + epoch
-    random.seed(mine)
-    np.random.seed(mine % 2**32)
-    torch.manual_seed(mine)
+    seed_all(mine)
     generator = torch.Generator().manual_seed(mine)
     return DataLoader(
         photos,

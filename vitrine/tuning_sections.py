@@ -117,7 +117,7 @@ class TopSettings(Protocol):
 class FullSettings(Protocol):
     """``[tune.full]``: timm's A2 procedure (arXiv 2110.00476, table 2); batch size and epochs are the study's."""
 
-    later = ("loss", "label_smoothing")
+    later = ("loss", "label_smoothing", "keep_statistics")
     strategy: ClassVar[str] = "full"
 
     epochs: int = Field(600, ge=1)
@@ -152,6 +152,8 @@ class FullSettings(Protocol):
     """Decay of averaged weights; A2 has none."""
     layer_decay: float | None = Field(None, gt=0, le=1)
     """Each layer learns this much slower than the next; A2 has none."""
+    keep_statistics: bool = False
+    """Batch normalisation keeps the mean and variance that it came with, instead of those of each batch."""
     freeze: int = Field(0, ge=0)
     """The network's first parts that stay as they are."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -182,7 +184,7 @@ class FromHeadSettings(FullSettings):
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(64, ge=2)
     optimizer: str = "adamw"
-    learning_rate: float = Field(5e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     warmup_epochs: int = Field(1, ge=0)
     warmup_learning_rate: float = Field(1e-6, ge=0)
@@ -193,6 +195,7 @@ class FromHeadSettings(FullSettings):
     crop: tuple[float, float] = (0.35, 1.0)
     repeats: int = Field(1, ge=1)
     layer_decay: float | None = Field(0.75, gt=0, le=1)
+    keep_statistics: bool = True
 
     def quick(self) -> Self:
         """The same, small enough for a first look on a processor."""

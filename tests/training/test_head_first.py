@@ -15,6 +15,8 @@ import torch
 
 from tests.training.test_full_tuning import PLAIN, request, rows, run, same, weights
 from training import head_first
+from vitrine.encoders.backbones import Backbone
+from vitrine.encoders.networks import build
 from vitrine.tuning_sections import FromHeadSettings, FullSettings
 
 __all__ = ["rows"]
@@ -47,7 +49,7 @@ def test_between_two_networks_by_hand():
 
 
 def test_what_it_was_told_before_is_found_by_the_same_key():
-    assert {"loss", "label_smoothing"}.isdisjoint(FullSettings().digested())
+    assert {"loss", "label_smoothing", "keep_statistics"}.isdisjoint(FullSettings().digested())
     assert FullSettings(label_smoothing=0.1).digested()["label_smoothing"] == 0.1
     assert FromHeadSettings().digested() != FullSettings().digested()
 
@@ -88,3 +90,18 @@ def test_killed_between_two_networks_it_ends_with_the_same(tmp_path: Path, rows:
         found["interpolation"] == wanted["interpolation"] and found["epochs"][0]["loss"] == wanted["epochs"][0]["loss"]
     )
     assert same(weights(cut), weights(whole), 0)
+
+
+def test_batch_normalisation_keeps_its_statistics_where_it_is_asked_to(tmp_path: Path, rows: Path):
+    norm = {}
+    for keeps in (True, False):
+        folder = request(tmp_path / f"{keeps}", rows, **{**PLAIN, "epochs": 1, "keep_statistics": keeps})
+        asked = json.loads((folder / "request.json").read_text())
+        asked["backbone"] |= {"model": "resnet18", "input_size": 32}
+        (folder / "request.json").write_text(json.dumps(asked))
+        run(folder)
+        norm[keeps] = weights(folder)
+    start = build(Backbone("small", "timm", "resnet18", "supervised", weights="random:1", input_size=32)).network
+    means = {key: value.numpy() for key, value in start.state_dict().items() if key.endswith("running_mean")}
+    assert means and all(np.array_equal(norm[True][key], value) for key, value in means.items())
+    assert not any(np.array_equal(norm[False][key], value) for key, value in means.items())
