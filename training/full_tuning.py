@@ -366,7 +366,8 @@ def _train(tuner: Tuner) -> list[dict[str, float]]:
         epochs.append({key: round(value, 6) for key, value in epoch.items()})
         if tuner.rank == 0:
             _keep(tuner, epochs)
-            print(f"epoch {len(epochs)} of {settings.epochs}: {_summary(epochs[-1])}", file=sys.stderr, flush=True)
+            said = "loss {loss:.4f}, validation accuracy {val_accuracy:.4f}, {seconds:.0f} s".format(**epochs[-1])
+            print(f"epoch {len(epochs)} of {settings.epochs}: {said}", file=sys.stderr, flush=True)
     return epochs
 
 
@@ -381,10 +382,6 @@ def _keep(tuner: Tuner, epochs: list[dict[str, float]]) -> None:
             torch.save({"state": tuner.state(), "epochs": epochs, "fitting_seconds": tuner.fitting_seconds}, fresh)
     except (SafetensorError, RuntimeError) as error:  # what the libraries make of a full disk
         raise OSError(f"cannot write the checkpoint of epoch {len(epochs)} into {tuner.folder}: {error}") from None
-
-
-def _summary(epoch: dict[str, float]) -> str:
-    return f"loss {epoch['loss']:.4f}, validation accuracy {epoch['val_accuracy']:.4f}, {epoch['seconds']:.0f} s"
 
 
 @contextlib.contextmanager
