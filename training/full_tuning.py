@@ -84,8 +84,7 @@ class Tuner:
 
     def _fit_classifier(self) -> None:
         started = time.monotonic()
-        seed_all(self.request.seed)
-        # It meets augmented photos next, and has to tell them apart.
+        seed_all(self.request.seed)  # it meets augmented photos next, and has to tell them apart
         learned = head_first.features(self.built, self.augmented(), head_first.FITTED, self.device)
         aside = head_first.features(self.built, self.plain(VALIDATION), head_first.ROWS[VALIDATION], self.device)
         weight, bias = head_first.fitted_classifier(learned, aside, len(self.request.classes))
@@ -319,8 +318,8 @@ def estimate(folder: Path, steps: int = 2) -> dict[str, Any]:
     forward = sum(min(most, tuner.request.rows[part]) for part, most in head_first.ROWS.items())
     # A forward pass alone takes about a third of a step.
     around = (len(photos) + forward * len(head_first.SHARES)) / 3 if tuner.request.from_head else 0
-    whole = each * (len(photos) * tuner.settings.epochs + around)
-    return {"photos_per_second": round(1 / each, 2), "training_seconds": round(whole, 1)}
+    seconds = each * (len(photos) * tuner.settings.epochs + around)
+    return {"photos_per_second": round(1 / each, 2), "training_seconds": round(seconds, 1)}
 
 
 def seconds_a_photo(tuner: Tuner, photos: Any, steps: int) -> float:
