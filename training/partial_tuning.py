@@ -28,7 +28,8 @@ class PartialTuner(Tuner):
     kind: type[FullSettings] = PartialSettings
 
     def prepare(self) -> None:
-        self._start = named(self.built.network, self.request.backbone["source"])
+        # Copies: what learns is changed in place.
+        self._start = {key: value.clone() for key, value in named(self.built.network, self._backbone.source).items()}
         photo = torch.randn(1, 3, *self.built.input_shape, generator=torch.Generator().manual_seed(0))
         assert isinstance(self.settings, PartialSettings)
         self.cut = CutNetwork(self.built.network, self.placed(photo), self.settings.share)
@@ -58,7 +59,7 @@ class PartialTuner(Tuner):
 
     def found_again(self, weights: dict[str, torch.Tensor]) -> float:
         network = self.built.network
-        mine = named(network, self.request.backbone["source"])
+        mine = named(network, self._backbone.source)
         own = zip(network.state_dict(), mine, strict=True)
         network.load_state_dict({key: weights[name] for key, name in own})
         parts = (

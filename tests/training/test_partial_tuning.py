@@ -15,6 +15,8 @@ import torch
 
 from tests.training.test_full_tuning import PLAIN, SMALL, request, rows, same, weights
 from training.cached_trunk import CutNetwork
+from training.full_tuning import named
+from training.partial_tuning import PartialTuner
 from vitrine.encoders.backbones import Backbone
 from vitrine.encoders.networks import build
 from vitrine.tuning_sections import PartialSettings
@@ -81,6 +83,21 @@ def test_the_last_part_learns_and_the_first_stays(tmp_path: Path, rows: Path):
     assert changed < before.keys() and not any(key.startswith(("stem", "stages.0")) for key in changed)
     if max(result["interpolation"], key=lambda step: step["mMP@5"])["share"] > 0:
         assert changed
+
+
+def test_where_it_starts_from_stays_while_it_learns(tmp_path: Path, rows: Path):
+    tuner = PartialTuner(partial(tmp_path / "run", rows))
+    fresh, start = named(build(SMALL).network, "timm"), tuner.start()
+    as_it_is = tuner.found_again(fresh)
+    x, y = next(iter(torch.utils.data.DataLoader(tuner.augmented(), 8)))
+    for group in tuner.optimizer.param_groups:
+        group["lr"] = 0.1
+    tuner.parallel.train()
+    tuner.step(tuner.placed(x), y)
+    moved = tuner.weights()
+    assert any(not torch.equal(moved[key], value) for key, value in fresh.items())
+    assert start.keys() == fresh.keys() and all(torch.equal(start[key], value) for key, value in fresh.items())
+    assert tuner.found_again(start) == as_it_is
 
 
 def test_killed_while_it_keeps_and_while_it_learns_it_ends_with_the_same(tmp_path: Path, rows: Path):
