@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 
 from training.photo_loader import Photos, seed_all
 from vitrine import files
@@ -190,15 +190,12 @@ def keep(
 
 
 def _write(network: CutNetwork, photos: Photos, path: Path, device: torch.device) -> None:
-    with files.whole(path) as fresh:
-        array: Any = None
-        first = 0
-        for x, _ in DataLoader(Subset(photos, range(len(photos))), _BATCH):
+    # Written, not mapped: of a full disk, a write is an error, and a mapped page ends the process.
+    with files.whole(path) as fresh, fresh.open("wb") as file:
+        for x, _ in DataLoader(photos, _BATCH):
             with torch.inference_mode():
                 made = network.trunk(x.to(device, memory_format=torch.channels_last)).float().cpu()
-            if array is None:
-                shape = (len(photos), *made.shape[1:])
-                array = np.lib.format.open_memmap(fresh, mode="w+", dtype=np.float16, shape=shape)
-            array[first : first + len(made)] = made.clamp(-_GREATEST, _GREATEST).numpy()
-            first += len(made)
-        array.flush()
+            if not file.tell():
+                header = {"descr": "<f2", "fortran_order": False, "shape": (len(photos), *made.shape[1:])}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(made.clamp(-_GREATEST, _GREATEST).numpy().astype("<f2").tobytes())

@@ -116,3 +116,15 @@ def test_killed_while_it_keeps_and_while_it_learns_it_ends_with_the_same(tmp_pat
     found, wanted = (json.loads((folder / "result.json").read_text()) for folder in (cut, whole))
     assert [epoch["loss"] for epoch in found["epochs"]] == [epoch["loss"] for epoch in wanted["epochs"]]
     assert found["interpolation"] == wanted["interpolation"] and same(weights(cut), weights(whole), 0)
+
+
+def test_a_full_disk_is_said_and_nothing_half_written_stays(tmp_path: Path, rows: Path):
+    folder = partial(tmp_path / "run", rows)
+    code = (
+        "import resource, sys; from training.partial_tuning import estimate, run, tune; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000)); run(tune, estimate, sys.argv[1:])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "File too large" in done.stderr.splitlines()[-1]
+    assert [path.name for path in (folder / "activations").iterdir()] == []
