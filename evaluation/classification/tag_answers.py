@@ -107,7 +107,7 @@ def score_tags(settings: Settings, classifier: Classifier, answers: Answers, run
     key = {
         "encoder_version": about.encoder_version,
         "dataset": about.dataset,
-        "catalog_version": facts.catalog_version(settings, about.dataset),
+        "catalog_version": facts.catalog_version(settings, about.dataset, about.label),
         **{"query_split": answers.split, "index_split": "", "relevant": about.label},
         **{"classifier": metrics_name(classifier.version), "seed": 0},
     }

@@ -9,7 +9,7 @@ from vitrine.encoders.classifiers import UNLIKE, UNSURE
 from vitrine.lake import matches
 from vitrine.runs import TagFigures
 from vitrine.settings import Settings
-from vitrine.tables import CLASSIFIERS, LABEL_COLUMNS
+from vitrine.tables import LABEL_COLUMNS
 
 FIGURES = {
     "accuracy": "Accuracy",
@@ -29,9 +29,8 @@ def sections(settings: Settings, dataset: str, pictures: bool) -> list[Row]:
     of ``FIGURES``, each ``value`` and ``bounds`` (None where none is defined); ``photos`` that it was asked about;
     ``counts`` of its tags; ``calibration``, the reliability diagram's bins; and, with ``pictures``, ``shown``: photos
     whose label a sure tag disagrees with, sure tags of photos without a label, photos unlike anything learned."""
-    labels = lake.rows(settings, f"SELECT DISTINCT label FROM {CLASSIFIERS.name} WHERE {matches(dataset=dataset)}")
     found = []
-    for label in sorted(row["label"] for row in labels):
+    for _, label in facts.tagged_labels(settings, dataset):
         row = facts.tagging(settings, dataset, label)
         if row is None or label not in LABEL_COLUMNS:
             continue
