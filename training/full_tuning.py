@@ -315,9 +315,8 @@ def estimate(folder: Path, steps: int = 2) -> dict[str, Any]:
     tuner = Tuner(folder, learns=False)
     photos = tuner.augmented()
     each = seconds_a_photo(tuner, photos, steps)
-    forward = sum(min(most, tuner.request.rows[part]) for part, most in head_first.ROWS.items())
     # A forward pass alone takes about a third of a step.
-    around = (len(photos) + forward * len(head_first.SHARES)) / 3 if tuner.request.from_head else 0
+    around = (len(photos) + head_first.photos_asked(tuner.request.rows)) / 3 if tuner.request.from_head else 0
     seconds = each * (len(photos) * tuner.settings.epochs + around)
     return {"photos_per_second": round(1 / each, 2), "training_seconds": round(seconds, 1)}
 

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from training.linear_tuning import Moments, as_head, likeliest_scale, solutions
 from training.nearest_scores import mmp_by_query
+from training.photo_loader import outputs
 from vitrine import files
 from vitrine.encoders.networks import Built
 from vitrine.vectors import Floats
@@ -30,9 +31,13 @@ FITTED = 20_000
 """First photos that the classifier is fitted to."""
 _STRENGTHS = (0.01, 0.03, 0.1, 0.3, 0.6)
 """Shrinkages of the classifier's covariance that are tried."""
-_BATCH = 16
 
 Labels = NDArray[np.int64]
+
+
+def photos_asked(rows: dict[str, int]) -> int:
+    """Forward passes of ``go_back``, of a training set with so many ``rows`` by part."""
+    return len(SHARES) * sum(min(most, rows[part]) for part, most in ROWS.items())
 
 
 def features(built: Built, photos: Any, most: int, device: torch.device) -> tuple[Floats, Labels]:
@@ -40,15 +45,10 @@ def features(built: Built, photos: Any, most: int, device: torch.device) -> tupl
 
     ``photos``: of ``photo_loader``, or what ``cached_trunk`` kept of them. Photos that cannot be read are left out.
     """
-    network: Any = built.network.eval()
-    network.to(device, memory_format=torch.channels_last)
-    chosen = torch.utils.data.Subset(photos, range(min(most, len(photos))))
-    outputs = []
-    with torch.inference_mode():
-        for x, _ in torch.utils.data.DataLoader(chosen, _BATCH):
-            outputs.append(network(x.to(device, memory_format=torch.channels_last)).float().cpu().numpy())
-    readable = ~photos.unreadable[: len(chosen)].numpy()
-    return np.concatenate(outputs)[readable], photos.labels[: len(chosen)][readable]
+    count = min(most, len(photos))
+    made = outputs(built.network, photos, count, device)
+    readable = ~photos.unreadable[:count].numpy()  # known once they were read
+    return made[readable], photos.labels[:count][readable]
 
 
 def fitted_classifier(

@@ -92,9 +92,8 @@ def estimate(folder: Path, steps: int = 2) -> dict[str, Any]:
     labels = torch.tensor(photos.labels[: len(some)].tolist())
     rest = seconds_a_photo(tuner, torch.utils.data.TensorDataset(made, labels), steps)
     asked = tuner.request.rows
-    forward = sum(min(most, asked[part]) for part, most in head_first.ROWS.items()) * len(head_first.SHARES)
     whole = trunk * (asked[TRAIN] * (settings.draws + 1) + asked[VALIDATION])
-    whole += rest * (asked[TRAIN] * settings.epochs + (asked[TRAIN] + forward) / 3)
+    whole += rest * (asked[TRAIN] * settings.epochs + (asked[TRAIN] + head_first.photos_asked(asked)) / 3)
     return {"photos_per_second": round(1 / rest, 2), "training_seconds": round(whole, 1)}
 
 

@@ -5,13 +5,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from timm.data import create_transform
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from training.training_set import open_part
 from vitrine import images, photo_files
 from vitrine.encoders.networks import Built
 from vitrine.images import ImageError
+
+_BATCH = 16
 
 
 class Photos(Dataset[tuple[torch.Tensor, int]]):
@@ -65,6 +68,19 @@ def normalisation(transform: Any) -> tuple[tuple[float, ...], tuple[float, ...]]
     parts = [transform, *getattr(transform, "transforms", [])]
     normalising = next(part for part in parts if hasattr(part, "mean") and hasattr(part, "std"))
     return tuple(map(float, normalising.mean)), tuple(map(float, normalising.std))
+
+
+def outputs(network: Any, photos: Any, count: int, device: torch.device) -> NDArray[np.float32]:
+    """What ``network`` makes of the first ``count`` photos, (N, D), not of unit length; evaluated, on ``device``.
+
+    ``photos``: ``Photos``, or what ``cached_trunk`` kept of them.
+    """
+    network.eval().to(device, memory_format=torch.channels_last)
+    made = []
+    with torch.inference_mode():
+        for x, _ in DataLoader(Subset(photos, range(count)), _BATCH):
+            made.append(network(x.to(device, memory_format=torch.channels_last)).float().cpu().numpy())
+    return np.concatenate(made)
 
 
 class RepeatedShuffle(Sampler[int]):

@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.photo_loader import Photos
+from training.photo_loader import Photos, outputs
 from training.training_set import open_part
 from training.tuning_process import RESULT, PhotoVectorsRequest, read_result, run
 from vitrine import files
 from vitrine.encoders.backbones import Backbone
 from vitrine.encoders.networks import build
-
-_BATCH = 16
 
 
 def embed(folder: Path) -> dict[str, Any]:
@@ -31,8 +29,6 @@ def embed(folder: Path) -> dict[str, Any]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_flush_denormal(True)
     built = build(Backbone(**{**request.backbone, "facts": None}))
-    network: Any = built.network.eval()
-    network.to(device, memory_format=torch.channels_last)
     for part, most in request.rows.items():
         if (folder / f"{part}.npy").is_file():
             continue
@@ -40,13 +36,8 @@ def embed(folder: Path) -> dict[str, Any]:
         photos = Photos(
             request.training_set, part, built.transform, built.min_side, request.max_pixels, managed=built.managed
         )
-        chosen = torch.utils.data.Subset(photos, range(len(ids)))
-        vectors = []
-        with torch.inference_mode():
-            for x, _ in torch.utils.data.DataLoader(chosen, _BATCH):
-                output = network(x.to(device, memory_format=torch.channels_last)).float()
-                vectors.append(torch.nn.functional.normalize(output).cpu().numpy())
-        rows = np.concatenate(vectors)
+        output = torch.from_numpy(outputs(built.network, photos, len(ids), device))
+        rows = torch.nn.functional.normalize(output).numpy()
         rows[photos.unreadable[: len(rows)].numpy()] = 0
         files.write_json(folder / f"{part}.json", ids.to_pylist())
         with files.whole(folder / f"{part}.npy") as fresh, fresh.open("wb") as file:

@@ -9,7 +9,7 @@ from training import tune as jobs
 from training.ladder import climb as climbing
 from training.ladder import decide, page, rungs
 from vitrine import facts, lake, runs, tracking
-from vitrine.cli.tuning import Strategy, Tuning, network_settings, plan, tune, with_rows
+from vitrine.cli.tuning import Strategy, Tuning, plan, protocol_of, tune, with_rows
 from vitrine.encoders import tuned
 from vitrine.names import JOIN
 from vitrine.settings import Settings
@@ -70,12 +70,10 @@ def _rung(settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet") 
         assert made
         return made
 
-    if tuning.strategy is Strategy.linear:
-        return rungs.HeadRung(settings, rows, settings.tune.linear, finish)
-    if tuning.strategy is Strategy.top:
-        return rungs.HeadRung(settings, rows, settings.tune.top, finish)
+    protocol = protocol_of(settings, tuning)
+    if tuning.strategy in tuned.HEADS:
+        return rungs.HeadRung(settings, rows, protocol, finish)
     use = _use_seconds(settings, tuning.base, tuning.dataset)
-    protocol = network_settings(settings, tuning)
     return rungs.NetworkRung(settings, rows, tuning.base, protocol, finish, use)
 
 

@@ -93,9 +93,9 @@ def with_rows(
 def estimate(settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet") -> dict[str, Any]:
     """On how many rows a tuning would be, and by a measured estimate at what cost."""
     if tuning.strategy in tuned.HEADS:
-        cost = jobs.estimate_head(settings, rows, _head_settings(settings, tuning))
+        cost = jobs.estimate_head(settings, rows, protocol_of(settings, tuning))
     else:
-        cost = jobs.estimate_full(settings, rows, tuning.base, network_settings(settings, tuning))
+        cost = jobs.estimate_full(settings, rows, tuning.base, protocol_of(settings, tuning))
     counts = {"classes": len(rows.classes), **rows.sizes}
     return {"dry_run": True, **_named(tuning), **counts, **cost}
 
@@ -117,20 +117,16 @@ def _named(tuning: Tuning) -> dict[str, str]:
     return {"dataset": tuning.dataset, "encoder": tuning.name, "strategy": tuning.strategy.value}
 
 
-def _head_settings(settings: Settings, tuning: Tuning) -> "jobs.HeadSettings":
-    return settings.tune.linear if tuning.strategy is Strategy.linear else settings.tune.top
-
-
-def network_settings(settings: Settings, tuning: Tuning) -> "jobs.FullSettings":
-    """The section of the tuning's strategy, which tunes weights."""
-    protocol: jobs.FullSettings = getattr(settings.tune, tuning.strategy.value)
-    return protocol
+def protocol_of(settings: Settings, tuning: Tuning) -> Any:
+    """The section of ``[tune]`` that the tuning's strategy has: of a head ``jobs.HeadSettings``, else
+    ``jobs.FullSettings``."""
+    return getattr(settings.tune, tuning.strategy.value)
 
 
 def _tune_head(
     settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet", run: "runs.Run"
 ) -> "tuple[tuned.Tuned, tracking.Details]":
-    protocol = _head_settings(settings, tuning)
+    protocol = protocol_of(settings, tuning)
     made, result = jobs.tune_head(settings, rows, protocol, tuning.name)
     _note(run, rows, made, result)
     trials = result.get("trials", [])
@@ -165,7 +161,7 @@ def _tune_head(
 def _tune_full(
     settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet", run: "runs.Run", processes: int
 ) -> "tuple[tuned.Tuned, tracking.Details]":
-    protocol = network_settings(settings, tuning)
+    protocol = protocol_of(settings, tuning)
     on_cluster = processes > 1 and not (settings.spark.master or "local").startswith("local")
     spark = session.build_session(_whole_gpus(settings), f"tune full {tuning.name}") if on_cluster else None
     made, result = jobs.tune_full(settings, rows, tuning.base, protocol, tuning.name, processes, spark)

@@ -71,7 +71,7 @@ def linear(
     where that is missing.
     """
     settings = tuning.settings_for(False, products.value if products else None)
-    _tune_heads(
+    _tune(
         settings, tuning.plan(settings, Strategy.linear, dataset, encoder, name), label, seed, as_of, dry_run, as_json
     )
 
@@ -94,12 +94,10 @@ def top(
     goes on where it was.
     """
     settings = tuning.settings_for(quick)
-    _tune_heads(
-        settings, tuning.plan(settings, Strategy.top, dataset, encoder, name), label, seed, as_of, dry_run, as_json
-    )
+    _tune(settings, tuning.plan(settings, Strategy.top, dataset, encoder, name), label, seed, as_of, dry_run, as_json)
 
 
-def _tune_heads(
+def _tune(
     settings: Settings,
     tunings: list[Tuning],
     label: str,
@@ -107,9 +105,12 @@ def _tune_heads(
     as_of: datetime | None,
     dry_run: bool,
     as_json: bool,
+    processes: int = 1,
 ) -> None:
-    work = tuning.estimate if dry_run else tuning.tune
-    results = [work(settings, *pair) for pair in tuning.with_rows(settings, tunings, label, seed, as_of)]
+    results = [
+        tuning.estimate(settings, *pair) if dry_run else tuning.tune(settings, *pair, processes)
+        for pair in tuning.with_rows(settings, tunings, label, seed, as_of)
+    ]
     output.show_each("tuned", results, as_json)
 
 
@@ -132,16 +133,8 @@ def partial(
     ones do. Learns from the split train alone. Killed, the same command goes on where it was.
     """
     settings = tuning.settings_for(quick)
-    _tune_networks(
-        settings,
-        tuning.plan(settings, Strategy.partial, dataset, encoder, name),
-        label,
-        seed,
-        as_of,
-        1,
-        dry_run,
-        as_json,
-    )
+    tunings = tuning.plan(settings, Strategy.partial, dataset, encoder, name)
+    _tune(settings, tunings, label, seed, as_of, dry_run, as_json)
 
 
 @app.command()
@@ -172,24 +165,7 @@ def full(
     """
     settings = tuning.settings_for(quick)
     tunings = tuning.plan(settings, Strategy.from_head if from_head else Strategy.full, dataset, encoder, name)
-    _tune_networks(settings, tunings, label, seed, as_of, processes, dry_run, as_json)
-
-
-def _tune_networks(
-    settings: Settings,
-    tunings: list[Tuning],
-    label: str,
-    seed: int | None,
-    as_of: datetime | None,
-    processes: int,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    results = [
-        tuning.estimate(settings, *pair) if dry_run else tuning.tune(settings, *pair, processes)
-        for pair in tuning.with_rows(settings, tunings, label, seed, as_of)
-    ]
-    output.show_each("tuned", results, as_json)
+    _tune(settings, tunings, label, seed, as_of, dry_run, as_json, processes)
 
 
 @app.command()
