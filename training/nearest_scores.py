@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrine.retrieval_metrics import per_query
+from vitrine.retrieval_metrics import nearest_first, per_query
 from vitrine.vectors import Floats
 
 DEPTH = 5
@@ -28,7 +28,5 @@ def mmp_by_query(
     if themselves:
         np.fill_diagonal(nearness, -np.inf)
         relevant = relevant - 1
-    nearest = np.argpartition(-nearness, DEPTH, axis=1)[:, :DEPTH]
-    order = np.argsort(-np.take_along_axis(nearness, nearest, axis=1), axis=1, kind="stable")
-    hits: Any = classes[np.take_along_axis(nearest, order, axis=1)] == truth[:, None]
+    hits: Any = classes[nearest_first(nearness, DEPTH)] == truth[:, None]
     return per_query(hits, relevant)[f"mMP@{DEPTH}"]

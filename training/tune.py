@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.training_set import TRAIN, TrainingSet
+from training.training_set import TrainingSet
 from training.tuning_process import (
     ESTIMATE,
     REQUEST,
@@ -23,7 +23,7 @@ from training.tuning_process import (
     TuningRequest,
     read_result,
 )
-from vitrine import facts, files, lake, locks, surroundings
+from vitrine import facts, files, locks, surroundings
 from vitrine.encoders import backbones, by_name, heads, tuned
 from vitrine.encoders.backbones import Backbone
 from vitrine.encoders.identity import identify
@@ -229,13 +229,9 @@ def known_share(settings: Settings, rows: TrainingSet, products: str) -> float:
     if products != "auto":
         return float(products == "known")
     split = facts.reported_split(settings, rows.encoded)
-    if split is None:
-        return 0.5
-    here = f"({facts.labelled(rows.encoded.parts[0], rows.label, ['split'])}) WHERE label IS NOT NULL"
-    learned = f"SELECT DISTINCT label AS l FROM {here} AND {lake.matches(split=TRAIN)}"
-    asked = f"SELECT label AS a FROM {here} AND {lake.matches(split=split)}"
-    row = lake.rows(settings, f"SELECT count(*) AS n, count(l) AS known FROM ({asked}) LEFT JOIN ({learned}) ON a = l")
-    return round(row[0]["known"] / row[0]["n"], 2) if row[0]["n"] else 0.5
+    labelled = facts.labelled(rows.encoded.parts[0], rows.label, ["split"])
+    share = facts.known_share(settings, labelled, split) if split else None
+    return 0.5 if share is None else share
 
 
 def _full_job(settings: Settings, rows: TrainingSet, encoder: str, protocol: FullSettings, processes: int) -> _Job:

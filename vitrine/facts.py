@@ -12,6 +12,7 @@ from vitrine import lake, staging
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import unknown
 from vitrine.lake import matches
+from vitrine.names import LEARNED_SPLIT
 from vitrine.settings import Settings
 from vitrine.tables import (
     CATALOG,
@@ -226,6 +227,16 @@ def reported_split(settings: Settings, encoded: EncodedSet) -> str | None:
     splits = lake.rows(settings, f"SELECT DISTINCT split FROM {EMBEDDINGS.name} WHERE {encoded.parts[0].where}")
     known = {row["split"] for row in splits}
     return next((split for split in REPORTED if split in known), None)
+
+
+def known_share(settings: Settings, rows: str, split: str) -> float | None:
+    """Of the photos of ``split`` in ``rows``, a query with ``split`` and ``label``, the share whose label is learned,
+    since a photo of the split for that has it too, to two digits; None where none has a label."""
+    here = f"({rows}) WHERE label IS NOT NULL"
+    learned = f"SELECT DISTINCT label AS l FROM {here} AND {matches(split=LEARNED_SPLIT)}"
+    asked = f"SELECT label AS a FROM {here} AND {matches(split=split)}"
+    row = lake.rows(settings, f"SELECT count(*) AS n, count(l) AS known FROM ({asked}) LEFT JOIN ({learned}) ON a = l")
+    return round(row[0]["known"] / row[0]["n"], 2) if row[0]["n"] else None
 
 
 def has_one_of(settings: Settings, encoded: EncodedSet, split: str, label: str, classes: Iterable[str]) -> bool:

@@ -14,6 +14,13 @@ Floats = NDArray[np.float64]
 MMP_DEPTH, RECALL_DEPTH, RANKING_DEPTH = 5, 10, 100
 
 
+def nearest_first(nearness: NDArray[np.floating], depth: int) -> NDArray[np.intp]:
+    """The columns of each row's ``depth`` greatest values, the greatest first: (Q, depth) of (Q, N)."""
+    top = np.argpartition(-nearness, depth - 1, axis=1)[:, :depth]
+    order = np.argsort(-np.take_along_axis(nearness, top, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(top, order, axis=1)
+
+
 def per_query(relevance: Bools, n_relevant: Ints) -> dict[str, Floats]:
     """Each query's figures: float64, (Q,) a metric, NaN where ``n_relevant`` is 0.
 

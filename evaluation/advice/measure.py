@@ -16,7 +16,7 @@ import numpy as np
 from evaluation.advice.race import Floats
 from evaluation.advice.sample import Catalog, Ints, Sample
 from vitrine import vectors
-from vitrine.retrieval_metrics import MMP_DEPTH, per_query
+from vitrine.retrieval_metrics import MMP_DEPTH, nearest_first, per_query
 
 SHARES = (0.25, 0.5, 1.0)
 _PARTS = (4, 2, 1)
@@ -150,9 +150,7 @@ class Questions:
             own = products[None, :] == products[asks, None]
             near[own], same[own] = -np.inf, False
         depth = min(MMP_DEPTH, len(labels) - 1)
-        top = np.argpartition(-near, depth - 1, axis=1)[:, :depth]
-        order = np.argsort(-np.take_along_axis(near, top, axis=1), axis=1, kind="stable")
-        hits = np.take_along_axis(same, np.take_along_axis(top, order, axis=1), axis=1)
+        hits = np.take_along_axis(same, nearest_first(near, depth), axis=1)
         figures = per_query(hits, same.sum(1))
         values = figures["mR@1" if self.tags else f"mMP@{depth}"]
         unseen = ~rows[asks].any(axis=1) & ~np.isnan(values)  # a photo without a vector finds nothing

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from vitrine import facts, lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError
-from vitrine.names import LEARNED_SPLIT
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS
 from vitrine.vectors import Floats, matrix
@@ -133,18 +132,9 @@ def _check_categories(settings: Settings, dataset: str) -> None:
 
 def _known_share(settings: Settings, dataset: str) -> float:
     """As the split that is reported has it; a half without one."""
-    here = lake.matches(dataset=dataset)
-    learned = (
-        f"SELECT DISTINCT product_id AS l FROM {CATALOG.name} WHERE {here} AND {lake.matches(split=LEARNED_SPLIT)}"
-    )
-    for split in facts.REPORTED:
-        asked = f"SELECT product_id AS a FROM {CATALOG.name} WHERE {here} AND {lake.matches(split=split)}"
-        row = lake.rows(settings, f"SELECT count(*) AS n, count(l) AS k FROM ({asked}) LEFT JOIN ({learned}) ON a = l")[
-            0
-        ]
-        if row["n"]:
-            return round(row["k"] / row["n"], 2)
-    return 0.5
+    rows = f"SELECT split, product_id AS label FROM {CATALOG.name} WHERE {lake.matches(dataset=dataset)}"
+    shares = (facts.known_share(settings, rows, split) for split in facts.REPORTED)
+    return next((share for share in shares if share is not None), 0.5)
 
 
 def draw(settings: Settings, catalog: Catalog, products: int | None, photos: int) -> Sample:

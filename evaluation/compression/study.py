@@ -19,7 +19,7 @@ from vitrine import lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders.codecs import Codec, linear_parts
 from vitrine.errors import UserError
-from vitrine.retrieval_metrics import per_query
+from vitrine.retrieval_metrics import nearest_first, per_query
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
 from vitrine.vectors import Floats
@@ -105,9 +105,7 @@ class _Questions:
             near, own = asked[block] @ index.T, self._own[block]
             (rows,) = np.nonzero(own >= 0)
             near[rows, own[rows]] = -np.inf
-            top = np.argpartition(-near, depth - 1, axis=1)[:, :depth]
-            order = np.argsort(-np.take_along_axis(near, top, axis=1), axis=1, kind="stable")
-            neighbours[block] = self.index[np.take_along_axis(top, order, axis=1)]
+            neighbours[block] = self.index[nearest_first(near, depth)]
         ranking = Ranking(self.queries, neighbours, np.zeros(neighbours.shape, np.float32))
         return per_query(*relevance_of(ranking, self.items, self.items.labels))
 

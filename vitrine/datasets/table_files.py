@@ -2,7 +2,6 @@
 whatever would be lost is a fault."""
 
 import csv
-import gzip
 import io
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from vitrine.datasets import json_lines, pictures, workbooks
 from vitrine.datasets.columns import Columns, TableFault, may_be_any_number
+from vitrine.datasets.packed import unpacked
 from vitrine.locations import Location
 
 SEPARATORS = (",", "\t", ";", "|")
@@ -77,9 +77,7 @@ def read_rows(
             if magic == b"PK\x03\x04" and workbooks.is_workbook(file):
                 yield from workbooks.rows(file, columns, elsewhere)
             else:
-                packed = magic.startswith(b"\x1f\x8b")
-                plain = io.BufferedReader(gzip.GzipFile(fileobj=file) if packed else file)
-                yield from _text(plain, columns, encoding, elsewhere)
+                yield from _text(io.BufferedReader(unpacked(file)), columns, encoding, elsewhere)
     except (OSError, EOFError, ValueError, pa.ArrowException) as error:
         raise TableFault(" ".join(str(error).split())[:200] or type(error).__name__) from error
 

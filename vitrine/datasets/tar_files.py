@@ -4,7 +4,6 @@ A tar file is somebody else's. What a header may make a reader take into memory 
 without content, and a file that is damaged or cut off is a fault, where Python's own reader would end without a word.
 """
 
-import gzip
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitrine.datasets.columns import TableFault
+from vitrine.datasets.packed import unpacked
 from vitrine.locations import Location
 
 _CHUNK = 1 << 20
@@ -96,9 +96,7 @@ def _opened(location: Location) -> Iterator[_Bounded]:
     with _said():
         system, path = location.open()
         with system.open_input_file(path) as file:
-            packed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            yield _Bounded(gzip.GzipFile(fileobj=file) if packed else file)
+            yield _Bounded(unpacked(file))
 
 
 @contextmanager

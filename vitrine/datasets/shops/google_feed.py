@@ -5,12 +5,10 @@ An item is a variant. Its product is ``item_group_id``, which its variants share
 first, where there are several), else ``google_product_category``, of Google's own list.
 """
 
-import gzip
-import io
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
 
 from vitrine.datasets.columns import Columns, TableFault
+from vitrine.datasets.packed import unpacked
 from vitrine.datasets.shops import feed_xml
 from vitrine.datasets.shops.feed import Format, Item, links_in
 from vitrine.datasets.table_files import Row, read_rows
@@ -18,7 +16,6 @@ from vitrine.locations import Location
 
 _COLUMNS = ("id", "image_link", "additional_image_link", "item_group_id", "product_type", "google_product_category")
 _SEVERAL = ("additional_image_link",)
-_GZIP = b"\x1f\x8b"
 _MARKS_AND_BLANKS = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"
 
 
@@ -36,10 +33,7 @@ def _read(location: Location, columns: Columns, encoding: str | None, elsewhere:
     try:
         system, path = location.open()
         with system.open_input_file(path) as file:
-            packed = file.read(2) == _GZIP
-            file.seek(0)
-            plain: Any = gzip.GzipFile(fileobj=file) if packed else file
-            yield from feed_xml.rows(plain, columns, encoding, elsewhere, _SEVERAL)
+            yield from feed_xml.rows(unpacked(file), columns, encoding, elsewhere, _SEVERAL)
     except (OSError, EOFError, ValueError) as error:
         raise TableFault(" ".join(str(error).split())[:200] or type(error).__name__) from error
 
@@ -48,9 +42,7 @@ def _is_xml(location: Location) -> bool:
     try:
         system, path = location.open()
         with system.open_input_file(path) as file:
-            head = file.read(4096)
-        if head.startswith(_GZIP):
-            head = gzip.GzipFile(fileobj=io.BytesIO(head)).read1(1024)
+            head: bytes = unpacked(file).read(1024)
     except (OSError, EOFError, ValueError):
         return False  # who reads it says why
     return head.lstrip(_MARKS_AND_BLANKS).startswith(b"<")
