@@ -118,15 +118,20 @@ def tag_view(settings: Settings, kind: Kind, dataset: str, label: str) -> Featur
     )
 
 
-def tag_services(settings: Settings) -> list[FeatureService]:
-    """``<dataset>_image_tags_serving`` and ``<dataset>_product_tags_serving``: all labels that are tagged."""
+def tag_views(settings: Settings) -> dict[tuple[str, str], list[FeatureView]]:
+    """The views of all labels that are tagged, by data set and the name of the service that has them."""
     views: dict[tuple[str, str], list[FeatureView]] = {}
     for dataset, label in facts.tagged_labels(settings):
         for kind in tags_of(label):
             views.setdefault((dataset, kind.serving(dataset)), []).append(tag_view(settings, kind, dataset, label))
+    return views
+
+
+def tag_services(settings: Settings) -> list[FeatureService]:
+    """``<dataset>_image_tags_serving`` and ``<dataset>_product_tags_serving``: all labels that are tagged."""
     return [
         FeatureService(name=name, features=list(of), tags={"dataset": dataset}, description=f"what {dataset} is tagged")
-        for (dataset, name), of in views.items()
+        for (dataset, name), of in tag_views(settings).items()
     ]
 
 
@@ -139,11 +144,7 @@ def objects(settings: Settings) -> list[Entity | FeatureView | FeatureService]:
         FeatureService(name=encoder_service(row["encoder"], row["encoder_version"]), features=[view])
         for row, view in zip(rows, images, strict=True)
     ]
-    tags = [
-        tag_view(settings, kind, dataset, label)
-        for dataset, label in facts.tagged_labels(settings)
-        for kind in tags_of(label)
-    ]
+    tags = [view for views in tag_views(settings).values() for view in views]
     return [IMAGE, PRODUCT, catalog_view(settings), labels_view(settings), *images, *products, *services, *tags]
 
 
