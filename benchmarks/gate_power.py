@@ -137,9 +137,8 @@ def judge(settings: Settings, shop: Shop, vectors: np.ndarray) -> tuple[float, l
     products = shop.labels("product_id")
     ours, theirs = (figures(each, products, settings) for each in (vectors, shop.serving))
     chance = figures(vectors, products, settings, np.random.default_rng(0).permutation(products))
-    paired = PairedQueries(
-        settings.gates.metric, ours, theirs, products, shop.labels("category"), np.ones(len(ours), dtype=bool)
-    )
+    categories, learned = {"category": shop.labels("category")}, np.ones(len(ours), dtype=bool)
+    paired = PairedQueries(settings.gates.metric, ours, theirs, products, categories, learned)
     few = np.random.default_rng(0).permutation(len(vectors))[: settings.gates.probes]
     checks = decide(settings.gates.metric, float(np.nanmean(ours)), float(np.nanmean(chance)), settings.gates)
     checks += held_against(Against("serving", EncodedSet("drawn", "serving", "s")), paired, [], settings.gates)

@@ -8,10 +8,18 @@ from typing import Any
 from airflow.sdk import DAG, Context, Param, task, task_group
 from vitrine_tasks import DATASETS, POOL, SETTINGS, TUNED, TUNING, SparkVerb, Verb, choices, common, finish
 
+from vitrine.names import NAME_PATTERN
+
 PARAMS = {
     "encoders": choices("Encoders", list(SETTINGS.nightly.encoders), least=0),
     "datasets": choices("Data sets", DATASETS, least=0),
-    "relevant": Param(SETTINGS.nightly.relevant, enum=["product_id", "category"], title="What counts as found"),
+    "relevant": Param(
+        SETTINGS.nightly.relevant,
+        type="string",
+        pattern=f"^(?:{NAME_PATTERN})$",
+        title="What counts as found",
+        description="product_id, category, or an attribute",
+    ),
 }
 
 

@@ -36,6 +36,8 @@ from evaluation.retrieval.slices import (
     SHUFFLED,
     WITHOUT_DUPLICATES,
     by_knowledge,
+    by_label,
+    macro_slice,
     slice_scores,
 )
 from evaluation.task import ALL, Task
@@ -104,6 +106,7 @@ def evaluate(
 
 def _figures(settings: Settings, task: Task, scores: dict[str, Scores], full_map: bool) -> dict[str, Any]:
     everything, ranked = scores[ALL_QUERIES], metric_names(settings.evaluate.depth)
+    macros = (MACRO_CATEGORY, *map(macro_slice, settings.evaluate.slices))
     names = [*ranked, MAP] if full_map else ranked
     return {
         **{name: value for name, value in task.key.items() if name != "dataset"},
@@ -114,7 +117,7 @@ def _figures(settings: Settings, task: Task, scores: dict[str, Scores], full_map
         "slices": {
             name: scores[name].figures(ranked if name == WITHOUT_DUPLICATES else names)
             | {"queries": scores[name].queries}
-            for name in (MACRO_PRODUCT, MACRO_CATEGORY, KNOWN_PRODUCTS, NEW_PRODUCTS, WITHOUT_DUPLICATES)
+            for name in (MACRO_PRODUCT, *macros, KNOWN_PRODUCTS, NEW_PRODUCTS, WITHOUT_DUPLICATES)
             if name in scores
         },
         "shuffled": scores[SHUFFLED].figures(ranked)["metrics"],
@@ -128,7 +131,7 @@ def _key(task: Task) -> dict[str, Any]:
 
 def _input_version(settings: Settings, task: Task, at: dict[str, int] | None = None) -> str:
     """A fingerprint of all that decides the figures beside the key, as of Delta versions ``at``."""
-    embedded = facts.embedded_version(settings, task.encoded, at)
+    embedded = facts.embedded_version(settings, task.encoded, (*settings.evaluate.slices, task.relevant), at)
     most = settings.evaluate.max_queries if task.query_split == ALL else None
     return hashlib.sha256(f"{embedded}/{settings.evaluate.depth}/{most}".encode()).hexdigest()[:16]
 
@@ -183,7 +186,7 @@ def _compute(settings: Settings, task: Task, run_id: str, full_map: bool) -> tup
         with staged_vectors(settings, task, items, at) as vectors:
             each[MAP] = average_precisions(vectors, items.labels, items.in_index, ranking.queries)
     size, products = int(items.in_index.sum()), items.products[ranking.queries]
-    slices = slice_scores(each, products, items.categories[ranking.queries].tolist(), size)
+    slices = by_label(each, products, {name: of[ranking.queries].tolist() for name, of in items.values.items()}, size)
     slices += by_knowledge(each, products, items.learned[ranking.queries], size)
     others = {SHUFFLED: relevance_of(ranking, items, shuffled(items))}
     if unlike := without_duplicates(ranking, items, relevance, n_relevant):

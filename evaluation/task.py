@@ -39,6 +39,11 @@ class Task:
         """The condition for its rows of ``query_results``."""
         return lake.matches(**self.key)
 
+    @property
+    def searched(self) -> list[tuple[str, str]]:
+        """The labels of what is searched, for Milvus."""
+        return [] if self.index_split == ALL else [("split", self.index_split)]
+
     def within(self, split: str) -> str:
         """The condition for the rows of ``embeddings`` that are of ``split``."""
         return self.encoded.where if split == ALL else f"{self.encoded.where} AND {lake.matches(split=split)}"

@@ -72,23 +72,28 @@ def labels_view(settings: Settings) -> FeatureView:
 
 
 def encoder_view(settings: Settings, kind: Kind, row: dict[str, Any]) -> FeatureView:
-    """The vectors of one encoder version, a ``row`` of ``encoders``: float32 of unit length, with the labels of now
-    (then: ``labels_view``)."""
+    """The vectors of one encoder version, a ``row`` of ``encoders``: float32 of unit length, with the labels of now,
+    attributes among them (then: ``labels_view``)."""
     encoder, version, dim = row["encoder"], row["encoder_version"], row["dim"]
     name, days = kind.view(encoder, version), settings.feast.ttl_days
+    own = [each for each in facts.attributes(settings) if each not in kind.features]
+    columns = ", ".join(("*", *(f"{facts.label_in_sql(each)} AS `{each}`" for each in own)))
+    if lake.lacking(settings, kind.table).names:  # until the next commit adds the column, Spark knows of none
+        columns = ", ".join(("*", *(f"CAST(NULL AS STRING) AS `{each}`" for each in own)))
     return FeatureView(
         name=name,
         entities=[_ENTITIES[kind.key]],
         ttl=timedelta(days=days) if days else timedelta(0),  # 0: none
         source=SparkSource(
             name=name,
-            query=f"SELECT * FROM {kind.table.sql(settings)} WHERE {lake.matches(encoder_version=version)}",
+            query=f"SELECT {columns} FROM {kind.table.sql(settings)} WHERE {lake.matches(encoder_version=version)}",
             timestamp_field="event_timestamp",
             created_timestamp_column="created_timestamp",
         ),
         schema=[
             Field(name=kind.features[0], dtype=Array(Float32), vector_length=dim),
             *(Field(name=name, dtype=_TYPES[str(kind.table.schema.field(name).type)]) for name in kind.features[1:]),
+            *(Field(name=name, dtype=String) for name in own),
         ],
         tags={"encoder": encoder, "encoder_version": version, "dim": str(dim)},
         description=f"embeddings of {kind.name} by {encoder}, version {version}",

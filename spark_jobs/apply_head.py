@@ -91,8 +91,10 @@ class _HeadRows:
         self.within = lake.matches("t", dataset=dataset, encoder_version=tuned.encoder_version)
         self.is_new = not has_rows(settings, EMBEDDINGS, self.within)
         compared = ("image_id", "content_sha256", *LABEL_COLUMNS)
-        same = [F.col(f"b.{name}").eqNullSafe(F.col(f"e.{name}")) for name in compared]
-        base, own = (frame.select(*compared).alias(name) for frame, name in ((self.base, "b"), (self.own, "e")))
+        same = [F.col(f"b.{name}").eqNullSafe(F.col(f"e.{name}")) for name in (*compared, "said")]
+        attributes = F.to_json("attributes").alias("said")  # Spark compares no maps
+        frames = ((self.base, "b"), (self.own, "e"))
+        base, own = (frame.select(*compared, attributes).alias(name) for frame, name in frames)
         self.differing = base if self.is_new else base.join(own, same, "left_anti")
         self.gone = self.own.select(*EMBEDDINGS.key).join(self.base.select("image_id"), "image_id", "left_anti")
         self.without = self.catalog.join(self.base.select("image_id"), "image_id", "left_anti")

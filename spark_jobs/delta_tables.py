@@ -33,7 +33,13 @@ def read_table(spark: SparkSession, settings: Settings, table: Table) -> DataFra
     """``table`` as it is now. One without a file costs Spark nothing: it plans no join with it, nor opens its log."""
     if not lake.size(settings, table)[0]:
         return no_rows(spark, table.schema)
-    return spark.read.format("delta").load(table.uri(settings))
+    return with_all_columns(spark.read.format("delta").load(table.uri(settings)), table)
+
+
+def with_all_columns(stored: DataFrame, table: Table) -> DataFrame:
+    """Rows of ``table`` as it is stored; columns that it lacks, being made by an earlier version, are null."""
+    lacking = (field for field in spark_schema(table.schema).fields if field.name not in stored.columns)
+    return stored.withColumns({field.name: F.lit(None).cast(field.dataType) for field in lacking})
 
 
 def grow_table(spark: SparkSession, settings: Settings, table: Table) -> None:
@@ -88,6 +94,7 @@ def merge_table(
     Raises:
         VitrineError: other writers came between time and again.
     """
+    grow_table(spark, settings, table)
     _mark_rather_than_copy(spark, settings, table)
     columns = table.schema.names
     same = " AND ".join(f"t.{column} = s.{column}" for column in table.key)
@@ -129,6 +136,7 @@ def merge_or_append(
     if has_rows(settings, table, within):
         merge_table(spark, settings, table, source, within, known=known)
         return
+    grow_table(spark, settings, table)
     rows = source.filter("NOT gone").select(*table.schema.names)
 
     def append() -> None:

@@ -1,7 +1,7 @@
 """Products' vectors from their images': the mean, unit length, kept up with every change of the images.
 
-A product is made anew when, and only when, the ids, contents, or category of its images are others than those that its
-row was made of. So a run that was killed before this, and one that has nothing to do, are the same case.
+A product is made anew when, and only when, the ids, contents, category or attributes of its images are others than
+those that its row was made of. So a run that was killed before this, and one that has nothing to do, are the same case.
 """
 
 import time
@@ -26,6 +26,9 @@ _BROADCAST = 200_000  # products that are sent to the images' rows, instead of s
 # What a product's row was made of: ``facts.products_settled`` has it in DataFusion's words; a test holds that both say
 # the same.
 _SPARK_MD5 = f"md5(array_join(array_sort(collect_list({facts.PHOTO_OF_PRODUCT})), '\\n'))"
+_SAID = "array_distinct(flatten(collect_list(map_entries(attributes))))"
+_AGREED = "array_sort(filter(said, one -> size(filter(said, other -> other.key = one.key)) = 1))"
+"""Of names and values that photos have, those of a name that has one value."""
 
 
 def embed_products(spark: SparkSession, settings: Settings, dataset: str, encoder_version: str) -> dict[str, float]:
@@ -54,8 +57,11 @@ def _bring(spark: SparkSession, settings: Settings, encoded: EncodedSet) -> tupl
         F.count("*").cast("int").alias("n_images"),
         F.max("encoder").alias("encoder"),
         F.min("category").alias("category"),
+        F.expr(_SAID).alias("said"),
         F.max("event_timestamp").alias("event_timestamp"),
     )
+    agreed = F.expr(_AGREED)
+    wanted = wanted.withColumn("attributes", F.when(F.size(agreed) > 0, F.map_from_entries(agreed))).drop("said")
     stale = wanted.join(stored.select("product_id", "images_md5"), ["product_id", "images_md5"], "left_anti")
     gone = stored.join(wanted, "product_id", "left_anti")
     with persisted(stale):

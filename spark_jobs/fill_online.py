@@ -7,6 +7,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from spark_jobs.delta_tables import with_all_columns
 from vitrine.feast_parts import FeatureView, FeatureViewProto, PassthroughProvider, RepoConfig
 from vitrine.feature_store import keep_utc, open_store, repo_config
 from vitrine.online.sync import BATCH, Rows, feast_rows
@@ -21,13 +22,8 @@ def fill_online(spark: SparkSession, source: Rows, until: int) -> int:
     store = open_store(settings)
     view = store.get_feature_view(source.view).to_proto().SerializeToString()
     config, columns = repo_config(settings), [*source.columns, f"{source.moment} AS at"]
-    rows = (
-        spark.read.format("delta")
-        .option("versionAsOf", until)
-        .load(kind.table.uri(settings))
-        .filter(source.where)
-        .selectExpr(*columns)
-    )
+    stored = spark.read.format("delta").option("versionAsOf", until).load(kind.table.uri(settings))
+    rows = with_all_columns(stored, kind.table).filter(source.where).selectExpr(*columns)
 
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         written = _write(view, config, source, batches)
@@ -46,8 +42,6 @@ def _write(view_proto: bytes, config: dict[str, Any], source: Rows, batches: Ite
     for batch in batches:
         for start in range(0, len(batch), BATCH):
             part = batch.slice(start, BATCH)
-            provider.online_write_batch(
-                settings, view, feast_rows(source.kind, part, int(view.tags.get("dim", 0))), None
-            )
+            provider.online_write_batch(settings, view, feast_rows(source.kind, part, view), None)
             written += len(part)
     return written

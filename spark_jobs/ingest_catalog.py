@@ -205,8 +205,6 @@ def _update(
     linked: int,
     allow_removals: bool,
 ) -> IngestCounts:
-    for of_labels in (CATALOG, LABELS):
-        grow_table(spark, settings, of_labels)
     catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
     with persisted(_checked(spark, settings, dataset, listed, catalog, count, linked)) as checked:
         with progress(spark, f"reading {dataset}", count):
@@ -319,7 +317,7 @@ def append_labels(spark: SparkSession, settings: Settings, dataset: str) -> None
 
     The last ones have the latest time, also where the clock was set back since.
     """
-    if not lake.rows(settings, f"{facts.unlabelled(settings, dataset)} LIMIT 1"):  # without a job of Spark's
+    if not lake.rows(settings, f"{facts.unlabelled(dataset)} LIMIT 1"):  # without a job of Spark's
         return
     catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
     said = F.to_json("attributes").alias("said")  # Spark compares no maps
@@ -338,5 +336,6 @@ def append_labels(spark: SparkSession, settings: Settings, dataset: str) -> None
     )
     later = F.expr("greatest(updated_at, last_from + INTERVAL '0.000001' SECOND)")
     rows = fresh.withColumn("valid_from", later).select(LABELS.schema.names)
+    grow_table(spark, settings, LABELS)
     with lake.committing(settings, LABELS):
         rows.write.format("delta").mode("append").save(LABELS.uri(settings))

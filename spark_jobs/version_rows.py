@@ -119,7 +119,7 @@ class VersionRows:
     def _behind(self) -> DataFrame:
         """The catalog's photos whose row is not as the catalog has it, with the catalog's columns and, of the row,
         ``event_timestamp`` and ``encoder``."""
-        listed = ("dataset", "content_sha256", *LABEL_COLUMNS, "uri", "content_seen_at")
+        listed = ("dataset", "content_sha256", *LABEL_COLUMNS, "attributes", "uri", "content_seen_at")
         tables = {"catalog": self.catalog, "embeddings": self.of_all, "quarantine": self.quarantine}
         names = {name: f"{{{name}}}" for name in tables}
         states = facts.photo_states(self.encoded, **names, listed=listed, carried=("event_timestamp", "encoder"))

@@ -33,8 +33,13 @@ LABELS_OF_ALL = ("product_id", "category")
 """The labels that every data set may have; attributes are a data set's own."""
 REPORTED = ("test", "query")
 """Splits that classifiers are measured on, the first that there is."""
-PHOTO_OF_PRODUCT = "concat(image_id, ':', content_sha256, ':', coalesce(category, ''))"
-"""What a product's vector depends on, of each of its photos; in Spark's words and DataFusion's alike."""
+_ATTRIBUTES = "concat_ws('\x1f', array_join(map_keys({0}), '\x1f'), array_join(map_values({0}), '\x1f'))"
+"""A map of attributes as one text, empty where there are none: engines compare no maps. In Spark's words and
+DataFusion's alike, as is what follows."""
+PHOTO_OF_PRODUCT = (
+    f"concat(image_id, ':', content_sha256, ':', coalesce(category, ''), {_ATTRIBUTES.format('attributes')})"
+)
+"""What a product's row depends on, of each of its photos."""
 _PRODUCT_MD5 = f"md5(string_agg({PHOTO_OF_PRODUCT}, '\n' ORDER BY {PHOTO_OF_PRODUCT}))"
 
 
@@ -81,18 +86,21 @@ def catalog_version(settings: Settings, dataset: str, label: str = "product_id")
     It moves when, and only when, a figure by ``label`` that is computed from the data set could: two equal catalogs
     have one version, whichever runs led to them.
     """
-    own = () if label in LABELS_OF_ALL else (f"coalesce({label_in_sql(label)}, '')",)
-    return _fingerprint(settings, CATALOG, matches(dataset=dataset), own=own)
+    return _fingerprint(settings, CATALOG, matches(dataset=dataset), [label])
 
 
-def embedded_version(settings: Settings, encoded: EncodedSet, versions: dict[str, int] | None = None) -> str:
-    """The same of the photos that have a vector: equal where all the catalog is embedded."""
-    return _fingerprint(settings, EMBEDDINGS, encoded.where, versions)
+def embedded_version(
+    settings: Settings, encoded: EncodedSet, labels: Sequence[str] = (), versions: dict[str, int] | None = None
+) -> str:
+    """The same of the photos that have a vector, with the values of those of ``labels`` that are attributes: equal
+    where all the catalog is embedded."""
+    return _fingerprint(settings, EMBEDDINGS, encoded.where, labels, versions)
 
 
 def _fingerprint(
-    settings: Settings, table: Table, where: str, versions: dict[str, int] | None = None, own: tuple[str, ...] = ()
+    settings: Settings, table: Table, where: str, labels: Sequence[str], versions: dict[str, int] | None = None
 ) -> str:
+    own = [f"coalesce({label_in_sql(label)}, '')" for label in labels if label not in LABELS_OF_ALL]
     names = ("image_id", "content_sha256", "product_id", "coalesce(category, '')", "coalesce(split, '')", *own)
     fields = f"concat_ws('\x1f', {', '.join(names)})"
     total, count = 0, 0
@@ -107,14 +115,13 @@ def _fingerprint(
 
 
 def label_in_sql(label: str) -> str:
-    """The label of a row of ``catalog`` or ``labels``, in Spark's SQL and DataFusion's alike."""
+    """The label of a row of ``catalog``, ``labels``, ``embeddings`` or ``product_embeddings``, in Spark's SQL and
+    DataFusion's alike: the one way that a label is looked up."""
     return label if label in LABELS_OF_ALL else f"attributes[{lake.quote(label)}]"
 
 
 def attributes(settings: Settings, dataset: str | None = None) -> list[str]:
     """The names of the attributes that photos of the data set, or of all, were ever said to have, sorted."""
-    if not _have_attributes(settings):
-        return []
     where = matches(dataset=dataset) if dataset else "true"
     names = f"SELECT unnest(map_keys(attributes)) AS name FROM {LABELS.name} WHERE {where}"
     return [row["name"] for row in lake.rows(settings, f"SELECT DISTINCT name FROM ({names}) ORDER BY name")]
@@ -129,16 +136,9 @@ def check_label(settings: Settings, dataset: str, label: str) -> None:
 
 def labelled(encoded: EncodedSet, label: str, columns: Sequence[str]) -> str:
     """A query, in DataFusion's SQL, of the rows of ``embeddings``: ``columns``, and the photo's ``label`` by that
-    name. Attributes are those of the catalog as it is now."""
-    if label in LABELS_OF_ALL:
-        names = ", ".join((*columns, f"{label} AS label"))
-        return f"SELECT {names} FROM {EMBEDDINGS.name} WHERE {encoded.where}"
-    here = matches(dataset=encoded.dataset)
-    return (
-        f"SELECT {', '.join(f'e.{name}' for name in columns)}, c.label FROM (SELECT * FROM {EMBEDDINGS.name} WHERE "
-        f"{encoded.where}) e LEFT JOIN (SELECT image_id, {label_in_sql(label)} AS label FROM {CATALOG.name} WHERE "
-        f"{here}) c ON e.image_id = c.image_id"
-    )
+    name."""
+    names = ", ".join((*columns, f"{label_in_sql(label)} AS label"))
+    return f"SELECT {names} FROM {EMBEDDINGS.name} WHERE {encoded.where}"
 
 
 # ---- encoder versions ----
@@ -204,10 +204,9 @@ def belong_online(settings: Settings, dataset: str) -> list[EncodedSet]:
 # ---- what is missing ----
 
 
-def unlabelled(settings: Settings, dataset: str) -> str:
+def unlabelled(dataset: str) -> str:
     """A query, in DataFusion's SQL, of the photos whose labels are not the last that ``labels`` has of them."""
-    here = matches(dataset=dataset)
-    names = ["product_id", "category", *(["attributes"] if _have_attributes(settings) else [])]
+    here, names = matches(dataset=dataset), ("product_id", "category", "attributes")
     lasts = ", ".join(f"last_value({name} ORDER BY valid_from) AS {name}" for name in names)
     same = " AND ".join(f"(c.{name} IS NOT DISTINCT FROM l.{name})" for name in names)
     return (
@@ -215,11 +214,6 @@ def unlabelled(settings: Settings, dataset: str) -> str:
         f"JOIN (SELECT image_id, {lasts} FROM {LABELS.name} WHERE {here} GROUP BY image_id) l "
         f"ON c.image_id = l.image_id AND {same}"
     )
-
-
-def _have_attributes(settings: Settings) -> bool:
-    """Have the tables the column? Those of an earlier version get it by the next ingest."""
-    return not any("attributes" in lake.lacking(settings, table).names for table in (CATALOG, LABELS))
 
 
 def reported_split(settings: Settings, encoded: EncodedSet) -> str | None:
@@ -290,8 +284,9 @@ def photo_states(
     encoder? ``listed`` names columns of ``catalog`` to add, ``carried`` of ``embeddings``. The other arguments are the
     tables' names in the statement.
     """
-    columns = ("image_id", "content_sha256", *LABEL_COLUMNS)
+    columns = ("image_id", "content_sha256", *LABEL_COLUMNS, "attributes")
     relabelled = " OR ".join(f"(e.{name} IS DISTINCT FROM c.{name})" for name in LABEL_COLUMNS)
+    relabelled += f" OR {_ATTRIBUTES.format('e.attributes')} <> {_ATTRIBUTES.format('c.attributes')}"
     refused = quarantined(encoded)
     added = "".join(f", {name}" for name in (*(f"c.{name}" for name in listed), *(f"e.{name}" for name in carried)))
     in_catalog, in_embeddings = (", ".join(dict.fromkeys((*columns, *more))) for more in (listed, carried))

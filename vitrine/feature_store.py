@@ -16,6 +16,7 @@ from vitrine import files
 from vitrine.feast_parts import (
     FeatureServiceNotFoundException,
     FeatureStore,
+    FeatureView,
     FeatureViewNotFoundException,
     RepoConfig,
     make_tzaware,
@@ -41,11 +42,16 @@ class Kind:
     stored: tuple[str, ...] = ()
     """The columns of ``table`` that they are; left out: of the same names."""
     vector: bool = True
+    """Of a kind that has none, the rows have no attributes either."""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of ``table`` that ``features`` are."""
         return self.stored or self.features
+
+    def attributes(self, view: FeatureView) -> list[str]:
+        """The attributes that are features of ``view``, beside those of its kind."""
+        return [field.name for field in view.features if field.name not in self.features]
 
     @property
     def remains(self) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from vitrine.names import Name
 
@@ -60,7 +60,8 @@ class NightlyDataset(Section):
 class NightlySettings(Section):
     encoders: tuple[Name, ...] = ()
     datasets: tuple[NightlyDataset, ...] = ()
-    relevant: Literal["product_id", "category"] = "product_id"
+    relevant: Name = "product_id"
+    """What counts as found: ``product_id``, ``category`` or an attribute of all its data sets."""
     tags: tuple[Literal["product_id", "category"], ...] = ()
     """Labels that a night gives to photos that lack them."""
 
@@ -318,3 +319,12 @@ class EvaluateSettings(Section):
     depth: int = Field(100, ge=10, le=1000)
     max_queries: int = Field(10_000, ge=1)
     """Leave-one-out over a larger data set uses a fixed sample of this many queries."""
+    slices: tuple[Name, ...] = ()
+    """Attributes: figures are sliced by their values too, and the gate on metrics looks at each, as by category."""
+
+    @field_validator("slices")
+    @classmethod
+    def _attributes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if taken := sorted({"product", "product_id", "category"}.intersection(names)):
+            raise ValueError(f"{taken[0]}: figures are by product and category anyway; name attributes alone")
+        return tuple(dict.fromkeys(names))

@@ -74,7 +74,7 @@ CATALOG = _table(
 )
 
 LABEL_COLUMNS = ("product_id", "category", "split")
-"""What a photo is said to be: it may change without the photo's content."""
+"""What a photo is said to be, beside ``attributes``: it may change without the photo's content."""
 
 LABELS = _table(
     "labels",
@@ -134,6 +134,7 @@ EMBEDDINGS = _table(
     _column("embedding", pa.list_(pa.float32())),
     _column("event_timestamp", _TIME),
     _column("created_timestamp", _TIME),
+    _column("attributes", _TEXTS, null=True),  # the catalog's
     partition_by=("encoder_version",),
     properties={"delta.enableChangeDataFeed": "true"},
 )
@@ -152,6 +153,7 @@ PRODUCT_EMBEDDINGS = _table(
     _column("embedding", pa.list_(pa.float32())),
     _column("event_timestamp", _TIME),  # the newest of its images'
     _column("created_timestamp", _TIME),
+    _column("attributes", _TEXTS, null=True),  # those that its images have one value of
     partition_by=("encoder_version",),
     properties={"delta.enableChangeDataFeed": "true"},
 )

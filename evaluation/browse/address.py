@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Self
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from evaluation.browse.catalog import CatalogPhoto
 from vitrine.names import ALL_SPLITS
 
+CATEGORY = "category"
 EVERYWHERE = ALL_SPLITS
 """As ``within``: the whole data set, whatever the evaluation searches."""
 
@@ -23,14 +24,28 @@ class Address:
     """The query, the token of an uploaded photo; ``image`` goes first."""
     category: str = ""
     """Whose photos are offered."""
+    where: str = ""
+    """The same, of attributes: ``colour=red&brand=Acme``, spelled as an address spells parameters."""
     alone: str = ""
-    """``1``: neighbours are of that category too."""
+    """``1``: neighbours are of them too."""
     within: str = ""
     """The split that is searched, or ``EVERYWHERE``; empty: what the evaluation searches."""
 
     @classmethod
     def read(cls, parameters: Mapping[str, str]) -> Self:
         return cls(**{name: parameters.get(name, "") for name in cls.__dataclass_fields__})
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What is offered, by label: ``category`` and attributes; empty for all."""
+        return dict(parse_qsl(self.where)) | ({CATEGORY: self.category} if self.category else {})
+
+    def choosing(self, label: str, value: str) -> dict[str, str]:
+        """The change that another value of a label is; an empty one is any."""
+        if label == CATEGORY:
+            return {CATEGORY: value}
+        chosen = dict(parse_qsl(self.where)) | {label: value}
+        return {"where": urlencode({name: each for name, each in sorted(chosen.items()) if each})}
 
     def link(self, **changes: str) -> str:
         """The address of the same with ``changes``."""

@@ -20,16 +20,18 @@ _HEADER = """
 
 
 def jump_button(view: View, text: str, queries: Callable[[], set[str]], *, small: bool = False) -> Element:
-    """A button to a random one of ``queries`` (image ids), of the chosen category, other than the query shown."""
+    """A button to a random one of ``queries`` (image ids), with the chosen labels, other than the query shown."""
     address = view.address
 
     def go() -> None:
-        photos = (view.snapshot.catalog.find(image_id) for image_id in queries() if image_id != address.image)
-        fitting = sorted(p.image_id for p in photos if p and (not address.category or p.category == address.category))
+        catalog = view.snapshot.catalog
+        places = (catalog.positions.get(image_id) for image_id in queries() if image_id != address.image)
+        offered = catalog.within(address.labels)
+        fitting = [catalog.ids[at] for at in places if at is not None and offered[at]]
         if fitting:
             ui.navigate.to(address.link(image=secrets.choice(fitting), upload=""))
         else:
-            ui.notify("There is no other one" + (" of this category" if address.category else ""))
+            ui.notify("There is no other one" + (" among these" if address.labels else ""))
 
     return html.button(text, type="button").classes("link-button" if small else "button").on("click", go)
 

@@ -1,8 +1,10 @@
 """A data set's photos in memory, and the encoders that embedded them."""
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,10 @@ from vitrine.tables import CATALOG
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+ANY: Mapping[str, str] = MappingProxyType({})
+"""As labels: all photos."""
+MOST_CHOICES = 2_000
+"""Values that a page lists: an attribute of more is shown and not chosen by."""
 Names = NDArray[np.object_]
 """(N,): names, None where there is none."""
 
@@ -30,6 +36,7 @@ class CatalogPhoto:
     split: str | None
     uri: str
     content_sha256: str
+    attributes: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,8 @@ class Catalog:
     splits: Names
     uris: list[str]
     contents: list[str]
+    attributes: Mapping[str, Names] = field(default_factory=dict)
+    """By name."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -52,34 +61,43 @@ class Catalog:
         return {image_id: at for at, image_id in enumerate(self.ids)}
 
     def photo(self, at: int) -> CatalogPhoto:
-        return CatalogPhoto(
-            self.ids[at], self.products[at], self.categories[at], self.splits[at], self.uris[at], self.contents[at]
-        )
+        attributes = {name: values[at] for name, values in self.attributes.items() if values[at] is not None}
+        labels = self.products[at], self.categories[at], self.splits[at]
+        return CatalogPhoto(self.ids[at], *labels, self.uris[at], self.contents[at], attributes)
 
     def find(self, image_id: str) -> CatalogPhoto | None:
         at = self.positions.get(image_id)
         return None if at is None else self.photo(at)
 
+    def label(self, label: str) -> Names:
+        """Each photo's value of ``product_id``, ``category`` or an attribute, which may be one that none has."""
+        known = {"product_id": self.products, "category": self.categories, **self.attributes}
+        return known[label] if label in known else np.full(len(self), None)
+
     @cached_property
-    def category_names(self) -> list[str]:
-        return sorted({name for name in self.categories if name is not None})
+    def choices(self) -> dict[str, list[str]]:
+        """The values that photos can be chosen by, sorted: of the category and of attributes."""
+        every = {
+            label: sorted({name for name in self.label(label) if name}) for label in ("category", *self.attributes)
+        }
+        return {label: values for label, values in every.items() if 0 < len(values) <= MOST_CHOICES}
 
     @cached_property
     def split_names(self) -> list[str]:
         return sorted({name for name in self.splits if name is not None})
 
-    def within(self, category: str = "", split: str = "") -> Mask:
-        """(N,): the photos of a category and a split; empty for any."""
+    def within(self, labels: Mapping[str, str] = ANY, split: str = "") -> Mask:
+        """(N,): the photos with these labels, and of a split; empty for any."""
         mask = np.ones(len(self), dtype=bool)
-        if category:
-            mask &= self.categories == category
+        for label, value in labels.items():
+            mask &= self.label(label) == value
         if split:
             mask &= self.splits == split
         return mask
 
-    def random(self, count: int, category: str = "") -> list[CatalogPhoto]:
-        """Up to ``count`` different photos of a category."""
-        positions = np.flatnonzero(self.within(category))
+    def random(self, count: int, labels: Mapping[str, str] = ANY) -> list[CatalogPhoto]:
+        """Up to ``count`` different photos with these labels."""
+        positions = np.flatnonzero(self.within(labels))
         chosen = np.random.default_rng(secrets.randbits(64)).permutation(positions)[:count]
         return [self.photo(int(at)) for at in chosen]
 
@@ -89,12 +107,12 @@ class Catalog:
         start = len(self.dataset) + 1
         return [(i[start:].lower(), p[start:].lower()) for i, p in zip(self.ids, self.products, strict=True)]
 
-    def like(self, text: str, most: int, category: str = "") -> list[CatalogPhoto]:
+    def like(self, text: str, most: int, labels: Mapping[str, str] = ANY) -> list[CatalogPhoto]:
         """Up to ``most`` photos whose id, or product's id, holds ``text``; those that begin with it first."""
         asked = text.strip().lower().removeprefix(f"{self.dataset}/")
         if not asked:
             return []
-        mask = self.within(category)
+        mask = self.within(labels)
         hits = [at for at, names in enumerate(self._searched) if mask[at] and any(asked in name for name in names)]
         hits.sort(key=lambda at: not any(name.startswith(asked) for name in self._searched[at]))
         return [self.photo(at) for at in hits[:most]]
@@ -106,7 +124,7 @@ def read_catalog(settings: Settings, at: TableVersions, dataset: str) -> Catalog
     Raises:
         UserError: it holds no photo.
     """
-    columns = "image_id, product_id, category, split, uri, content_sha256"
+    columns = "image_id, product_id, category, split, uri, content_sha256, attributes"
     sql = f"SELECT {columns} FROM {CATALOG.name} WHERE {matches(dataset=dataset)} ORDER BY image_id"
     rows = lake.query(settings, sql, at)
     if not rows.num_rows:
@@ -120,7 +138,14 @@ def read_catalog(settings: Settings, at: TableVersions, dataset: str) -> Catalog
         np.array(names["split"], dtype=object),
         names["uri"],
         names["content_sha256"],
+        _by_name([dict(said or ()) for said in names["attributes"]]),
     )
+
+
+def _by_name(said: list[dict[str, str]]) -> dict[str, Names]:
+    """Each attribute that a photo has, by name: (N,) values, None where a photo has none."""
+    names = sorted({name for each in said for name in each})
+    return {name: np.array([each.get(name) for each in said], dtype=object) for name in names}
 
 
 @dataclass(frozen=True)

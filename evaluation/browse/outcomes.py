@@ -6,7 +6,6 @@ from evaluation.browse.table_cache import TableVersions
 from evaluation.metrics_table import ALL_QUERIES, Evaluation, newest
 from evaluation.task import ALL
 from vitrine import lake
-from vitrine.facts import LABELS_OF_ALL
 from vitrine.lake import matches, quote
 from vitrine.settings import Settings
 
@@ -18,7 +17,7 @@ class Outcomes:
     """Of each encoder version that was evaluated, by one protocol: what a page can pick queries from."""
 
     relevant: str
-    """``product_id`` or ``category``: what a neighbour has to share with the query to be right."""
+    """The label that a neighbour has to share with the query to be right."""
     index_split: str = ""
     """What was searched; empty for all."""
     right: dict[str, dict[str, bool]] = field(default_factory=dict)
@@ -40,9 +39,7 @@ class Outcomes:
 def read_outcomes(settings: Settings, at: TableVersions, dataset: str) -> Outcomes:
     """The outcomes of ``dataset`` by the protocol that was evaluated last, one by product before one by category."""
     named = ", ".join(map(quote, FIGURES))
-    labels = ", ".join(map(quote, LABELS_OF_ALL))  # those that its photos show
     where = f"{matches(dataset=dataset, classifier='', slice=ALL_QUERIES)} AND metric IN ({named})"
-    where += f" AND relevant IN ({labels})"
     evaluations = newest(settings, where, at)
     if not evaluations:
         return Outcomes(settings.nightly.relevant)

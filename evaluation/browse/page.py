@@ -9,7 +9,7 @@ from dataclasses import replace
 from nicegui import PageArguments, html, run, ui
 from nicegui.element import Element
 
-from evaluation.browse.address import EVERYWHERE, Address, thumbnail_link
+from evaluation.browse.address import CATEGORY, EVERYWHERE, Address, thumbnail_link
 from evaluation.browse.buttons import jump_button, upload_button
 from evaluation.browse.catalog import CatalogPhoto
 from evaluation.browse.results import results
@@ -76,6 +76,8 @@ def query_panel(view: View) -> Element:
             _fact("Category", shown(photo.category or "none"))
             if photo.split:
                 _fact("Split", shown(photo.split))
+            for name, value in photo.attributes.items():
+                _fact(called(name), shown(value))
     elif query and query.upload:
         title = _heading("Your photo")
         ui.page_title("Uploaded photo · Vitrine")
@@ -122,7 +124,7 @@ def actions(view: View) -> None:
     evaluated = [one for one in snapshot.candidates.shown if snapshot.outcomes.right.get(one.encoder_version)]
     with html.div().classes("actions"):
         jump_button(
-            view, "Random photo", lambda: {photo.image_id for photo in snapshot.catalog.random(2, address.category)}
+            view, "Random photo", lambda: {photo.image_id for photo in snapshot.catalog.random(2, address.labels)}
         )
         if evaluated:
             first = evaluated[0]
@@ -143,7 +145,7 @@ def find(view: View) -> None:
 
     async def list_hits() -> None:
         text = str(field.value or "")
-        photos = await run.io_bound(catalog.like, text, MOST_HITS + 1, address.category)
+        photos = await run.io_bound(catalog.like, text, MOST_HITS + 1, address.labels)
         if photos is None or text != str(field.value or ""):
             return  # the visitor has gone on, or typed on
         hits.clear()
@@ -153,15 +155,11 @@ def find(view: View) -> None:
     field = ui.input("Product or photo id", on_change=list_hits).props("outlined dense clearable debounce=120")
     field.classes("field search").props["autocomplete"] = "off"
     hits = html.div(role="status").classes("found")
-    categories = {"": "All categories", **{name: shown(name) for name in catalog.category_names}}
-    if len(categories) > 1:
-        chosen = address.category if address.category in categories else ""
-        ui.select(categories, label="Category", value=chosen, on_change=lambda e: _go(address, category=e.value)).props(
-            "outlined dense options-dense"
-        ).classes("field")
-    if address.category:
+    for name, values in catalog.choices.items():
+        choice(address, name, values)
+    if address.labels:
         ui.checkbox(
-            "Search in this category alone",
+            f"Search in this {CATEGORY} alone" if [*address.labels] == [CATEGORY] else "Search among these alone",
             value=bool(address.alone),
             on_change=lambda e: _go(address, alone="1" if e.value else ""),
         ).props("dense")
@@ -171,6 +169,24 @@ def find(view: View) -> None:
             splits, label="Search in", value=view.split or EVERYWHERE, on_change=lambda e: _go(address, within=e.value)
         ).props("outlined dense options-dense").classes("field")
     upload_button(view.site.uploads, address)
+
+
+def choice(address: Address, name: str, values: list[str]) -> None:
+    """The values of a label, of which one may be chosen."""
+    options = {"": "All categories" if name == CATEGORY else f"Any {name}"} | {value: shown(value) for value in values}
+    now = address.labels.get(name, "")
+    chosen = ui.select(
+        options,
+        label=called(name),
+        value=now if now in options else "",
+        on_change=lambda e: _go(address, **address.choosing(name, e.value)),
+    )
+    chosen.props("outlined dense options-dense").classes("field")
+
+
+def called(label: str) -> str:
+    """A label for people."""
+    return label.capitalize().replace("_", " ")
 
 
 def _go(address: Address, **changes: str) -> None:
@@ -194,7 +210,7 @@ def _hits(view: View, text: str, photos: list[CatalogPhoto]) -> None:
 
 def offer(view: View) -> None:
     """Random photos to pick from."""
-    photos = view.snapshot.catalog.random(OFFERED, view.address.category)
+    photos = view.snapshot.catalog.random(OFFERED, view.address.labels)
     with html.header().classes("row-head"):
         html.h3("Some of the photos")
         others = html.button("Show others", type="button").classes("button small")
@@ -207,11 +223,12 @@ def offer(view: View) -> None:
 def _others(view: View, grid: Element) -> None:
     grid.clear()
     with grid:
-        _tiles(view, view.snapshot.catalog.random(OFFERED, view.address.category))
+        _tiles(view, view.snapshot.catalog.random(OFFERED, view.address.labels))
 
 
 def _tiles(view: View, photos: list[CatalogPhoto]) -> None:
     for photo in photos:
         tile(view.address, photo)
     if not photos:
-        html.li(f"No photo is of category {shown(view.address.category)}.").classes("soft")
+        asked = " and ".join(f"{label} {shown(value)}" for label, value in view.address.labels.items())
+        html.li(f"No photo is of {asked}.").classes("soft")

@@ -30,7 +30,7 @@ async def results(view: View, query: Query) -> None:
         left = count(candidates.left_off, "encoder version")
         html.p(f"{left} more: start with vitrine browse --encoder NAME to choose.").classes("soft small")
     for candidate, verdict, body in rows:
-        near = await run.io_bound(view.site.search, view.snapshot, query, candidate, view.category, view.split)
+        near = await run.io_bound(view.site.search, view.snapshot, query, candidate, view.labels, view.split)
         if near is None:  # the visitor has gone on
             return
         body.clear()
@@ -45,7 +45,7 @@ async def results(view: View, query: Query) -> None:
 
 def _legend(view: View) -> None:
     where = " ".join(
-        part for part in ("split " + shown(view.split) if view.split else "", shown(view.category)) if part
+        part for part in ("split " + shown(view.split) if view.split else "", *map(shown, view.labels.values())) if part
     )
     relevant = view.snapshot.outcomes.relevant.removesuffix("_id")
     with html.p().classes("soft small legend"):
@@ -83,10 +83,11 @@ def _row(view: View, candidate: Candidate) -> tuple[Element, Element]:
 
 def _fill(view: View, near: Near, verdict: Element) -> None:
     """The neighbours, each marked right or wrong where the query's label is known."""
-    neighbours = [view.snapshot.catalog.photo(int(at)) for at in near.positions]
-    relevant = view.snapshot.outcomes.relevant
-    wanted = getattr(view.photo, relevant) if view.photo else None
-    right = [None if wanted is None else getattr(one, relevant) == wanted for one in neighbours]
+    catalog = view.snapshot.catalog
+    neighbours = [catalog.photo(int(at)) for at in near.positions]
+    labels = catalog.label(view.snapshot.outcomes.relevant)
+    wanted = labels[catalog.positions[view.photo.image_id]] if view.photo else None
+    right = [None if wanted is None else bool(labels[at] == wanted) for at in near.positions]
     parts = [f"{sum(map(bool, right))} of {len(right)} right"] if wanted is not None and right else []
     with verdict:
         html.span(" · ".join([*parts, f"{1000 * near.seconds:.1f} ms"]))

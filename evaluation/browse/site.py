@@ -1,9 +1,10 @@
 """What all pages of one server are made from: the tables in memory, thumbnails, uploads."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from evaluation.browse.catalog import Candidate, Candidates, Catalog, read_candidates, read_catalog
+from evaluation.browse.catalog import ANY, Candidate, Candidates, Catalog, read_candidates, read_catalog
 from evaluation.browse.outcomes import Outcomes, read_outcomes
 from evaluation.browse.photo_cache import PhotoCache
 from evaluation.browse.search import Near, Vectors, nearest, read_vectors
@@ -83,9 +84,14 @@ class Site:
         return Snapshot(catalog, candidates, self.outcomes(catalog.dataset))
 
     def search(
-        self, snapshot: Snapshot, query: Query, by: Candidate, category: str = "", split: str = ""
+        self,
+        snapshot: Snapshot,
+        query: Query,
+        by: Candidate,
+        labels: Mapping[str, str] = ANY,
+        split: str = "",
     ) -> Near | str:
-        """The neighbours by one encoder among the photos of a category and a split, or why there are none."""
+        """The neighbours by one encoder among the photos with these labels and of a split, or why there are none."""
         catalog = snapshot.catalog
         try:
             vectors = self.vectors(catalog.dataset, by.encoder_version)
@@ -96,7 +102,7 @@ class Site:
             return (
                 f"It has no vector of this photo yet: vitrine embed --encoder {by.encoder} --dataset {catalog.dataset}"
             )
-        return nearest(catalog, vectors, vector, catalog.within(category, split), NEIGHBOURS, query.image_id)
+        return nearest(catalog, vectors, vector, catalog.within(labels, split), NEIGHBOURS, query.image_id)
 
 
 def _read_names(settings: Settings, _: TableVersions) -> list[str]:

@@ -36,6 +36,6 @@ class View:
         return asked if asked in self.snapshot.catalog.split_names else ""
 
     @property
-    def category(self) -> str:
-        """The category that is searched; empty for all."""
-        return self.address.category if self.address.alone else ""
+    def labels(self) -> dict[str, str]:
+        """The labels that neighbours have; empty for any."""
+        return self.address.labels if self.address.alone else {}

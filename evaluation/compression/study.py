@@ -178,7 +178,7 @@ def _judged(
             answers[row.codec.name],
             full,
             items.products[places],
-            items.categories[places],
+            {label: of[places] for label, of in items.values.items()},
             items.learned[places],
         )
         refused = [

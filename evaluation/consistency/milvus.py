@@ -8,11 +8,11 @@ import numpy as np
 from evaluation.consistency.differences import Differences
 from evaluation.consistency.tables import StoredVersion
 from evaluation.consistency.vectors import HeldVector
-from evaluation.milvus.collection import COLUMNS, PART, key_ranges
+from evaluation.milvus.collection import ATTRIBUTES, PART, key_ranges
 from evaluation.milvus.vector_index import VectorIndex
 from vitrine import facts, lake
 from vitrine.settings import Settings
-from vitrine.tables import EMBEDDINGS
+from vitrine.tables import EMBEDDINGS, LABEL_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,11 @@ class MilvusRows:
         return self.milvus.behind(self.version.encoded, self.served)
 
     def fetch(self, ids: list[str]) -> dict[str, HeldVector]:
-        labels = COLUMNS[1:-1]
+        labels = (*LABEL_COLUMNS, ATTRIBUTES)
         return {
-            row["image_id"]: HeldVector(np.array(row["embedding"], np.float32), {name: row[name] for name in labels})
+            row["image_id"]: HeldVector(
+                np.array(row["embedding"], np.float32), {name: row[name] for name in labels if name in row}
+            )
             for row in self.milvus.rows(self.version.encoded, ids, self.served)
         }
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from evaluation.consistency.differences import Differences
 from evaluation.consistency.tables import StoredVersion
-from evaluation.consistency.vectors import HeldVector, add_too_many, compare, parts
+from evaluation.consistency.vectors import HeldVector, add_too_many, compare, labels_of, parts
 from vitrine import facts, feature_store
 from vitrine.feast_parts import FeatureServiceNotFoundException, FeatureViewNotFoundException
 from vitrine.feature_store import IMAGES, KINDS, PRODUCTS, Kind
@@ -38,8 +38,13 @@ class OnlineStore:
         except (FeatureViewNotFoundException, sqlite3.OperationalError):  # never applied, or the file was lost
             return {}
         labels = [name for name in ("product_id", "category") if name in self._of.features]
+        own = self._of.attributes(view)
         held = {
-            row[self._of.key]: HeldVector(row["embedding"], {name: row[name] for name in labels})
+            row[self._of.key]: HeldVector(
+                row["embedding"],
+                {name: row[name] for name in labels}
+                | {"attributes": {name: row[name] for name in own if row[name] is not None}},
+            )
             for row in answers
             if row["embedding"] is not None and row["encoder_version"] == version
         }
@@ -59,9 +64,9 @@ class OnlineStore:
 def check_products(settings: Settings, differences: Differences, version: StoredVersion) -> None:
     """Feast holds each product's vector, and no others."""
     follower = OnlineStore(settings, version, PRODUCTS)
-    columns = f"SELECT product_id, category, embedding FROM {PRODUCTS.table.name}"
+    columns = f"SELECT product_id, category, attributes, embedding FROM {PRODUCTS.table.name}"
     for part in parts(settings, f"{columns} WHERE {version.encoded.where}"):
-        labels = part.select(["category"]).to_pylist()
+        labels = labels_of(part, ["category"])
         compare(differences, follower, part.column("product_id").to_pylist(), ragged(part.column("embedding")), labels)
     add_too_many(differences, follower)
 

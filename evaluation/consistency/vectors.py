@@ -6,7 +6,7 @@ the same ids: memory does not grow with the catalog.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +30,7 @@ class HeldVector:
     """What a follower holds of a photo or product: a float32 vector, (D,), and its labels, as far as it keeps them."""
 
     embedding: NDArray[np.float32]
-    labels: dict[str, str | None]
+    labels: dict[str, Any]
 
 
 class Follower(Protocol):
@@ -68,14 +68,20 @@ def compare_vectors(
     settings: Settings, differences: Differences, version: StoredVersion, followers: Sequence[Follower], tail: str = ""
 ) -> None:
     """Each vector is one of unit length, and every follower holds the same; ``tail`` ends the SQL that asks."""
-    columns = ", ".join(("image_id", *LABEL_COLUMNS, "embedding"))
+    columns = ", ".join(("image_id", *LABEL_COLUMNS, "attributes", "embedding"))
     sql = f"SELECT {columns} FROM {EMBEDDINGS.name} WHERE {version.encoded.where} {tail}"
     for part in parts(settings, sql):
         ids, vectors = part.column("image_id").to_pylist(), ragged(part.column("embedding"))
         bad = [image_id for image_id, vector in zip(ids, vectors, strict=True) if not _is_unit(vector, version.dim)]
         differences.add("embeddings.bad_vector", version.name, bad)
         for follower in followers:
-            compare(differences, follower, ids, vectors, part.select(list(LABEL_COLUMNS)).to_pylist())
+            compare(differences, follower, ids, vectors, labels_of(part, LABEL_COLUMNS))
+
+
+def labels_of(part: pa.RecordBatch, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """The labels of each row, attributes as a dict."""
+    rows = part.select([*columns, "attributes"]).to_pylist()
+    return [row | {"attributes": dict(row["attributes"] or ())} for row in rows]
 
 
 def parts(settings: Settings, sql: str) -> Iterator[pa.RecordBatch]:
@@ -90,7 +96,7 @@ def compare(
     follower: Follower,
     keys: list[str],
     vectors: list[NDArray[np.float32]],
-    labels: list[dict[str, str | None]],
+    labels: list[dict[str, Any]],
 ) -> None:
     """The follower holds these vectors and labels, one of each a key."""
     held = follower.fetch(keys)
@@ -112,5 +118,5 @@ def _equal(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
     return one.shape == other.shape and bool(np.all(np.abs(one - other) <= _SAME))
 
 
-def _same_labels(held: dict[str, str | None], label: dict[str, str | None]) -> bool:
+def _same_labels(held: dict[str, Any], label: dict[str, Any]) -> bool:
     return all((value or None) == (label[name] or None) for name, value in held.items())  # Milvus has no null

@@ -98,7 +98,7 @@ def ask_tags(
 def _ask(settings: Settings, gate: str, dataset: str, encoded: EncodedSet | None, judge: Judge) -> GateFigures:
     with record(settings, "gate", dataset, encoded.encoder if encoded else None) as run:
         run.encoder_version = encoded.encoder_version if encoded else None
-        run.catalog_version = facts.catalog_version(settings, dataset)
+        run.catalog_version = facts.catalog_version(settings, dataset, settings.nightly.relevant)
         return _judged(run, gate, judge, str(encoded or dataset), "What serves goes on serving")
 
 

@@ -36,9 +36,14 @@ def gate_rows(settings: Settings, spark: StartSpark, sql: str, *tables: Table) -
         yield lake.query(settings, sql.format(**names, SQUARES=SQUARES["datafusion"])).to_pandas()
         return
     from pyspark import StorageLevel
+    from pyspark.sql import functions as F
+    from pyspark.sql.pandas.types import from_arrow_schema
 
-    session = spark()
-    frames = {table.name: session.read.format("delta").load(table.uri(settings)) for table in tables}
+    session, frames = spark(), {}
+    for table in tables:
+        nulls = from_arrow_schema(lake.lacking(settings, table)).fields
+        stored = session.read.format("delta").load(table.uri(settings))
+        frames[table.name] = stored.withColumns({each.name: F.lit(None).cast(each.dataType) for each in nulls})
     rows = session.sql(sql.replace("{SQUARES}", SQUARES["spark"]), **frames).persist(StorageLevel.DISK_ONLY)
     try:
         yield rows

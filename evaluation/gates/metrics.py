@@ -12,7 +12,7 @@ from evaluation.gates.data_docs import decided, validate
 from evaluation.gates.gate import Check, decide
 from evaluation.gates.regression import Against, PairedQueries, held_against
 from evaluation.metrics_table import ALL_QUERIES, Evaluation, newest
-from evaluation.retrieval.slices import SHUFFLED
+from evaluation.retrieval.slices import CATEGORY, SHUFFLED
 from evaluation.statistics.bootstrap import Floats
 from evaluation.task import ALL, Task
 from vitrine import facts, lake
@@ -41,6 +41,14 @@ _QUESTIONS = {
 }
 
 
+def _question(name: str) -> str:
+    """What the check of that name asks, as Great Expectations' pages say it."""
+    kind, by, attribute = name.partition("_by_")
+    if not by:
+        return _QUESTIONS[name]
+    return _QUESTIONS[f"{kind}_categories"].replace("no category", f"no value of {attribute}")
+
+
 def gate_metrics(settings: Settings, encoded: EncodedSet, run_id: str | None = None) -> GateFigures:
     """Is the encoder version good enough for its data set, by its newest figures on the catalog as it is now?
 
@@ -57,7 +65,7 @@ def gate_metrics(settings: Settings, encoded: EncodedSet, run_id: str | None = N
     for against in others:
         checks += _compared(settings, task, against)
     checks += _skipped_base(settings, encoded, serves)
-    asked = [decided(check, _QUESTIONS[check.name]) for check in checks]
+    asked = [decided(check, _question(check.name)) for check in checks]
     served = serves.encoder_version if serves else None
     return validate(settings, "metrics", f"{encoded.dataset} {encoded.encoder}", asked, run_id, serving_version=served)
 
@@ -125,7 +133,7 @@ def _skipped_base(settings: Settings, encoded: EncodedSet, serves: EncodedSet | 
 def _newest_figures(settings: Settings, encoded: EncodedSet) -> Evaluation:
     """The newest evaluation that has the gate's metric, on all queries and on shuffled labels."""
     metric, relevant = settings.gates.metric, settings.nightly.relevant
-    where = {"catalog_version": facts.catalog_version(settings, encoded.dataset), "relevant": relevant}
+    where = {"catalog_version": facts.catalog_version(settings, encoded.dataset, relevant), "relevant": relevant}
     evaluations = newest(settings, f"{encoded.where} AND {matches(classifier='', **where)}")
     command = _command(encoded, relevant)
     if not evaluations:
@@ -211,9 +219,11 @@ def _paired(
     both = at.is_valid().to_numpy(zero_copy_only=False)
     here = matches(dataset=task.encoded.dataset)
     learned = f"SELECT DISTINCT product_id FROM {CATALOG.name} WHERE {here} AND {matches(split=LEARNED_SPLIT)}"
+    sliced = {name: f"slice_{at}" for at, name in enumerate((CATEGORY, *settings.evaluate.slices))}
+    own = "".join(f", {facts.label_in_sql(name)} AS {column}" for name, column in sliced.items())
     rows = lake.query(
         settings,
-        f"SELECT image_id, c.product_id, category, l.product_id IS NOT NULL AS learned FROM {CATALOG.name} c "
+        f"SELECT image_id, c.product_id{own}, l.product_id IS NOT NULL AS learned FROM {CATALOG.name} c "
         f"LEFT JOIN ({learned}) l ON c.product_id = l.product_id WHERE {here} "
         f"AND image_id IN (SELECT query_id FROM {QUERY_RESULTS.name} WHERE {task.results})",
     )
@@ -224,7 +234,7 @@ def _paired(
         ours[1][both],
         theirs[1][at.drop_null().to_numpy()],
         about.column("product_id").combine_chunks().dictionary_encode().indices.to_numpy(),
-        np.array(about.column("category").to_pylist(), dtype=object),
+        {name: np.array(about.column(column).to_pylist(), dtype=object) for name, column in sliced.items()},
         about.column("learned").to_numpy(),
     )
 

@@ -47,8 +47,8 @@ class PairedQueries:
     other: Floats
     products: NDArray[np.generic]
     """(Q,): what each query shows: what is drawn."""
-    categories: NDArray[np.object_]
-    """(Q,): names, None where there is none."""
+    values: Mapping[str, NDArray[np.object_]]
+    """(Q,) by label, ``category`` and attributes: names, None where there is none."""
     learned: NDArray[np.bool_]
     """(Q,): does the query's product have a photo in the split that tuning learns from?"""
 
@@ -56,13 +56,15 @@ class PairedQueries:
 def held_against(
     against: Against, queries: PairedQueries, classifiers: Sequence[PairedClassifier], thresholds: GateSettings
 ) -> list[Check]:
-    """Four checks, named ``KIND``, ``KIND_new_products``, ``KIND_categories`` and ``KIND_classifiers``.
+    """Checks named ``KIND``, ``KIND_new_products``, ``KIND_categories``, ``KIND_by_NAME`` of each attribute that
+    figures are sliced by, and ``KIND_classifiers``.
 
     - The mean over all queries, by the cluster bootstrap: worse where it is below ``-max_drop`` in a share
       ``confidence`` of the resamples.
     - The same over the queries of products that tuning could not learn from, where some are and some are not.
     - Every category with ``min_category_queries`` queries of ``FEWEST_PRODUCTS`` products: one falls hard where it is
-      below ``-max_category_drop``. They share one chance of a false alarm, 1 - ``confidence``, by Holm's procedure.
+      below ``-max_category_drop``. They share one chance of a false alarm, 1 - ``confidence``, by Holm's procedure. So
+      do the values of each attribute.
     - Every classifier's accuracy and macro F1, below ``-max_drop``, which share it likewise.
 
     Raises:
@@ -71,7 +73,7 @@ def held_against(
     return [
         _overall(against, queries, thresholds),
         _new_products(against, queries, thresholds),
-        _categories(against, queries, thresholds),
+        *(_of_label(against, queries, label, thresholds) for label in queries.values),
         _classifiers(against, classifiers, thresholds),
     ]
 
@@ -174,25 +176,30 @@ def p_value(change: PairedDifference) -> float:
     return float(stdtr(change.clusters - 1, distance / error))
 
 
-def _categories(against: Against, queries: PairedQueries, thresholds: GateSettings) -> Check:
-    name, most, least = f"{against.kind}_categories", thresholds.max_category_drop, thresholds.min_category_queries
+def _of_label(against: Against, queries: PairedQueries, label: str, thresholds: GateSettings) -> Check:
+    """The queries of each value of ``label`` by themselves."""
+    one, many, name = "category", "categories", f"{against.kind}_categories"
+    if label != "category":
+        one, many, name = f"value of {label}", f"values of {label}", f"{against.kind}_by_{label}"
+    most, least = thresholds.max_category_drop, thresholds.min_category_queries
+    values = queries.values[label]
     differences: dict[str, PairedDifference] = {}
     means, small = {}, 0
     asked = ~np.isnan(queries.candidate - queries.other)
-    for category in sorted({category for category in queries.categories[asked] if category is not None}):
-        own = asked & (queries.categories == category)
+    for value in sorted({value for value in values[asked] if value is not None}):
+        own = asked & (values == value)
         if own.sum() < least or len(np.unique(queries.products[own])) < FEWEST_PRODUCTS:
             small += 1
             continue
         sides = queries.candidate[own], queries.other[own]
-        differences[category] = paired_difference(*sides, queries.products[own], most, thresholds.confidence)
-        means[category] = f"{sides[1].mean():.4f} to {sides[0].mean():.4f}"
+        differences[value] = paired_difference(*sides, queries.products[own], most, thresholds.confidence)
+        means[value] = f"{sides[1].mean():.4f} to {sides[0].mean():.4f}"
     if not differences:
-        return Check.skipped(name, f"no category has {least} queries of {FEWEST_PRODUCTS} products")
+        return Check.skipped(name, f"no {one} has {least} queries of {FEWEST_PRODUCTS} products")
     fallen = worse_ones(differences, thresholds.confidence)
-    shown = (fallen or sorted(differences, key=lambda one: differences[one].value)[:1])[:_SHOWN]
-    named = "; ".join(f"{one!r} from {means[one]}, {_with_interval(differences[one])}" for one in shown)
-    head = f"{len(fallen)} of {len(differences)} categories fell" if fallen else f"none of {len(differences)} fell"
+    shown = (fallen or sorted(differences, key=lambda each: differences[each].value)[:1])[:_SHOWN]
+    named = "; ".join(f"{each!r} from {means[each]}, {_with_interval(differences[each])}" for each in shown)
+    head = f"{len(fallen)} of {len(differences)} {many} fell" if fallen else f"none of {len(differences)} fell"
     detail = (
         f"{head} by more than {most:.4f} in {queries.metric} against {against.called}, {small} too small to judge; "
         f"{'they are' if fallen else 'the lowest is'} {named}"

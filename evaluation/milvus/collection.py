@@ -3,8 +3,9 @@
 import hashlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -21,13 +22,18 @@ from vitrine.setting_sections import MilvusSettings
 from vitrine.vectors import matrix
 
 IDENTITY, VERSION = "vitrine.table", "vitrine.version"
-COLUMNS = ("image_id", "product_id", "category", "split", "embedding")
-FIELD = "embedding"
+TEXTS = ("image_id", "product_id", "category", "split")
+ATTRIBUTES, FIELD = "attributes", "embedding"
+COLUMNS = (*TEXTS, ATTRIBUTES, FIELD)
+Labels = Sequence[tuple[str, str]]
+"""Labels and their values: ``category``, ``product_id``, ``split`` or attributes."""
 Hits = tuple[list[list[str]], list[list[float]]]
 PAGE = 4_000  # rows read at once: a server answers with 16,384 at most
 PART = 100_000  # ids held at once
 _VERSION_RULE = re.compile(r"[0-9a-f]{16}")
 _NAME = re.compile(r"(?P<dataset>.+)__(?P<version>[0-9a-f]{16})(?:__(?:hnsw|ivf_flat)_[0-9_]+)?")
+_ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
+"""Of a text in an expression."""
 _MAX_TEXT = 65_535  # bytes, Milvus's longest VARCHAR
 
 
@@ -116,12 +122,23 @@ class Collection:
         for _ in range(1 if self._connection.lite else 2):
             self._client.alter_collection_properties(self.name, {IDENTITY: identity, VERSION: str(version)})
 
+    @cached_property
+    def has_attributes(self) -> bool:
+        """Those that an earlier version made hold none: a collection has its fields for good."""
+        return any(each["name"] == ATTRIBUTES for each in self._client.describe_collection(self.name)["fields"])
+
+    @property
+    def columns(self) -> list[str]:
+        """Those of ``COLUMNS`` that it has."""
+        return [name for name in COLUMNS if name != ATTRIBUTES or self.has_attributes]
+
     def create(self, dim: int, identity: str) -> None:
         """Make it, empty, for the lake's table ``identity``."""
         schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=64)
-        for text in COLUMNS[:-1]:
+        for text in TEXTS:
             schema.add_field(text, DataType.VARCHAR, max_length=_MAX_TEXT)
+        schema.add_field(ATTRIBUTES, DataType.JSON)
         schema.add_field(FIELD, DataType.FLOAT_VECTOR, dim=dim)
         self._connection.clear_half_made(self.name)
         properties = {IDENTITY: identity}
@@ -137,12 +154,14 @@ class Collection:
         if not batch.num_rows:
             return 0
         vectors = matrix(batch.column(FIELD))
-        texts = {c: pc.fill_null(batch.column(c), "").to_pylist() for c in COLUMNS[:-1]}
+        values = {c: pc.fill_null(batch.column(c), "").to_pylist() for c in TEXTS}
+        if self.has_attributes:
+            values[ATTRIBUTES] = [dict(said or ()) for said in batch.column(ATTRIBUTES).to_pylist()]
         step = max(100, min(2_000, 8_000_000 // vectors[0].nbytes))  # servers take messages of up to 64 MB
         for start in range(0, len(vectors), step):
             rows: list[dict[str, Any]] = [
-                {"key": row_key(texts["image_id"][i]), FIELD: vectors[i]}
-                | {column: values[i] for column, values in texts.items()}
+                {"key": row_key(values["image_id"][i]), FIELD: vectors[i]}
+                | {column: own[i] for column, own in values.items()}
                 for i in range(start, min(start + step, len(vectors)))
             ]
             self._client.upsert(self.name, rows)
@@ -193,12 +212,14 @@ class Collection:
                 within = f'key >= "{first}" and key < "{last}"'
                 yield self._client.query(self.name, filter=within, output_fields=[column], limit=16_384)
 
-    def nearest(self, vector: NDArray[np.float32], limit: int) -> list[tuple[str, str, float]]:
-        """(product, image, cosine similarity) of the ``limit`` images nearest to ``vector`` (D,), nearest first."""
+    def nearest(self, vector: NDArray[np.float32], limit: int, where: Labels = ()) -> list[tuple[str, str, float]]:
+        """(product, image, cosine similarity) of the ``limit`` images nearest to ``vector`` (D,), nearest first, of
+        those that ``where`` says alone."""
         (hits,) = self._client.search(
             self.name,
             data=vector[None],
             limit=limit,
+            filter=self._filter(where),
             search_params={"metric_type": "IP", "params": self._tuned(limit)},
             output_fields=["product_id", "image_id"],
         )
@@ -210,18 +231,31 @@ class Collection:
         tuned = dict(self.index.search)
         return tuned | ({"ef": max(tuned["ef"], limit)} if "ef" in tuned else {})
 
-    def rows(self, image_ids: list[str]) -> list[dict[str, Any]]:
-        """``COLUMNS`` of those images that it has."""
-        keys = [row_key(image_id) for image_id in image_ids]
-        return [dict(row) for row in self._client.get(self.name, ids=keys, output_fields=list(COLUMNS))]
+    def _filter(self, where: Labels) -> str:
+        """Milvus's expression for the rows with these labels.
 
-    def search(self, vectors: NDArray[np.float32], limit: int, split: str | None) -> Hits:
+        Raises:
+            VitrineError: it holds no attributes, and one is asked for.
+        """
+        fields = {name: name if name in TEXTS else f'{ATTRIBUTES}["{check_name(name, "label")}"]' for name, _ in where}
+        if any(name not in TEXTS for name in fields) and not self.has_attributes:
+            raise VitrineError(
+                f"Milvus's collection {self.name!r} was made before collections held attributes: "
+                "run `vitrine index --fresh`, which makes it anew"
+            )
+        return " and ".join(f'{fields[name]} == "{value.translate(_ESCAPED)}"' for name, value in where)
+
+    def rows(self, image_ids: list[str]) -> list[dict[str, Any]]:
+        """``columns`` of those images that it has."""
+        keys = [row_key(image_id) for image_id in image_ids]
+        return [dict(row) for row in self._client.get(self.name, ids=keys, output_fields=self.columns)]
+
+    def search(self, vectors: NDArray[np.float32], limit: int, where: Labels) -> Hits:
         """As ``VectorIndex.search``."""
         rows = max(1, self.count())
         # Lite makes a (queries x rows) array, and an answer may have 256 MB.
         block = int(max(1, min(500, 20_000_000 // rows, 100_000 // limit)))
-        flter = f'split == "{check_name(split, "split")}"' if split else ""
-        tuned = self._tuned(limit)
+        flter, tuned = self._filter(where), self._tuned(limit)
         ids: list[list[str]] = []
         similarities: list[list[float]] = []
         for start in range(0, len(vectors), block):

@@ -2,7 +2,15 @@
 
 from typing import Any
 
-from evaluation.milvus.more_like_this import WAIT_SECONDS, collection_of, nearest_products, with_features
+from evaluation.milvus.collection import Labels
+from evaluation.milvus.more_like_this import (
+    WAIT_SECONDS,
+    check_labels,
+    collection_of,
+    nearest_products,
+    own_attributes,
+    with_features,
+)
 from evaluation.milvus.vector_index import VectorIndex
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders.kept_bundles import KeptBundles
@@ -30,26 +38,32 @@ class PhotoSearch:
         self._bundles = KeptBundles(settings)
         self._ready: dict[tuple[str, Kind], tuple[Served, QueryEncoder]] = {}
 
-    def __call__(self, online: OnlineFeatures, dataset: str, data: bytes, limit: int, kind: Kind) -> dict[str, Any]:
-        """The ``limit`` products (or images) of ``dataset`` nearest to the photo ``data``, nearest first.
+    def __call__(
+        self, online: OnlineFeatures, dataset: str, data: bytes, limit: int, kind: Kind, where: Labels = ()
+    ) -> dict[str, Any]:
+        """The ``limit`` products (or images) of ``dataset`` nearest to the photo ``data``, nearest first; of photos
+        with the labels ``where`` alone.
 
         Everything comes from one encoder version: the vector, the collection, and the features.
 
         Returns:
             ``{"encoder_version", "nearest": [...]}``: rows of ``more_like_this``; of images ``image_id``,
-            ``similarity``, ``product_id`` and ``category``. Fewer than ``limit`` where there are no more.
+            ``similarity``, ``product_id``, ``category`` and ``attributes``. Fewer than ``limit`` where there are no
+            more.
 
         Raises:
             ImageError: the photo cannot be used.
-            UserError: nothing serves the data set.
+            UserError: nothing serves the data set, or a label is unknown.
             VitrineError: the encoder that serves cannot be exported, or is being exported for the first time; Milvus
                 fails, or is in use.
         """
         served, encoder = self._serving(online, check_name(dataset, "data set"), kind)
+        check_labels(where, served.view, kind)
         vector = encoder.encode(data)
         encoded = EncodedSet(dataset, served.view.tags["encoder"], served.encoder_version)
         nearest = self._products if kind is PRODUCTS else self._images
-        return {"encoder_version": served.encoder_version, "nearest": nearest(online, served, encoded, vector, limit)}
+        found = nearest(online, served, encoded, vector, limit, where)
+        return {"encoder_version": served.encoder_version, "nearest": found}
 
     def _serving(self, online: OnlineFeatures, dataset: str, kind: Kind) -> tuple[Served, QueryEncoder]:
         served = online.serving(dataset, kind)
@@ -67,17 +81,17 @@ class PhotoSearch:
         return now
 
     def _products(
-        self, online: OnlineFeatures, served: Served, encoded: EncodedSet, vector: Floats, limit: int
+        self, online: OnlineFeatures, served: Served, encoded: EncodedSet, vector: Floats, limit: int, where: Labels
     ) -> list[dict[str, Any]]:
         with VectorIndex(self._settings, wait_seconds=WAIT_SECONDS) as milvus:
-            nearest = nearest_products(collection_of(milvus, encoded), vector, limit)
+            nearest = nearest_products(collection_of(milvus, encoded), vector, limit, where)
         return with_features(online, served.view, nearest)
 
     def _images(
-        self, online: OnlineFeatures, served: Served, encoded: EncodedSet, vector: Floats, limit: int
+        self, online: OnlineFeatures, served: Served, encoded: EncodedSet, vector: Floats, limit: int, where: Labels
     ) -> list[dict[str, Any]]:
         with VectorIndex(self._settings, wait_seconds=WAIT_SECONDS) as milvus:
-            hits = collection_of(milvus, encoded).nearest(vector, limit)
+            hits = collection_of(milvus, encoded).nearest(vector, limit, where)
         similarities = {image: round(similarity, 6) for _, image, similarity in hits}
         return [
             {
@@ -85,6 +99,7 @@ class PhotoSearch:
                 "similarity": similarities[row["image_id"]],
                 "product_id": row["product_id"],
                 "category": row["category"],
+                "attributes": own_attributes(row, served.view, IMAGES),
             }
             for row in online.rows(served.view, list(similarities), IMAGES)
             if row["embedding"] is not None

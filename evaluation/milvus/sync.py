@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.progress import Progress
 
-from evaluation.milvus.collection import COLUMNS, PART, Collection, key_ranges, row_key
+from evaluation.milvus.collection import PART, Collection, key_ranges, row_key
 from vitrine import lake
 from vitrine.change_feed import UNREADABLE, ChangeFeed
 from vitrine.encoded_set import EncodedSet
@@ -122,7 +122,7 @@ def _apply_changes(feed: ChangeFeed, collection: Collection, since: int, until: 
     """How many rows were written and deleted: each image's last change alone is applied."""
     last = feed.last_changes(since, until)
     upserted = 0
-    for batch in feed.last_rows(list(COLUMNS), since, until, last) if last else ():
+    for batch in feed.last_rows(collection.columns, since, until, last) if last else ():
         upserted += collection.upsert(batch.filter(pc.not_equal(batch.column("_change_type"), "delete")))
     deleted = collection.delete([row_key(image_id) for image_id, (_, written) in last.items() if not written])
     return upserted, deleted
@@ -146,7 +146,7 @@ def _fill(source: Source, collection: Collection, identity: str, version: int, t
     upserted = 0
     with Progress(console=Console(stderr=True), disable=total < PROGRESS_FROM) as progress:
         bar = progress.add_task(f"Milvus {collection.name}", total=total)
-        for batch in source.rows(", ".join(COLUMNS), version):
+        for batch in source.rows(", ".join(collection.columns), version):
             upserted += collection.upsert(batch)
             progress.update(bar, completed=upserted)
     return upserted, _delete_strangers(source, collection, version) if leftovers else 0

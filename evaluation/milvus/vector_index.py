@@ -12,7 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.milvus import sync as milvus_sync
-from evaluation.milvus.collection import EXACT, IDENTITY, Collection, Hits, collection_name, parse_name, served_index
+from evaluation.milvus.collection import (
+    EXACT,
+    IDENTITY,
+    Collection,
+    Hits,
+    Labels,
+    collection_name,
+    parse_name,
+    served_index,
+)
 from evaluation.milvus.connection import MilvusConnection
 from evaluation.milvus.sync import Source, SyncResult
 from vitrine import lake
@@ -50,11 +59,18 @@ class VectorIndex(MilvusConnection):
         return milvus_sync.behind(Source(self._settings, encoded), collection)
 
     def forget(self, encoded: EncodedSet) -> None:
-        """Let the next sync of each of its collections write all rows again; meanwhile they serve as they are."""
+        """Let the next sync of each of its collections write all rows again; meanwhile they serve as they are, but for
+        those that hold no attributes: they are dropped."""
         for served in {False, not served_index(self._settings.milvus).exact}:
             collection = self.collection(encoded, served)
-            if collection.exists():
+            if not collection.exists():
+                continue
+            if collection.has_attributes:
                 collection.note(lake.identity(self._settings, EMBEDDINGS), None)
+                continue
+            if self.alias_collection(encoded.dataset) == collection.name:
+                self.drop_alias(encoded.dataset)
+            collection.drop()
 
     # Reading
 
@@ -76,7 +92,7 @@ class VectorIndex(MilvusConnection):
                 yield from (row["image_id"] for row in rows)
 
     def rows(self, encoded: EncodedSet, image_ids: list[str], served: bool = False) -> list[dict[str, Any]]:
-        """``collection.COLUMNS`` of those of ``image_ids`` that the collection has; some hundreds at once."""
+        """``Collection.columns`` of those of ``image_ids`` that the collection has; some hundreds at once."""
         collection = self.collection(encoded, served)
         if not image_ids or not collection.exists():
             return []
@@ -88,10 +104,10 @@ class VectorIndex(MilvusConnection):
         encoded: EncodedSet,
         vectors: NDArray[np.float32],
         limit: int,
-        split: str | None = None,
+        where: Labels = (),
         served: bool = False,
     ) -> Hits:
-        """The ``limit`` nearest images of each query, of ``split`` alone where it is given.
+        """The ``limit`` nearest images of each query, of those with the labels ``where`` alone.
 
         Args:
             vectors: float32, (Q, D), unit length.
@@ -101,13 +117,13 @@ class VectorIndex(MilvusConnection):
             ``limit`` where the collection holds less.
 
         Raises:
-            VitrineError: the collection is not there.
+            VitrineError: the collection is not there, or holds no attributes and is asked for one.
         """
         collection = self.collection(encoded, served)
         if not collection.exists():
             raise VitrineError(f"Milvus has no collection {collection.name!r}: run `vitrine index` first")
         collection.load()
-        return collection.search(vectors, limit, split)
+        return collection.search(vectors, limit, where)
 
     # What serves
 

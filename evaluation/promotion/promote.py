@@ -78,7 +78,7 @@ def _promote(settings: Settings, encoded: EncodedSet, force: bool, reason: str |
         )
     _refuse_retired(settings, encoded)
     _check_licence(settings, encoded)
-    catalog_version = facts.catalog_version(settings, dataset)
+    catalog_version = facts.catalog_version(settings, dataset, settings.nightly.relevant)
     gates = _gates(settings, encoded, catalog_version, serving)
     problems = [gate["problem"] for gate in gates.values() if gate["problem"]]
     if problems and not force:
@@ -134,7 +134,11 @@ def _rollback(settings: Settings, dataset: str) -> dict[str, Any]:
             "version"
         )
     _refuse_retired(settings, before)
-    _append(settings, history, Change(before, facts.catalog_version(settings, dataset), reason=ROLLBACK))
+    _append(
+        settings,
+        history,
+        Change(before, facts.catalog_version(settings, dataset, settings.nightly.relevant), reason=ROLLBACK),
+    )
     return _answer(True, before, history[-1]["encoder_version"])
 
 
@@ -163,7 +167,7 @@ def served_before(settings: Settings, encoded: EncodedSet) -> bool:
 def unpassed_gates(settings: Settings, encoded: EncodedSet, with_index: bool = True) -> list[str]:
     """Why the version's gates do not all stand on the catalog as it is now; empty where they do."""
     serves = facts.serving_set(settings, encoded.dataset)
-    catalog_version = facts.catalog_version(settings, encoded.dataset)
+    catalog_version = facts.catalog_version(settings, encoded.dataset, settings.nightly.relevant)
     gates = _gates(settings, encoded, catalog_version, serves.encoder_version if serves else None)
     return [str(gate["problem"]) for name, gate in gates.items() if gate["problem"] and (with_index or name != "index")]
 

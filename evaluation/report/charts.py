@@ -112,7 +112,7 @@ def gains(each: list[Gain], metric: str) -> Row | None:
 
 
 def categories(of_encoder: Row, metric: str) -> Row:
-    """The worst and best categories of one encoder, as ``figures.by_category`` has them, with their intervals."""
+    """The worst and best categories of one encoder, as ``figures.by_label`` has them, with their intervals."""
     dots = []
     for row in of_encoder["rows"]:
         own = row["own"]
@@ -120,7 +120,7 @@ def categories(of_encoder: Row, metric: str) -> Row:
         dots.append(Dot(row["category"], own["value"], bounds, of_encoder["encoder"]))
     figure, height = _dots(dots, "%{x:.3f}")
     figure.update_layout(xaxis={"range": [0, 1.02], "tickformat": ".1f", "title": {"text": metric}, **STILL})
-    return _plain(figure, f"{metric} by category, the worst first: {_spoken(dots)}", height)
+    return _plain(figure, f"{metric} by {of_encoder['label']}, the worst first: {_spoken(dots)}", height)
 
 
 def _dots(dots: list[Dot], value: str) -> tuple[go.Figure, int]:

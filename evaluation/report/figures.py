@@ -7,13 +7,15 @@ from typing import Any, Self
 
 from evaluation.metrics_table import ALL_QUERIES, Evaluation, Scores, newest
 from evaluation.retrieval.slices import (
+    CATEGORY,
     KNOWN_PRODUCTS,
     MACRO_CATEGORY,
     MACRO_PRODUCT,
     NEW_PRODUCTS,
     SHUFFLED,
     WITHOUT_DUPLICATES,
-    category_slice,
+    macro_slice,
+    value_slice,
 )
 from vitrine import lake
 from vitrine.lake import matches, quote
@@ -142,7 +144,8 @@ def groups(settings: Settings, dataset: str, served: str | None, known: dict[str
         served: the encoder version that serves.
         known: what ``registered`` returns.
     """
-    names, slices = ", ".join(map(quote, METRICS)), ", ".join(map(quote, SLICES))
+    shown = (*SLICES, *map(macro_slice, settings.evaluate.slices))
+    names, slices = ", ".join(map(quote, METRICS)), ", ".join(map(quote, shown))
     where = f"{matches(dataset=dataset, classifier='')} AND metric IN ({names}) AND slice IN ({slices})"
     by_protocol: dict[tuple[str, str, str], list[Entry]] = {}
     for each in newest(settings, where):
@@ -182,25 +185,33 @@ def _kept(entries: list[Entry]) -> list[Entry]:
     return [entry for entry in entries if entry in chosen or entry.encoder_version in bases]
 
 
-def by_category(settings: Settings, group: Group, most: int) -> Row | None:
-    """The ``most`` worst and best categories by the encoder that the page looks at; None where there are not two.
+def by_labels(settings: Settings, group: Group, most: int) -> list[Row]:
+    """``by_label`` of the category and of each attribute that figures are sliced by, as far as there is one."""
+    every = (by_label(settings, group, most, label) for label in (CATEGORY, *settings.evaluate.slices))
+    return [one for one in every if one]
 
-    ``encoder``; ``rows``; ``total``, of all categories; ``several``, whether other encoders are beside it. Each row has
-    ``category``, the encoder's ``own`` figure and, over all encoders of the same catalog, the ``best`` and ``worst``:
-    the fields of a ``Figure``, and its ``entry``.
+
+def by_label(settings: Settings, group: Group, most: int, label: str = CATEGORY) -> Row | None:
+    """The ``most`` worst and best categories (or values of an attribute) by the encoder that the page looks at; None
+    where there are not two.
+
+    ``label``; ``encoder``; ``rows``; ``total``, of all categories; ``several``, whether other encoders are beside it.
+    Each row has ``category``, the encoder's ``own`` figure and, over all encoders of the same catalog, the ``best`` and
+    ``worst``: the fields of a ``Figure``, and its ``entry``.
     """
     chosen = group.leader
     entries = {entry.encoder_version: entry for entry in group.of_catalog(chosen.catalog_version)}
+    versions, begins = ", ".join(map(quote, entries)), quote(value_slice(label, ""))
     where = (
         f"{matches(dataset=group.dataset, catalog_version=chosen.catalog_version, classifier='', metric=HEADLINE)} "
         f"AND {matches(query_split=group.query_split, index_split=group.index_split, relevant=group.relevant)} "
-        f"AND slice LIKE 'category=%' AND encoder_version IN ({', '.join(map(quote, entries))})"
+        f"AND starts_with(slice, {begins}) AND encoder_version IN ({versions})"
     )
     figures: dict[str, list[Row]] = {}
     for each in newest(settings, where):
         for name, scores in each.scores.items():
             one = {"entry": entries[each.encoded.encoder_version], **vars(Figure.of(scores, HEADLINE))}
-            figures.setdefault(name.removeprefix(category_slice("")), []).append(one)
+            figures.setdefault(name.removeprefix(value_slice(label, "")), []).append(one)
     rows: list[Row] = []
     for category, ones in figures.items():
         own = [one for one in ones if one["entry"] is chosen]
@@ -211,4 +222,4 @@ def by_category(settings: Settings, group: Group, most: int) -> Row | None:
         return None
     rows.sort(key=lambda row: (row["own"]["value"], -row["own"]["queries"], row["category"]))
     shown = rows if len(rows) <= 2 * most else [*rows[:most], *rows[-most:]]
-    return {"encoder": chosen, "rows": shown, "total": len(rows), "several": len(entries) > 1}
+    return {"label": label, "encoder": chosen, "rows": shown, "total": len(rows), "several": len(entries) > 1}

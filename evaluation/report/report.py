@@ -14,6 +14,7 @@ from evaluation.pages.style import style_sheet
 from evaluation.report import charts, classifiers, costs, figures, history, paired, photos, tags
 from evaluation.report.advice import advice
 from evaluation.report.figures import HEADLINE, METRICS, Group, Row
+from evaluation.retrieval.slices import macro_slice
 from vitrine import facts, files, lake, nights
 from vitrine.errors import unknown
 from vitrine.lake import matches
@@ -79,6 +80,7 @@ def _render(settings: Settings, chapters: list[Row]) -> str:
         script=(PARTS / "script.js").read_text(encoding="utf-8"),
         nonce=secrets.token_urlsafe(16),
         metrics=METRICS,
+        macros=[(macro_slice(name), f"Mean over values of {name}") for name in settings.evaluate.slices],
         headline=HEADLINE,
         families=charts.FAMILIES,
         tag_figures=tags.FIGURES,
@@ -145,7 +147,7 @@ def _chapter(settings: Settings, dataset: str, encoders: dict[str, Row], picture
 def _compared(settings: Settings, main: Group | None, encoders: dict[str, Row]) -> Row:
     """What holds encoders against each other, by the main protocol."""
     if main is None:
-        return {"advice": [], "gains": [], "costs": {}, "taggers": [], "categories": None}
+        return {"advice": [], "gains": [], "costs": {}, "taggers": [], "categories": []}
     queries = paired.paired_queries(settings, main)
     cost_of = costs.by_version(settings, main, encoders)
     taggers = classifiers.taggers(settings, main)
@@ -154,7 +156,7 @@ def _compared(settings: Settings, main: Group | None, encoders: dict[str, Row]) 
         "gains": paired.gains(main, queries),
         "costs": cost_of,
         "taggers": taggers,
-        "categories": figures.by_category(settings, main, MOST_CATEGORIES),
+        "categories": figures.by_labels(settings, main, MOST_CATEGORIES),
     }
 
 
@@ -174,8 +176,8 @@ def _charts(chapter: Row) -> Row:
         }
         for kind, unit in units.items():
             drawn[kind] = charts.against(main, chapter["costs"], kind, HEADLINE, unit)
-    if chapter["categories"]:
-        drawn["categories"] = charts.categories(chapter["categories"], HEADLINE)
+    for one in chapter["categories"]:
+        drawn[f"by-{one['label']}"] = charts.categories(one, HEADLINE)
     for tagger in chapter["taggers"]:
         if tagger["details"]:
             drawn[f"calibration-{tagger['relevant']}"] = charts.calibration(tagger["details"].calibration)

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from evaluation.milvus.vector_index import VectorIndex
+from evaluation.retrieval.slices import CATEGORY
 from evaluation.task import ALL, Task
 from vitrine import facts, lake
 from vitrine.errors import VitrineError
@@ -43,8 +44,8 @@ class Items:
     """(N,): a number for each product."""
     contents: Ints
     """(N,): a number for each content: equal files have one."""
-    categories: NDArray[np.object_]
-    """(N,): names, None where there is none."""
+    values: dict[str, NDArray[np.object_]]
+    """(N,) by label that figures are sliced by, ``category`` and attributes: names, None where there is none."""
     in_index: NDArray[np.bool_]
     learned: NDArray[np.bool_]
     """(N,): does its product have a photo in the split that tuning learns from?"""
@@ -75,7 +76,9 @@ class Ranking:
 
 
 def read_items(settings: Settings, task: Task, at: dict[str, int]) -> Items:
-    columns = ("image_id", "product_id", "category", "split", "content_sha256")
+    sliced = {name: f"slice_{at}" for at, name in enumerate((CATEGORY, *settings.evaluate.slices))}
+    own = (f"{facts.label_in_sql(name)} AS {column}" for name, column in sliced.items())
+    columns = ("image_id", "product_id", "split", "content_sha256", *own)
     sql = f"SELECT * FROM ({facts.labelled(task.encoded, task.relevant, columns)}) ORDER BY image_id"
     rows = lake.query(settings, sql, at)
     splits = np.array(rows.column("split").to_pylist(), dtype=object)
@@ -85,7 +88,7 @@ def read_items(settings: Settings, task: Task, at: dict[str, int]) -> Items:
         _numbers(rows.column("label")),
         products,
         _numbers(rows.column("content_sha256")),
-        np.array(rows.column("category").to_pylist(), dtype=object),
+        {name: np.array(rows.column(column).to_pylist(), dtype=object) for name, column in sliced.items()},
         np.ones(len(rows), dtype=bool) if task.index_split == ALL else splits == task.index_split,
         np.isin(products, products[splits == LEARNED_SPLIT]),
     )
@@ -109,13 +112,12 @@ def is_sampled(settings: Settings, task: Task, total: int) -> bool:
 def search(settings: Settings, milvus: VectorIndex, task: Task, items: Items, at: dict[str, int]) -> Ranking:
     """The nearest items of the index to each query, or to each of the sample."""
     depth = settings.evaluate.depth
-    split = None if task.index_split == ALL else task.index_split
     parts: list[tuple[Ints, Ints, NDArray[np.float32]]] = []
     done = 0
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task(f"searching {task.encoded.dataset}", total=None)
         for query_ids, vectors in _query_vectors(settings, _chosen_queries(settings, task, at), at):
-            ids, cosines = milvus.search(task.encoded, vectors, depth + 1, split)
+            ids, cosines = milvus.search(task.encoded, vectors, depth + 1, task.searched)
             parts.append(ranked(items, query_ids, ids, cosines, depth))
             done += len(query_ids)
             progress.update(bar, completed=done)

@@ -6,7 +6,7 @@ import numpy as np
 
 from evaluation.milvus.collection import EXACT
 from evaluation.milvus.vector_index import VectorIndex
-from evaluation.task import ALL, Task
+from evaluation.task import Task
 from vitrine import lake
 from vitrine.runs import Latency
 from vitrine.settings import Settings
@@ -26,11 +26,10 @@ def search_latency(settings: Settings, milvus: VectorIndex, task: Task, at: dict
     within = task.within(task.query_split)
     sql = f"SELECT embedding FROM {EMBEDDINGS.name} WHERE {within} ORDER BY sha256(image_id) LIMIT {QUERIES}"
     vectors = matrix(lake.query(settings, sql, at).column("embedding"))
-    split = None if task.index_split == ALL else task.index_split
     clock = []
     for vector in (vectors[0], *vectors):
         started = time.perf_counter()
-        milvus.search(task.encoded, vector[None, :], LIMIT, split)
+        milvus.search(task.encoded, vector[None, :], LIMIT, task.searched)
         clock.append(1000 * (time.perf_counter() - started))
     timed = np.array(clock[1:])
     return Latency(

@@ -1,4 +1,4 @@
-"""Retrieval figures of slices of the queries: all, each category, and the means over products and categories.
+"""Retrieval figures of slices of the queries: all, each category, each value of an attribute, and the means over them.
 
 Every figure has its 95 % interval, all from one set of resamples that draws products. NumPy and SciPy's sparse
 matrices alone: no input, no output.
@@ -19,17 +19,26 @@ from evaluation.statistics.bootstrap import Floats, Ints, Statistic, cluster_sum
 SHUFFLED, WITHOUT_DUPLICATES = "shuffled_labels", "without_duplicates"
 KNOWN_PRODUCTS, NEW_PRODUCTS = "known_products", "new_products"
 """By whether a product has a photo in the split that tuning learns from."""
+CATEGORY = "category"
 MACRO_PRODUCT, MACRO_CATEGORY = "macro_product", "macro_category"
 MOST_CATEGORIES = 1_000
-"""Slices of their own: those with the most queries. ``macro_category`` is over all."""
+"""Slices of their own, of each label: those with the most queries. ``macro_category`` is over all."""
 
 
-def category_slice(name: str) -> str:
-    return f"category={name}"
+def value_slice(label: str, value: str) -> str:
+    return f"{label}={value}"
+
+
+def macro_slice(label: str) -> str:
+    return f"macro_{label}"
 
 
 def slice_scores(
-    each: Mapping[str, Floats], products: Ints, categories: Sequence[str | None], index_size: int = 0
+    each: Mapping[str, Floats],
+    products: Ints,
+    categories: Sequence[str | None],
+    index_size: int = 0,
+    label: str = CATEGORY,
 ) -> list[Scores]:
     """The mean of every figure over all queries, over each category's, and the macro means.
 
@@ -42,6 +51,7 @@ def slice_scores(
         each: name to each query's figure, float64 (Q,), NaN where the query is left out (of every figure alike).
         products: int (Q,), which product each query shows: what is drawn.
         categories: each query's, None where it has none.
+        label: whose values ``categories`` are: of an attribute, slices are called ``macro_NAME`` and ``NAME=VALUE``.
 
     Returns:
         ``all`` first. A category none of whose queries is left has no slice; an interval is undefined where fewer
@@ -59,13 +69,24 @@ def slice_scores(
     shown = names[:MOST_CATEGORIES]
     points, intervals = _figures(values[kept], products[kept], of_category, len(names), len(shown))
     slices = [(name, asked.total(), left_out.total()) for name in (ALL_QUERIES, MACRO_PRODUCT)]
-    slices += [(MACRO_CATEGORY, asked.total() - asked[None], left_out.total() - left_out[None])]
-    slices += [(category_slice(name), asked[name], left_out[name]) for name in shown]
+    slices += [(macro_slice(label), asked.total() - asked[None], left_out.total() - left_out[None])]
+    slices += [(value_slice(label, name), asked[name], left_out[name]) for name in shown]
     return [
         Scores(name, *named(each, points[at], intervals[at]), queries, missing, index_size)
         for at, (name, queries, missing) in enumerate(slices)
         if queries
     ]
+
+
+def by_label(
+    each: Mapping[str, Floats], products: Ints, values: Mapping[str, Sequence[str | None]], index_size: int
+) -> list[Scores]:
+    """As ``slice_scores``, of several labels, each query's ``values`` by label; the first is the category."""
+    whole = slice_scores(each, products, values[CATEGORY], index_size)
+    for label in (name for name in values if name != CATEGORY):
+        scores = slice_scores(each, products, values[label], index_size, label)
+        whole += [one for one in scores if one.slice not in (ALL_QUERIES, MACRO_PRODUCT)]
+    return whole
 
 
 def by_knowledge(

@@ -11,11 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from pydantic import ValidationError
 
 from evaluation.evaluate import evaluate
 from vitrine import lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError
+from vitrine.setting_sections import EvaluateSettings
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import CATALOG, EMBEDDINGS, LABELS, METRICS, PREDICTIONS, QUERY_RESULTS
 
@@ -362,12 +364,40 @@ def test_figures_by_an_attribute_follow_its_values(home: Callable[[], Settings])
     by_product = run(settings, "shop")
     assert first["catalog_version"] != by_product["catalog_version"]
     assert not run(settings, "shop", relevant="colour")["computed"]
-    rows = lake.rows(settings, "SELECT * FROM catalog")
-    for row in rows:
-        row["attributes"] = {"colour": "all the same"}
-    lake.write(settings, CATALOG, pa.Table.from_pylist(rows, schema=CATALOG.schema), replacing={"dataset": "shop"})
+    for table in (CATALOG, EMBEDDINGS):  # as an ingest and an embed leave them
+        rows = lake.rows(settings, f"SELECT * FROM {table.name}")
+        for row in rows:
+            row["attributes"] = {"colour": "all the same"}
+        lake.write(settings, table, pa.Table.from_pylist(rows, schema=table.schema), replacing={"dataset": "shop"})
+        if table is CATALOG:
+            assert run(settings, "shop", relevant="colour")["metrics"] == first["metrics"], "vectors lack it still"
     assert not run(settings, "shop")["computed"], "those by product stay"
     again = run(settings, "shop", relevant="colour")
     assert again["computed"] and again["metrics"]["mR@1"] == 1.0
     with pytest.raises(UserError, match="of data set 'shop' 'colur': choose one of category, colour, product_id"):
         run(settings, "shop", relevant="colur")
+
+
+def test_figures_are_sliced_by_the_values_of_attributes(home: Callable[[], Settings]):
+    settings = home()
+    images = make(settings, "shop")
+    whole = run(settings, "shop")
+    sliced = settings.model_copy(update={"evaluate": EvaluateSettings(slices=("colour", "size"))})
+    found = run(sliced, "shop")
+    assert (
+        found["computed"]
+        and found["metrics"] == whole["metrics"]
+        and found["slices"].keys() - whole["slices"] == {"macro_colour"}
+    ), "no photo has a size"
+    rows = lake.rows(settings, "SELECT * FROM metrics WHERE slice LIKE 'colour=%' AND metric = 'mR@1'")
+    asked: dict[str, list[float]] = {}
+    for one in lake.rows(settings, "SELECT query_id, relevance[1] AS hit FROM query_results WHERE n_relevant > 0"):
+        asked.setdefault(images[one["query_id"]]["colour"], []).append(float(one["hit"]))
+    asked.pop(None, None)
+    means = {f"colour={name}": sum(hits) / len(hits) for name, hits in asked.items()}
+    assert {row["slice"]: row["value"] for row in rows} == pytest.approx(means)
+    macro = found["slices"]["macro_colour"]
+    assert macro["metrics"]["mR@1"] == pytest.approx(sum(means.values()) / len(means))
+    assert not run(sliced, "shop")["computed"] and run(settings, "shop")["computed"]
+    with pytest.raises(ValidationError, match="category: figures are by product and category anyway"):
+        EvaluateSettings(slices=("colour", "category"))

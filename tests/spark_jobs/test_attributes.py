@@ -15,11 +15,12 @@ from spark_jobs.ingest_catalog import ingest
 from spark_jobs.sql.queries import ask
 from tests.support.verbs_here import told
 from vitrine import facts, lake
+from vitrine.change_feed import ChangeFeed
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError
 from vitrine.setting_sections import EmbedSettings, EncoderSettings
 from vitrine.settings import Settings, load_settings
-from vitrine.tables import CATALOG, LABELS
+from vitrine.tables import CATALOG, EMBEDDINGS, LABELS, PRODUCT_EMBEDDINGS
 
 GIVEN = {"colour": "Farbe", "brand": "brand"}
 
@@ -40,6 +41,15 @@ def write(root: Path, colours: list[str], brand: str = "Acme") -> str:
 def attributes(settings: Settings, table: str = "catalog") -> list[dict[str, str] | None]:
     order = "image_id" + (", valid_from" if table == "labels" else "")
     found = lake.rows(settings, f"SELECT attributes FROM {table} ORDER BY {order}")
+    return [row["attributes"] and dict(row["attributes"]) for row in found]
+
+
+def stored(settings: Settings) -> list[dict[str, str] | None]:
+    return attributes(settings, "embeddings")
+
+
+def products(settings: Settings) -> list[dict[str, str] | None]:
+    found = lake.rows(settings, "SELECT attributes FROM product_embeddings ORDER BY product_id")
     return [row["attributes"] and dict(row["attributes"]) for row in found]
 
 
@@ -64,46 +74,66 @@ def test_nights_of_attributes(settings: Settings, draw: Callable[..., Path]):
     made = embed(shop, "mine", "d")
     version = facts.catalog_version(shop, "d")
     encoded = EncodedSet("d", "mine", made["encoder_version"])
-    assert facts.settled(shop, encoded) == 4
+    assert facts.settled(shop, encoded) == 4 and stored(shop) == first
 
     assert night(["red", "", "blue", " "]) == {"images": 4, "unchanged": 4}
     assert night(["red", "", "green", ""]) == {"images": 4, "updated": 1, "unchanged": 3}
     assert attributes(shop)[2] == {"brand": "Acme", "colour": "green"}
     assert attributes(shop, "labels") == [*first[:3], {"brand": "Acme", "colour": "green"}, first[3]]
-    assert facts.settled(shop, encoded) == 4, "nothing is embedded again"
+    assert facts.settled(shop, encoded) is None and facts.missing(shop, encoded) == 0
+    again = embed(shop, "mine", "d")
+    assert (again["computed"], again["embedded"], again["updated"]) == (0, 0, 1), "nothing is embedded again"
+    assert facts.settled(shop, encoded) == 4 and stored(shop) == attributes(shop)
+    assert products(shop) == [{"brand": "Acme", "colour": "red"}, {"brand": "Acme", "colour": "green"}]
     assert facts.catalog_version(shop, "d") == version, "figures by product and category stay what they are"
 
     assert night(["red"], brand="") == {"images": 4, "updated": 4}
     assert attributes(shop) == [{"colour": "red"}] * 4
+    assert embed(shop, "mine", "d")["updated"] == 4 and products(shop) == [{"colour": "red"}] * 2
+    assert night(["red", "blue"]) == {"images": 4, "updated": 4}
+    assert embed(shop, "mine", "d")["updated"] == 4 and products(shop) == [{"brand": "Acme"}] * 2, "photos disagree"
     assert night(["red"], given=None) == {"images": 4, "updated": 4}
-    assert attributes(shop) == [None] * 4 and len(attributes(shop, "labels")) == 13
-    assert not lake.rows(shop, facts.unlabelled(shop, "d"))
+    assert attributes(shop) == [None] * 4 and len(attributes(shop, "labels")) == 17
+    assert not lake.rows(shop, facts.unlabelled("d"))
 
 
 @pytest.mark.usefixtures("spark")
-def test_a_home_of_an_earlier_version_gets_the_column_by_its_next_ingest(
+def test_a_home_of_an_earlier_version_gets_the_column_by_its_next_write(
     settings: Settings, draw: Callable[..., Path], tmp_path: Path
 ):
+    own = {"mine": EncoderSettings(backbone="torchvision/squeezenet1_0", input_size=64, weights="random:1")}
+    settings = settings.model_copy(update={"encoders": own, "embed": EmbedSettings(batch_size=4, precision="fp32")})
     source = write(draw(2, 2), ["red", "blue"])
     ingest(settings, source, "d", "table")
+    encoded = EncodedSet("d", "mine", embed(settings, "mine", "d")["encoder_version"])
     version = facts.catalog_version(settings, "d")
-    for table in (CATALOG, LABELS):  # as that version made it
+    for table in (CATALOG, LABELS, EMBEDDINGS, PRODUCT_EMBEDDINGS):  # as that version made it
         rows = lake.query(settings, f"SELECT * FROM {table.name}").drop_columns("attributes")
         schema = pa.schema([field for field in table.schema if field.name != "attributes"])
         shutil.rmtree(table.path(settings))
         how = {"partition_by": list(table.partition_by), "configuration": table.properties}
         write_deltalake(table.uri(settings), rows.cast(schema), **how)  # type: ignore[arg-type]
-    assert facts.catalog_version(settings, "d") == version
-    assert not lake.rows(settings, facts.unlabelled(settings, "d"))
+    assert facts.catalog_version(settings, "d") == facts.embedded_version(settings, encoded) == version
+    assert not lake.rows(settings, facts.unlabelled("d")) and not facts.attributes(settings)
+    assert facts.settled(settings, encoded) == 4, "nothing is to be done"
+    before = [lake.version(settings, table) for table in (EMBEDDINGS, PRODUCT_EMBEDDINGS)]
 
     assert counted(ingest(settings, source, "d", "table")) == {"images": 4, "unchanged": 4}
     assert attributes(settings) == attributes(settings, "labels") == [None] * 4
     assert facts.catalog_version(settings, "d") == version
-    before = DeltaTable(CATALOG.uri(settings)).version()
+    catalog = DeltaTable(CATALOG.uri(settings)).version()
     assert counted(ingest(settings, source, "d", "table")) == {"images": 4, "unchanged": 4}
-    assert DeltaTable(CATALOG.uri(settings)).version() == before
+    assert DeltaTable(CATALOG.uri(settings)).version() == catalog
     assert counted(ingest(settings, source, "d", "table", attributes=GIVEN)) == {"images": 4, "updated": 4}
     assert attributes(settings)[1] == attributes(settings, "labels")[3] == {"brand": "Acme", "colour": "blue"}
+    assert [lake.version(settings, table) for table in (EMBEDDINGS, PRODUCT_EMBEDDINGS)] == before
+    feed = ChangeFeed(settings, EMBEDDINGS, encoded.where, "image_id")
+    again = embed(settings, "mine", "d")
+    assert (again["computed"], again["updated"], again["products"]) == (0, 4, 2)
+    assert stored(settings) == attributes(settings) and facts.settled(settings, encoded) == 4
+    since, until = before[0], lake.version(settings, EMBEDDINGS)
+    batches = feed.last_rows(["image_id", "attributes"], since, until, feed.last_changes(since, until))
+    assert sum(len(batch.filter(batch.column("attributes").is_valid())) for batch in batches) == 4
 
 
 @pytest.mark.usefixtures("spark")

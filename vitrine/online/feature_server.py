@@ -30,10 +30,12 @@ FEASTS_OWN = "/get-online-features"
 """Its other routes write, search in a store that holds keys alone, or are well when the store is not."""
 ARROW = "application/vnd.apache.arrow.stream"
 LOOPBACK = ["localhost", "127.0.0.1"]
-Similar = Callable[[Settings, OnlineFeatures, str, str, int], dict[str, Any]]
+Similar = Callable[[Settings, OnlineFeatures, str, str, int, list[tuple[str, str]]], dict[str, Any]]
 """``evaluation.milvus.more_like_this.more_like_this``."""
-Search = Callable[[OnlineFeatures, str, bytes, int, Kind], dict[str, Any]]
+Search = Callable[[OnlineFeatures, str, bytes, int, Kind, list[tuple[str, str]]], dict[str, Any]]
 """An ``evaluation.milvus.photo_search.PhotoSearch``."""
+Where = Annotated[list[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*=")]], Query(default_factory=list, max_length=16)]
+"""Labels that what is found has to have, as ``colour=red``: ``category``, ``product_id``, ``split`` or attributes."""
 SEARCHES = 4
 """Photos that a process decodes and encodes at once; others wait, and hold up no lookup."""
 _STATUS = {"too_large": 413, "not_an_image": 415, "unsupported": 415}
@@ -66,12 +68,14 @@ def make_app(settings: Settings, similar: Similar, search: Search) -> FastAPI:
     async def search_by_photo(
         request: Request,
         dataset: str,
+        where: Where,
         limit: Annotated[int, Query(ge=1, le=100)] = 10,
         of: Literal["products", "images"] = "products",
     ) -> dict[str, Any]:
         data = await photo_of(request)
         kind = IMAGES if of == IMAGES.name else PRODUCTS
-        return await anyio.to_thread.run_sync(search, online, dataset, data, limit, kind, limiter=searches)
+        asked = (online, dataset, data, limit, kind, labels_of(where))
+        return await anyio.to_thread.run_sync(search, *asked, limiter=searches)
 
     @app.post("/datasets/{dataset}/{kind}")
     def look_up(dataset: str, kind: Literal["images", "products"], asked: Keys) -> Response:
@@ -80,8 +84,13 @@ def make_app(settings: Settings, similar: Similar, search: Search) -> FastAPI:
         return Response(arrow_stream(of, rows), media_type=ARROW)
 
     @app.get("/datasets/{dataset}/products/{product_id:path}/similar")
-    def similar_products(dataset: str, product_id: str, k: Annotated[int, Query(ge=1, le=100)] = 10) -> dict[str, Any]:
-        return similar(settings, online, dataset, product_id, k)
+    def similar_products(
+        dataset: str,
+        product_id: str,
+        where: Where,
+        k: Annotated[int, Query(ge=1, le=100)] = 10,
+    ) -> dict[str, Any]:
+        return similar(settings, online, dataset, product_id, k, labels_of(where))
 
     _say_errors(app, store)
     if feast.api_key:
@@ -91,9 +100,16 @@ def make_app(settings: Settings, similar: Similar, search: Search) -> FastAPI:
     return app
 
 
+def labels_of(where: list[str]) -> list[tuple[str, str]]:
+    """Labels and their values."""
+    return [(label, value) for label, _, value in (each.partition("=") for each in where)]
+
+
 def arrow_stream(kind: Kind, rows: list[dict[str, Any]]) -> bytes:
     """``OnlineFeatures.lookup``'s rows as an Arrow IPC stream: JSON spells each float, which takes far longer."""
     schema = pa.schema([kind.table.schema.field(name).with_nullable(True) for name in (kind.key, *kind.features)])
+    own = [name for name in (rows[0] if rows else ()) if name not in schema.names]
+    schema = pa.schema([*schema, *(pa.field(name, pa.string()) for name in own)])
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as stream:
         stream.write_batch(pa.RecordBatch.from_pylist(rows, schema))

@@ -65,8 +65,9 @@ class OnlineFeatures:
         """What serves ``dataset`` says of the images (or products) ``keys``, in their order.
 
         Returns:
-            A dict a key: ``embedding``, float32 of shape (D,) and unit length, and the other features of ``kind``. A
-            key that is unknown, that left, or whose vector is older than ``[feast] ttl_days`` has None in each.
+            A dict a key: ``embedding``, float32 of shape (D,) and unit length, the other features of ``kind``, and
+            attributes. A key that is unknown, that left, or whose vector is older than ``[feast] ttl_days`` has None
+            in each.
 
         Raises:
             UserError: nothing serves the data set online.
@@ -77,7 +78,8 @@ class OnlineFeatures:
         """The same of one version's view."""
         found = self._read(view, keys, kind) if keys else []
         oldest = lake.now() - view.ttl if view.ttl else None
-        dim, (vector_name, *names), unknown = int(view.tags["dim"]), kind.features, dict.fromkeys(kind.features)
+        features = (*kind.features, *kind.attributes(view))
+        dim, (vector_name, *names), unknown = int(view.tags["dim"]), features, dict.fromkeys(features)
         answers: list[dict[str, Any]] = []
         for key, (moment, values) in zip(keys, found, strict=True):
             vector = None
@@ -86,7 +88,7 @@ class OnlineFeatures:
             if values is None or vector is None:  # what left has its encoder_version still
                 answers.append({kind.key: key, **unknown})
             else:
-                plain = {name: plain_of(values[name]) for name in names}
+                plain = {name: plain_of(values.get(name, Value())) for name in names}  # new ones are not stored yet
                 answers.append({kind.key: key, vector_name: vector, **plain})
         return answers
 
@@ -101,11 +103,12 @@ class OnlineFeatures:
         """The store's own read, which ``get_online_features`` ends in: that copies each vector into a response, and its
         ``to_dict`` makes a Python number of each float."""
         asked, config = entity_keys(kind, keys), self._store.config
+        features = [*kind.features, *kind.attributes(view)]
         try:
-            found: list[_StoredRow] = self._store._get_provider().online_read(config, view, asked, list(kind.features))
+            found: list[_StoredRow] = self._store._get_provider().online_read(config, view, asked, features)
         except Exception:  # of the store's driver: a connection that broke, and that Feast would keep for good
             feature_store.reconnect(self._store)
-            found = self._store._get_provider().online_read(config, view, asked, list(kind.features))
+            found = self._store._get_provider().online_read(config, view, asked, features)
         return found
 
     def _ask_registry(self, dataset: str, kind: Kind) -> Served:

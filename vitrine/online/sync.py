@@ -36,6 +36,7 @@ from vitrine.tables import LABELS
 BATCH = 1000
 _SAY_EVERY = 20_000
 _MOMENT = pa.timestamp("us", "UTC")
+ATTRIBUTES = "attributes"
 _FILLING = -1  # noted in place of a version while a fill from scratch is under way
 
 FeastRow = tuple[EntityKey, dict[str, Value], datetime, datetime]
@@ -69,7 +70,8 @@ class Rows:
 
     @property
     def columns(self) -> list[str]:
-        return [self.kind.key, *self.kind.columns]
+        """Of the table: the key, the features and, beside a vector, the map of attributes."""
+        return [self.kind.key, *self.kind.columns, *([ATTRIBUTES] if self.kind.vector else [])]
 
     @property
     def feed(self) -> ChangeFeed:
@@ -181,7 +183,7 @@ def _send(store: FeatureStore, source: Rows, batches: Iterator[pa.RecordBatch]) 
     for batch in batches:
         for start in range(0, len(batch), BATCH):
             part = batch.slice(start, BATCH)
-            write(store, view, feast_rows(source.kind, part, int(view.tags.get("dim", 0))))
+            write(store, view, feast_rows(source.kind, part, view))
             gone = part.column(source.kind.columns[0]).null_count
             upserted, deleted = upserted + len(part) - gone, deleted + gone
             if upserted % _SAY_EVERY < BATCH <= upserted:
@@ -194,15 +196,20 @@ def write(store: FeatureStore, view: FeatureView, rows: list[FeastRow]) -> None:
     store._get_provider().online_write_batch(store.config, view, rows, None)
 
 
-def feast_rows(kind: Kind, batch: pa.RecordBatch, dim: int) -> list[FeastRow]:
-    """Rows of ``kind.key``, ``kind.columns`` and ``at`` as Feast's own; a null vector becomes a null value.
+def feast_rows(kind: Kind, batch: pa.RecordBatch, view: FeatureView) -> list[FeastRow]:
+    """Rows of ``Rows.columns`` and ``at`` as Feast's own, for ``view``; a null vector becomes a null value.
 
     ``FeatureStore.write_to_online_store`` makes the same of a DataFrame, float by float.
     """
     keys = entity_keys(kind, batch.column(kind.key).to_pylist())
-    columns = [vector_values(batch.column(kind.columns[0]), dim)] if kind.vector else []
+    columns = [vector_values(batch.column(kind.columns[0]), int(view.tags["dim"]))] if kind.vector else []
     columns += [plain_values(batch.column(name)) for name in kind.columns[len(columns) :]]
-    features = [dict(zip(kind.features, values, strict=True)) for values in zip(*columns, strict=True)]
+    attributes = kind.attributes(view) if kind.vector else []
+    if attributes:
+        said = [dict(each or ()) for each in batch.column(ATTRIBUTES).to_pylist()]
+        columns += [plain_values(pa.array([each.get(name) for each in said], pa.string())) for name in attributes]
+    names = (*kind.features, *attributes)
+    features = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
     moments = batch.column("at").to_pylist()
     return list(zip(keys, features, moments, moments, strict=True))
 
@@ -267,7 +274,7 @@ def _changed_rows(source: Rows, since: int, until: int, last: LastChanges) -> It
 def _deletions(source: Rows, keys: pa.Array, moments: pa.Array) -> pa.RecordBatch:
     """Nulls but for ``kind.remains``: a batch of rows without any value is not stored."""
     schema = source.kind.table.schema
-    nulls = {name: pa.nulls(len(keys), schema.field(name).type) for name in source.kind.columns}
+    nulls = {name: pa.nulls(len(keys), schema.field(name).type) for name in source.columns[1:]}
     nulls[source.kind.columns[-1]] = pa.array([source.version] * len(keys), pa.string())
     return pa.RecordBatch.from_pydict({source.kind.key: keys, **nulls, "at": moments})
 
@@ -289,6 +296,7 @@ def _read_cursor(store: FeatureStore, source: Rows) -> tuple[str, int] | None:
 
 def _write_cursor(store: FeatureStore, source: Rows, table: str, version: int) -> None:
     noted = json.dumps({"table": table, "version": version})
-    values = {name: Value() for name in source.kind.features} | {source.kind.remains: Value(string_val=noted)}
+    view = store.get_feature_view(source.view)
+    values = {field.name: Value() for field in view.features} | {source.kind.remains: Value(string_val=noted)}
     (key,) = entity_keys(source.kind, [cursor_id(source.dataset)])
-    write(store, store.get_feature_view(source.view), [(key, values, lake.now(), lake.now())])
+    write(store, view, [(key, values, lake.now(), lake.now())])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,7 @@ def catalog_rows(folder: Path) -> list[dict[str, Any]]:
                         for name in ("size", "modified_at", "content_sha256", "width", "height")
                     },
                     **dict.fromkeys(("content_seen_at", "updated_at"), lake.now()),
+                    "attributes": {"made_in": EVIL if photo == 0 else "Oslo"} if number else None,
                 }
             )
     return rows
@@ -160,7 +162,8 @@ def test_neighbours_are_those_of_brute_force_without_the_query_and_in_the_catego
     order = np.argsort(np.array(photos.ids, dtype=object))
     vectors = Vectors(np.array(photos.ids, dtype=object)[order], matrix[order])
     for category, chosen in (("", range(300)), ("even", range(0, 300, 2))):
-        near = nearest(photos, vectors, matrix[4], photos.within(category), 10, "shop/4")
+        labels = {"category": category} if category else {}
+        near = nearest(photos, vectors, matrix[4], photos.within(labels), 10, "shop/4")
         others = [at for at in chosen if at != 4]
         expected = sorted(others, key=lambda at: (-float(matrix[at] @ matrix[4]), photos.ids[at]))[:10]
         assert near.positions.tolist() == expected
@@ -191,7 +194,12 @@ def test_queries_that_differ_are_those_that_all_were_asked_and_not_all_answered_
 
 def test_an_address_says_all_of_a_page_whatever_its_names_are() -> None:
     address = Address(dataset="shop", image=f"shop/{EVIL}/{EVIL_FILE}#?&\n../x", category="a & b")
+    for label, value in (("colour", EVIL), ("brand", "a=b&c")):
+        address = replace(address, **address.choosing(label, value))
+    assert address.labels == {"category": "a & b", "colour": EVIL, "brand": "a=b&c"}
     assert Address.read(dict(httpx.URL(address.link()).params)) == address
+    fewer = replace(address, **address.choosing("colour", ""), **address.choosing("category", ""))
+    assert fewer.labels == {"brand": "a=b&c"}
 
 
 def test_wrong_queries_are_those_whose_first_neighbour_is_another_product(site: Site) -> None:
@@ -435,6 +443,24 @@ def test_a_category_restricts_what_is_offered_and_what_is_searched(page: Any, si
     page.get_by_text("Search in this category alone").click()
     page.wait_for_function("n => document.querySelectorAll('.near .shot').length == n", arg=2 * (len(ids) - 1))
     assert "alone=1" in page.url
+
+
+def test_attributes_restrict_it_too_and_are_shown(page: Any, site: Site) -> None:
+    snapshot = site.snapshot("shop")
+    assert isinstance(snapshot, Snapshot)
+    assert snapshot.catalog.choices["made_in"] == sorted([EVIL, "Oslo"])
+    page.goto(Address(dataset="shop").link())
+    page.get_by_label("Made in").click()
+    page.get_by_role("option", name=EVIL, exact=True).click()
+    page.wait_for_function("document.querySelectorAll('.offer .shot').length == 7")
+    page.locator(".offer .shot").first.click()
+    searched(page)
+    assert page.locator(".facts dd").all_inner_texts()[-1] == EVIL
+    page.get_by_text("Search among these alone").click()
+    page.wait_for_function("n => document.querySelectorAll('.near .shot').length == n", arg=2 * 6)
+    category = str(snapshot.catalog.categories[0])
+    page.goto(Address(dataset="shop", category=category, where="made_in=Bergen").link())
+    page.get_by_text(f"No photo is of made_in Bergen and category {category}.").wait_for()
 
 
 def test_a_random_wrong_query_is_one_that_the_served_encoder_got_wrong(page: Any, site: Site) -> None:

@@ -25,7 +25,8 @@ def queries(change: float | dict[str, float] = 0.0, products: int = 150, noise: 
     other = np.clip(0.6 + 0.3 * random.normal(size=products)[which], 0, 1)
     moved = np.array([change.get(kind, 0.0) if isinstance(change, dict) else change for kind in categories])
     candidate = other + moved + noise * random.normal(size=products)[which]
-    return PairedQueries("mMP@5", candidate, other, which, categories, np.ones(len(which), dtype=bool))
+    values = {"category": categories, "colour": categories}
+    return PairedQueries("mMP@5", candidate, other, which, values, np.ones(len(which), dtype=bool))
 
 
 def judged(paired: PairedQueries, against: Against = SERVING, **settings: Any) -> dict[str, Check]:
@@ -76,7 +77,9 @@ def test_one_category_that_falls_hard_is_refused_while_the_mean_rises() -> None:
     paired = queries({"hats": -0.2, "cups": 0.15, KINDS[2]: 0.15})
     assert paired.candidate.mean() > paired.other.mean() + 0.01
     found = judged(paired)
-    assert [name for name, check in found.items() if not check.passed] == ["serving_categories"]
+    assert [name for name, check in found.items() if not check.passed] == ["serving_categories", "serving_by_colour"]
+    alike = found["serving_by_colour"]
+    assert alike.figures == found["serving_categories"].figures and "1 of 3 values of colour fell" in alike.detail
     check = found["serving_categories"]
     assert (
         check.detail.startswith("1 of 3 categories fell by more than 0.0500 in mMP@5") and "'hats' from" in check.detail
@@ -99,7 +102,8 @@ def test_categories_share_one_chance_of_a_false_alarm() -> None:
         other = np.full(2000, 0.6)
         candidate = other - 0.05 + 0.1 * random.normal(size=1000)[which]
         found = judged(
-            PairedQueries("mMP@5", candidate, other, which, kinds, np.ones(len(which), dtype=bool)), max_drop=0.2
+            PairedQueries("mMP@5", candidate, other, which, {"category": kinds}, np.ones(len(which), dtype=bool)),
+            max_drop=0.2,
         )
         alarms += not found["serving_categories"].passed
     assert alarms <= 2
@@ -120,16 +124,14 @@ def test_what_is_unclear_says_how_many_more_and_passes_or_not_as_set() -> None:
     assert f"unclear: about {check.figures['more_queries']:,} more queries would settle it" in check.detail
     strict = judged(paired, unclear="refuse")["serving"]
     assert not strict.passed and strict.detail == check.detail
-    one = PairedQueries(
-        "mMP@5", np.array([0.5]), np.array([0.4]), np.array([0]), np.array([None], dtype=object), np.array([True])
-    )
+    one = PairedQueries("mMP@5", np.array([0.5]), np.array([0.4]), np.array([0]), {}, np.array([True]))
     assert judged(one)["serving"].passed and refused(one, unclear="refuse") == ["serving"]
     assert "more queries like these would not settle it" in judged(one)["serving"].detail
 
 
 def test_a_tuned_encoder_worse_than_its_backbone_is_refused() -> None:
     found = judged(queries(-0.1), Against("base", EncodedSet("shop", "mae", "b" * 16)))
-    assert [name for name, check in found.items() if not check.passed] == ["base", "base_categories"]
+    assert [name for name, check in found.items() if not check.passed] == ["base", "base_categories", "base_by_colour"]
     assert f"of its own backbone mae ({'b' * 16})" in found["base"].detail
     assert found["base"].figures["base_version"] == "b" * 16
 

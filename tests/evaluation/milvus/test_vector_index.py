@@ -63,10 +63,10 @@ def test_neighbours_equal_brute_force(settings: Settings) -> None:
             rows = [n for n in range(len(ids)) if split is None or n % 3]
             cosines = queries @ vectors[rows].T
             order = np.argsort(-cosines, axis=1)[:, :50]
-            found, similarities = index.search(D1, queries, 50, split)
+            found, similarities = index.search(D1, queries, 50, [("split", split)] if split else [])
             assert found == [[ids[rows[n]] for n in ranks] for ranks in order]
             np.testing.assert_allclose(similarities, np.take_along_axis(cosines, order, axis=1), atol=1e-5)
-        found, _ = index.search(D1, queries[:2], 1000, "train")
+        found, _ = index.search(D1, queries[:2], 1000, [("split", "train")])
         assert [len(hits) for hits in found] == [len(rows)] * 2
 
 

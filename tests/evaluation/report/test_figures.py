@@ -45,7 +45,7 @@ def test_paired_queries_agree_with_the_figures(full_shop: Settings) -> None:
 
 def test_categories_come_worst_first_beside_the_best_and_worst_encoder(full_shop: Settings) -> None:
     group = main_group(full_shop)
-    categories = figures.by_category(full_shop, group, 3)
+    categories = figures.by_label(full_shop, group, 3)
     assert categories and categories["encoder"].serves
     assert (categories["total"], len(categories["rows"])) == (8, 6)
     values = [row["own"]["value"] for row in categories["rows"]]

@@ -415,3 +415,15 @@ def test_the_whole_page(full_shop: Settings) -> None:
     ids = [a["id"] for _, a in page.tags if a.get("id")]
     assert len(ids) == len(set(ids))
     assert {(a["href"] or "")[1:] for a in page.all("a")} <= set(ids)
+
+
+def test_figures_by_an_attribute(settings: Settings, catalog: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch):
+    values = {"colour=red": 0.5, f"colour={EVIL}": 0.9, "colours=not this one": 0.1, "macro_colour": 0.7}
+    lake.append(settings, tables.METRICS, [metric("lite", "mMP@5", each, slice=name) for name, each in values.items()])
+    assert "colour" not in write(settings)[1].text
+    monkeypatch.setenv("VITRINE_EVALUATE__SLICES", '["colour"]')
+    html, page = write(load_settings(settings.root))
+    assert "in each value of colour, the worst first" in " ".join(page.text.split())
+    assert "Mean over values of colour" in page.text and "not this one" not in page.text
+    assert [each["href"] for each in page.all("a") if "-by-" in str(each.get("href"))] == ["#set-1-by-colour"]
+    assert EVIL not in html
