@@ -117,7 +117,7 @@ def vitrines(settings: Settings, clock: Clock) -> dict[str, float]:
         chance = per_query(*relevance_of(found, items, shuffled(items)))
     with clock.part("intervals"):
         products = items.products[found.queries]
-        scores = slice_scores(each, products, items.values["category"][found.queries].tolist(), len(items.ids))
+        scores = slice_scores(each, products, items.values_of(found.queries)["category"], len(items.ids))
         scores += [replace(slice_scores(chance, products, [None] * len(products))[0], slice=SHUFFLED)]
     with clock.part("writing"):
         write_results(settings, TASK, items, found, relevance, n_relevant)

@@ -180,14 +180,14 @@ class SparkVerb(SparkSubmitOperator):
         if SETTINGS.spark.keep_jvm_seconds and master.startswith("local"):
             self._beside.run(self.application_args or [], VITRINE_SPARK__MASTER=master)
         else:
-            self._submit(context)
+            self._submit(context, master)
         if self._extra:
             _describe(self, context, self._extra(context))
 
-    def _submit(self, context: Context) -> None:
+    def _submit(self, context: Context, master: str) -> None:
         from vitrine import lake  # here: Airflow reads the DAGs all day, and delta-rs is heavy
 
-        self.conf = spark_conf(SETTINGS, large=lake.is_large(SETTINGS))
+        self.conf = spark_conf(SETTINGS, master=master, large=lake.is_large(SETTINGS))
         try:
             super().execute(context)
         except AirflowException as error:

@@ -186,7 +186,7 @@ def _compute(settings: Settings, task: Task, run_id: str, full_map: bool) -> tup
         with staged_vectors(settings, task, items, at) as vectors:
             each[MAP] = average_precisions(vectors, items.labels, items.in_index, ranking.queries)
     size, products = int(items.in_index.sum()), items.products[ranking.queries]
-    slices = by_label(each, products, {name: of[ranking.queries].tolist() for name, of in items.values.items()}, size)
+    slices = by_label(each, products, items.values_of(ranking.queries), size)
     slices += by_knowledge(each, products, items.learned[ranking.queries], size)
     others = {SHUFFLED: relevance_of(ranking, items, shuffled(items))}
     if unlike := without_duplicates(ranking, items, relevance, n_relevant):

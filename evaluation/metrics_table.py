@@ -71,9 +71,8 @@ def evaluated(settings: Settings, encoder_version: str, like: dict[str, Any]) ->
 
 def read_scores(settings: Settings, key: dict[str, Any], input_version: str) -> dict[str, Scores]:
     """The figures of ``key`` by slice; empty where there are none, or they are of another ``input_version``."""
-    # All columns: a table that an earlier version made may lack some.
     rows = lake.rows(settings, f"SELECT * FROM {METRICS.name} WHERE {lake.matches(**key)}")
-    return {} if any(row.get("input_version") != input_version for row in rows) else _by_slice(rows)
+    return {} if any(row["input_version"] != input_version for row in rows) else _by_slice(rows)
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,6 @@ def newest(settings: Settings, where: str, versions: dict[str, int] | None = Non
         The evaluation that was computed last first; ties by encoder version and protocol. Empty where there is none.
     """
     last = f"first_value(catalog_version) OVER (PARTITION BY {', '.join(_EVALUATION)} ORDER BY computed_at DESC)"
-    # All columns: a table that an earlier version made may lack some.
     rows = f"SELECT *, {last} AS last FROM {METRICS.name} WHERE {where}"
     sql = f"SELECT * FROM ({rows}) WHERE catalog_version = last ORDER BY computed_at"
     rows_of: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
@@ -139,5 +137,5 @@ def _by_slice(rows: Iterable[dict[str, Any]]) -> dict[str, Scores]:
         counts = (row[name] for name in ("queries", "queries_left_out", "index_size"))
         one = scores.setdefault(row["slice"], Scores(row["slice"], {}, {}, *counts))
         one.values[row["metric"]] = row["value"]
-        one.intervals[row["metric"]] = (row.get("low"), row.get("high"))
+        one.intervals[row["metric"]] = (row["low"], row["high"])
     return scores

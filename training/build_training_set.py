@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+import pyarrow.compute as pc
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -195,11 +196,13 @@ def _describe(plan: _Plan, photos: DataFrame, parts: DataFrame) -> TrainingSet:
     Raises:
         UserError: they are too few to learn from.
     """
-    groups = parts.groupBy("part", "class").count().collect()
-    sizes = {part: sum(group["count"] for group in groups if group["part"] == part) for part in (TRAIN, VALIDATION)}
-    classes = sorted({group["class"] for group in groups})  # Spark numbered them in the same order
+    sizes: dict[str, int] = {TRAIN: 0, VALIDATION: 0} | dict(parts.groupBy("part").count().collect())
+    # Classes may be as many as the products: in Arrow's memory, where rows would take ten times theirs. Spark numbered
+    # them in the same order.
+    groups = parts.groupBy("class").agg(F.expr(f"bool_or(part = '{VALIDATION}') AS validated")).toArrow()
+    groups = groups.sort_by("class")
+    classes: list[str] = groups.column("class").to_pylist()
     _check(plan, sizes, classes)
-    validated = {group["class"] for group in groups if group["part"] == VALIDATION}
     count, labelled = photos.agg(F.count("*"), F.count_if("known")).first() or (0, 0)
     return TrainingSet(
         folder="",
@@ -213,7 +216,7 @@ def _describe(plan: _Plan, photos: DataFrame, parts: DataFrame) -> TrainingSet:
         train=sizes[TRAIN],
         validation=sizes[VALIDATION],
         validation_from=plan.splits[1] if len(plan.splits) > 1 else TRAIN,
-        only_trained=[name for name in classes if name not in validated],
+        only_trained=groups.filter(pc.invert(groups.column("validated"))).column("class").to_pylist(),
         without_features=count - labelled,
         left_out=labelled - sum(sizes.values()),
         fingerprint=_fingerprint(plan, parts),

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from vitrine import lake, staging
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import unknown
@@ -102,13 +104,15 @@ def _fingerprint(
 ) -> str:
     own = [f"coalesce({label_in_sql(label)}, '')" for label in labels if label not in LABELS_OF_ALL]
     names = ("image_id", "content_sha256", "product_id", "coalesce(category, '')", "coalesce(split, '')", *own)
-    fields = f"concat_ws('\x1f', {', '.join(names)})"
-    total, count = 0, 0
-    for batch in lake.stream(settings, f"SELECT md5({fields}) AS digest FROM {table.name} WHERE {where}", versions):
-        for digest in batch.column("digest").to_pylist():
-            total ^= int(digest, 16)  # ids are unique, so nothing cancels out; the order of rows does not matter
-            count += 1
-    return hashlib.sha256(f"{total:032x}/{count}".encode()).hexdigest()[:16]
+    digest = f"arrow_cast(digest(concat_ws('\x1f', {', '.join(names)}), 'md5'), 'FixedSizeBinary(16)')"
+    total, count = np.zeros(16, np.uint8), 0
+    for batch in lake.stream(settings, f"SELECT {digest} AS digest FROM {table.name} WHERE {where}", versions):
+        # Ids are unique, so nothing cancels out; the order of rows does not matter.
+        digests = np.frombuffer(batch.column("digest").buffers()[1], np.uint8)
+        start = 16 * batch.column("digest").offset
+        total ^= np.bitwise_xor.reduce(digests[start : start + 16 * len(batch)].reshape(-1, 16), axis=0)
+        count += len(batch)
+    return hashlib.sha256(f"{total.tobytes().hex()}/{count}".encode()).hexdigest()[:16]
 
 
 # ---- labels ----

@@ -12,7 +12,7 @@ from deltalake import CommitProperties, DeltaTable, QueryBuilder, write_deltalak
 from vitrine import locks, s3
 from vitrine.errors import VitrineError, one_line
 from vitrine.settings import Settings
-from vitrine.tables import EMBEDDINGS, TABLES, Table
+from vitrine.tables import CATALOG, EMBEDDINGS, TABLES, Table
 
 _LARGE = 128 << 20
 """Bytes: at 100,000 rows x 512 a MERGE of 1 % took 8.7 s against 17.0, a search for neighbours 4.0 against 7.4."""
@@ -101,8 +101,8 @@ def size(settings: Settings, table: Table) -> tuple[int, dict[str, str]]:
 
 
 def is_large(settings: Settings) -> bool:
-    """Are the vectors so many that compiling Spark's plans pays? It takes two seconds more to start."""
-    return size(settings, EMBEDDINGS)[0] >= _LARGE
+    """Are the photos or vectors so many that compiling Spark's plans pays? It takes two seconds more to start."""
+    return any(size(settings, table)[0] >= _LARGE for table in (EMBEDDINGS, CATALOG))
 
 
 def quote(value: str) -> str:

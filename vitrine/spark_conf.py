@@ -16,6 +16,8 @@ _JVM = "-XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC -Dsun.reflect.inflationT
 # Of C1 alone the JVM expects 48 MB of code; Spark makes more, and without room it would compile nothing any more.
 _COMPILE_LESS = "-XX:TieredStopAtLevel=1"
 _GENERATE_NOTHING = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+# How many parts a shuffle has is Spark's own choice there: 200 at most, of which it joins small ones.
+_CLUSTER = {"spark.driver.memory": "4g"}
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
 
@@ -55,7 +57,8 @@ def _one_machine(large: bool) -> dict[str, str]:
     # In quotes, as a path may have blanks. Java asks the system for the home, which does not know every account.
     options += [f'-XX:SharedArchiveFile="{archive}"'] if archive.is_file() else []
     options += [f'-Duser.home="{home}"'] if (home := os.environ.get("HOME")) else []
-    return {JAVA_OPTIONS: " ".join(options)} | ({} if large else _GENERATE_NOTHING)
+    sized = {"spark.driver.memory": "2g", "spark.sql.shuffle.partitions": "32" if large else "4"}
+    return {JAVA_OPTIONS: " ".join(options)} | sized | ({} if large else _GENERATE_NOTHING)
 
 
 def spark_conf(settings: Settings, *sources: str, master: str | None = None, large: bool = False) -> dict[str, str]:
@@ -68,11 +71,9 @@ def spark_conf(settings: Settings, *sources: str, master: str | None = None, lar
         "spark.sql.session.timeZone": "UTC",  # Feast's online rows shift and get lost in any other
         # Delta's and Spark's defaults are for huge tables; these are right up to some millions of rows.
         "spark.databricks.delta.snapshotPartitions": "1",
-        "spark.sql.shuffle.partitions": "4",
         # How long time travel reaches back is `vitrine maintain --keep-days`, not Delta's 7 days.
         "spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",  # VACUUM makes that many tasks a table: 10,000
-        "spark.driver.memory": "2g",
         # No two numbers of a vector are equal: looking for such takes longer than all else of writing it.
         "spark.hadoop.parquet.enable.dictionary#embedding.list.element": "false",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
@@ -89,7 +90,7 @@ def spark_conf(settings: Settings, *sources: str, master: str | None = None, lar
         "spark.log.level": "ERROR",
         JAVA_OPTIONS: f"-Dlog4j2.configurationFile={_QUIET.as_uri()}",
         "spark.sql.warehouse.dir": str(settings.home / "warehouse"),
-        **(_one_machine(large) if (master or settings.spark.master or "local").startswith("local") else {}),
+        **(_one_machine(large) if (master or settings.spark.master or "local").startswith("local") else _CLUSTER),
         **s3_conf(settings, *sources),
         **settings.spark.conf,
     }

@@ -178,7 +178,7 @@ def _judged(
             answers[row.codec.name],
             full,
             items.products[places],
-            {label: of[places] for label, of in items.values.items()},
+            {label: np.array(of, dtype=object) for label, of in items.values_of(places).items()},
             items.learned[places],
         )
         refused = [

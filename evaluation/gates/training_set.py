@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
@@ -15,6 +16,7 @@ from vitrine.names import split_joined
 from vitrine.runs import GateFigures
 from vitrine.setting_sections import GateSettings
 from vitrine.settings import Settings
+from vitrine.tables import CATALOG
 from vitrine.vectors import lengths
 
 PARTS = ("train", "validation")
@@ -98,18 +100,36 @@ def _frame(settings: Settings, written: WrittenSet) -> pd.DataFrame:
     parts = [_read(Path(written.folder) / part).assign(part=part) for part in PARTS]
     frame = pd.concat(parts, ignore_index=True)
     frame["label"] = frame["label"].fillna(-1).astype(int)  # what is null is in no set of values, and GX passes it
-    known = lake.query(
-        settings,
-        f"SELECT image_id, content_sha256, coalesce(split, '') AS split FROM catalog "
-        f"WHERE {lake.matches(dataset=written.dataset)}",
-    ).to_pandas()
-    content = frame["image_id"].map(known.set_index("image_id")["content_sha256"])
-    learned = {*PARTS, "val"}
-    measured = set(known.loc[~known["split"].isin(learned), "content_sha256"])
-    train = set(content[frame["part"] == "train"].dropna())
-    both = (frame["part"] == "validation") & content.isin(train)
-    frame["seen"] = np.where(content.isin(measured), "in another split", np.where(both, "in both parts", "once"))
+    content, measured = _contents(settings, written.dataset, frame["image_id"])
+    both = (frame["part"] == "validation") & np.isin(content, content[frame["part"] == "train"])
+    frame["seen"] = np.where(measured, "in another split", np.where(both & (content >= 0), "in both parts", "once"))
     return frame
+
+
+def _contents(settings: Settings, dataset: str, ids: pd.Series) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Of each id a number for the photo's content, -1 where no split that is learned from has it, and whether a split
+    that is measured on has that content too, or the photo itself. Memory holds the photos of the former alone."""
+    learned = ", ".join(map(lake.quote, (*PARTS, "val")))
+    here = f"{lake.matches(dataset=dataset)} AND coalesce(split, '')"
+    measured_on = f"FROM {CATALOG.name} WHERE {here} NOT IN ({learned})"
+    rows = lake.query(
+        settings,
+        f"SELECT image_id, content_sha256, other IS NOT NULL AS measured FROM {CATALOG.name} LEFT JOIN "
+        f"(SELECT DISTINCT content_sha256 AS other {measured_on}) ON content_sha256 = other "
+        f"WHERE {here} IN ({learned})",
+    )
+    asked = pa.array(ids, pa.string())
+    places = pc.index_in(asked, value_set=rows.column("image_id").combine_chunks())
+    at = places.fill_null(-1).to_numpy()
+    codes = rows.column("content_sha256").combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    # One more: of an id that is not there, -1 is the last.
+    content, measured = np.append(codes, -1)[at], np.append(rows.column("measured").to_numpy(), False)[at]
+    if places.null_count:  # they changed sides since, or left
+        strangers = asked.filter(places.is_null())
+        for batch in lake.stream(settings, f"SELECT image_id {measured_on}"):
+            moved = batch.column("image_id").filter(pc.is_in(batch.column("image_id"), value_set=strangers))
+            measured |= pc.is_in(asked, value_set=moved).to_numpy(zero_copy_only=False)
+    return content, measured
 
 
 def _read(folder: Path) -> pd.DataFrame:

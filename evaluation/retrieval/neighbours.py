@@ -44,11 +44,15 @@ class Items:
     """(N,): a number for each product."""
     contents: Ints
     """(N,): a number for each content: equal files have one."""
-    values: dict[str, NDArray[np.object_]]
-    """(N,) by label that figures are sliced by, ``category`` and attributes: names, None where there is none."""
+    values: dict[str, pa.DictionaryArray]
+    """(N,) by label that figures are sliced by, ``category`` and attributes: names, null where there is none."""
     in_index: NDArray[np.bool_]
     learned: NDArray[np.bool_]
     """(N,): does its product have a photo in the split that tuning learns from?"""
+
+    def values_of(self, places: Ints) -> dict[str, list[str | None]]:
+        """By label the values of the items at ``places``."""
+        return {label: values.take(pa.array(places)).to_pylist() for label, values in self.values.items()}
 
     def positions(self, image_ids: pa.Array) -> Ints:
         """Of each id its position.
@@ -81,17 +85,21 @@ def read_items(settings: Settings, task: Task, at: dict[str, int]) -> Items:
     columns = ("image_id", "product_id", "split", "content_sha256", *own)
     sql = f"SELECT * FROM ({facts.labelled(task.encoded, task.relevant, columns)}) ORDER BY image_id"
     rows = lake.query(settings, sql, at)
-    splits = np.array(rows.column("split").to_pylist(), dtype=object)
     products = _numbers(rows.column("product_id"))
     return Items(
         rows.column("image_id").combine_chunks(),
         _numbers(rows.column("label")),
         products,
         _numbers(rows.column("content_sha256")),
-        {name: np.array(rows.column(column).to_pylist(), dtype=object) for name, column in sliced.items()},
-        np.ones(len(rows), dtype=bool) if task.index_split == ALL else splits == task.index_split,
-        np.isin(products, products[splits == LEARNED_SPLIT]),
+        {name: rows.column(column).combine_chunks().dictionary_encode() for name, column in sliced.items()},
+        np.ones(len(rows), dtype=bool) if task.index_split == ALL else _is(rows.column("split"), task.index_split),
+        np.isin(products, products[_is(rows.column("split"), LEARNED_SPLIT)]),
     )
+
+
+def _is(names: pa.ChunkedArray, name: str) -> NDArray[np.bool_]:
+    """(N,): where ``names`` have that one."""
+    return pc.fill_null(pc.equal(names, name), False).to_numpy()
 
 
 def _numbers(labels: pa.ChunkedArray) -> Ints:

@@ -6,6 +6,7 @@ would not survive the fork.
 """
 
 import gc
+import importlib.util
 import json
 import os
 import sys
@@ -40,7 +41,23 @@ def _preload() -> None:
     gc.freeze()  # else the first collection in each worker copies every page
 
 
+def leave_out_archives() -> None:
+    """Let pyspark be imported from where it is installed, if it is, and not from the archives that Spark puts first.
+
+    Before each task, a worker has all finders of modules look again (``importlib.invalidate_caches``): those of Spark's
+    archives, a jar among them, read 27,000 entries then, in a third of a second.
+    """
+    folders = [path for path in sys.path if not path.endswith((".zip", ".jar"))]
+    archived, sys.path[:] = list(sys.path), folders
+    if importlib.util.find_spec("pyspark") is None or importlib.util.find_spec("py4j") is None:
+        sys.path[:] = archived
+        return
+    for path in [path for path in sys.path_importer_cache if ".zip" in path or ".jar" in path]:
+        del sys.path_importer_cache[path]
+
+
 if __name__ == "__main__":
+    leave_out_archives()
     from pyspark.daemon import manager
 
     sys.modules[__spec__.name] = sys.modules["__main__"]  # what workers import is what was run

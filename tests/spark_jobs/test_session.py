@@ -37,6 +37,12 @@ def test_plans_are_compiled_for_a_large_lake_and_on_a_cluster(
     assert {key for key in small if "codegen" in key} and not any("codegen" in key for key in large)
     cluster = settings.model_copy(update={"spark": SparkSettings(master="spark://head:7077")})
     assert not any("codegen" in key for key in spark_conf(cluster))
+    sized = ("spark.sql.shuffle.partitions", "spark.driver.memory")
+    assert [[each.get(key) for key in sized] for each in (small, large, spark_conf(cluster))] == [
+        ["4", "2g"],
+        ["32", "2g"],
+        [None, "4g"],
+    ]
 
 
 WORKS = """

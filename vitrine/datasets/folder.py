@@ -12,6 +12,8 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from vitrine.datasets.junk import is_junk_folder, may_be_photo
@@ -32,6 +34,7 @@ ABOUT = (
     "ROOT/[SPLIT/]PRODUCT/PHOTO, or with --categories ROOT/[SPLIT/]CATEGORY/PRODUCT/PHOTO, a local folder or s3://, "
     "gs://, hdfs://"
 )
+_UNITS = 1_024
 _NO_PRODUCT = ("no_product", "the file lies beside the product folders, in none of them")
 _BAD_NAME = ("bad_name", "the file's name, or that of a folder above it, is not UTF-8")
 _LINKED = ("unreadable", "a link to a folder is followed only as a product's folder, and not upwards")
@@ -53,9 +56,9 @@ class Folder:
 
 
 def units(settings: Settings, source: str, splits: bool | None = None, categories: bool = False) -> list[str]:
-    """One unit a product folder, and one for what lies beside them. With ``splits``, the first level is one of splits,
-    and what lies in folders of other names is in no product; None: as its names say. With ``categories``, product
-    folders lie in folders of categories.
+    """Product folders, some a unit where they are very many, and a unit for what lies beside them. With ``splits``, the
+    first level is one of splits, and what lies in folders of other names is in no product; None: as its names say. With
+    ``categories``, product folders lie in folders of categories.
 
     Raises:
         UserError: ``source`` cannot be listed, has no product folder, or may be read in two ways.
@@ -78,7 +81,20 @@ def units(settings: Settings, source: str, splits: bool | None = None, categorie
         raise UserError(f"no photos in {source!r}: layout folder is {ABOUT}")
     if categories:
         _refuse_two_categories(products, source)
-    return [unit(root.text, split, product, category) for split, category, product in (*products, *beside)]
+    return [
+        *_units(root, products),
+        *(unit(root.text, split, [product], category) for split, category, product in beside),
+    ]
+
+
+def _units(root: Location, products: list[tuple[str, str, str]]) -> list[str]:
+    """About ``_UNITS`` at most: the driver holds and sends names, and not a text for each product."""
+    most = -(-len(products) // _UNITS)
+    every = []
+    for (split, category), those in groupby(products, key=itemgetter(0, 1)):
+        names = [product for _, _, product in those]
+        every += [unit(root.text, split, names[at : at + most], category) for at in range(0, len(names), most)]
+    return every
 
 
 def _of_category(root: Location, split: str, category: str, source: str) -> list[tuple[str, str]]:
@@ -129,15 +145,19 @@ def _some(names: list[str]) -> str:
     return ", ".join(f"{name!r}" for name in names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def unit(root: str, split: str, product: str, category: str = "") -> str:
-    """What lies in ``root/split/category/product``; without a product: what lies beside the products."""
-    return json.dumps([root, split, category, product])
+def unit(root: str, split: str, products: list[str], category: str = "") -> str:
+    """What lies in ``root/split/category/product`` of each product; of one without a name: what lies beside them."""
+    return json.dumps([root, split, category, products])
 
 
 def photos(unit: str) -> Iterator[Photo]:
     """The photos of one unit; a file whose name is no text, or that lies in no product's folder, has a refusal."""
-    text, split, category, product = json.loads(unit)
-    root = Location(text)
+    text, split, category, products = json.loads(unit)
+    for product in products:
+        yield from _of_product(Location(text), split, category, product)
+
+
+def _of_product(root: Location, split: str, category: str, product: str) -> Iterator[Photo]:
     start = "/".join(part for part in (split, category, product) if part)
     # What lies in a folder beside the splits is named whole.
     deep = bool(product) or bool(split and not split_of(split))
@@ -158,7 +178,7 @@ def photos(unit: str) -> Iterator[Photo]:
 
 def _is_text(name: str) -> bool:
     """Is it UTF-8? Python spells other bytes as lone surrogates, which no table takes."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
+    return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _shown(name: str) -> str:

@@ -104,6 +104,16 @@ def test_a_spoiled_row_is_refused(settings: Settings, rows: Rows, spoiled: dict[
     assert said in found and len(found) == 1, found
 
 
+def test_a_photo_that_is_measured_on_by_now_is_seen_twice(settings: Settings, rows: Rows) -> None:
+    moved = [photo(number, "test" if number in (3, 35) else "train") for number in range(40)]
+    lake.write(settings, CATALOG, pa.Table.from_pylist(moved, schema=CATALOG.schema), replacing={"dataset": "d"})
+    text = "no picture is in both parts, nor in a split that is measured on"
+    assert failed(settings, rows)[text]["unexpected"] == 2
+    gone = [row for row in moved if row["split"] == "train"]
+    lake.write(settings, CATALOG, pa.Table.from_pylist(gone, schema=CATALOG.schema), replacing={"dataset": "d"})
+    assert not failed(settings, rows), "photos that left the catalog are seen once"
+
+
 def test_lost_files_are_missed(settings: Settings, rows: Rows) -> None:
     (Path(rows.folder) / "validation" / "0.parquet").unlink()
     assert failed(settings, rows).keys() == {"all its 40 photos are there", "both parts have photos"}

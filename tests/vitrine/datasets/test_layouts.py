@@ -161,6 +161,16 @@ def test_a_source_of_control_characters_is_refused(settings: Settings, source: s
     assert str(caught.value).isprintable()
 
 
+def test_very_many_products_are_few_units(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    names = [f"{split}/{number:03}/1.jpg" for split in ("train", "test") for number in range(50)]
+    put(tmp_path / "shop", *names)
+    assert len(folder.units(settings, str(tmp_path / "shop"))) == 103, "each by itself"
+    whole = photos_of(folder, settings, str(tmp_path / "shop"))
+    monkeypatch.setattr(folder, "_UNITS", 8)
+    assert len(folder.units(settings, str(tmp_path / "shop"))) == 8 + 3
+    assert photos_of(folder, settings, str(tmp_path / "shop")) == whole and len(whole) == 100
+
+
 @pytest.mark.parametrize("layout", ["folder", "table", "rp2k"])
 def test_a_uri_that_names_no_place_is_refused(settings: Settings, layout: str):
     for source, why in (("file://elsewhere/photos", "another host"), ("s3://shop/who?.jpg", "spelled %3F")):

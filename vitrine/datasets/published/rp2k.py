@@ -36,5 +36,5 @@ def parts(root: Path) -> list[str]:
 
 def rows(root: Path, part: str, start: int = 0, stop: int | None = None) -> Iterator[Photo]:
     split, _, product = part.rpartition("/")
-    for photo in islice(folder.photos(folder.unit(str(root), split, product)), start, stop):
+    for photo in islice(folder.photos(folder.unit(str(root), split, [product])), start, stop):
         yield replace(photo, split=split.removeprefix("all/"))
