@@ -20,6 +20,7 @@ from spark_jobs.progress import progress
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.repeated_photos import one_photo_each
 from spark_jobs.session import build_session
+from spark_jobs.unchanged_photos import unchanged
 from vitrine import facts, lake, locks, photo_store
 from vitrine.datasets import registry, table
 from vitrine.datasets.columns import TableFault
@@ -29,6 +30,7 @@ from vitrine.datasets.shops.feed import Feed
 from vitrine.datasets.table import Table
 from vitrine.datasets.table_files import as_text, called_in
 from vitrine.errors import GateRefused, UserError, one_line, reason
+from vitrine.links import is_link
 from vitrine.locations import Location
 from vitrine.names import ALL_SPLITS, NAME_LENGTH, NAME_PATTERN, NAME_RULE, check_name
 from vitrine.runs import IngestCounts
@@ -64,7 +66,13 @@ def ingest(
     """
     check_name(dataset, "data set")
     adapter = registry.find(layout, allow_partial, splits, categories, encoding, columns, attributes)
+    if is_link(source) and not isinstance(adapter, Feed):
+        raise UserError(
+            f"layout {layout} is not read behind a link, which {', '.join(registry.SHOPS)} are: fetch it into a file"
+        )
     units = adapter.units(settings, source)  # a caller's mistake shows before Spark starts
+    if units and (counts := unchanged(settings, dataset, adapter, units, test_share)):
+        return asdict(counts)
     spark = build_session(settings, f"ingest {dataset}", *([] if units else [source]))  # Spark itself reads Delta
     if isinstance(adapter, Table) and not units:
         listed = _read_delta(spark, settings, source, adapter)

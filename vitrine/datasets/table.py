@@ -74,8 +74,8 @@ class Table:
         yield from rows.left_out()
 
 
-def file_units(source: str, encoding: str | None = None) -> list[str]:
-    """A unit a file of the table ``source``; none of a Delta table.
+def file_units(source: str, encoding: str | None = None, called: str = "") -> list[str]:
+    """A unit a file of the table ``source``, which messages name as it is ``called``; none of a Delta table.
 
     Raises:
         UserError: there is no such table, or no such character set.
@@ -90,7 +90,7 @@ def file_units(source: str, encoding: str | None = None) -> list[str]:
         raise UserError(f"cannot read {source!r} ({' '.join(str(error).split())[:200]}): it is no table") from None
     if not names:
         raise UserError(f"no such table {source!r}: name a file, or a folder of files, of CSV, Parquet or Delta")
-    return [json.dumps([base.text, name, encoding, source]) for name in names]
+    return [json.dumps([base.text, name, encoding, called or source]) for name in names]
 
 
 def read_unit(unit: str, columns: Columns, read: Reader = read_rows) -> Iterator[Row]:

@@ -6,17 +6,20 @@ makes one photo of those (``spark_jobs/repeated_photos.py``). Whatever would be 
 tables; an item without product, or a link that is none, is one row of quarantine.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from vitrine import links, photo_store
 from vitrine.datasets import attributes
 from vitrine.datasets.columns import Columns, TableFault
 from vitrine.datasets.photo import BLANK, Photo
 from vitrine.datasets.table import LOGIN_DATA, NO_PRODUCT, Reader, file_units, read_unit, refused
 from vitrine.datasets.table_files import read_rows
-from vitrine.errors import UserError
+from vitrine.errors import UserError, VitrineError
+from vitrine.images import ImageError
 from vitrine.links import is_link, login_data
 from vitrine.settings import Settings
 
@@ -24,6 +27,8 @@ NO_PHOTO = "no_photo"
 """The code of an item without a link to a photo; of a product that has photos, it says nothing."""
 OURS = ("category", "split")
 """What a caller may name a column of, beside the format's own."""
+MOST_BYTES, MOST_SECONDS = 1 << 30, 600.0
+"""Of a feed that is fetched."""
 _BETWEEN = re.compile(r",\s*(?=https?://)", re.IGNORECASE)
 _MOST_LETTERS = 4_096
 """Of a link."""
@@ -64,11 +69,14 @@ class Feed:
         self.columns = Columns(names, shop.needed, f"it should be {shop.about}", columns or {}, also=shop.also)
 
     def units(self, settings: Settings, source: str) -> list[str]:
-        """A unit a file.
+        """A unit a file; of a feed behind a link, the file that it is kept as.
 
         Raises:
-            UserError: there is no such file, or no such character set.
+            UserError: there is no such file, or no such character set; the link leads to no feed.
+            VitrineError: the link's server is away.
         """
+        if is_link(source):
+            return file_units(fetched(settings, source), self.encoding, called=without_query(source))
         units = file_units(source, self.encoding)
         if not units:
             raise UserError(f"{source!r} is a Delta table, and this layout is {self.ABOUT}: --layout table reads it")
@@ -105,6 +113,32 @@ class Feed:
             for link in dict.fromkeys(links):
                 uri, refusal = _checked(link)
                 yield Photo(f"{product_id}/{uri}", product_id, uri, **said, refusal=refusal)
+
+
+def fetched(settings: Settings, link: str) -> str:
+    """Where the feed at ``link`` is, fetched now: in the photo store, which executors read, and from which
+    ``vitrine maintain`` removes what no catalog has.
+
+    Raises:
+        UserError: it cannot be had.
+        VitrineError: its server is away: another time it may be had.
+    """
+    sources = settings.sources.model_copy(
+        update={"max_bytes": MOST_BYTES, "total_seconds": max(settings.sources.total_seconds, MOST_SECONDS)}
+    )
+    try:
+        data = links.read(link, sources)
+    except ImageError as error:
+        kind = VitrineError if links.says_away(error.code) else UserError
+        raise kind(f"cannot fetch {without_query(link)} ({error.code}): {error}") from None
+    content = hashlib.sha256(data).hexdigest()
+    photo_store.put(settings.photos, content, data)
+    return photo_store.place(settings.photos, content)
+
+
+def without_query(link: str) -> str:
+    """A link as messages may have it: what comes after ``?`` may be nobody else's."""
+    return (login_data(link) or link).partition("?")[0]
 
 
 def _checked(link: str) -> tuple[str, tuple[str, str] | None]:

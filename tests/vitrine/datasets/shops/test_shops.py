@@ -7,10 +7,12 @@ from pathlib import Path
 import openpyxl
 import pytest
 
+from tests.support.photo_server import Page, photo_server
 from vitrine.datasets import registry
 from vitrine.datasets.photo import BLANK, REFUSED, Photo
 from vitrine.datasets.shops import feed_xml
-from vitrine.errors import UserError
+from vitrine.errors import UserError, VitrineError
+from vitrine.setting_sections import SourceSettings
 from vitrine.settings import Settings
 
 RSS = """<?xml version="1.0"?>
@@ -281,3 +283,39 @@ def test_what_is_no_export_of_the_shop_is_one_sentence(settings: Settings, tmp_p
     (tmp_path / "delta" / "_delta_log").mkdir(parents=True)
     with pytest.raises(UserError, match="--layout table reads it"):
         registry.find(layout).units(settings, str(tmp_path / "delta"))
+
+
+def test_a_feed_behind_its_own_address(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    hosts = SourceSettings(allow_hosts=("127.0.0.1",), connect_seconds=2, retries=1, longest_wait=1)
+    layout, open_settings = registry.find("google_feed"), settings.model_copy(update={"sources": hosts})
+    path = tmp_path / "feed.xml"
+    path.write_text(RSS)
+    expected = [photo for unit in layout.units(settings, str(path)) for photo in layout.photos(unit)]
+    assert len(expected) == 4
+    with photo_server() as server:
+        server.pages |= {
+            "feed.xml?of=secret1": Page(RSS.encode(), headers={"Content-Type": "text/html"}, failures=1),
+            "moved": Page(b"", 302, {"Location": "/feed.xml?of=secret1"}),
+            "packed": Page(gzip.compress(RSS.encode())),
+            "cut.xml": Page(RSS.encode()[:600]),
+            "busy": Page(b"", 503),
+        }
+        for name in ("feed.xml?of=secret1", "moved", "packed"):
+            units = layout.units(open_settings, server.url(name))
+            assert [photo for unit in units for photo in layout.photos(unit)] == expected, name
+        (refused,) = [p for unit in layout.units(open_settings, server.url("cut.xml")) for p in layout.photos(unit)][
+            -1:
+        ]
+        assert refused.refusal and refused.refusal[0] == REFUSED
+        assert refused.refusal[1].startswith(f"cannot read '{server.url('cut.xml')}'")
+        with pytest.raises(UserError, match=r"cannot fetch http://127\.0\.0\.1:\d+/nowhere \(http_404\): ") as error:
+            layout.units(open_settings, server.url("nowhere?of=secret1"))
+        assert "secret" not in str(error.value)
+        with pytest.raises(VitrineError, match=r"\(http_503\)"):
+            layout.units(open_settings, server.url("busy"))
+        with pytest.raises(UserError, match="refused_address"):
+            layout.units(settings, server.url("feed.xml"))
+        with pytest.raises(UserError, match="login_data") as error:
+            layout.units(open_settings, server.url("feed.xml").replace("//", "//me:secret2@") + "?sig=secret3")
+        assert "secret" not in str(error.value)
