@@ -35,7 +35,7 @@ from vitrine.datasets.drawn.photos import draw_photo, product
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import backbones, identity
 from vitrine.settings import Settings, load_settings
-from vitrine.tables import EMBEDDINGS
+from vitrine.tables import EMBEDDINGS, ENCODERS
 from vitrine.vectors import lists
 
 FILES, PHOTOS_A_PRODUCT, PART, DIM, ENCODER = 1_000, 10, 200_000, 16, "efficientnet_lite0"
@@ -90,6 +90,9 @@ def encoded_set(settings: Settings) -> EncodedSet:
 def add_vectors(settings: Settings) -> None:
     """A vector of each photo, as an embed would leave it."""
     encoded, random, moment = encoded_set(settings), np.random.default_rng(0), lake.now()
+    about = {"backbone": "drawn", "family": "drawn", "strategy": "pretrained", "weights_uri": "", "licence": ""}
+    about |= {"encoder": ENCODER, "encoder_version": encoded.encoder_version, "state": "nightly"}
+    lake.append(settings, ENCODERS, [about | {"dim": DIM, "created_at": moment}])
     names = [name for name in EMBEDDINGS.schema.names if name in ("image_id", "dataset", "content_sha256")]
     names += ["product_id", "category", "split", "attributes"]
 

@@ -65,6 +65,8 @@ _SIDEWAYS = {
 _HEIF = "HEIF"
 _HEIF_BRANDS = tuple(f"ftyp{brand}".encode() for brand in ("heic", "heix", "heim", "heis", "hevc", "mif1", "msf1"))
 """Of ISO/IEC 23008-12; the last two may also begin an AVIF file."""
+_JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
+"""How a codestream and a container of ISO/IEC 18181 begin."""
 _SUBFILE, _PHOTOMETRIC, _DNG_VERSION = 254, 262, 50706
 _SENSOR = (32803, 34892)  # what a camera's sensor saw: its colour filters, or one linear
 
@@ -273,6 +275,8 @@ def _refusal(error: Exception, data: bytes, limit: int) -> ImageError:
         return ImageError("corrupt", f"damaged picture: {type(error).__name__}: {without_paths(text)}")
     if data[4:12] in _HEIF_BRANDS and _HEIF not in Image.OPEN:
         return ImageError("unsupported", "HEIC and HEIF are read where the package pillow-heif is installed")
+    if data.startswith(_JPEG_XL):
+        return ImageError("unsupported", "JPEG XL is not read: export the photo as JPEG, PNG, WebP or AVIF")
     if data[4:12] in _HEIF_BRANDS or any(
         accept is None or accept(data[:16]) for _, accept in (Image.OPEN[f] for f in _FORMATS)
     ):

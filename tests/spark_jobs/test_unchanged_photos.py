@@ -16,7 +16,7 @@ from vitrine.settings import Settings
 from vitrine.tables import LABELS
 
 
-class Asked(Exception):  # noqa: N818
+class Asked(Exception):
     """Spark was."""
 
 

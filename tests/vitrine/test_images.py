@@ -548,3 +548,9 @@ def test_import_is_light():
     code = "import sys, vitrine.photo_files; print({'pyarrow', 'torch', 'fsspec', 'pyspark'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("begins", [b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"])
+def test_jpeg_xl_is_named(begins: bytes):
+    error = refused(begins + bytes(100))
+    assert error.code == "unsupported" and str(error).startswith("JPEG XL is not read: export")
