@@ -9,6 +9,7 @@ from training import tune as jobs
 from training.ladder import climb as climbing
 from training.ladder import decide, judge, page, rungs
 from vitrine import facts, lake, runs, tracking
+from vitrine.cli import embed_costs
 from vitrine.cli.tuning import Strategy, Tuning, plan, protocol_of, tune, with_rows
 from vitrine.encoders import tuned
 from vitrine.names import JOIN
@@ -83,15 +84,13 @@ def _rung(
 def _use_seconds(settings: Settings, encoder: str, dataset: str) -> float:
     """What a network of its own takes: the catalog once, and what changes in the nights that ``[tune.auto]`` states.
 
-    By the rate of the newest run of its base, whose network is as large; 0 where none is known.
+    By the rate of its base, whose network is as large; 0 where none is known.
     """
-    options = settings.tune.auto
-    newest = runs.read(settings, lake.matches(verb="embed", state="done", encoder=encoder), newest=20)
-    rate = next((run.photo_rate for run in newest if run.photo_rate), None)
+    options, rate = settings.tune.auto, embed_costs.Costs(settings, dataset).rate(encoder=encoder)
     if rate is None:
         return 0.0
     photos = facts.count(settings, facts.CATALOG, lake.matches(dataset=dataset))
-    return rate.seconds / 1000 * photos * (1 + options.nights * options.changed_share)
+    return rate.seconds * photos * (1 + options.nights * options.changed_share)
 
 
 def _errors(settings: Settings) -> list[float]:
