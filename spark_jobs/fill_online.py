@@ -42,6 +42,6 @@ def _write(view_proto: bytes, config: dict[str, Any], source: Rows, batches: Ite
     for batch in batches:
         for start in range(0, len(batch), BATCH):
             part = batch.slice(start, BATCH)
-            provider.online_write_batch(settings, view, feast_rows(source.kind, part, view), None)
+            provider.online_write_batch(settings, view, feast_rows(source, part, view), None)
             written += len(part)
     return written

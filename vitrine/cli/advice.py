@@ -80,6 +80,7 @@ class _Work:
         self.left_out: list[answer.LeftOut] = []
         self.backbones = {each.name: each for each in self._candidates()}
         self.costs = embed_costs.Costs(settings, catalog.dataset)
+        self.own_catalogs = priors.own_catalogs(settings, catalog.dataset)
         self.measured: dict[str, Measured] = {}
         self.worse: dict[str, str] = {}
         self.looks, self.stopped = 0, ""
@@ -134,7 +135,7 @@ class _Work:
 
     def _ordered(self, drawn: "sample.Sample") -> "list[priors.Candidate]":
         takes = [max(1.0, self._takes(name, drawn)) for name in self.backbones]
-        return priors.candidates(list(self.backbones.values()), takes)
+        return priors.candidates(list(self.backbones.values()), takes, self.own_catalogs)
 
     # ---- asking ----
 
@@ -284,9 +285,8 @@ class _Work:
         ]
         ordered = sorted(options, key=lambda each: (each.verdict != "chosen", -each.value))
         picked = next((each for each in options if each.verdict == "chosen"), None)
-        first = sorted(
-            priors.candidates(list(self.backbones.values()), [1.0] * len(self.backbones)), key=lambda c: -c.prior
-        )
+        known = priors.candidates(list(self.backbones.values()), [1.0] * len(self.backbones), self.own_catalogs)
+        first = sorted(known, key=lambda candidate: -candidate.prior)
         return answer.Advice(
             dataset=self.catalog.dataset,
             use=self.asked.use,
