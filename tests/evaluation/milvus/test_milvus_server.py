@@ -230,6 +230,21 @@ def test_exact_search_is_exact_and_what_the_served_index_misses_is_refused(home:
     assert abs(figures["value"] - (1 - np.mean(missed) / 10)) < 0.1
 
 
+def test_a_search_finds_the_photos_of_an_attribute_alone(home: Home) -> None:
+    settings, values = home(), ["red", 'it\'s "red"\\', "line\nbreak\t", "überblau 💡", '" or key != "', " "]
+    ids, vectors = [f"d/{n}" for n in range(len(values) + 1)], unit(len(values) + 1, 3)
+    said = [{"attributes": {"colour": value}, "category": value} for value in values]
+    made = [row | own for row, own in zip(rows(ONE, ids, vectors), [*said, {}], strict=True)]
+    lake.append(settings, EMBEDDINGS, made)
+    with VectorIndex(settings) as milvus:
+        milvus.sync(EncodedSet("d", "e", ONE))
+        for at, value in enumerate(values):
+            for label in ("colour", "category"):
+                found, _ = milvus.search(EncodedSet("d", "e", ONE), vectors[:2], 5, [(label, value)])
+                assert found == [[ids[at]]] * 2, (label, value)
+        assert milvus.rows(EncodedSet("d", "e", ONE), [ids[1]])[0]["attributes"] == {"colour": values[1]}
+
+
 @pytest.mark.parametrize("kind", ["IVF_SQ8", "IVF_PQ"])
 def test_an_index_of_fewer_bits(home: Home, kind: str) -> None:
     tuned = {"NLIST": 16, "NPROBE": 16} | ({"PARTS": 8} if kind == "IVF_PQ" else {})
