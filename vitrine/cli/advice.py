@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.advice import answer, measure, order, page, priors, race, sample
+from evaluation.advice import answer, measure, order, page, priors, race, sample, shorter_vectors
 from spark_jobs import backfill_order, embed_catalog
 from training import linear_tuning
 from training.ladder import decide
@@ -304,11 +304,19 @@ class _Work:
             catalog_products=self.catalog.products,
             known_share=self.catalog.known_share,
             looks=self.looks,
+            shorter=self._shorter(picked) if picked else None,
             seconds=round(self._seconds, 1),
             money=round(self.embedding.money_of(self.settings, self._seconds), 6),
             currency=self.settings.prices.currency,
             first_by_priors=[each.name for each in first[:3]],
         )
+
+    def _shorter(self, picked: "answer.Option") -> "shorter_vectors.Shorter | None":
+        done = self.measured[picked.encoder]
+        rows = sample.vectors(self.settings, done.encoded, done.asked)
+        questions = measure.Questions(self.catalog, done.asked)
+        spaces = questions.spaces(rows, _fitted if picked.strategy == answer.LINEAR else None)
+        return shorter_vectors.shortest(questions, spaces, self.margin)
 
     def _option(self, name: str, strategy: str, chosen: str | None, remaining: list[str]) -> "answer.Option":
         done, shown = self.measured[name], answer.option_name(name, strategy)
@@ -371,12 +379,16 @@ def _fitted(rows: Any, classes: Any, dim: int) -> Iterator[Any]:
 
 
 def _rows(found: "answer.Advice", run: "runs.Run") -> list[dict[str, Any]]:
+    short = found.shorter
     about = {
         **{"run_id": run.run_id, "dataset": found.dataset, "catalog_version": run.catalog_version or ""},
         **{"use": found.use, "advised_at": lake.now(), "metric": found.metric, "currency": found.currency},
     }
     measured = [
-        about | {name: value for name, value in asdict(each).items() if name not in ("curve", "use")} | asdict(each.use)
+        about
+        | {name: value for name, value in asdict(each).items() if name not in ("curve", "use")}
+        | asdict(each.use)
+        | ({"codec": short.codec, "codec_bytes": short.bytes} if short and each.verdict == "chosen" else {})
         for each in found.options
     ]
     left = [

@@ -256,7 +256,8 @@ def test_an_index_of_fewer_bits(home: Home, kind: str) -> None:
     ids, vectors = embed(settings, ONE, 3_000)
     serve(settings, ONE)
     with VectorIndex(settings) as milvus:
-        assert follow(settings, milvus, "d", gated=True) == {"serving": ONE}
+        followed = follow(settings, milvus, "d", gated=True)
+        assert followed["serving"] == ONE and followed["recall"] > (0.97 if kind == "IVF_SQ8" else 0.5)
         assert milvus.alias_collection("d") == f"d__{ONE}__{kind.lower()}_16{'_8_8' if kind == 'IVF_PQ' else ''}"
         found, _ = milvus.search(EncodedSet("d", "e", ONE), vectors[:100], 10, served=True)
     exact = nearest(ids, vectors, vectors[:100], 10)
