@@ -80,6 +80,10 @@ class TagSettings(Section):
     """The share of photos of learned classes that may be too far from what was learned to be tagged."""
     max_drop: float = Field(0.01, ge=0, le=1)
     """How far the share of photos tagged rightly may be below that of the classifier that tags now."""
+    max_shift: float = Field(0.1, ge=0, le=1)
+    """How far the share of a class among new photos may be from its share among labels."""
+    drift: Literal["warn", "refuse"] = "warn"
+    """What the gate does where it is surely farther."""
 
 
 class SourceSettings(Section):

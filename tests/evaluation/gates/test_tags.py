@@ -78,8 +78,8 @@ def expectations(figures: str) -> list[str]:
 def test_one_that_tells_the_photos_apart_passes_also_beside_itself(settings: Settings) -> None:
     fill(settings)
     passed = ask(settings, classifier())
-    assert passed.success and len(passed.checks) == 4
-    assert len(ask(settings, classifier(), classifier()).checks) == 5
+    assert passed.success and len(passed.checks) == 5
+    assert len(ask(settings, classifier(), classifier()).checks) == 6
 
 
 def test_one_that_was_never_sure_is_refused(settings: Settings) -> None:
@@ -142,3 +142,12 @@ def test_one_that_is_worse_than_what_tags_now_is_refused(settings: Settings) -> 
 def test_without_a_reported_split_validation_decides(settings: Settings) -> None:
     fill(settings, split="train")
     assert len(ask(settings, classifier()).checks) == 1
+
+
+def test_a_class_with_its_own_threshold_keeps_its_own_promise(settings: Settings) -> None:
+    fill(settings)
+    text = "no class with a threshold of its own has tags that are surely less than 93% precise"
+    classes = ("a", "x", "c")  # what shows b is called x, always wrong
+    assert text not in refused(settings, classifier(classes=classes)), "the others' threshold promises no class its own"
+    own = with_threshold(classifier(classes=classes), 0.9, thresholds={"x": 0.5})
+    assert text in refused(settings, own)

@@ -49,6 +49,8 @@ def tag(
     row = facts.tagging(settings, dataset, label)
     if learn or row is None or row["encoder_version"] != encoded.encoder_version:
         row = _learned(settings, encoded, label, row)
+    else:
+        ask_gate.ask_drift(settings, classifiers.load(settings, row["classifier_version"]))
     with runs.record(settings, f"tag {label}", dataset, encoded.encoder) as run:
         run.encoder_version = encoded.encoder_version
         classifier = classifiers.load(settings, row["classifier_version"])
