@@ -259,9 +259,21 @@ def lacks_label(label: str, dataset: str) -> str:
 
 
 def tagging(settings: Settings, dataset: str, label: str) -> dict[str, Any] | None:
-    """The newest row of ``classifiers``: what tags that label; None where nothing does."""
-    where = matches(dataset=dataset, label=label)
-    sql = f"SELECT * FROM {CLASSIFIERS.name} WHERE {where} ORDER BY promoted_at DESC LIMIT 1"
+    """The row of ``classifiers`` of what tags that label: the newest by the encoder version that serves; where none is
+    by that, the newest. None where nothing tags it."""
+    serves = serving_set(settings, dataset)
+    by_serving = matches(encoder_version=serves.encoder_version) if serves else "false"
+    return _newest_classifier(settings, matches(dataset=dataset, label=label), f"{by_serving} DESC, ")
+
+
+def classifier_of(settings: Settings, encoded: EncodedSet, label: str) -> dict[str, Any] | None:
+    """The newest row of ``classifiers`` by the vectors of ``encoded``: what tags that label once these serve."""
+    where = matches(dataset=encoded.dataset, label=label, encoder_version=encoded.encoder_version)
+    return _newest_classifier(settings, where)
+
+
+def _newest_classifier(settings: Settings, where: str, first: str = "") -> dict[str, Any] | None:
+    sql = f"SELECT * FROM {CLASSIFIERS.name} WHERE {where} ORDER BY {first}promoted_at DESC LIMIT 1"
     newest = lake.rows(settings, sql)
     return newest[0] if newest else None
 

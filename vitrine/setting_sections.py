@@ -61,8 +61,8 @@ class NightlySettings(Section):
     encoders: tuple[Name, ...] = ()
     datasets: tuple[NightlyDataset, ...] = ()
     relevant: Literal["product_id", "category"] = "product_id"
-    tags: tuple[Literal["product_id", "category"], ...] = ()
-    """Labels that a night gives to photos that lack them."""
+    tags: tuple[Name, ...] = ()
+    """Labels that a night gives to photos that lack them: ``product_id``, ``category``, or attributes."""
 
 
 class TagSettings(Section):

@@ -259,7 +259,7 @@ PROMOTIONS = _table(
 
 CLASSIFIERS = _table(
     "classifiers",
-    "which classifier tags a label of a data set's photos: its newest row",
+    "which classifier tags a label of a data set's photos: its newest row by the encoder version that serves",
     ("dataset", "label", "promoted_at"),
     _column("dataset"),
     _column("label"),

@@ -1,7 +1,7 @@
 """What a stored classifier says of the split that is reported, and its figures in ``metrics``."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,11 @@ class Answers:
     tagged: NDArray[np.bool_]
     known: NDArray[np.bool_]
     """The label is a class that it learned."""
+
+    def at(self, places: NDArray[np.integer]) -> "Answers":
+        """Those at ``places``, in that order."""
+        arrays = (getattr(self, each.name)[places] for each in fields(self) if each.name != "split")
+        return Answers(self.split, *arrays)
 
     @property
     def right(self) -> NDArray[np.bool_]:
