@@ -68,6 +68,10 @@ class NightlySettings(Section):
 class TagSettings(Section):
     """``[tags]``; docs/tags.md says how they are used."""
 
+    kinds: tuple[Literal["discriminants", "ridge", "linear_probe", "nearest_neighbours", "perceptron"], ...] = Field(
+        ("discriminants", "ridge"), min_length=1
+    )
+    """Of classifiers: that which tells the training part best is taken."""
     precision: float = Field(0.95, gt=0, lt=1)
     """Of the tags that are given, at least so many are to be right."""
     confidence: float = Field(0.95, gt=0.5, lt=1)

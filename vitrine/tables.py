@@ -267,7 +267,7 @@ CLASSIFIERS = _table(
     _column("classifier_version"),
     _column("encoder"),
     _column("encoder_version"),
-    _column("kind"),  # discriminants | ridge
+    _column("kind"),  # discriminants | ridge | linear_probe | nearest_neighbours | perceptron
     _column("training_set"),
     _column("threshold", pa.float64(), null=True),  # null: it abstains on everything
     _column("previous_version", null=True),
