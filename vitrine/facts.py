@@ -247,6 +247,14 @@ def has_one_of(settings: Settings, encoded: EncodedSet, split: str, label: str, 
     return not {row["name"] for row in there}.isdisjoint(classes)
 
 
+def shares_class(settings: Settings, encoded: EncodedSet, split: str, label: str) -> bool:
+    """Is any photo of ``split`` of a class of ``label`` that the split for learning has too?"""
+    here = f"({labelled(encoded.parts[0], label, ['split'])}) WHERE label IS NOT NULL"
+    sides = (f"SELECT DISTINCT label FROM {here} AND {matches(split=each)}" for each in (split, LEARNED_SPLIT))
+    first, second = sides
+    return bool(lake.rows(settings, f"SELECT a.label FROM ({first}) a JOIN ({second}) b ON a.label = b.label LIMIT 1"))
+
+
 def lacks_label(label: str, dataset: str) -> str:
     """The condition, in Spark's SQL and DataFusion's alike, for the catalog's photos that are not said to have
     ``label``.

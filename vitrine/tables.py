@@ -183,7 +183,7 @@ PREDICTIONS = _table(
     _column("image_id"),
     _column("dataset"),
     _column("encoder_version"),  # whose embeddings were classified
-    _column("classifier"),  # perceptron | linear_head | linear_probe | nearest_neighbours
+    _column("classifier"),  # perceptron | linear_head | discriminants | linear_probe | nearest_neighbours
     _column("label"),  # product_id | category
     _column("seed", pa.int64()),
     _column("truth"),

@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from training import classifier
+from training import classifier, shared_classes
 from vitrine import runs, tracking
 from vitrine.cli import output
 from vitrine.cli.options import Json
 from vitrine.cli.training_sets import training_sets
 from vitrine.cli.verbs.tune import Seed, ToldApart
+from vitrine.errors import UserError
 from vitrine.settings import load_settings
 
 
@@ -21,14 +22,16 @@ def classify(
     seed: Seed = None,
     as_json: Json = False,
 ) -> None:
-    """Ask a linear probe and nearest neighbours on frozen embeddings about the test split: rows of predictions."""
+    """Ask classifiers on frozen embeddings about the test split: rows of predictions.
+
+    Discriminants, nearest neighbours and, of not too many classes, a linear probe.
+    """
     settings = load_settings()
     results = []
     for rows in training_sets(settings, itertools.product(dataset, encoder), label, seed).values():
-        for name, learn in (
-            (classifier.LINEAR_PROBE, classifier.linear_probe),
-            (classifier.NEIGHBOURS, classifier.neighbours),
-        ):
+        if why := shared_classes.unshared(settings, rows):
+            raise UserError(why)
+        for name, learn in classifier.fit_for(rows).items():
             with runs.record(settings, f"classify {name}", rows.dataset, rows.encoder) as run:
                 run.encoder_version = rows.encoder_version
                 ask, how = learn(rows)

@@ -10,7 +10,7 @@ from evaluation.gates import ask_gate
 from evaluation.gates import gate as decision
 from evaluation.promotion import promote as promotion
 from spark_jobs import session, tag_catalog
-from training import tagger
+from training import shared_classes, tagger
 from vitrine import facts, lake, runs
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets, encoded_set
@@ -85,6 +85,8 @@ def _learned(settings: Settings, encoded: EncodedSet, label: str, before: dict[s
     if len(encoded.parts) > 1:
         raise UserError(f"{encoded.encoder!r} joins encoders: tags follow one encoder's stored vectors")
     (rows,) = training_sets(settings, [(encoded.dataset, encoded.encoder)], label, None).values()
+    if why := shared_classes.unshared(settings, rows):
+        raise UserError(why)
     with runs.record(settings, f"learn {label}", encoded.dataset, encoded.encoder) as run:
         run.encoder_version = rows.encoder_version
         classifier = tagger.learn(settings, rows)
