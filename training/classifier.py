@@ -57,7 +57,7 @@ Learn = Callable[[TrainingSet], tuple[Classify, dict[str, Any]]]
 
 def fit_for(rows: TrainingSet) -> dict[str, Learn]:
     """The classifiers that are fit for so many classes, by name; what is left out is said."""
-    fit: dict[str, Learn] = {DISCRIMINANTS: discriminants, LINEAR_PROBE: linear_probe, NEIGHBOURS: neighbours}
+    fit: dict[str, Learn] = {LINEAR_PROBE: linear_probe, NEIGHBOURS: neighbours, DISCRIMINANTS: discriminants}
     if len(rows.classes) > MOST_CLASSES:
         del fit[LINEAR_PROBE]
         print(

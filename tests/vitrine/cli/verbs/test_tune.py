@@ -59,7 +59,7 @@ def test_top_tuning_from_photos_to_predictions(
     embedded = told("embed", "--encoder", name, "--dataset", "shop")
     assert (embedded["embedded"], embedded["dim"]) == (54, made["dim"])
     asked = told("classify", "--encoder", name, "--dataset", "shop")["results"]
-    assert [result["classifier"] for result in asked] == ["discriminants", "linear_probe", "nearest_neighbours"]
+    assert [result["classifier"] for result in asked] == ["linear_probe", "nearest_neighbours", "discriminants"]
     by_classifier = lake.rows(
         settings,
         "SELECT classifier, encoder_version, count(*) AS n, sum(CAST(predicted[1] = truth AS INT)) AS right "
