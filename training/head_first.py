@@ -88,12 +88,14 @@ def between(start: dict[str, torch.Tensor], end: dict[str, torch.Tensor], share:
 
 
 def found_again(index: tuple[Floats, Labels], queries: tuple[Floats, Labels]) -> float:
-    """mMP@5 of the queries among the index, by cosine; NaN where none has anything to find."""
+    """mMP@5 of the queries among the index, by cosine; 0 where none has anything to find."""
 
     def unit(rows: Floats) -> Floats:
         return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), np.float32)
 
-    return float(np.nanmean(mmp_by_query(unit(queries[0]), queries[1], unit(index[0]), index[1])))
+    found = mmp_by_query(unit(queries[0]), queries[1], unit(index[0]), index[1])
+    asked = found[~np.isnan(found)]
+    return float(asked.mean()) if len(asked) else 0.0
 
 
 def keep_statistics(network: torch.nn.Module) -> None:

@@ -14,16 +14,12 @@ from typing import Any
 import numpy as np
 
 from training import tune
-from training.ladder.cut import cut
 from training.ladder.decide import Budget, Verdict, is_worth, level_of, verdict
-from training.ladder.forecast import Forecast, Gains, Probe, forecast
-from training.ladder.judge import Answers, Judge
-from training.ladder.rungs import AsItIs, Rung, TunedRung
-from training.training_set import TrainingSet
+from training.ladder.forecast import ByQuery, Forecast, Probe, forecast
+from training.ladder.judge import Answers
+from training.ladder.rungs import SEEDS, Rung, TunedRung
 from vitrine.encoders.tuned import Tuned
 from vitrine.settings import Settings
-
-SEEDS = (0, 1)
 
 
 @dataclass
@@ -80,19 +76,18 @@ class Climb:
 
 
 class Ladder:
-    """The rungs of one encoder on one training set; ``climb`` is all of it."""
+    """The rungs of one encoder on one training set above ``base``, the encoder as it is; ``climb`` is all of it."""
 
-    def __init__(self, settings: Settings, whole: TrainingSet, rungs: Sequence[TunedRung], limits: Limits) -> None:
-        self.settings, self.whole, self.rungs, self.limits = settings, whole, rungs, limits
+    def __init__(self, settings: Settings, base: Rung, rungs: Sequence[TunedRung], limits: Limits) -> None:
+        self.settings, self.base, self.rungs, self.limits = settings, base, rungs, limits
         self.spent = 0.0
         self._level = level_of(len(rungs))
-        self._judges: dict[tuple[float, int], Judge] = {}
         self._probed: dict[tuple[str, float, int], Answers] = {}
         self._finished: dict[str, Answers] = {}
 
     def climb(self) -> Climb:
         """Probe and decide, rung by rung; tune those that are taken."""
-        below: Rung = AsItIs()
+        below = self.base
         taken: list[TunedRung] = []
         decisions = []
         for rung in self.rungs:
@@ -190,40 +185,32 @@ class Ladder:
 
     def _probe(self, rung: Rung, below: Rung, share: float, seed: int, decision: Decision) -> Probe:
         products = rung.products_of(share)
-        seconds, answers = self._answered(rung, share, seed)
+        seconds, answers = self._answered(rung, share, seed, products)
         below_seconds, base = self._answered(below, below.beside(share, products), seed, products)
         seconds += below_seconds
-        known, new = self._judge(products, seed).gains(answers, base)
-        if products >= 1:
-            new = known.nothing()
+        gains = answers.over(base)
+        known, new = gains.known, gains.new if products < 1 else gains.new.nothing()
         decision.probe_seconds += seconds
         means = {name: None if np.isnan(gains.mean) else gains.mean for name, gains in (("known", known), ("new", new))}
         decision.probes.append({"share": share, "seed": seed, **means, "seconds": round(seconds, 1)})
         return Probe(share, seed, known, new)
 
-    def _answered(self, rung: Rung, share: float, seed: int, products: float | None = None) -> tuple[float, Answers]:
+    def _answered(self, rung: Rung, share: float, seed: int, products: float) -> tuple[float, Answers]:
         """What a probe took, 0 where it was paid for before, and what the rung then answers."""
         key, seconds = (rung.strategy, share, seed), 0.0
         if key not in self._probed:
-            judge = self._judge(rung.products_of(share) if products is None else products, seed)
-            seconds, embed = rung.probe(share, seed, judge)
-            self._probed[key] = judge.answers(embed)
+            seconds, self._probed[key] = rung.probe(share, seed, products)
         return seconds, self._probed[key]
-
-    def _judge(self, products: float, seed: int) -> Judge:
-        if (products, seed) not in self._judges:
-            self._judges[products, seed] = Judge(self.whole, cut(self.settings, self.whole, products, seed).learned)
-        return self._judges[products, seed]
 
     # ---- afterwards ----
 
-    def _pay(self, rung: TunedRung, below: Rung, decision: Decision) -> Gains:
+    def _pay(self, rung: TunedRung, below: Rung, decision: Decision) -> ByQuery:
         """Tune in full; what it gains over the rung below, on known products."""
         decision.tuning_seconds = rung.tune().cost["seconds"]
         seconds, ours = self._answered_in_full(rung)
         _, theirs = self._answered_in_full(below)
         decision.probe_seconds += seconds
-        known, _ = self._judge(1.0, SEEDS[0]).gains(ours, theirs)
+        known = ours.known.over(theirs.known)
         decision.found = known.mean
         return known
 
@@ -231,9 +218,7 @@ class Ladder:
         """As ``_answered``, of a rung after its whole tuning, which is judged without the validation part."""
         seconds = 0.0
         if rung.strategy not in self._finished:
-            judge = self._judge(1.0, SEEDS[0])
-            seconds, embed = rung.judged(judge)
-            self._finished[rung.strategy] = judge.answers(embed)
+            seconds, self._finished[rung.strategy] = rung.judged()
         return seconds, self._finished[rung.strategy]
 
     def _held_against_base(self, taken: list[TunedRung], decisions: list[Decision]) -> Climb:
@@ -254,9 +239,9 @@ class Ladder:
         return Climb([rung.made for rung in taken], decisions, self.spent, against if taken else {})
 
     def _against_base(self, rung: Rung) -> dict[str, Forecast]:
-        base = AsItIs()
+        base = self.base
         ours, theirs = (self._answered_in_full(each)[1] for each in (rung, base))
-        known, _ = self._judge(1.0, SEEDS[0]).gains(ours, theirs)
+        known = ours.known.over(theirs.known)
         compared = {"known": forecast([Probe(1.0, 0, known, known.nothing())], 1.0, 0.95)}
         done = [share for strategy, share, _ in self._probed if strategy == rung.strategy]
         partial = [share for share in done if rung.products_of(share) < 1]
@@ -265,9 +250,9 @@ class Ladder:
         share, products = max(partial), rung.products_of(max(partial))
         probes = []
         for seed in SEEDS:
-            ours = self._answered(rung, share, seed)[1]
+            ours = self._answered(rung, share, seed, products)[1]
             theirs = self._answered(base, base.beside(share, products), seed, products)[1]
-            _, new = self._judge(products, seed).gains(ours, theirs)
+            new = ours.new.over(theirs.new)
             probes.append(Probe(1.0, seed, new.nothing(), new))
         if any(len(probe.new.sums()[0]) for probe in probes):
             compared["new"] = forecast(probes, 0.0, 0.95)

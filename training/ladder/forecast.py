@@ -20,11 +20,11 @@ RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class Gains:
-    """What a rung answered better than the one below it, query by query: (Q,) each."""
+class ByQuery:
+    """mMP@5 query by query, or how much more of it one rung has than another: (Q,) each."""
 
     values: Floats
-    """mMP@5 of the rung minus that of the one below, in [-1, 1]."""
+    """NaN where nothing is relevant."""
     classes: NDArray[np.integer]
 
     @property
@@ -32,9 +32,13 @@ class Gains:
         """NaN where there is no query with an answer."""
         return float(np.nanmean(self.values)) if not np.isnan(self.values).all() else float("nan")
 
-    def nothing(self) -> "Gains":
+    def nothing(self) -> "ByQuery":
         """No query at all."""
-        return Gains(self.values[:0], self.classes[:0])
+        return ByQuery(self.values[:0], self.classes[:0])
+
+    def over(self, base: "ByQuery") -> "ByQuery":
+        """What it has more than ``base``, which answered the same queries."""
+        return ByQuery(self.values - base.values, self.classes)
 
     def sums(self) -> tuple[Floats, Floats]:
         """Of each class: the sum of the values, and how many."""
@@ -51,10 +55,10 @@ class Probe:
     share: float
     """Of the full budget."""
     seed: int
-    known: Gains
-    """Photos of classes that were learned from."""
-    new: Gains
-    """Photos of classes that were not; none at the share of 1."""
+    known: ByQuery
+    """Gains over the rung below, by photos of classes that were learned from."""
+    new: ByQuery
+    """The same by photos of classes that were not; none at the share of 1."""
 
 
 @dataclass(frozen=True)

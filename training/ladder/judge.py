@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.ladder.forecast import Gains
+from training.ladder.cut import cut
+from training.ladder.forecast import ByQuery
 from training.nearest_scores import mmp_by_query
 from training.training_set import TRAIN, VALIDATION, TrainingSet, open_part
+from vitrine.settings import Settings
 from vitrine.vectors import Floats, matrix
 
 QUERIES, INDEX = 2000, 10_000
@@ -24,10 +26,14 @@ Embed = Callable[[str], Floats]
 
 @dataclass(frozen=True)
 class Answers:
-    """mMP@5 by query, of the queries that one ``Judge`` asks: NaN where nothing is relevant."""
+    """mMP@5 of the queries that one ``Judge`` asks."""
 
-    known: NDArray[np.float64]
-    new: NDArray[np.float64]
+    known: ByQuery
+    new: ByQuery
+
+    def over(self, base: "Answers") -> "Answers":
+        """What is answered better than by ``base``, query by query."""
+        return Answers(self.known.over(base.known), self.new.over(base.new))
 
 
 class Judge:
@@ -51,16 +57,22 @@ class Judge:
         known = mmp_by_query(asked, truth, among[learned], self.labels[TRAIN][learned])
         others, classes = among[self.is_new], self.labels[TRAIN][self.is_new]
         new = mmp_by_query(others[:QUERIES], classes[:QUERIES], others, classes, themselves=True)
-        return Answers(known, new)
+        return Answers(ByQuery(known, truth), ByQuery(new, classes[:QUERIES]))
 
     def by(self, embed: Callable[[Floats], Floats]) -> Embed:
         """Vectors by a head on the rows' own."""
         return lambda part: embed(self.vectors[part])
 
-    def gains(self, better: Answers, base: Answers) -> tuple[Gains, Gains]:
-        """What ``better`` answers better than ``base``: of known classes, and of new ones."""
-        known, new = better.known - base.known, better.new - base.new
-        return (
-            Gains(known, self.labels[VALIDATION][self.is_known]),
-            Gains(new, self.labels[TRAIN][self.is_new][:QUERIES]),
-        )
+
+class Judges:
+    """The judges of one training set: for each share of its products and seed, of what was not learned from."""
+
+    def __init__(self, settings: Settings, whole: TrainingSet) -> None:
+        self.settings, self.whole = settings, whole
+        self._made: dict[tuple[float, int], Judge] = {}
+
+    def of(self, products: float, seed: int) -> Judge:
+        if (products, seed) not in self._made:
+            learned = cut(self.settings, self.whole, products, seed).learned
+            self._made[products, seed] = Judge(self.whole, learned)
+        return self._made[products, seed]

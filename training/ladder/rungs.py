@@ -8,13 +8,15 @@ import numpy as np
 
 from training import tune
 from training.ladder.cut import Cut, cut
-from training.ladder.judge import INDEX, QUERIES, Embed, Judge
+from training.ladder.judge import INDEX, QUERIES, Answers, Embed, Judge, Judges
 from training.training_set import TRAIN, VALIDATION, TrainingSet
 from vitrine.encoders import backbones, heads, tuned
 from vitrine.settings import Settings
 from vitrine.tuning_sections import FullSettings, LinearSettings, TopSettings
 from vitrine.vectors import Floats
 
+SEEDS = (0, 1)
+"""Of the probes."""
 PROBED_PRODUCTS = 0.25
 """Of the products: what a probe of a network learns from."""
 
@@ -51,11 +53,11 @@ class Rung(ABC):
         return products
 
     @abstractmethod
-    def probe(self, share: float, seed: int, judge: Judge) -> tuple[float, Embed]:
-        """Seconds that the probe took, and its vectors of the judge's photos."""
+    def probe(self, share: float, seed: int, products: float) -> tuple[float, Answers]:
+        """Seconds that a probe of ``share`` takes, and what it answers of photos beside a share of ``products``."""
 
     @abstractmethod
-    def judged(self, judge: Judge) -> tuple[float, Embed]:
+    def judged(self) -> tuple[float, Answers]:
         """As ``probe``, after the whole tuning, which validation photos were kept out of."""
 
 
@@ -78,21 +80,25 @@ class AsItIs(Rung):
 
     strategy = "pretrained"
 
-    def probe(self, share: float, seed: int, judge: Judge) -> tuple[float, Embed]:
-        return 0.0, judge.by(lambda vectors: vectors)
+    def __init__(self, judges: Judges) -> None:
+        self.judges = judges
 
-    def judged(self, judge: Judge) -> tuple[float, Embed]:
-        return self.probe(1.0, 0, judge)
+    def probe(self, share: float, seed: int, products: float) -> tuple[float, Answers]:
+        judge = self.judges.of(products, seed)
+        return 0.0, judge.answers(judge.by(lambda vectors: vectors))
+
+    def judged(self) -> tuple[float, Answers]:
+        return self.probe(1.0, SEEDS[0], 1.0)
 
 
 class HeadRung(TunedRung):
     """A head on stored vectors: its probes learn from a share of the products, by the same protocol."""
 
     def __init__(
-        self, settings: Settings, whole: TrainingSet, protocol: LinearSettings | TopSettings, finish: Finish
+        self, settings: Settings, judges: Judges, protocol: LinearSettings | TopSettings, finish: Finish
     ) -> None:
         super().__init__(finish)
-        self.settings, self.whole, self.protocol = settings, whole, protocol
+        self.settings, self.judges, self.whole, self.protocol = settings, judges, judges.whole, protocol
         # A closed form takes seconds: it is probed whole, and on half of the products for what it does to new ones.
         linear = isinstance(protocol, LinearSettings)
         self.strategy, self.levels = ("linear", ((0.5, 1.0),)) if linear else ("top", ((0.125, 0.25), (0.5,)))
@@ -101,18 +107,22 @@ class HeadRung(TunedRung):
         estimate = tune.estimate_head(self.settings, self.whole, self.protocol)
         return float(estimate["seconds"])
 
-    def probe(self, share: float, seed: int, judge: Judge) -> tuple[float, Embed]:
+    def probe(self, share: float, seed: int, products: float) -> tuple[float, Answers]:
         protocol = self.protocol.probe() if isinstance(self.protocol, TopSettings) else self.protocol
         rows = cut(self.settings, self.whole, share, seed).rows
         made, _ = tune.tune_head(self.settings, rows, protocol, "probe")
-        return made.cost["seconds"], judge.by(heads.load(made.path(self.settings)).embed)
+        return made.cost["seconds"], self._answers(made, products, seed)
 
-    def judged(self, judge: Judge) -> tuple[float, Embed]:
+    def judged(self) -> tuple[float, Answers]:
         # A linear head is fitted to the validation part too, in the end: the one that was not is judged. A perceptron's
         # epoch is chosen by that part, no more.
         if self.strategy == "linear":
-            return self.probe(1.0, 0, judge)
-        return 0.0, judge.by(heads.load(self.made.path(self.settings)).embed)
+            return self.probe(1.0, SEEDS[0], 1.0)
+        return 0.0, self._answers(self.made, 1.0, SEEDS[0])
+
+    def _answers(self, made: tuned.Tuned, products: float, seed: int) -> Answers:
+        judge = self.judges.of(products, seed)
+        return judge.answers(judge.by(heads.load(made.path(self.settings)).embed))
 
 
 class NetworkRung(TunedRung):
@@ -122,11 +132,19 @@ class NetworkRung(TunedRung):
     probe_cost = PROBED_PRODUCTS
 
     def __init__(
-        self, settings: Settings, photos: TrainingSet, encoder: str, protocol: FullSettings, finish: Finish, use: float
+        self,
+        settings: Settings,
+        judges: Judges,
+        photos: TrainingSet,
+        encoder: str,
+        protocol: FullSettings,
+        finish: Finish,
+        use: float,
     ) -> None:
+        """``photos``: the rows of the judges' training set, with the photos' uris; ``use``: ``use_seconds``."""
         super().__init__(finish)
-        self.settings, self.photos, self.encoder, self.protocol = settings, photos, encoder, protocol
-        self.use, self.strategy = use, protocol.strategy
+        self.settings, self.judges, self.photos, self.encoder = settings, judges, photos, encoder
+        self.protocol, self.use, self.strategy = protocol, use, protocol.strategy
 
     def estimated_seconds(self) -> float:
         return float(tune.estimate_full(self.settings, self.photos, self.encoder, self.protocol)["seconds"])
@@ -140,18 +158,21 @@ class NetworkRung(TunedRung):
     def beside(self, share: float, products: float) -> float:
         return share
 
-    def probe(self, share: float, seed: int, judge: Judge) -> tuple[float, Embed]:
+    def probe(self, share: float, seed: int, products: float) -> tuple[float, Answers]:
         part: Cut = cut(self.settings, self.photos, PROBED_PRODUCTS, seed)
         epochs = max(1, round(self.protocol.epochs * share))
         short = {"epochs": epochs, "warmup_epochs": min(self.protocol.warmup_epochs, max(0, epochs // 10))}
         made, _ = tune.tune_full(
             self.settings, part.rows, self.encoder, self.protocol.model_copy(update=short), "probe"
         )
+        judge = self.judges.of(products, seed)
         seconds, embed = self._embedded(made, judge)
-        return made.cost["seconds"] + seconds, embed
+        return made.cost["seconds"] + seconds, judge.answers(embed)
 
-    def judged(self, judge: Judge) -> tuple[float, Embed]:
-        return self._embedded(self.made, judge)
+    def judged(self) -> tuple[float, Answers]:
+        judge = self.judges.of(1.0, SEEDS[0])
+        seconds, embed = self._embedded(self.made, judge)
+        return seconds, judge.answers(embed)
 
     def _embedded(self, made: tuned.Tuned, judge: Judge) -> tuple[float, Embed]:
         """The judge's photos by the tuned network, in their order; a photo that it could not read has zeros."""

@@ -7,8 +7,9 @@ from typing import Any
 from training import training_set
 from training import tune as jobs
 from training.ladder import climb as climbing
-from training.ladder import decide, page, rungs
+from training.ladder import decide, judge, page, rungs
 from vitrine import facts, lake, runs, tracking
+from vitrine.cli import embed_costs
 from vitrine.cli.tuning import Strategy, Tuning, plan, protocol_of, tune, with_rows
 from vitrine.encoders import tuned
 from vitrine.names import JOIN
@@ -52,8 +53,9 @@ def climb(settings: Settings, dataset: str, encoder: str, asked: Asked) -> dict[
             max_drop=settings.gates.max_drop,
             widen=decide.widening(_errors(settings)),
         )
-        steps = [_rung(settings, tunings[each], sets[each]) for each in strategies]
-        done = climbing.Ladder(settings, whole, steps, limits).climb()
+        judges = judge.Judges(settings, whole)
+        steps = [_rung(settings, tunings[each], judges, sets[each]) for each in strategies]
+        done = climbing.Ladder(settings, rungs.AsItIs(judges), steps, limits).climb()
         run.figures |= _figures(done, encoder, limits)
         run.encoder_version = run.figures["encoder_version"]
         path = settings.reports / f"auto_{dataset}_{encoder.replace(JOIN, '_')}.html"
@@ -63,7 +65,9 @@ def climb(settings: Settings, dataset: str, encoder: str, asked: Asked) -> dict[
     return {"dataset": dataset, **run.figures}
 
 
-def _rung(settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet") -> "rungs.TunedRung":
+def _rung(
+    settings: Settings, tuning: Tuning, judges: "judge.Judges", rows: "training_set.TrainingSet"
+) -> "rungs.TunedRung":
     def finish() -> tuned.Tuned:
         tune(settings, tuning, rows)
         made = tuned.find(settings, tuning.name)
@@ -72,23 +76,21 @@ def _rung(settings: Settings, tuning: Tuning, rows: "training_set.TrainingSet") 
 
     protocol = protocol_of(settings, tuning)
     if tuning.strategy in tuned.HEADS:
-        return rungs.HeadRung(settings, rows, protocol, finish)
+        return rungs.HeadRung(settings, judges, protocol, finish)
     use = _use_seconds(settings, tuning.base, tuning.dataset)
-    return rungs.NetworkRung(settings, rows, tuning.base, protocol, finish, use)
+    return rungs.NetworkRung(settings, judges, rows, tuning.base, protocol, finish, use)
 
 
 def _use_seconds(settings: Settings, encoder: str, dataset: str) -> float:
     """What a network of its own takes: the catalog once, and what changes in the nights that ``[tune.auto]`` states.
 
-    By the rate of the newest run of its base, whose network is as large; 0 where none is known.
+    By the rate of its base, whose network is as large; 0 where none is known.
     """
-    options = settings.tune.auto
-    newest = runs.read(settings, lake.matches(verb="embed", state="done", encoder=encoder), newest=20)
-    rate = next((run.photo_rate for run in newest if run.photo_rate), None)
+    options, rate = settings.tune.auto, embed_costs.Costs(settings, dataset).rate(encoder=encoder)
     if rate is None:
         return 0.0
     photos = facts.count(settings, facts.CATALOG, lake.matches(dataset=dataset))
-    return rate.seconds / 1000 * photos * (1 + options.nights * options.changed_share)
+    return rate.seconds * photos * (1 + options.nights * options.changed_share)
 
 
 def _errors(settings: Settings) -> list[float]:

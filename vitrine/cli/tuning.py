@@ -58,16 +58,22 @@ def settings_for(quick: bool, products: str | None = None) -> Settings:
 
 
 def plan(
-    settings: Settings, strategy: Strategy, datasets: list[str], bases: list[str], name: str | None = None
+    settings: Settings,
+    strategy: Strategy,
+    datasets: list[str],
+    bases: list[str],
+    name: str | None = None,
+    on_each: bool = False,
 ) -> list[Tuning]:
-    """Each base on each data set, checked before anything starts.
+    """Each base on each data set, checked before anything starts. ``on_each``: ``name`` is followed by the data set's.
 
     Raises:
         UserError: an unknown data set or encoder, a head as base, or a name that cannot be taken.
     """
     pairs = list(itertools.product(dict.fromkeys(datasets), dict.fromkeys(bases)))
-    if name and len(pairs) > 1:
-        raise UserError(f"--name {name!r} is for one encoder and one data set, not {len(pairs)}")
+    several = len(set(bases)) if on_each else len(pairs)
+    if name and several > 1:
+        raise UserError(f"--name {name!r} is for one encoder{'' if on_each else ' and one data set'}, not {several}")
     for dataset, base in pairs:
         facts.check_dataset(settings, dataset)
         jobs.check_base(settings, base)
@@ -75,7 +81,8 @@ def plan(
             raise UserError(f"a head alone can be tuned on several encoders joined, {base!r}: tune linear or top")
     tunings = []
     for dataset, base in pairs:
-        to = check_name(name, "encoder name") if name else tuned.default_name(base, strategy, dataset)
+        given = f"{name}__{dataset}" if name and on_each else name
+        to = check_name(given, "encoder name") if given else tuned.default_name(base, strategy, dataset)
         tunings.append(Tuning(strategy, dataset, base, to))
     if taken := {tuning.name for tuning in tunings} & {*settings.encoders, *backbones.REGISTRY}:
         raise UserError(f"encoder {min(taken)!r} is there already, and not by tuning: choose another --name")

@@ -8,8 +8,8 @@ import pytest
 
 from training.ladder.climb import Climb, Ladder, Limits
 from training.ladder.decide import Budget
-from training.ladder.judge import Embed, Judge
-from training.ladder.rungs import Rung, TunedRung
+from training.ladder.judge import Answers, Judge, Judges
+from training.ladder.rungs import AsItIs, TunedRung
 from training.training_set import TrainingSet
 from vitrine.encoders.tuned import Tuned
 from vitrine.settings import Settings
@@ -22,6 +22,7 @@ class Sharpened(TunedRung):
 
     def __init__(self, strategy: str, known: float, new: float = 0.0, seconds: float = 1000.0) -> None:
         self.strategy, self.known, self.new, self.seconds = strategy, known, new, seconds
+        self.judges: Judges
         self.probed: list[float] = []
         self.tunings = self.judgements = 0
         super().__init__(self._finish)
@@ -29,9 +30,9 @@ class Sharpened(TunedRung):
     def estimated_seconds(self) -> float:
         return self.seconds
 
-    def probe(self, share: float, seed: int, judge: Judge) -> tuple[float, Embed]:
+    def probe(self, share: float, seed: int, products: float) -> tuple[float, Answers]:
         self.probed.append(share)
-        return share * self.seconds, lambda part: self._moved(judge, part)
+        return share * self.seconds, self._answers(self.judges.of(products, seed))
 
     def _finish(self) -> Tuned:
         self.tunings += 1
@@ -53,9 +54,12 @@ class Sharpened(TunedRung):
             cost={"seconds": self.seconds},
         )
 
-    def judged(self, judge: Judge) -> tuple[float, Embed]:
+    def judged(self) -> tuple[float, Answers]:
         self.judgements += 1
-        return 0.0, lambda part: self._moved(judge, part)
+        return 0.0, self._answers(self.judges.of(1.0, 0))
+
+    def _answers(self, judge: Judge) -> Answers:
+        return judge.answers(lambda part: self._moved(judge, part))
 
     def _moved(self, judge: Judge, part: str) -> Any:
         labels, vectors = judge.labels[part], judge.vectors[part]
@@ -75,9 +79,13 @@ Climbed = Callable[..., Climb]
 def climbed(settings: Settings, written: Callable[..., TrainingSet]) -> Climbed:
     whole = written(classes=200)
 
-    def climb(*rungs: Rung, **asked: Any) -> Climb:
+    judges = Judges(settings, whole)
+
+    def climb(*rungs: Sharpened, **asked: Any) -> Climb:
+        for rung in rungs:
+            rung.judges = judges
         limits = {"gain": 0.01, "budget": Budget(), "point_price": None, "known_share": 1.0, "max_drop": 0.01}
-        return Ladder(settings, whole, rungs, Limits(**{**limits, "widen": 1.0, **asked})).climb()
+        return Ladder(settings, AsItIs(judges), rungs, Limits(**{**limits, "widen": 1.0, **asked})).climb()
 
     return climb
 

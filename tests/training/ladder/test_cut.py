@@ -60,9 +60,13 @@ def test_what_judges_is_what_was_not_learned_from(settings: Settings, written: W
     part = cut(settings, whole, 0.5, seed=0)
     judge = Judge(whole, part.learned)
     as_it_is = judge.answers(judge.by(lambda vectors: vectors))
-    assert len(as_it_is.known) == 6 and len(as_it_is.new) == (~part.learned * np.arange(1, CLASSES + 1)).sum()
+    assert (
+        len(as_it_is.known.values) == 6
+        and len(as_it_is.new.values) == (~part.learned * np.arange(1, CLASSES + 1)).sum()
+    )
     noise = judge.answers(judge.by(lambda vectors: np.random.default_rng(0).normal(size=vectors.shape)))
-    known, new = judge.gains(noise, as_it_is)
+    gains = noise.over(as_it_is)
+    known, new = gains.known, gains.new
     assert {whole.classes[number] for number in known.classes} == {*part.rows.classes}
     assert {whole.classes[number] for number in new.classes}.isdisjoint(part.rows.classes)
     assert known.mean < 0 and new.mean < 0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.ladder.forecast import EXPONENTS, Forecast, Gains, Probe, forecast
+from training.ladder.forecast import EXPONENTS, ByQuery, Forecast, Probe, forecast
 
 SHARES, SEEDS, CLASSES, PHOTOS = (0.125, 0.25), (0, 1), 60, 4
 
@@ -13,7 +13,7 @@ def drawn(random: np.random.Generator, mean: float, share: float, seed: int) -> 
     count = max(4, round(share * CLASSES))
     classes = np.repeat(np.arange(count), PHOTOS)
     values = mean + 0.15 * random.normal(size=count)[classes] + 0.1 * random.normal(size=len(classes))
-    gains = Gains(values, classes)
+    gains = ByQuery(values, classes)
     return Probe(share, seed, gains, gains.nothing())
 
 
@@ -38,7 +38,7 @@ def test_what_was_measured_in_full_needs_no_curve() -> None:
 
 def test_known_and_new_products_count_by_their_share() -> None:
     classes = np.repeat(np.arange(10), 2)
-    known, new = Gains(np.full(20, 0.2), classes), Gains(np.full(20, -0.1), classes)
+    known, new = ByQuery(np.full(20, 0.2), classes), ByQuery(np.full(20, -0.1), classes)
     probes = [Probe(1.0, 0, known, new), Probe(1.0, 1, known, new)]
     assert forecast(probes, 0.75, 0.9).value == pytest.approx(0.75 * 0.2 - 0.25 * 0.1)
     assert forecast(probes, 0.0, 0.9) == Forecast(*[pytest.approx(-0.1)] * 3)
@@ -49,7 +49,7 @@ def test_known_and_new_products_count_by_their_share() -> None:
 
 
 def test_queries_without_an_answer_are_left_out() -> None:
-    gains = Gains(np.array([0.2, np.nan, 0.4, np.nan]), np.array([0, 0, 1, 2]))
+    gains = ByQuery(np.array([0.2, np.nan, 0.4, np.nan]), np.array([0, 0, 1, 2]))
     assert gains.mean == pytest.approx(0.3)
     sums, counts = gains.sums()
     assert sums.tolist() == pytest.approx([0.2, 0.4]) and counts.tolist() == [1, 1]

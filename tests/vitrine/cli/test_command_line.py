@@ -237,6 +237,10 @@ BAD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "one name for two": ((*TUNE, "--encoder", "other", "--name", "x"), ("--name 'x'", "one encoder", "not 2")),
     "a name that is taken": ((*TUNE, "--name", "lost"), ("'lost'", "another --name")),
     "a bad name": ((*TUNE, "--name", "../x"), ("encoder name '../x'", RULE)),
+    "one name for two bases": (
+        ("tune", "cross", "--encoder", "small", "--encoder", "other", "--dataset", "shop", "--name", "x"),
+        ("--name 'x'", "one encoder", "not 2"),
+    ),
     "cross with itself": (("tune", "cross", "--encoder", "small", "--dataset", "shop"), ("two data sets", "not 1")),
 }
 

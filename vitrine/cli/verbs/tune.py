@@ -206,6 +206,10 @@ def cross(
     encoder: Base,
     strategy: Annotated[Strategy, typer.Option(help="How to tune.")] = Strategy.top,
     label: ToldApart = "product_id",
+    name: Annotated[
+        str | None,
+        typer.Option(help="Of the new encoders, before __DATASET. Left out: the encoder's and the strategy's."),
+    ] = None,
     seed: Seed = None,
     quick: Quick = False,
     processes: Processes = 1,
@@ -217,7 +221,7 @@ def cross(
     heat map of the changes under HOME/reports.
     """
     settings = tuning.settings_for(quick)
-    tunings = tuning.plan(settings, strategy, dataset, encoder)
+    tunings = tuning.plan(settings, strategy, dataset, encoder, name, on_each=True)
     if (count := len(set(dataset))) < 2:
         raise UserError(f"cross-tuning needs two data sets or more, not {count}: repeat --dataset")
     by_base = [[one for one in tunings if one.base == base] for base in dict.fromkeys(encoder)]

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.support.verbs_here import vitrine
 from training.ladder.cut import cut
-from training.ladder.judge import Judge
+from training.ladder.judge import Judges
 from training.ladder.rungs import NetworkRung
 from vitrine import lake, runs
 from vitrine.cli.training_sets import training_sets
@@ -85,12 +86,13 @@ def check_a_networks_probe(settings: Settings) -> None:
     """It learns from a quarter of the products, and embeds the judge's photos in the order of the vectors' rows."""
     sets = training_sets(settings, [("shop", "small"), ("shop", None)], "product_id", None)
     whole, photos = sets["shop", "small"], sets["shop", None]
-    rung = NetworkRung(settings, photos, "small", settings.tune.full, lambda _: pytest.fail("nothing is tuned"), 0.0)
-    judge = Judge(whole, cut(settings, whole, rung.products_of(0.4), 0).learned)
-    seconds, embed = rung.probe(0.4, 0, judge)
-    assert seconds > 0 and embed("train").shape == judge.vectors["train"].shape
-    answers = judge.answers(embed)
-    assert len(answers.known) == judge.is_known.sum() and (answers.known >= 0).all()
+    judges, nothing = Judges(settings, whole), lambda: pytest.fail("nothing is tuned")
+    rung = NetworkRung(settings, judges, photos, "small", settings.tune.full, nothing, 0.0)
+    products = rung.products_of(0.4)
+    seconds, answers = rung.probe(0.4, 0, products)
+    judge = judges.of(products, 0)
+    assert seconds > 0 and len(answers.known.values) == judge.is_known.sum() and (answers.known.values >= 0).all()
+    assert np.isfinite(answers.new.values).any() and len(answers.new.values) == judge.is_new.sum()
     learned = cut(settings, photos, 0.25, 0)
     assert [whole.classes[at] for at in range(len(whole.classes)) if learned.learned[at]] == learned.rows.classes
     assert len(learned.rows.classes) == 4

@@ -45,6 +45,8 @@ def test_each_is_tuned_measured_on_all_and_nothing_twice(
     cross = ("tune", "cross", "--strategy", "linear", "--encoder", "small", "--dataset", "shop", "--dataset", "other")
     with pytest.raises(UserError, match="joins an encoder with itself"):
         told(*cross[:5], "small+small", *cross[6:])
+    named = tuning.plan(settings, tuning.Strategy.top, ["shop", "other"], ["small"], "ours", on_each=True)
+    assert [(each.dataset, each.name) for each in named] == [("shop", "ours__shop"), ("other", "ours__other")]
     said_before_tuning: list[str] = []
 
     def tune_after_listening(*arguments: Any) -> dict[str, Any]:
