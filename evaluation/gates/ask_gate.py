@@ -97,13 +97,14 @@ def ask_tags(
 
 
 def ask_drift(settings: Settings, classifier: Classifier) -> GateFigures | None:
-    """As ``ask_tags``, on drift alone, of a classifier that tags: before it tags what is new. None where nothing is.
+    """As ``ask_tags``, on drift alone, of a classifier that tags: before it tags what is new. None where nothing is, or
+    too little to tell.
 
     Raises:
         GateRefused: as ``ask_gate``.
     """
     drift, about = drift_check(settings, classifier), classifier.about
-    if drift is None:
+    if drift is None or "skipped" in drift.figures:
         return None
     with record(settings, "gate", about.dataset, about.encoder) as run:
         run.encoder_version = about.encoder_version
