@@ -20,7 +20,7 @@ def lacking_classifiers(settings: Settings, encoded: EncodedSet) -> dict[str, st
     """
     problems = {}
     for _, label in facts.tagged_labels(settings, encoded.dataset):
-        learn = f"vitrine tag --dataset {encoded.dataset} --label {label} --encoder {encoded.encoder} --ahead"
+        learn = f"vitrine tag --dataset {encoded.dataset} --label {label} --encoder {encoded.encoder}"
         if facts.classifier_of(settings, encoded, label) is None:
             problems[label] = (
                 f"{label} is tagged, and no classifier by {encoded.encoder} ({encoded.encoder_version}) has passed the "

@@ -44,7 +44,7 @@ def test_the_gate_on_metrics_refuses_a_version_without_the_classifier_that_serve
     assert judge(settings).success, "nothing is tagged"
     let_tag(settings, by(OTHER))
     message = refused(settings, None, "metrics", "no classifier worse than by what serves")
-    assert "run `vitrine tag --dataset shop --label category --encoder e --ahead`" in message
+    assert "run `vitrine tag --dataset shop --label category --encoder e`" in message
     let_tag(settings, by(VERSION))
     passed = judge(settings)
     assert passed.success and passed.checks[-1]["figures"] == {"labels": "category"}, "not skipped"

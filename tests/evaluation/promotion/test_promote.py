@@ -290,14 +290,14 @@ def test_where_a_label_is_tagged_another_version_needs_its_classifier(settings: 
     serve(settings, ONE)
     tags_by(settings, ONE)
     pass_gates(settings, TWO)
-    command = "run `vitrine tag --dataset shop --label category --encoder e2 --ahead`"
+    command = "run `vitrine tag --dataset shop --label category --encoder e2`"
     with pytest.raises(GateRefused) as error:
         promote(settings, E2)
     assert f"category is tagged, and no classifier by e2 ({TWO}) has passed the gate tags: {command}" in str(
         error.value
     )
     tags_by(settings, TWO, "0" * 16)
-    with pytest.raises(GateRefused, match=r"cannot read the classifier.*--ahead --learn`"):
+    with pytest.raises(GateRefused, match=r"cannot read the classifier.*--encoder e2 --learn`"):
         promote(settings, E2)
     assert (facts.tagging(settings, "shop", "category") or {})["encoder_version"] == ONE, "its encoder serves"
     tags_by(settings, TWO, stored_classifier(settings, TWO))
