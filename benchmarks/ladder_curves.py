@@ -20,7 +20,6 @@ import hashlib
 import json
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import traceback
@@ -206,14 +205,14 @@ class Curves:
         self.rows = pq.read_table(path).to_pylist() if path.exists() else []
         self.done = {tuple(row[name] for name in self.KEY) for row in self.rows}
 
-    def add(self, key: tuple[object, ...], ask: Callable[[], tuple[float | None, Answers]]) -> None:
+    def add(self, key: tuple[object, ...], photos: int, ask: Callable[[], tuple[float | None, Answers]]) -> None:
         """``ask`` gives seconds of its own, or None: then those of the processes that it started count."""
         if key in self.done:
             return
         before = _child_seconds()
         seconds, answers = ask()
         seconds = _child_seconds() - before if seconds is None else seconds
-        row = dict(zip(self.KEY, key, strict=True)) | {"seconds": round(seconds, 2)}
+        row = dict(zip(self.KEY, key, strict=True)) | {"photos": photos, "seconds": round(seconds, 2)}
         for kind in ("known", "new"):
             by_query: ByQuery = getattr(answers, kind)
             row[kind] = np.round(by_query.values, 4).astype(np.float32).tolist()
@@ -265,6 +264,7 @@ def measure(settings: Settings, task: Task, seed: int, curves: Curves) -> None:
     whole, asked = rows.learned(), rows.asked()
     print(task.name, seed, f"{len(whole.classes)} classes", whole.sizes, asked.validation, file=sys.stderr, flush=True)
     judges = Judges(settings, whole)
+    photos = whole.train + whole.validation
     of_test = Judge(asked, np.ones(len(asked.classes), bool))
     as_it_is = AsItIs(judges)
 
@@ -274,21 +274,20 @@ def measure(settings: Settings, task: Task, seed: int, curves: Curves) -> None:
     for share in sorted({*PROBED["linear"], *PROBED["top"]}):
         for probe_seed in SEEDS:
             answers = as_it_is.probe(share, probe_seed, share)[1]
-            curves.add(key(as_it_is, "probe", share, probe_seed), lambda found=answers: (0.0, found))
-    curves.add(key(as_it_is, "judged"), lambda: (0.0, as_it_is.judged()[1]))
-    curves.add(key(as_it_is, "asked"), lambda: (0.0, of_test.answers(of_test.by(lambda vectors: vectors))))
+            curves.add(key(as_it_is, "probe", share, probe_seed), photos, lambda found=answers: (0.0, found))
+    curves.add(key(as_it_is, "judged"), photos, lambda: (0.0, as_it_is.judged()[1]))
+    curves.add(key(as_it_is, "asked"), photos, lambda: (0.0, of_test.answers(of_test.by(lambda vectors: vectors))))
     for rung in _rungs(settings, task, judges):
         for share in PROBED.get(rung.strategy, ()):
             for probe_seed in SEEDS:
                 products = rung.products_of(share)
                 curves.add(
                     key(rung, "probe", share, probe_seed),
+                    photos,
                     lambda rung=rung, at=(share, probe_seed, products): (None, rung.probe(*at)[1]),
                 )
-        curves.add(key(rung, "judged"), lambda rung=rung: (None, _finished(rung)))
-        curves.add(key(rung, "asked"), lambda rung=rung: (None, _asked(settings, rung, asked, of_test)))
-    for folder in ("top", "linear", "full", "from_head", "partial", "ladder"):
-        shutil.rmtree(settings.home / "models" / folder, ignore_errors=True)
+        curves.add(key(rung, "judged"), photos, lambda rung=rung: (None, _finished(rung)))
+        curves.add(key(rung, "asked"), photos, lambda rung=rung: (None, _asked(settings, rung, asked, of_test)))
 
 
 def _rungs(settings: Settings, task: Task, judges: Judges) -> Iterator[TunedRung]:

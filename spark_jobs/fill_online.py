@@ -46,8 +46,6 @@ def _write(view_proto: bytes, config: dict[str, Any], source: Rows, batches: Ite
     for batch in batches:
         for start in range(0, len(batch), BATCH):
             part = batch.slice(start, BATCH)
-            provider.online_write_batch(
-                settings, view, feast_rows(source.kind, part, int(view.tags.get("dim", 0))), None
-            )
+            provider.online_write_batch(settings, view, feast_rows(source, part, int(view.tags.get("dim", 0))), None)
             written += len(part)
     return written

@@ -14,13 +14,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from timm.data import Mixup
-from timm.loss import BinaryCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
@@ -28,6 +27,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from training import head_first
+from training.classifier_layer import Classifier, loss_of
 from training.photo_loader import Photos, RepeatedShuffle, augmented, loader, seed_all
 from training.training_set import TRAIN, VALIDATION
 from training.tuning_process import RESULT, FullTuningRequest, read_result, run
@@ -35,7 +35,7 @@ from vitrine import files
 from vitrine.encoders import processor, tuned
 from vitrine.encoders.allocator import keep_freed_memory
 from vitrine.encoders.backbones import Backbone
-from vitrine.encoders.networks import Built, build
+from vitrine.encoders.networks import build
 from vitrine.tuning_sections import FullSettings
 
 
@@ -60,7 +60,7 @@ class Tuner:
         torch.manual_seed(self.request.seed)
         self._backbone = Backbone(**{**self.request.backbone, "facts": None})
         self.built = build(self._backbone, drop_path=self.settings.drop_path)
-        network: Any = _Classifier(self.built, len(self.request.classes), self.settings.freeze)
+        network: Any = Classifier(self.built, len(self.request.classes), self.settings)
         network.to(self.device, memory_format=torch.channels_last)  # processors and tensor cores are quicker with it
         if self.ranks > 1 and self.device.type == "cuda":
             network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
@@ -78,7 +78,7 @@ class Tuner:
             weight_decay=self.settings.weight_decay,
             layer_decay=self.settings.layer_decay,
         )
-        self.loss = self._loss()
+        self.loss = loss_of(self.settings, network)
         self.mixup = self._mixup()
         self.parallel: Any = self._parallel()
 
@@ -87,17 +87,9 @@ class Tuner:
         seed_all(self.request.seed)  # it meets augmented photos next, and has to tell them apart
         learned = head_first.features(self.built, self.augmented(), head_first.FITTED, self.device)
         aside = head_first.features(self.built, self.plain(VALIDATION), head_first.ROWS[VALIDATION], self.device)
-        weight, bias = head_first.fitted_classifier(learned, aside, len(self.request.classes))
-        with torch.no_grad():
-            self.network.head.weight.copy_(weight)
-            self.network.head.bias.copy_(bias)
+        self.network.start_from(learned, aside)
         self.fitting_seconds = round(time.monotonic() - started, 3)
         print(f"the classifier is fitted, {self.fitting_seconds:.0f} s", file=sys.stderr, flush=True)
-
-    def _loss(self) -> Any:
-        if self.settings.loss == "cross_entropy":
-            return torch.nn.CrossEntropyLoss(label_smoothing=self.settings.label_smoothing)
-        return BinaryCrossEntropy(smoothing=0.0, target_threshold=self.settings.label_threshold)
 
     def _computes_bf16(self) -> bool:
         if self.settings.precision != "auto":
@@ -246,29 +238,6 @@ def named(network: torch.nn.Module, source: str) -> dict[str, torch.Tensor]:
     if source == "torchvision" and any(key.startswith("0.") for key in state):
         return {f"features.{key.removeprefix('0.')}": value for key, value in state.items()}
     return state
-
-
-class _Classifier(torch.nn.Module):
-    """The network as it embeds, and a linear layer on it.
-
-    The layer starts from each class's share of equally many photos (the prior of Lin et al., Focal loss, 2017, 3.3):
-    from 1/2 of each, a short training would do little else than learn that a photo is of few classes.
-    """
-
-    pretrained_cfg: ClassVar = {"classifier": "head"}
-    """timm's layer-wise rates ask it what is no layer of the network."""
-
-    def __init__(self, built: Built, classes: int, freeze: int) -> None:
-        super().__init__()
-        self.network = built.network.requires_grad_(True)
-        self.head = torch.nn.Linear(built.dim, classes)
-        torch.nn.init.constant_(self.head.bias, -math.log(max(classes - 1, 1)))
-        for part in list(self.network.children())[:freeze]:
-            part.requires_grad_(False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.head(self.network(x))
-        return logits
 
 
 def tune(folder: Path, kind: type[Tuner] = Tuner) -> dict[str, Any]:

@@ -199,7 +199,7 @@ class HnswSettings(Section):
 
 
 class IvfSettings(Section):
-    """``[milvus.ivf_flat]``, in Milvus's own words and bounds."""
+    """``[milvus.ivf_flat]`` and ``[milvus.ivf_sq8]``, in Milvus's own words and bounds."""
 
     nlist: int = Field(1024, ge=1, le=65_536)
     """Cells that the vectors are parted into."""
@@ -211,6 +211,36 @@ class IvfSettings(Section):
         if self.nprobe > self.nlist:
             raise ValueError(f"nprobe = {self.nprobe}: there are only nlist = {self.nlist} cells to look into")
         return self
+
+
+Refined = Literal["", "SQ8", "BF16", "FP16", "FP32"]
+"""What the vectors are kept in besides, to rank the first candidates again; "" for nothing."""
+
+
+class HnswSqSettings(HnswSettings):
+    """``[milvus.hnsw_sq]``: HNSW over vectors in fewer bits, for Milvus Lite and servers since 2.5."""
+
+    sq_type: Literal["SQ6", "SQ8", "BF16", "FP16"] = "SQ8"
+    refine: Refined = ""
+    refine_k: float = Field(2.0, ge=1)
+    """Candidates that are ranked again, in limits of the search."""
+
+
+class IvfPqSettings(IvfSettings):
+    """``[milvus.ivf_pq]``: cells of product-quantised vectors, for servers."""
+
+    parts: int = Field(32, ge=1)
+    """Of a vector (Milvus's m), a byte each where ``nbits`` is 8; divides the dimension."""
+    nbits: int = Field(8, ge=1, le=16)
+
+
+class IvfRabitqSettings(IvfSettings):
+    """``[milvus.ivf_rabitq]``: cells of vectors in a bit a dimension (arXiv 2405.12497), for servers since 2.6."""
+
+    query_bits: int = Field(0, ge=0, le=8)
+    """Of a query's dimension; 0: its floats."""
+    refine: Refined = "SQ8"
+    refine_k: float = Field(3.0, ge=1)
 
 
 class MilvusSettings(Section):
@@ -228,10 +258,14 @@ class MilvusSettings(Section):
     client_key: Path | None = None
     server_name: str | None = None
     """The name in the server's certificate, where it is not the URI's host."""
-    index: Literal["FLAT", "HNSW", "IVF_FLAT"] = "FLAT"
+    index: Literal["FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8", "HNSW_SQ", "IVF_PQ", "IVF_RABITQ"] = "FLAT"
     """What serves is searched by it; evaluation is exact (FLAT) whatever it says."""
     hnsw: HnswSettings = HnswSettings()
     ivf_flat: IvfSettings = IvfSettings()
+    ivf_sq8: IvfSettings = IvfSettings()
+    hnsw_sq: HnswSqSettings = HnswSqSettings()
+    ivf_pq: IvfPqSettings = IvfPqSettings()
+    ivf_rabitq: IvfRabitqSettings = IvfRabitqSettings()
     keep_days: int = Field(30, ge=0)
     """`vitrine maintain` drops collections that nothing names and that nobody used for so long."""
 
@@ -270,6 +304,9 @@ class FeastSettings(Section):
     postgres: PostgresSettings = PostgresSettings()
     password: SecretStr | None = None
     """Of Redis or PostgreSQL."""
+    vectors: Literal["float32", "int8"] = "float32"
+    """How the online store keeps a vector: ``int8`` packs it into a quarter of the bytes, which ``OnlineFeatures`` and
+    ``vitrine serve`` hand back as floats; Feast's own client sees the bytes."""
     ttl_days: float | None = Field(None, gt=0)
     """A vector that nothing wrote for so long is not looked up any more, nor joined to later events; left out: none."""
     follow_seconds: int = Field(60, ge=1)

@@ -341,6 +341,8 @@ ADVICE = _table(
     _column("night_seconds", pa.float64(), null=True),
     _column("night_money", pa.float64(), null=True),
     _column("currency"),
+    _column("codec", null=True),  # of the chosen one: the fewest bytes shown to be good enough
+    _column("codec_bytes", pa.int64(), null=True),  # of a vector
     partition_by=("dataset",),
 )
 

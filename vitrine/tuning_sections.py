@@ -117,7 +117,7 @@ class TopSettings(Protocol):
 class FullSettings(Protocol):
     """``[tune.full]``: timm's A2 procedure (arXiv 2110.00476, table 2); batch size and epochs are the study's."""
 
-    later = ("loss", "label_smoothing", "keep_statistics")
+    later: ClassVar[tuple[str, ...]] = ("loss", "temperature", "label_smoothing", "keep_statistics")
     strategy: ClassVar[str] = "full"
 
     epochs: int = Field(600, ge=1)
@@ -134,12 +134,16 @@ class FullSettings(Protocol):
     warmup_learning_rate: float = Field(1e-4, ge=0)
     mixup: float = Field(0.1, ge=0)
     cutmix: float = Field(1.0, ge=0)
-    loss: Literal["binary", "cross_entropy"] = "binary"
-    """A binary cross-entropy for each class, as A2 has it, or one over all classes."""
+    loss: Literal["binary", "cross_entropy", "cosine", "proxy_anchor"] = "binary"
+    """A binary cross-entropy for each class, as A2 has it, or one over all classes; or what learns the cosines that
+    retrieval asks: ``cosine``, a cross-entropy of ``temperature`` times the cosine to each class (NormFace, arXiv
+    1704.06369), and ``proxy_anchor`` (arXiv 2003.13911)."""
+    temperature: float = Field(30.0, gt=0)
+    """Of ``cosine``."""
     label_threshold: float = Field(0.2, gt=0, lt=1)
     """Mixed labels above it count as present in the binary cross-entropy."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-    """Of ``cross_entropy``: the share of a label that is spread over all classes."""
+    """Of ``cross_entropy`` and ``cosine``: the share of a label that is spread over all classes."""
     rand_augment: str = "rand-m7-mstd0.5-inc1"
     """timm's name of an augmentation; "" for none."""
     crop: tuple[float, float] = (0.08, 1.0)
@@ -162,6 +166,17 @@ class FullSettings(Protocol):
     workers: int = Field(0, ge=0)
     """Processes that read and decode beside each training process."""
 
+    @model_validator(mode="after")
+    def _whole_labels(self) -> Self:
+        if self.loss == "proxy_anchor" and (self.mixup or self.cutmix):
+            raise ValueError('loss = "proxy_anchor" has no mixed labels: set mixup and cutmix to 0')
+        return self
+
+    @property
+    def learns_cosines(self) -> bool:
+        """Is the classifier one of cosines?"""
+        return self.loss in ("cosine", "proxy_anchor")
+
     @property
     def scaled_learning_rate(self) -> float:
         return float(self.learning_rate * (self.batch_size / 2048) ** 0.5)
@@ -179,18 +194,20 @@ class FullSettings(Protocol):
 class FromHeadSettings(FullSettings):
     """``[tune.from_head]``: all weights again, from a classifier that was fitted first (``training.head_first``)."""
 
+    later = ()
     strategy: ClassVar[str] = "from_head"
 
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(64, ge=2)
     optimizer: str = "adamw"
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(8e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     warmup_epochs: int = Field(1, ge=0)
     warmup_learning_rate: float = Field(1e-6, ge=0)
     mixup: float = Field(0.0, ge=0)
     cutmix: float = Field(0.0, ge=0)
-    loss: Literal["binary", "cross_entropy"] = "cross_entropy"
+    loss: Literal["binary", "cross_entropy", "cosine", "proxy_anchor"] = "cosine"
+    temperature: float = Field(16.0, gt=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     crop: tuple[float, float] = (0.35, 1.0)
     repeats: int = Field(1, ge=1)

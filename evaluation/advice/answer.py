@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from evaluation.advice.measure import Answers
 from evaluation.advice.race import CONFIDENCE, clustered_mean
+from evaluation.advice.shorter_vectors import Shorter
 
 PRETRAINED, LINEAR = "pretrained", "linear"
 Verdict = Literal["chosen", "undecided", "as good", "worse"]
@@ -86,6 +87,8 @@ class Advice:
     seconds: float
     money: float
     currency: str
+    shorter: Shorter | None = None
+    """The fewest bytes that the chosen one's vectors may have; None: undecided, or none is shown to be good enough."""
     first_by_priors: list[str] = field(default_factory=list)
     """The order in which public figures would have encoders measured, the first few."""
     page: str = ""
@@ -98,7 +101,7 @@ class Advice:
         """The answer in sentences."""
         made = [self._headline()]
         if option := self.chosen:
-            made += [_worth(option, self), *_costs(option.use, self.currency)]
+            made += [_worth(option, self), *_costs(option.use, self.currency), _shorter(self)]
             if option.strategy == LINEAR:
                 made.append(f"Tune it: vitrine tune linear --dataset {self.dataset} --encoder {option.encoder}")
             made.append(f"Embed the rest: vitrine embed --dataset {self.dataset} --encoder {option.encoder}")
@@ -136,6 +139,15 @@ def _costs(use: Use, currency: str) -> list[str]:
     return [
         f"First night about {use.first_night_seconds:,.0f} s{priced}; later ones {use.night_seconds:,.1f} s{nightly}."
     ]
+
+
+def _shorter(advice: Advice) -> str:
+    if not (found := advice.shorter):
+        return f"No shorter vectors are shown to lose less than {advice.margin:g} on the sample."
+    return (
+        f"Vectors of {found.bytes:,} bytes in place of {found.full_bytes:,} ({found.codec}) surely lose less than "
+        f"{advice.margin:g}: {found.change:+.3f} ({found.low:+.3f} to {found.high:+.3f}) on the sample."
+    )
 
 
 def option_name(encoder: str, strategy: str) -> str:

@@ -126,6 +126,24 @@ class Questions:
             [self._ask(np.where(seen[:, None], embed(mine), np.float32(0)), group, asks) for embed in chosen]
         )
 
+    def spaces(self, rows: vectors.Floats, fit: Fit | None) -> list[tuple[vectors.Floats, Ints]]:
+        """The vectors that all photos are asked in, and who asks there: those of ``rows`` themselves, or, with ``fit``,
+        of the first kind of matrix that each half's photos teach the other half."""
+        if fit is None:
+            return [(rows, np.arange(len(rows)))]
+        sides, made = self.half if self.catalog.known_share >= 1 / 2 else self.fold, []
+        mine, labels, seen = _in_fewest_dimensions(rows), self.sample.labels, np.asarray(rows.any(axis=1))
+        for side in (0, 1):
+            teaches = np.flatnonzero((sides != side) & (labels >= 0) & seen)
+            codes = np.unique(labels[teaches], return_inverse=True)[1]
+            embed = next(fit(mine[teaches], codes.astype(np.int64), rows.shape[1]))
+            made.append((np.where(seen[:, None], embed(mine), np.float32(0)), np.flatnonzero(sides == side)))
+        return made
+
+    def ask(self, asking: vectors.Floats, index: vectors.Floats, asks: Ints) -> Floats:
+        """As every query is asked, of the whole sample: ``asking`` and ``index``, (N, K), are vectors of its photos."""
+        return self._ask(index, np.arange(len(index)), asks, asking)
+
     def _by_share(self, answers: Callable[[Ints], Floats]) -> Answers:
         by_share = np.full((len(SHARES), len(self.sample.ids)), np.nan)
         for row, groups in zip(by_share, self.groups, strict=True):
@@ -133,16 +151,21 @@ class Questions:
                 row[group] = answers(group)
         return Answers(by_share)
 
-    def _ask(self, rows: vectors.Floats, group: Ints, asks: Ints | None = None) -> Floats:
+    def _ask(
+        self, rows: vectors.Floats, group: Ints, asks: Ints | None = None, asking: vectors.Floats | None = None
+    ) -> Floats:
         """The figure of the queries ``asks``, places in ``group``, (Q,): mMP@5 in search; for categories, whether the
-        nearest photo of another product has the query's."""
+        nearest photo of another product has the query's. ``asking``: the queries' vectors, where they are others."""
         labels, products = self.sample.labels[group], self.sample.products[group]
         asks = np.arange(len(group)) if asks is None else asks
         parts = [asks[first : first + _BLOCK] for first in range(0, len(asks), _BLOCK)]
-        return np.concatenate([self._ask_block(rows, labels, products, part) for part in parts] or [np.zeros(0)])
+        asking = rows if asking is None else asking
+        blocks = [self._ask_block(asking[part] @ rows.T, rows, labels, products, part) for part in parts]
+        return np.concatenate(blocks or [np.zeros(0)])
 
-    def _ask_block(self, rows: vectors.Floats, labels: Ints, products: Ints, asks: Ints) -> Floats:
-        near = rows[asks] @ rows.T
+    def _ask_block(
+        self, near: vectors.Floats, rows: vectors.Floats, labels: Ints, products: Ints, asks: Ints
+    ) -> Floats:
         near[np.arange(len(asks)), asks] = -np.inf
         same = (labels[None, :] == labels[asks, None]) & (labels[asks, None] >= 0)
         same[np.arange(len(asks)), asks] = False

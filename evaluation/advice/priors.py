@@ -3,18 +3,23 @@
 Levels of different protocols cannot be compared, so a figure counts as its distance from the mean of all models of its
 task, in standard deviations. An encoder without public figures stands one deviation below those that learned alike,
 moved by its size; an encoder's own part of the model in ``order`` is as wide for all, so none is excluded by that.
+
+Each catalog of this installation that enough encoders were evaluated on is one more task.
 """
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.metrics_table import ALL_QUERIES, newest
+from vitrine import lake
 from vitrine.encoders.backbones import CONTRASTIVE, SELF_SUPERVISED, SUPERVISED, Backbone
+from vitrine.settings import Settings
 
 Floats = NDArray[np.float64]
 FILE = Path(__file__).with_name("priors.csv")
@@ -25,6 +30,10 @@ _A_DOUBLING = 0.2
 """Standard scores that a model gains with twice the arithmetic: LAION's and OpenAI's CLIPs from B/32 to bigG/14, 8.8 to
 about 1,000 GFLOPs, gain 1.4 in ``priors.csv``."""
 _USUAL_GFLOPS = 35.0
+_FEWEST = 3
+"""Encoders that a catalog of this installation has to know."""
+_LEAST_SPREAD = 0.02
+"""Of R@1 over the encoders of one catalog, so that noise does not pass for a difference."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +97,11 @@ def pretraining(backbone: Backbone) -> str:
     return _PRETRAININGS[backbone.family]
 
 
-def candidates(backbones: Sequence[Backbone], seconds: Sequence[float]) -> list[Candidate]:
-    """What is known of each of ``backbones``, of which measuring takes ``seconds``."""
+def candidates(
+    backbones: Sequence[Backbone], seconds: Sequence[float], own: Sequence[Mapping[str, float]] = ()
+) -> list[Candidate]:
+    """What is known of each of ``backbones``, of which measuring takes ``seconds``; ``own``: R@1 by encoder, of each
+    catalog of this installation."""
     known = public()
     scores = standard_scores(known.recall)
     rows = {name: scores[at] for at, name in enumerate(known.encoders) if name}
@@ -103,4 +115,34 @@ def candidates(backbones: Sequence[Backbone], seconds: Sequence[float]) -> list[
             by_size = _A_DOUBLING * np.log2(gflops / _USUAL_GFLOPS)
             row = scores[alike or slice(None)].mean(0) + _WITHOUT_FIGURES + by_size
         made.append(Candidate(backbone.name, kind, row, takes))
-    return made
+    return _with_own(made, own)
+
+
+def _with_own(made: list[Candidate], own: Sequence[Mapping[str, float]]) -> list[Candidate]:
+    """With a task more for each of ``own`` that has figures of ``_FEWEST`` candidates. Which these are is no accident:
+    their scores there are centred on what is known of them elsewhere, and a candidate without a figure keeps that."""
+    columns = []
+    for figures in own:
+        there = [figures[each.name] for each in made if each.name in figures]
+        if len(there) >= _FEWEST:
+            usual = np.mean([each.prior for each in made if each.name in figures])
+            mean, spread = np.mean(there), max(float(np.std(there)), _LEAST_SPREAD)
+            scores = [
+                usual + (figures[each.name] - mean) / spread if each.name in figures else each.prior for each in made
+            ]
+            columns.append(scores)
+    if not columns:
+        return made
+    more = np.array(columns).T
+    return [replace(each, scores=np.concatenate([each.scores, row])) for each, row in zip(made, more, strict=True)]
+
+
+def own_catalogs(settings: Settings, dataset: str) -> list[dict[str, float]]:
+    """mR@1 by encoder of each other data set, of the newest evaluation by products that each encoder has there; by the
+    protocol that most encoders share."""
+    where = f"{lake.matches(classifier='', slice=ALL_QUERIES, metric='mR@1', relevant='product_id')}"
+    found: dict[str, dict[tuple[str, str, str], dict[str, float]]] = {}
+    for each in reversed(newest(settings, f"{where} AND dataset <> {lake.quote(dataset)}")):  # the last one counts
+        of_dataset = found.setdefault(each.encoded.dataset, {})
+        of_dataset.setdefault(each.protocol, {})[each.encoded.encoder] = each.scores[ALL_QUERIES].values["mR@1"]
+    return [max(protocols.values(), key=len) for _, protocols in sorted(found.items())]

@@ -14,10 +14,11 @@ from evaluation.gates.regression import Against, PairedQueries, held_against, p_
 from evaluation.retrieval.full_ranking import staged_vectors
 from evaluation.retrieval.neighbours import Items, Ranking, read_items, relevance_of
 from evaluation.statistics.bootstrap import PairedDifference, paired_difference
+from evaluation.statistics.several import holm
 from evaluation.task import Task
 from vitrine import lake
 from vitrine.encoded_set import EncodedSet
-from vitrine.encoders.codecs import Codec, linear_parts
+from vitrine.encoders.codecs import Codec, tried
 from vitrine.errors import UserError
 from vitrine.retrieval_metrics import nearest_first, per_query
 from vitrine.settings import Settings
@@ -27,13 +28,6 @@ from vitrine.vectors import Floats
 DIMS = (256, 128, 96, 64, 48, 32, 16)
 METRICS = ("mMP@5", "mR@1", "MAP@100", "R@10")
 _MOST_INDEX, _MOST_QUERIES, _BLOCK, _DEPTH = 100_000, 5_000, 256, 100
-_QUANTISERS = {
-    "as it is": ("fp16", "int8", "4 bits", "1 bit"),
-    "centred": ("1 bit",),
-    "centred and rotated": ("4 bits", "1 bit"),
-}
-# Few bits a dimension need equal variances, which the rotation gives.
-_OF_COMPONENTS, _OF_ROTATED = ("float32", "int8"), ("4 bits", "1 bit")
 
 
 @dataclass(frozen=True)
@@ -127,26 +121,17 @@ def study(
     if np.isnan(full[questions.metric]).all():
         raise UserError(f"no photo of {encoded.dataset!r} has another one to find: nothing can be measured")
     rows, answers = [], {}
-    for linear in linear_parts(index, dims):
-        queries = linear.apply(asked)
-        for quantiser in _quantisers(linear.name):
-            codec = Codec(linear, quantiser)
-            figures = questions.figures(queries, codec.decoded(index))
-            metric, products = questions.metric, questions.items.products[questions.queries]
-            confidence = settings.gates.confidence
-            change = paired_difference(figures[metric], full[metric], products, max_drop, confidence)
-            rows.append(Row(codec, _means(figures), change))
-            answers[codec.name] = figures[metric]
-            print(f"{codec.name}: {codec.bytes} bytes, {metric} {change.value:+.4f}", file=sys.stderr, flush=True)
+    for codec in tried(index, dims):
+        figures = questions.figures(codec.linear.apply(asked), codec.decoded(index))
+        metric, products = questions.metric, questions.items.products[questions.queries]
+        confidence = settings.gates.confidence
+        change = paired_difference(figures[metric], full[metric], products, max_drop, confidence)
+        rows.append(Row(codec, _means(figures), change))
+        answers[codec.name] = figures[metric]
+        print(f"{codec.name}: {codec.bytes} bytes, {metric} {change.value:+.4f}", file=sys.stderr, flush=True)
     judged = _judged(settings, questions, encoded, full[questions.metric], rows, answers, max_drop)
     ordered = sorted(judged, key=lambda row: (-row.bytes, row.codec.name))
     return Study(encoded, index.shape[1], len(asked), len(index), _means(full), ordered)
-
-
-def _quantisers(linear: str) -> tuple[str, ...]:
-    if linear.endswith("rotated") and linear.startswith("PCA"):
-        return _OF_ROTATED
-    return _QUANTISERS.get(linear, _OF_COMPONENTS)
 
 
 def _means(figures: dict[str, NDArray[np.float64]]) -> dict[str, float]:
@@ -187,14 +172,3 @@ def _judged(
         why = refused[0].detail if refused else f"surely within {max_drop:g}"
         judged.append(replace(row, good_enough=not refused, why=why))
     return judged
-
-
-def holm(chances: dict[str, float], alpha: float) -> set[str]:
-    """Those whose hypothesis is rejected, with a chance of ``alpha`` of any mistake (Holm 1979)."""
-    rejected = set()
-    ordered = sorted(chances, key=lambda name: chances[name])
-    for at, name in enumerate(ordered):
-        if chances[name] > alpha / (len(ordered) - at):
-            break
-        rejected.add(name)
-    return rejected

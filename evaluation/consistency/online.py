@@ -5,12 +5,13 @@ from collections.abc import Iterator
 
 from evaluation.consistency.differences import Differences
 from evaluation.consistency.tables import StoredVersion
-from evaluation.consistency.vectors import HeldVector, add_too_many, compare, parts
+from evaluation.consistency.vectors import SAME, HeldVector, add_too_many, compare, parts
 from vitrine import facts, feature_store
 from vitrine.feast_parts import FeatureServiceNotFoundException, FeatureViewNotFoundException
 from vitrine.feature_store import IMAGES, KINDS, PRODUCTS, Kind
 from vitrine.lake import matches
 from vitrine.online.lookup import OnlineFeatures
+from vitrine.online.values import PACKED_ERROR
 from vitrine.settings import Settings
 from vitrine.tables import LABELS
 from vitrine.vectors import ragged
@@ -37,9 +38,10 @@ class OnlineStore:
             answers = self._online.rows(view, ids, self._of)
         except (FeatureViewNotFoundException, sqlite3.OperationalError):  # never applied, or the file was lost
             return {}
+        within = PACKED_ERROR if self._settings.feast.vectors == "int8" else SAME
         labels = [name for name in ("product_id", "category") if name in self._of.features]
         held = {
-            row[self._of.key]: HeldVector(row["embedding"], {name: row[name] for name in labels})
+            row[self._of.key]: HeldVector(row["embedding"], {name: row[name] for name in labels}, within)
             for row in answers
             if row["embedding"] is not None and row["encoder_version"] == version
         }

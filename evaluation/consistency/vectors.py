@@ -21,7 +21,8 @@ from vitrine.vectors import ragged
 
 BATCH = 500
 """Ids that a follower is asked for at once."""
-_SAME = 1e-6  # of a float32 of a unit vector that was copied, not computed again
+SAME = 1e-6
+"""Of a float32 of a unit vector that was copied, not computed again."""
 _NORM = 1e-3
 
 
@@ -31,6 +32,8 @@ class HeldVector:
 
     embedding: NDArray[np.float32]
     labels: dict[str, str | None]
+    within: float = SAME
+    """How far each dimension may lie from the lake's."""
 
 
 class Follower(Protocol):
@@ -98,7 +101,7 @@ def compare(
     other = [
         key
         for key, vector, label in zip(keys, vectors, labels, strict=True)
-        if key in held and not (_equal(vector, held[key].embedding) and _same_labels(held[key].labels, label))
+        if key in held and not (_equal(vector, held[key]) and _same_labels(held[key].labels, label))
     ]
     differences.add(f"{follower.kind}.other", follower.name, other)
 
@@ -108,8 +111,9 @@ def _is_unit(vector: NDArray[np.float32], dim: int | None) -> bool:
     return (dim is None or len(vector) == dim) and abs(length - 1) <= _NORM  # False where the length is NaN
 
 
-def _equal(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
-    return one.shape == other.shape and bool(np.all(np.abs(one - other) <= _SAME))
+def _equal(vector: NDArray[np.float32], held: HeldVector) -> bool:
+    kept = held.embedding
+    return vector.shape == kept.shape and bool(np.all(np.abs(vector - kept) <= held.within))
 
 
 def _same_labels(held: dict[str, str | None], label: dict[str, str | None]) -> bool:

@@ -15,6 +15,7 @@ from scipy.special import stdtr
 from evaluation.classification.classification_metrics import PairedClassifier, paired_classification
 from evaluation.gates.gate import Check
 from evaluation.statistics.bootstrap import Floats, PairedDifference, paired_difference
+from evaluation.statistics.several import holm
 from vitrine.encoded_set import EncodedSet
 from vitrine.setting_sections import GateSettings
 
@@ -140,20 +141,10 @@ def _with_interval(change: PairedDifference) -> str:
 
 
 def worse_ones(differences: Mapping[str, PairedDifference], confidence: float) -> list[str]:
-    """Those that are worse beyond their margin, the surest first; none is falsely named with that confidence.
-
-    Holm's step-down procedure (Holm, A simple sequentially rejective multiple test procedure, 1979): with the p-values
-    in ascending order, p(1) .. p(m), the i-th is named where p(i) <= (1 - confidence) / (m - i + 1) and all before it
-    are. It holds however the differences depend on each other.
-    """
-    values = {name: p_value(change) for name, change in differences.items()}
-    ordered = sorted(values, key=lambda name: (values[name], differences[name].value, name))
-    named = []
-    for at, name in enumerate(ordered):
-        if values[name] > (1 - confidence) / (len(ordered) - at):
-            break
-        named.append(name)
-    return named
+    """Those that are worse beyond their margin, the surest first; none is falsely named with that confidence (Holm's
+    procedure)."""
+    ordered = sorted(differences, key=lambda name: (differences[name].value, name))
+    return holm({name: p_value(differences[name]) for name in ordered}, 1 - confidence)
 
 
 def p_value(change: PairedDifference) -> float:

@@ -27,7 +27,7 @@ Hits = tuple[list[list[str]], list[list[float]]]
 PAGE = 4_000  # rows read at once: a server answers with 16,384 at most
 PART = 100_000  # ids held at once
 _VERSION_RULE = re.compile(r"[0-9a-f]{16}")
-_NAME = re.compile(r"(?P<dataset>.+)__(?P<version>[0-9a-f]{16})(?:__(?:hnsw|ivf_flat)_[0-9_]+)?")
+_NAME = re.compile(r"(?P<dataset>.+)__(?P<version>[0-9a-f]{16})(?:__(?:hnsw|ivf)(?:_[a-z0-9]+)+)?")
 _MAX_TEXT = 65_535  # bytes, Milvus's longest VARCHAR
 
 
@@ -36,8 +36,8 @@ class Index:
     """How a collection is searched; ``build`` and ``search`` are Milvus's own parameters."""
 
     kind: str = "FLAT"
-    build: dict[str, int] = field(default_factory=dict)
-    search: dict[str, int] = field(default_factory=dict)
+    build: dict[str, int | str | bool] = field(default_factory=dict)
+    search: dict[str, int | float] = field(default_factory=dict)
 
     @property
     def exact(self) -> bool:
@@ -45,16 +45,26 @@ class Index:
 
 
 EXACT = Index()
+_BUILD = {
+    **{"m": "M", "ef_construction": "efConstruction", "sq_type": "sq_type"},
+    **{"nlist": "nlist", "parts": "m", "nbits": "nbits"},
+}
+_SEARCH = {"ef": "ef", "nprobe": "nprobe", "query_bits": "rbq_query_bits", "refine_k": "refine_k"}
+"""Our settings' names, and Milvus's."""
 
 
 def served_index(settings: MilvusSettings) -> Index:
     """The index that what serves is searched by."""
-    if settings.index == "HNSW":
-        hnsw = settings.hnsw
-        return Index("HNSW", {"M": hnsw.m, "efConstruction": hnsw.ef_construction}, {"ef": hnsw.ef})
-    if settings.index == "IVF_FLAT":
-        return Index("IVF_FLAT", {"nlist": settings.ivf_flat.nlist}, {"nprobe": settings.ivf_flat.nprobe})
-    return EXACT
+    if settings.index == "FLAT":
+        return EXACT
+    given = getattr(settings, settings.index.lower()).model_dump()
+    build = {theirs: given[ours] for ours, theirs in _BUILD.items() if ours in given}
+    search = {theirs: given[ours] for ours, theirs in _SEARCH.items() if ours in given}
+    if given.get("refine"):
+        build |= {"refine": True, "refine_type": given["refine"]}
+    else:
+        search.pop("refine_k", None)
+    return Index(settings.index, build, search)
 
 
 def collection_name(dataset: str, encoder_version: str, index: Index = EXACT) -> str:
@@ -66,7 +76,8 @@ def collection_name(dataset: str, encoder_version: str, index: Index = EXACT) ->
     check_name(dataset, "data set name")
     if not _VERSION_RULE.fullmatch(encoder_version):
         raise UserError(f"bad encoder version {encoder_version!r}: it must be 16 hex digits")
-    built = "" if index.exact else f"__{index.kind.lower()}_{'_'.join(map(str, index.build.values()))}"
+    words = (str(value).lower() for value in index.build.values() if value is not True)
+    built = "" if index.exact else f"__{index.kind.lower()}_{'_'.join(words)}"
     return f"{dataset}__{encoder_version}{built}"
 
 
@@ -117,7 +128,16 @@ class Collection:
             self._client.alter_collection_properties(self.name, {IDENTITY: identity, VERSION: str(version)})
 
     def create(self, dim: int, identity: str) -> None:
-        """Make it, empty, for the lake's table ``identity``."""
+        """Make it, empty, for the lake's table ``identity``.
+
+        Raises:
+            UserError: the vectors cannot be parted as the index's settings say.
+        """
+        if dim % (parts := int(self.index.build.get("m", 1))):
+            raise UserError(
+                f"[milvus.ivf_pq] parts = {parts} does not divide the {dim} dimensions of {self.name!r}: choose one "
+                "that does"
+            )
         schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=64)
         for text in COLUMNS[:-1]:
@@ -205,7 +225,7 @@ class Collection:
         rows = [dict.__getitem__(hit, "entity") for hit in hits]
         return [(row["product_id"], row["image_id"], value) for row, value in zip(rows, hits.distances, strict=True)]
 
-    def _tuned(self, limit: int) -> dict[str, int]:
+    def _tuned(self, limit: int) -> dict[str, int | float]:
         """Of the index: HNSW looks at no fewer candidates than it has to find."""
         tuned = dict(self.index.search)
         return tuned | ({"ef": max(tuned["ef"], limit)} if "ef" in tuned else {})

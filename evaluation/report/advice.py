@@ -56,7 +56,14 @@ def advice(
         question = f"Which encoder and classifier predict the {what} best?"
         cards += card(f"Tagging by {what}", question, recommend(options, by_photos), of_tagger)
     cheap = "Which is the cheapest that is good enough?"
-    return cards + card("Least cost", cheap, recommend(search, by_queries, margin), words)
+    cards += card("Least cost", cheap, recommend(search, by_queries, margin), words)
+    # Encoders that learned nothing from this catalog, where one learned from another.
+    sources = {entry.encoder_version: entry.about.get("source_dataset") for entry in group.current}
+    elsewhere = [option for option in search if sources[option.key] != group.dataset]
+    if any(sources[option.key] for option in elsewhere):
+        foreign = "Before anything is tuned here: does what was tuned on another catalog help?"
+        cards += card("Another catalog's tuning", foreign, recommend(elsewhere, by_queries), words)
+    return cards
 
 
 def _option(key: str, value: float, bounds: Bounds | None, costs: dict[str, Cost], unit: str) -> Option:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from training import tune
-from training.ladder.decide import Budget, Verdict, is_worth, level_of, verdict
+from training.ladder.decide import LEVEL, Budget, Verdict, is_worth, level_of, verdict
 from training.ladder.forecast import ByQuery, Forecast, Probe, forecast
 from training.ladder.judge import Answers
 from training.ladder.rungs import SEEDS, Rung, TunedRung
@@ -62,6 +62,8 @@ class Limits:
     """How far below the encoder as it is the outcome may lie on known and on new products."""
     widen: float
     """How many times as wide intervals are, by what earlier forecasts missed."""
+    level: float = LEVEL
+    """Of the intervals of all rungs together."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Ladder:
     def __init__(self, settings: Settings, base: Rung, rungs: Sequence[TunedRung], limits: Limits) -> None:
         self.settings, self.base, self.rungs, self.limits = settings, base, rungs, limits
         self.spent = 0.0
-        self._level = level_of(len(rungs))
+        self._level = level_of(len(rungs), limits.level)
         self._probed: dict[tuple[str, float, int], Answers] = {}
         self._finished: dict[str, Answers] = {}
 

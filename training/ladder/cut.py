@@ -78,7 +78,8 @@ def _parts(labels: NDArray[np.int32], learned: NDArray[np.bool_], share: float) 
     counts = np.bincount(labels, minlength=len(learned))
     place = np.empty(len(labels), dtype=np.int64)  # within its class
     place[order] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
-    sizes = np.maximum(np.ceil(share * counts), np.minimum(2, counts))[labels]
+    # Two to learn how photos of one class differ, and one to validate.
+    sizes = np.maximum(np.ceil(share * counts), np.minimum(3, counts))[labels]
     validated = np.where(sizes > 1, np.maximum(np.round(_VALIDATED * sizes), 1), 0)
     parts = np.where(place < validated, VALIDATION, TRAIN).astype(object)
     parts[~learned[labels] | (place >= sizes)] = ""

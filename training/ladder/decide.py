@@ -51,9 +51,9 @@ class Budget:
         return (self.seconds is None or seconds <= self.seconds) and (self.money is None or money <= self.money)
 
 
-def level_of(rungs: int) -> float:
-    """The level of one rung's interval: all together are wrong in at most 1 - ``LEVEL`` of the cases (Bonferroni)."""
-    return 1 - (1 - LEVEL) / max(1, rungs)
+def level_of(rungs: int, level: float = LEVEL) -> float:
+    """The level of one rung's interval: all together are wrong in at most 1 - ``level`` of the cases (Bonferroni)."""
+    return 1 - (1 - level) / max(1, rungs)
 
 
 def widening(errors: Sequence[float]) -> float:

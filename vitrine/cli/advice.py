@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.advice import answer, measure, order, page, priors, race, sample
+from evaluation.advice import answer, measure, order, page, priors, race, sample, shorter_vectors
 from spark_jobs import backfill_order, embed_catalog
 from training import linear_tuning
 from training.ladder import decide
@@ -80,6 +80,7 @@ class _Work:
         self.left_out: list[answer.LeftOut] = []
         self.backbones = {each.name: each for each in self._candidates()}
         self.costs = embed_costs.Costs(settings, catalog.dataset)
+        self.own_catalogs = priors.own_catalogs(settings, catalog.dataset)
         self.measured: dict[str, Measured] = {}
         self.worse: dict[str, str] = {}
         self.looks, self.stopped = 0, ""
@@ -134,7 +135,7 @@ class _Work:
 
     def _ordered(self, drawn: "sample.Sample") -> "list[priors.Candidate]":
         takes = [max(1.0, self._takes(name, drawn)) for name in self.backbones]
-        return priors.candidates(list(self.backbones.values()), takes)
+        return priors.candidates(list(self.backbones.values()), takes, self.own_catalogs)
 
     # ---- asking ----
 
@@ -284,9 +285,8 @@ class _Work:
         ]
         ordered = sorted(options, key=lambda each: (each.verdict != "chosen", -each.value))
         picked = next((each for each in options if each.verdict == "chosen"), None)
-        first = sorted(
-            priors.candidates(list(self.backbones.values()), [1.0] * len(self.backbones)), key=lambda c: -c.prior
-        )
+        known = priors.candidates(list(self.backbones.values()), [1.0] * len(self.backbones), self.own_catalogs)
+        first = sorted(known, key=lambda candidate: -candidate.prior)
         return answer.Advice(
             dataset=self.catalog.dataset,
             use=self.asked.use,
@@ -304,11 +304,19 @@ class _Work:
             catalog_products=self.catalog.products,
             known_share=self.catalog.known_share,
             looks=self.looks,
+            shorter=self._shorter(picked) if picked else None,
             seconds=round(self._seconds, 1),
             money=round(self.embedding.money_of(self.settings, self._seconds), 6),
             currency=self.settings.prices.currency,
             first_by_priors=[each.name for each in first[:3]],
         )
+
+    def _shorter(self, picked: "answer.Option") -> "shorter_vectors.Shorter | None":
+        done = self.measured[picked.encoder]
+        rows = sample.vectors(self.settings, done.encoded, done.asked)
+        questions = measure.Questions(self.catalog, done.asked)
+        spaces = questions.spaces(rows, _fitted if picked.strategy == answer.LINEAR else None)
+        return shorter_vectors.shortest(questions, spaces, self.margin)
 
     def _option(self, name: str, strategy: str, chosen: str | None, remaining: list[str]) -> "answer.Option":
         done, shown = self.measured[name], answer.option_name(name, strategy)
@@ -371,12 +379,16 @@ def _fitted(rows: Any, classes: Any, dim: int) -> Iterator[Any]:
 
 
 def _rows(found: "answer.Advice", run: "runs.Run") -> list[dict[str, Any]]:
+    short = found.shorter
     about = {
         **{"run_id": run.run_id, "dataset": found.dataset, "catalog_version": run.catalog_version or ""},
         **{"use": found.use, "advised_at": lake.now(), "metric": found.metric, "currency": found.currency},
     }
     measured = [
-        about | {name: value for name, value in asdict(each).items() if name not in ("curve", "use")} | asdict(each.use)
+        about
+        | {name: value for name, value in asdict(each).items() if name not in ("curve", "use")}
+        | asdict(each.use)
+        | ({"codec": short.codec, "codec_bytes": short.bytes} if short and each.verdict == "chosen" else {})
         for each in found.options
     ]
     left = [

@@ -9,6 +9,7 @@ Queries go through the linear part and stay in floats: the distance is asymmetri
 alone, the same every time.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,13 @@ BITS = {"float32": 32, "fp16": 16, "int8": 8, "4 bits": 4, "1 bit": 1}
 _CLIPPED = {"int8": 0.1, "4 bits": 0.3}
 """Percent of the values, at either end, that are clipped."""
 _SEED = 0
+_QUANTISERS = {
+    "as it is": ("fp16", "int8", "4 bits", "1 bit"),
+    "centred": ("1 bit",),
+    "centred and rotated": ("4 bits", "1 bit"),
+}
+# Few bits a dimension need equal variances, which the rotation gives.
+_OF_COMPONENTS, _OF_ROTATED = ("float32", "int8"), ("4 bits", "1 bit")
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,15 @@ def quantised(rows: Floats, quantiser: str) -> Floats:
     low, high = np.percentile(rows, [clipped, 100 - clipped], axis=0).astype(np.float32)
     step = np.maximum(high - low, 1e-12) / (2 ** BITS[quantiser] - 1)
     return np.asarray(low + step * np.round((np.clip(rows, low, high) - low) / step), np.float32)
+
+
+def tried(index: Floats, dims: tuple[int, ...]) -> Iterator[Codec]:
+    """The codecs that are worth a try on ``index``, float32 (N, D): every linear part of ``linear_parts``, with what
+    goes with it."""
+    for linear in linear_parts(index, dims):
+        of_components = _OF_ROTATED if linear.name.endswith("rotated") else _OF_COMPONENTS
+        for quantiser in _QUANTISERS.get(linear.name, of_components):
+            yield Codec(linear, quantiser)
 
 
 def linear_parts(index: Floats, dims: tuple[int, ...]) -> list[LinearPart]:

@@ -181,7 +181,7 @@ def _send(store: FeatureStore, source: Rows, batches: Iterator[pa.RecordBatch]) 
     for batch in batches:
         for start in range(0, len(batch), BATCH):
             part = batch.slice(start, BATCH)
-            write(store, view, feast_rows(source.kind, part, int(view.tags.get("dim", 0))))
+            write(store, view, feast_rows(source, part, int(view.tags.get("dim", 0))))
             gone = part.column(source.kind.columns[0]).null_count
             upserted, deleted = upserted + len(part) - gone, deleted + gone
             if upserted % _SAY_EVERY < BATCH <= upserted:
@@ -194,13 +194,14 @@ def write(store: FeatureStore, view: FeatureView, rows: list[FeastRow]) -> None:
     store._get_provider().online_write_batch(store.config, view, rows, None)
 
 
-def feast_rows(kind: Kind, batch: pa.RecordBatch, dim: int) -> list[FeastRow]:
-    """Rows of ``kind.key``, ``kind.columns`` and ``at`` as Feast's own; a null vector becomes a null value.
+def feast_rows(source: Rows, batch: pa.RecordBatch, dim: int) -> list[FeastRow]:
+    """Rows of the source's key, columns and ``at`` as Feast's own; a null vector becomes a null value.
 
     ``FeatureStore.write_to_online_store`` makes the same of a DataFrame, float by float.
     """
+    kind, packed = source.kind, source.settings.feast.vectors == "int8"
     keys = entity_keys(kind, batch.column(kind.key).to_pylist())
-    columns = [vector_values(batch.column(kind.columns[0]), dim)] if kind.vector else []
+    columns = [vector_values(batch.column(kind.columns[0]), dim, packed)] if kind.vector else []
     columns += [plain_values(batch.column(name)) for name in kind.columns[len(columns) :]]
     features = [dict(zip(kind.features, values, strict=True)) for values in zip(*columns, strict=True)]
     moments = batch.column("at").to_pylist()

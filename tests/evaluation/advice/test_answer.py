@@ -8,6 +8,7 @@ import pytest
 from evaluation.advice.answer import Advice, LeftOut, Option, Use, expected
 from evaluation.advice.measure import Questions
 from evaluation.advice.sample import Catalog, Sample
+from evaluation.advice.shorter_vectors import Shorter
 
 
 def test_what_is_expected_of_the_catalog_is_what_it_gives_in_nine_cases_of_ten():
@@ -62,11 +63,20 @@ ADVICE = Advice(
 )
 
 
+def test_shorter_vectors_are_named_with_what_they_lose():
+    found = replace(ADVICE, shorter=Shorter("PCA 64 rotated, 4 bits", 32, 5120, -0.001, -0.004, 0.002))
+    assert (
+        "Vectors of 32 bytes in place of 5,120 (PCA 64 rotated, 4 bits) surely lose less than 0.01: "
+        "-0.001 (-0.004 to +0.002) on the sample."
+    ) in found.lines()
+
+
 def test_the_sentences_of_a_decided_advice():
     assert ADVICE.lines() == [
         "For search in shop: e with a linear head: all others are surely worse by more than the margin.",
         "Expected mMP@5 0.750 (0.700 to 0.800) on the whole catalog; 0.800 on 1,200 photos of 150 products.",
         "First night about 500 s, 0.2500 EUR; later ones 5.0 s, 0.0025 EUR.",
+        "No shorter vectors are shown to lose less than 0.01 on the sample.",
         "Tune it: vitrine tune linear --dataset shop --encoder e",
         "Embed the rest: vitrine embed --dataset shop --encoder e",
         "Left out: f, g: no weights",

@@ -6,7 +6,9 @@ import pytest
 from evaluation.advice import order, priors
 from evaluation.advice.order import Measured
 from evaluation.advice.priors import SIGMOID, Candidate
+from evaluation.metrics_table import ALL_QUERIES, Scores, write_scores
 from vitrine.encoders.backbones import REGISTRY, Backbone
+from vitrine.settings import Settings
 
 
 def candidate(name: str, pretraining: str, prior: float, seconds: float = 1.0) -> Candidate:
@@ -41,6 +43,36 @@ def test_an_encoder_of_public_figures_has_its_own_row_and_others_that_of_their_l
     assert large.prior > known.prior > unknown.prior
     assert sigmoid.pretraining == SIGMOID
     assert supervised.pretraining == "supervised" and np.isfinite(supervised.scores).all()
+
+
+def test_a_catalog_of_ones_own_is_one_more_task():
+    names = ["clip_vitl14_datacomp", "clip_vitb16_laion2b", "clip_vitb32_laion2b", "siglip2_vitb16"]
+    backbones, takes = [REGISTRY[name] for name in names], [1.0] * 4
+    before = priors.candidates(backbones, takes)
+    shop = {names[0]: 0.3, names[1]: 0.5, names[2]: 0.7, "no candidate": 0.9}
+    after = priors.candidates(backbones, takes, [shop, dict.fromkeys(names[:2], 0.5)])  # two are too few
+    assert [each.scores[:-1].tolist() for each in after] == [each.scores.tolist() for each in before]
+    own = np.array([each.scores[-1] for each in after])
+    usual = np.mean([each.prior for each in before[:3]])
+    assert own[:3] - usual == pytest.approx(np.array([-1, 0, 1]) * 1.5**0.5)  # 0.3, 0.5, 0.7 in their deviations
+    assert own[3] == before[3].prior
+    alike = priors.candidates(backbones, takes, [dict(zip(names, (0.5, 0.501, 0.499, 0.5), strict=True))])
+    assert max(abs(each.scores[-1] - np.mean([one.prior for one in before])) for each in alike) < 0.1
+
+
+def test_figures_of_other_data_sets_are_read_by_the_protocol_that_most_encoders_share(settings: Settings):
+    def evaluated(dataset: str, encoder: str, split: str, value: float) -> None:
+        key = {"encoder_version": f"{encoder:0>16}", "encoder": encoder, "dataset": dataset, "catalog_version": "1"}
+        key |= {"query_split": split, "index_split": "train", "relevant": "product_id", "classifier": "", "seed": 0}
+        scores = Scores(ALL_QUERIES, {"mR@1": value, "R@10": 0.9}, dict.fromkeys(("mR@1", "R@10"), (None, None)), 9, 0)
+        write_scores(settings, key, {"run_id": "r"}, [scores])
+
+    assert priors.own_catalogs(settings, "here") == []
+    for encoder, value in (("a", 0.1), ("b", 0.2), ("b", 0.3)):
+        evaluated("other", encoder, "test", value)
+        evaluated("here", encoder, "test", value)
+    evaluated("other", "a", "all", 0.8)
+    assert priors.own_catalogs(settings, "here") == [{"a": 0.1, "b": 0.3}]
 
 
 def test_the_best_of_each_pretraining_goes_first_whatever_the_others_promise():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.compression import page
-from evaluation.compression.study import holm, study
+from evaluation.compression.study import study
 from evaluation.evaluate import evaluate
 from tests.evaluation.test_evaluate import VERSION, make
 from vitrine.encoded_set import EncodedSet
@@ -46,9 +46,3 @@ def test_nothing_is_good_enough_that_is_not_shown_to_be(home: Callable[[], Setti
     assert all(row.why for row in done.rows)
     lossy = [row for row in done.rows if row.codec.linear.dim == 2]
     assert lossy and not any(row.good_enough for row in lossy)
-
-
-def test_holms_procedure_by_hand() -> None:
-    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}, 0.05) == {"a"}  # 0.03 is above 0.05 / 2
-    assert holm({"a": 0.01, "b": 0.04, "c": 0.02}, 0.05) == {"a", "b", "c"}
-    assert holm({"a": 0.02}, 0.05) == {"a"} and holm({}, 0.05) == set()

@@ -230,6 +230,26 @@ def test_exact_search_is_exact_and_what_the_served_index_misses_is_refused(home:
     assert abs(figures["value"] - (1 - np.mean(missed) / 10)) < 0.1
 
 
+@pytest.mark.parametrize("kind", ["IVF_SQ8", "IVF_PQ"])
+def test_an_index_of_fewer_bits(home: Home, kind: str) -> None:
+    tuned = {"NLIST": 16, "NPROBE": 16} | ({"PARTS": 8} if kind == "IVF_PQ" else {})
+    settings = home(
+        VITRINE_MILVUS__INDEX=kind,
+        VITRINE_GATES__MIN_RECALL=0.5,
+        **{f"VITRINE_MILVUS__{kind}__{name}": value for name, value in tuned.items()},
+    )
+    ids, vectors = embed(settings, ONE, 3_000)
+    serve(settings, ONE)
+    with VectorIndex(settings) as milvus:
+        followed = follow(settings, milvus, "d", gated=True)
+        assert followed["serving"] == ONE and followed["recall"] > (0.97 if kind == "IVF_SQ8" else 0.5)
+        assert milvus.alias_collection("d") == f"d__{ONE}__{kind.lower()}_16{'_8_8' if kind == 'IVF_PQ' else ''}"
+        found, _ = milvus.search(EncodedSet("d", "e", ONE), vectors[:100], 10, served=True)
+    exact = nearest(ids, vectors, vectors[:100], 10)
+    shares = [len({*hits} & {*near}) / 10 for hits, near in zip(found, exact, strict=True)]
+    assert (0.97 if kind == "IVF_SQ8" else 0.5) < np.mean(shares) <= 1
+
+
 def test_searches_meet_one_version_while_the_alias_moves(home: Home, server: Server) -> None:
     settings = home()
     embed(settings, ONE, 300)

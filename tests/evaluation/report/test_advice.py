@@ -14,12 +14,18 @@ QUERIES = 40
 RIGHT = {"good": 36, "near": 35, "poor": 4}  # of 40 queries, the same ones first
 
 
-def group(*names: str) -> Any:
+def group(*names: str, **learned_on: str) -> Any:
     entries = [
-        SimpleNamespace(encoder_version=name, label=name, values={HEADLINE: RIGHT[name] / QUERIES}, intervals={})
+        SimpleNamespace(
+            encoder_version=name,
+            label=name,
+            values={HEADLINE: RIGHT[name] / QUERIES},
+            intervals={},
+            about={"source_dataset": learned_on.get(name)},
+        )
         for name in names
     ]
-    return SimpleNamespace(encoders=entries, current=entries)
+    return SimpleNamespace(dataset="here", encoders=entries, current=entries)
 
 
 def costs(**seconds: float | None) -> dict[str, Cost]:
@@ -63,6 +69,21 @@ def test_least_cost_keeps_within_the_margin() -> None:
     assert card["name"] == "good" and "every cheaper one is surely below that" in card["sentences"][0]
     card = cards("good", "poor", good=1.0, poor=50.0)["Least cost"]
     assert card["sentences"] == ["good has the highest mMP@5, and none that was measured costs less."]
+
+
+def test_what_was_tuned_elsewhere_is_held_against_what_was_not_tuned_at_all() -> None:
+    names = ("good", "near", "poor")
+    for learned_on, best in (
+        ({"good": "elsewhere", "near": "here"}, "good"),
+        ({"good": "here", "near": "there"}, "near"),
+    ):
+        made = advice(group(*names, **learned_on), costs(good=1.0, near=1.0, poor=1.0), paired(*names), [], 0.1)
+        (card,) = [each for each in made if each["use"] == "Another catalog's tuning"]
+        assert (card["name"], card["decided"]) == (best, True)
+        assert "the other one is worse" in card["sentences"][0]  # what was tuned here is not asked
+    assert "Another catalog's tuning" not in {
+        each["use"] for each in advice(group(*names), {}, paired(*names), [], 0.1)
+    }
 
 
 def test_unknown_costs_and_one_encoder_are_said() -> None:

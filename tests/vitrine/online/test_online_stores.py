@@ -4,6 +4,7 @@ version, and time."""
 from functools import partial
 from urllib.parse import quote
 
+import numpy as np
 import psycopg
 import pytest
 import redis
@@ -11,6 +12,9 @@ import yaml
 from feast import FeatureStore
 from pyspark.sql import SparkSession
 
+from evaluation.consistency.differences import Differences
+from evaluation.consistency.online import check_products
+from evaluation.consistency.tables import StoredVersion
 from feature_repo import definitions
 from spark_jobs.fill_online import fill_online
 from tests.support.served_home import V1, V2, add, follow, promote, register, remove, vector
@@ -102,6 +106,30 @@ def test_fill_change_delete_promote_and_time_to_live(stored: Settings, monkeypat
     feature_store.apply(fresh, definitions.serving_services(living))
     found = OnlineFeatures(living).lookup("d", ["d/old", "d/new", "d/0"], PRODUCTS)
     assert [row["n_images"] for row in found] == [None, 15, 11]
+
+
+def test_packed_vectors_are_floats_again_and_either_kind_is_read(stored: Settings, monkeypatch: pytest.MonkeyPatch):
+    register(stored, V1)
+    add(stored, V1, {"d/0": 1})
+    promote(stored, V1)
+    follow(stored, feature_store.open_store(stored))
+    monkeypatch.setenv("VITRINE_FEAST__VECTORS", "int8")
+    packing = load_settings(stored.root)
+    add(packing, V1, {"d/1": 2, "d/2": 3})
+    assert follow(packing, feature_store.open_store(packing)) == (4, 0)  # what was sent stays as it is
+    online, seeds = OnlineFeatures(packing), {"d/0": 1, "d/1": 2, "d/2": 3}
+    for row in online.lookup("d", [*seeds], PRODUCTS):
+        wanted, found = np.array(vector(seeds[row["product_id"]]), np.float32), row["embedding"]
+        assert found.dtype == np.float32 and np.linalg.norm(found) == pytest.approx(1, abs=1e-6)
+        assert float(found @ wanted) > 0.9999
+        assert (found.tolist() == wanted.tolist()) == (row["product_id"] == "d/0")
+    store = feature_store.open_store(packing)
+    online_sync.sync(store, Source(packing, PRODUCTS, EncodedSet("d", "small", V1)), fresh=True)
+    (first,) = OnlineFeatures(packing).lookup("d", ["d/0"], PRODUCTS)
+    assert first["embedding"].tolist() != vector(1)  # now it is packed too
+    differences = Differences()
+    check_products(packing, differences, StoredVersion(EncodedSet("d", "small", V1), len(vector(1)), followed=True))
+    assert differences.as_list() == []
 
 
 @pytest.mark.parametrize("stored", ["redis", "postgres"], indirect=True)

@@ -63,6 +63,7 @@ def test_it_answers_from_a_sample_and_embed_takes_its_vectors_over(shop: Setting
     assert chosen["use"]["first_night_seconds"] > 0 and chosen["use"]["first_night_money"] > 0
     assert {option["strategy"] for option in found["options"]} == {"pretrained", "linear"}
     assert Path(found["page"]) == shop.reports / "advice_shop.html"
+    assert found["shorter"] is None or found["shorter"]["bytes"] < found["shorter"]["full_bytes"]
     assert "Which encoder for shop?" in Path(found["page"]).read_text()
     written = rows(shop, "SELECT * FROM advice ORDER BY encoder, strategy")
     assert [(row["encoder"], row["strategy"]) for row in written] == [
