@@ -122,7 +122,8 @@ def fill_lake(home: Path, count: int, dim: int, encoder: str) -> None:
             ),
         }
         for table in (CATALOG, EMBEDDINGS):
-            lake.write(settings, table, pa.table({name: columns[name] for name in table.schema.names}))
+            known = {each.name: columns.get(each.name, pa.nulls(n, each.type)) for each in table.schema}
+            lake.write(settings, table, pa.table(known))
 
 
 def generated(home: Path, count: int, dim: int, encoder: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Embed what is missing, and measure: encoders on data sets, by ``vitrine evaluate``, then the report.
+"""Embed what is missing, classify, and measure: encoders on data sets, by ``vitrine evaluate``, then the report.
 
 Started by hand with its form, or by the DAG ``tuning``: what that has made is measured on the data sets that it names.
 """
@@ -6,13 +6,16 @@ Started by hand with its form, or by the DAG ``tuning``: what that has made is m
 from typing import Any
 
 from airflow.sdk import DAG, Context, Param, task, task_group
-from vitrine_tasks import DATASETS, POOL, SETTINGS, TUNED, TUNING, SparkVerb, Verb, choices, common, finish
+from vitrine_tasks import DATASETS, POOL, SETTINGS, TUNED, TUNING, SparkVerb, Verb, choices, common, finish, repeated
 
 from vitrine.names import NAME_PATTERN
 
 PARAMS = {
     "encoders": choices("Encoders", list(SETTINGS.nightly.encoders), least=0),
     "datasets": choices("Data sets", DATASETS, least=0),
+    "classify": choices(
+        "Labels that classifiers learn to tell apart, and are scored by", list(SETTINGS.nightly.tags), 0
+    ),
     "relevant": Param(
         SETTINGS.nightly.relevant,
         type="string",
@@ -44,11 +47,19 @@ def of(context: Context) -> list[str]:
 @task_group
 def measure(pair: Any) -> None:
     embed = SparkVerb(task_id="embed", arguments=lambda c: ["embed", *of(c)], item=pair, pool=POOL)
-    embed >> Verb(
-        task_id="evaluate",
-        arguments=lambda c: ["evaluate", *of(c), f"--relevant={c['params']['relevant']}"],
+    classify = SparkVerb(
+        task_id="classify",
+        arguments=lambda c: ["classify", *of(c), *repeated("--label", c["params"]["classify"])],
+        when=lambda c: c["params"]["classify"],
         item=pair,
     )
+    evaluate = Verb(
+        task_id="evaluate",
+        arguments=lambda c: ["evaluate", *of(c), f"--relevant={c['params']['relevant']}"],
+        trigger_rule="none_failed",  # also where no classifier was asked for
+        item=pair,
+    )
+    embed >> classify >> evaluate
 
 
 with DAG(

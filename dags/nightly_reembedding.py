@@ -67,7 +67,12 @@ def bring(dataset: str, pending: XComArg) -> Any:
             outlets=[served_asset(dataset)],
             item=encoder,
         )
-        embed >> evaluate
+        # What tags a label now has to have its like by this version's vectors, or the version may not serve.
+        learn = [
+            SparkVerb(task_id=f"learn_{label}", arguments=["tag", *by, *of, "--label", label, "--ahead"], item=encoder)
+            for label in NIGHTLY.tags
+        ]
+        chain(embed, *learn, evaluate)
         if SETTINGS.milvus.index == "FLAT":  # exact: there is nothing to measure
             evaluate >> promote
         else:

@@ -10,7 +10,19 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Context, Param
-from vitrine_tasks import DATASETS, POOL, SETTINGS, TUNED, TUNING, SparkVerb, choices, common, optional, repeated
+from vitrine_tasks import (
+    DATASETS,
+    POOL,
+    SETTINGS,
+    TUNED,
+    TUNING,
+    SparkVerb,
+    choice,
+    choices,
+    common,
+    optional,
+    repeated,
+)
 
 from vitrine.encoders.tuned import default_name
 
@@ -26,7 +38,7 @@ PARAMS = {
     "encoders": choices("What to tune", list(SETTINGS.nightly.encoders)),
     "datasets": choices("What to tune it to", DATASETS),
     "evaluate_on": choices("What to evaluate it on too", [], least=0),
-    "label": Param("product_id", enum=["product_id", "category"], title="What to tell apart"),
+    "label": choice("What to tell apart: product_id, category, or an attribute", default="product_id"),
     "seed": optional("integer", "Left out: [tune] seed", minimum=0),
     "budget": optional("string", "Of auto, as 30m or 2EUR; left out: [tune.auto] budget", pattern=BUDGET),
     "processes": Param(1, type="integer", minimum=1, title="Of a full tuning, one a GPU"),

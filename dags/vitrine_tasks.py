@@ -72,9 +72,9 @@ TUNED = Asset(name="tuned_encoder", uri="vitrine://tuning/encoder", group="vitri
 """Updated when a tuning has made encoders: ``extra`` names them and what to evaluate them on."""
 
 
-def choice(title: str) -> Param:
-    """A field for one name."""
-    return Param(type="string", pattern=NAME, title=title)
+def choice(title: str, **default: str) -> Param:
+    """A field for one name, which it has where a ``default`` is given."""
+    return Param(type="string", pattern=NAME, title=title, **default)
 
 
 def choices(title: str, default: list[str], least: int = 1) -> Param:
@@ -157,10 +157,12 @@ class SparkVerb(SparkSubmitOperator):
         *,
         arguments: Arguments,
         extra: Callable[[Context], dict[str, Any]] | None = None,
+        when: Callable[[Context], Any] | None = None,
         item: Any = None,
         **kwargs: Any,
     ) -> None:
-        """``extra`` is what the task's assets say of their update; ``item`` is what a mapped task is of."""
+        """``extra`` is what the task's assets say of their update; ``when`` false skips the task; ``item`` is what a
+        mapped task is of."""
         if item is not None:
             kwargs["map_index_template"] = LABEL
         super().__init__(
@@ -170,10 +172,12 @@ class SparkVerb(SparkSubmitOperator):
             env_vars=SPARKS_ENVIRONMENT,
             **kwargs,
         )
-        self.item, self._arguments, self._extra = item, arguments, extra
+        self.item, self._arguments, self._extra, self._when = item, arguments, extra, when
         self._beside = VerbProcess()
 
     def execute(self, context: Context) -> None:
+        if self._when and not self._when(context):
+            raise AirflowSkipException("not asked for")
         if callable(self._arguments):
             self.application_args = list(self._arguments(context))
         master = self._get_hook()._connection["master"]

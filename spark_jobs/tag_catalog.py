@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs.delta_tables import merge_or_append, persisted, read_table, spark_schema
-from vitrine import facts, lake, locks
+from vitrine import facts, lake, locks, tag_review
 from vitrine.encoders.classifiers import Classifier
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, PRODUCT_TAGS, TAGS, Table
@@ -30,7 +30,8 @@ def tag_catalog(
     Photos that lack the label, and those that have a tag already, are tagged; with ``everything``, all.
 
     Returns:
-        ``tagged`` and ``products_tagged`` (rows made), ``removed``, ``photos`` and ``abstained`` (rows that are there).
+        ``tagged`` and ``products_tagged`` (rows made), ``removed``, ``photos`` and ``abstained`` (rows that are there),
+        and ``outcomes``: what became of these, as ``vitrine.tag_review`` counts it.
     """
     about = classifier.about
     with locks.held(settings, f"tags__{about.dataset}__{about.label}"):
@@ -70,7 +71,9 @@ class _Tagging:
             f"SELECT count(*) AS photos, coalesce(sum(CASE WHEN abstained THEN 1 ELSE 0 END), 0) AS abstained "
             f"FROM {TAGS.name} WHERE {self.here}",
         )[0]
-        return {"tagged": tagged, "products_tagged": products, "removed": removed + left, **counts}
+        became = tag_review.outcomes(self.settings, self.about.dataset, self.about.label)
+        made = {"tagged": tagged, "products_tagged": products, "removed": removed + left}
+        return {**made, **counts, "outcomes": became}
 
     def _products(self) -> tuple[int, int]:
         wanted = self.wanted.groupBy("product_id").agg(F.expr(f"{_MD5} AS images_md5"))

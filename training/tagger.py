@@ -1,14 +1,15 @@
-"""A classifier for tagging, learned in closed form from a training set, and when it is sure enough.
+"""A classifier for tagging, learned from a training set, and when it is sure enough.
 
-The training part gives the kind and the strength, those with which one half of it tells the other half best, and the
-distance (``training.unlike``). The validation part gives the rest: the temperature (``training.linear_tuning``) and how
-far is too far (one number each), and the thresholds (``training.thresholds``). No photo decides twice: it is cut into
-parts of whole products, and what is said of a part, by which thresholds are judged, has the temperature and the
-distance of the other parts (cross-fitting). Photos of the training part say nothing of these: those of one product were
-often taken in one go, and are more alike than photos to come are.
+The training part gives the kind of ``[tags] kinds`` and the strength, those with which one half of it tells the other
+half best, and the distance (``training.unlike``). Closed forms learn from all of it, others (``training.tag_kinds``)
+from its first photos. The validation part gives the rest: the temperature (``training.linear_tuning``), how far is too
+far (one number each), and the thresholds (``training.thresholds``). No photo decides twice: the part is cut into parts
+of whole products, and what is said of one, by which thresholds are judged, has the temperature and the distance of the
+others (cross-fitting). Photos of the training part say nothing of these: those of one product were often taken in one
+go, and are more alike than photos to come are.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -17,32 +18,25 @@ from numpy.typing import NDArray
 
 from training import thresholds, unlike
 from training.linear_tuning import Candidate, Cells, Moments, as_head, likeliest_scale, solutions
+from training.tag_kinds import FITS, LabelledRows, accuracy, parts
 from training.thresholds import Told
 from training.training_set import TRAIN, VALIDATION, TrainingSet, first_ids, first_rows
 from training.tuning_process import LinearTuningRequest
 from vitrine import lake
 from vitrine.encoders import classifiers
 from vitrine.encoders.classifiers import About, Classifier
+from vitrine.encoders.heads import Head
+from vitrine.encoders.nearest import Neighbours
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG
 from vitrine.vectors import Floats
 
-KINDS = ("discriminants", "ridge")
+CLOSED_FORMS = ("discriminants", "ridge")
 _MOST = 20_000
 """Photos of each part that the choice is made with."""
 _PARTS = 5
 """Of the validation part."""
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """The first rows of one part."""
-
-    x: Floats
-    y: NDArray[np.int32]
-    products: NDArray[np.int64]
-    """A number for each product, alike in both parts."""
 
 
 def learn(settings: Settings, rows: TrainingSet) -> Classifier:
@@ -62,24 +56,30 @@ def learn(settings: Settings, rows: TrainingSet) -> Classifier:
         choice = unlike.choose(train.x, train.y, half, count, best.strength)
         moments = Cells(request).all_of(TRAIN)
         made, spanning = solutions(moments, [best.kind, unlike.KINDS[choice.rule]], [best.strength])
+        kind, tried = _best_kind(settings, rows, train, half, best)
     except ArithmeticError as error:
         raise UserError(str(error)) from None
+    head: Head | Neighbours
+    if kind == best.kind:
+        head, knob = as_head(made, moments, rows.classes), best.strength
+    else:
+        head, knob = FITS[kind](settings, rows, train)
     about = About(
         *(rows.dataset, rows.label, str(rows.encoder), str(rows.encoder_version)),
-        *(best.kind, best.strength, rows.fingerprint),
+        *(kind, knob, rows.fingerprint),
         threshold=None,
         farthest=np.inf,
-        validation={"auroc_of_left_out": choice.auroc},
+        validation={"auroc_of_left_out": choice.auroc, **({"kinds": tried} if len(tried) > 1 else {})},
         rule=choice.rule,
     )
     space = unlike.space(choice.rule, spanning, moments)
-    classifier = Classifier(about, as_head(made, moments, rows.classes), space)
+    classifier = Classifier(about, head, space)
     classifier = _sure(settings, classifier, validation, rows.seed)
     classifiers.save(settings, classifier)
     return classifier
 
 
-def _read(settings: Settings, rows: TrainingSet) -> tuple[_Rows, _Rows]:
+def _read(settings: Settings, rows: TrainingSet) -> tuple[LabelledRows, LabelledRows]:
     """The first rows of the training part and of the validation part."""
     ids = [first_ids(rows.folder, part, _MOST) for part in (TRAIN, VALIDATION)]
     wanted = pa.chunked_array(ids)
@@ -92,54 +92,63 @@ def _read(settings: Settings, rows: TrainingSet) -> tuple[_Rows, _Rows]:
     named = np.array([product.get(name, name) for name in wanted.to_pylist()], str)
     codes = np.unique(named, return_inverse=True)[1]
     train, validation = (first_rows(rows.folder, part, _MOST) for part in (TRAIN, VALIDATION))
-    return _Rows(*train, codes[: len(train[1])]), _Rows(*validation, codes[len(train[1]) :])
+    return LabelledRows(*train, codes[: len(train[1])]), LabelledRows(*validation, codes[len(train[1]) :])
 
 
-def _half(train: _Rows, validation: _Rows, classes: int, seed: int) -> NDArray[np.bool_]:
+def _half(train: LabelledRows, validation: LabelledRows, classes: int, seed: int) -> NDArray[np.bool_]:
     """Half of the training part, (N,): whole products in classes whose products are apart in validation too."""
     apart = ~np.isin(validation.products, train.products)
     counts = (np.bincount(validation.y[kept], minlength=classes) for kept in (apart, ~apart))
     by_product = np.greater(*counts)[train.y]
     photos = len(train.products) + len(validation.products) + np.arange(len(train.y))
-    return _parts(np.where(by_product, train.products, photos), 2, seed) == 0
+    return parts(np.where(by_product, train.products, photos), 2, seed) == 0
 
 
-def _parts(drawn: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """One of ``count`` parts for each of ``drawn``, (N,); equal ones are in one."""
-    unique, codes = np.unique(drawn, return_inverse=True)
-    return np.asarray((np.random.default_rng(seed).permutation(len(unique)) % count)[codes])
-
-
-def _best(settings: Settings, rows: TrainingSet, train: _Rows, half: NDArray[np.bool_]) -> Candidate:
-    """The kind and strength with which the other half of the training part tells ``half`` best."""
+def _best(settings: Settings, rows: TrainingSet, train: LabelledRows, half: NDArray[np.bool_]) -> Candidate:
+    """The closed form and its strength with which the other half of the training part tells ``half`` best."""
     # One-hot classes of more classes than dimensions would need a matrix of classes by classes.
-    kinds = [kind for kind in KINDS if kind != "ridge" or len(rows.classes) <= train.x.shape[1]]
+    kinds = [kind for kind in CLOSED_FORMS if kind in settings.tags.kinds]
+    kinds = [kind for kind in kinds if kind != "ridge" or len(rows.classes) <= train.x.shape[1]]
     moments = Moments.of_rows(train.x[~half], train.y[~half], len(rows.classes))
-    asked, truth = train.x[half], train.y[half]
 
-    def accuracy(candidate: Candidate) -> float:
-        return float((as_head(candidate, moments, rows.classes).logits(asked).argmax(1) == truth).mean())
+    def score(candidate: Candidate) -> float:
+        return accuracy(as_head(candidate, moments, rows.classes), train.where(half))
 
-    return max(solutions(moments, kinds, settings.tune.linear.strengths), key=accuracy)
+    # What tells the unlike is a closed form's, whatever tells the classes apart.
+    return max(solutions(moments, kinds or CLOSED_FORMS[:1], settings.tune.linear.strengths), key=score)
+
+
+def _best_kind(
+    settings: Settings, rows: TrainingSet, train: LabelledRows, half: NDArray[np.bool_], best: Candidate
+) -> tuple[str, dict[str, float]]:
+    """Which of ``[tags] kinds`` tells ``half`` best, learned from the other half, and the accuracy of each."""
+    asked, others = train.where(half), [str(kind) for kind in settings.tags.kinds if kind in FITS]
+    if not others or len(settings.tags.kinds) == 1:
+        return (others or [best.kind])[0], {}
+    tried = {kind: accuracy(FITS[kind](settings, rows, train.where(~half))[0], asked) for kind in others}
+    if best.kind in settings.tags.kinds:
+        moments = Moments.of_rows(train.x[~half], train.y[~half], len(rows.classes))
+        (closed,) = solutions(moments, [best.kind], [best.strength])
+        tried = {best.kind: accuracy(as_head(closed, moments, rows.classes), asked), **tried}
+    return max(tried, key=lambda kind: tried[kind]), tried
 
 
 def _calibrated(settings: Settings, classifier: Classifier, x: Floats, y: NDArray[np.int32]) -> Classifier:
     """With the temperature, and the farthest distance, of the photos ``x``, (N, D), of the classes ``y``."""
     head = classifier.head
     factor = likeliest_scale(head.logits(x), y)
-    weight, bias = (np.asarray(value * factor, np.float32) for value in head.classifier)
     farthest = float(np.quantile(classifier.distances(x), 1 - settings.tags.unlike))
     about = replace(classifier.about, farthest=farthest)
-    return replace(classifier, about=about, head=replace(head, classifier=(weight, bias)))
+    return replace(classifier, about=about, head=head.scaled(factor))
 
 
-def _sure(settings: Settings, classifier: Classifier, validation: _Rows, seed: int) -> Classifier:
+def _sure(settings: Settings, classifier: Classifier, validation: LabelledRows, seed: int) -> Classifier:
     """With temperature, farthest distance and thresholds, and what validation says of it."""
-    parts = _parts(validation.products, _PARTS, seed)
+    part = parts(validation.products, _PARTS, seed)
     x, y, names = validation.x, validation.y, classifier.head.classes
     probability, inside = np.zeros(len(y)), np.zeros(len(y), bool)
-    for number in np.unique(parts):
-        mine = parts == number
+    for number in np.unique(part):
+        mine = part == number
         others = ~mine if not mine.all() else mine
         made = _calibrated(settings, classifier, x[others], y[others])
         probability[mine] = made.tag(x[mine]).probability

@@ -70,6 +70,13 @@ def tune_head(settings: Settings, rows: TrainingSet, protocol: HeadSettings, nam
     return made, result
 
 
+def top_head(settings: Settings, rows: TrainingSet) -> heads.Head:
+    """The head that top-tuning makes of ``rows``, with its classifier; it is no encoder's. Raises as ``tune_head``."""
+    job = _head_job(settings, rows, settings.tune.top)[1]
+    job.run()
+    return heads.load(job.folder)
+
+
 def _common_value(values: list[str]) -> str | None:
     """The value that all have; None where they differ."""
     return values[0] if len(set(values)) == 1 else None

@@ -245,6 +245,14 @@ def has_one_of(settings: Settings, encoded: EncodedSet, split: str, label: str, 
     return not {row["name"] for row in there}.isdisjoint(classes)
 
 
+def shares_class(settings: Settings, encoded: EncodedSet, split: str, label: str) -> bool:
+    """Is any photo of ``split`` of a class of ``label`` that the split for learning has too?"""
+    here = f"({labelled(encoded.parts[0], label, ['split'])}) WHERE label IS NOT NULL"
+    sides = (f"SELECT DISTINCT label FROM {here} AND {matches(split=each)}" for each in (split, LEARNED_SPLIT))
+    first, second = sides
+    return bool(lake.rows(settings, f"SELECT a.label FROM ({first}) a JOIN ({second}) b ON a.label = b.label LIMIT 1"))
+
+
 def lacks_label(label: str, dataset: str) -> str:
     """The condition, in Spark's SQL and DataFusion's alike, for the catalog's photos that are not said to have
     ``label``.
@@ -257,9 +265,21 @@ def lacks_label(label: str, dataset: str) -> str:
 
 
 def tagging(settings: Settings, dataset: str, label: str) -> dict[str, Any] | None:
-    """The newest row of ``classifiers``: what tags that label; None where nothing does."""
-    where = matches(dataset=dataset, label=label)
-    sql = f"SELECT * FROM {CLASSIFIERS.name} WHERE {where} ORDER BY promoted_at DESC LIMIT 1"
+    """The row of ``classifiers`` of what tags that label: the newest by the encoder version that serves; where none is
+    by that, the newest. None where nothing tags it."""
+    serves = serving_set(settings, dataset)
+    by_serving = matches(encoder_version=serves.encoder_version) if serves else "false"
+    return _newest_classifier(settings, matches(dataset=dataset, label=label), f"{by_serving} DESC, ")
+
+
+def classifier_of(settings: Settings, encoded: EncodedSet, label: str) -> dict[str, Any] | None:
+    """The newest row of ``classifiers`` by the vectors of ``encoded``: what tags that label once these serve."""
+    where = matches(dataset=encoded.dataset, label=label, encoder_version=encoded.encoder_version)
+    return _newest_classifier(settings, where)
+
+
+def _newest_classifier(settings: Settings, where: str, first: str = "") -> dict[str, Any] | None:
+    sql = f"SELECT * FROM {CLASSIFIERS.name} WHERE {where} ORDER BY {first}promoted_at DESC LIMIT 1"
     newest = lake.rows(settings, sql)
     return newest[0] if newest else None
 

@@ -17,8 +17,8 @@ from vitrine.tables import CATALOG, EMBEDDINGS, TABLES, Table
 _LARGE = 128 << 20
 """Bytes: at 100,000 rows x 512 a MERGE of 1 % took 8.7 s against 17.0, a search for neighbours 4.0 against 7.4."""
 FEED_COLUMNS = ("_change_type", "_commit_version", "_commit_timestamp")
-_ARROWS_NAMES = {pa.string(): "Utf8", pa.float64(): "Float64"}
-"""Types of the columns that tables got since they were first made, as DataFusion calls them; and maps."""
+_ARROWS_NAMES = {pa.string(): "Utf8", pa.float64(): "Float64", pa.int64(): "Int64", pa.int32(): "Int32"}
+"""Types of columns that tables may get after they were first made, as DataFusion calls them; maps are the other one."""
 
 
 def now() -> datetime:

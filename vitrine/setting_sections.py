@@ -62,13 +62,17 @@ class NightlySettings(Section):
     datasets: tuple[NightlyDataset, ...] = ()
     relevant: Name = "product_id"
     """What counts as found: ``product_id``, ``category`` or an attribute of all its data sets."""
-    tags: tuple[Literal["product_id", "category"], ...] = ()
-    """Labels that a night gives to photos that lack them."""
+    tags: tuple[Name, ...] = ()
+    """Labels that a night gives to photos that lack them: ``product_id``, ``category``, or attributes."""
 
 
 class TagSettings(Section):
     """``[tags]``; docs/tags.md says how they are used."""
 
+    kinds: tuple[Literal["discriminants", "ridge", "linear_probe", "nearest_neighbours", "perceptron"], ...] = Field(
+        ("discriminants", "ridge"), min_length=1
+    )
+    """Of classifiers: that which tells the training part best is taken."""
     precision: float = Field(0.95, gt=0, lt=1)
     """Of the tags that are given, at least so many are to be right."""
     confidence: float = Field(0.95, gt=0.5, lt=1)
@@ -81,6 +85,10 @@ class TagSettings(Section):
     """The share of photos of learned classes that may be too far from what was learned to be tagged."""
     max_drop: float = Field(0.01, ge=0, le=1)
     """How far the share of photos tagged rightly may be below that of the classifier that tags now."""
+    max_shift: float = Field(0.1, ge=0, le=1)
+    """How far the share of a class among new photos may be from its share among labels."""
+    drift: Literal["warn", "refuse"] = "warn"
+    """What the gate does where it is surely farther."""
 
 
 class SourceSettings(Section):

@@ -185,7 +185,7 @@ PREDICTIONS = _table(
     _column("image_id"),
     _column("dataset"),
     _column("encoder_version"),  # whose embeddings were classified
-    _column("classifier"),  # perceptron | linear_head | linear_probe | nearest_neighbours
+    _column("classifier"),  # perceptron | linear_head | discriminants | linear_probe | nearest_neighbours
     _column("label"),  # product_id | category
     _column("seed", pa.int64()),
     _column("truth"),
@@ -261,7 +261,7 @@ PROMOTIONS = _table(
 
 CLASSIFIERS = _table(
     "classifiers",
-    "which classifier tags a label of a data set's photos: its newest row",
+    "which classifier tags a label of a data set's photos: its newest row by the encoder version that serves",
     ("dataset", "label", "promoted_at"),
     _column("dataset"),
     _column("label"),
@@ -269,7 +269,7 @@ CLASSIFIERS = _table(
     _column("classifier_version"),
     _column("encoder"),
     _column("encoder_version"),
-    _column("kind"),  # discriminants | ridge
+    _column("kind"),  # discriminants | ridge | linear_probe | nearest_neighbours | perceptron
     _column("training_set"),
     _column("threshold", pa.float64(), null=True),  # null: it abstains on everything
     _column("previous_version", null=True),

@@ -1,8 +1,8 @@
 """What a page shows, as its address says it: an address can be sent on, and the browser's back button works."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Self
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Self
 from urllib.parse import parse_qsl, urlencode
 
 from evaluation.browse.catalog import CatalogPhoto
@@ -33,7 +33,7 @@ class Address:
 
     @classmethod
     def read(cls, parameters: Mapping[str, str]) -> Self:
-        return cls(**{name: parameters.get(name, "") for name in cls.__dataclass_fields__})
+        return cls(**_given(parameters, cls))
 
     @property
     def labels(self) -> dict[str, str]:
@@ -49,8 +49,35 @@ class Address:
 
     def link(self, **changes: str) -> str:
         """The address of the same with ``changes``."""
-        given = {name: value for name, value in asdict(replace(self, **changes)).items() if value}
-        return f"/?{urlencode(given)}" if given else "/"
+        return _link("/", asdict(replace(self, **changes)))
+
+
+@dataclass(frozen=True)
+class TagAddress:
+    """The parameters of the address ``/tags?...``, likewise."""
+
+    dataset: str = ""
+    label: str = ""
+    kind: str = ""
+    """One of ``evaluation.browse.tags.KINDS``."""
+    page: str = ""
+    """A number; empty: the first."""
+
+    @classmethod
+    def read(cls, parameters: Mapping[str, str]) -> Self:
+        return cls(**_given(parameters, cls))
+
+    def link(self) -> str:
+        return _link("/tags", asdict(self))
+
+
+def _given(parameters: Mapping[str, str], of: type[Any]) -> dict[str, str]:
+    return {each.name: parameters.get(each.name, "") for each in fields(of)}
+
+
+def _link(path: str, parameters: Mapping[str, str]) -> str:
+    given = {name: value for name, value in parameters.items() if value}
+    return f"{path}?{urlencode(given)}" if given else path
 
 
 def thumbnail_link(dataset: str, photo: CatalogPhoto, size: str = "small") -> str:

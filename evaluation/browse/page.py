@@ -14,7 +14,8 @@ from evaluation.browse.buttons import jump_button, upload_button
 from evaluation.browse.catalog import CatalogPhoto
 from evaluation.browse.results import results
 from evaluation.browse.site import NothingToShow, Site
-from evaluation.browse.tiles import count, label, tile
+from evaluation.browse.tags import PhotoTag
+from evaluation.browse.tiles import count, label, nothing, tile
 from evaluation.browse.view import View
 from evaluation.pages.text import shown
 
@@ -29,13 +30,16 @@ async def show(site: Site, arguments: PageArguments) -> None:
     if snapshot is None:  # the visitor has gone on
         return
     if isinstance(snapshot, NothingToShow):
-        nothing(snapshot)
+        nothing(snapshot.title, snapshot.text, snapshot.commands)
         return
     view = View(site, snapshot, replace(address, dataset=snapshot.catalog.dataset))
+    tags = await run.io_bound(site.photo_tags, view.address.dataset, view.address.image) if view.photo else {}
+    if tags is None:  # the visitor has gone on
+        return
     moved = not ui.context.client.sub_pages_router.is_initial_request
     with html.div().classes("layout" if view.query else "layout picking"):
         with html.section(**{"aria-label": "Query"}).classes("query-panel"):
-            title = query_panel(view)
+            title = query_panel(view, tags)
             actions(view)
         with html.section(**{"aria-label": "Find a photo"}).classes("find-panel"):
             find(view)
@@ -48,24 +52,11 @@ async def show(site: Site, arguments: PageArguments) -> None:
                 offer(view)
 
 
-def nothing(why: NothingToShow) -> None:
-    """What to do where there is nothing to be shown."""
-    with html.section().classes("card empty"):
-        html.h2(shown(why.title))
-        html.p(shown(why.text)).classes("soft")
-        for command in why.commands:
-            html.code(shown(command)).classes("command")
-        with html.p().classes("soft small"):
-            html.span("Then ")
-            html.a("look again", href="/")
-            html.span(".")
-
-
 # ---- the query ----
 
 
-def query_panel(view: View) -> Element:
-    """The query's photo and name; returns the heading."""
+def query_panel(view: View, tags: dict[str, PhotoTag]) -> Element:
+    """The query's photo and name, and its ``tags`` by label; returns the heading."""
     photo, query = view.photo, view.query
     if photo:
         title = _heading(label(photo.product_id, view.snapshot.catalog.dataset))
@@ -78,6 +69,9 @@ def query_panel(view: View) -> Element:
                 _fact("Split", shown(photo.split))
             for name, value in photo.attributes.items():
                 _fact(called(name), shown(value))
+            for name, tag in tags.items():
+                reason = f", {tag.reason}" if tag.reason else ""
+                _fact(f"Tag: {shown(name)}", f"{shown(tag.tag)} ({tag.probability:.3f}{reason})")
     elif query and query.upload:
         title = _heading("Your photo")
         ui.page_title("Uploaded photo · Vitrine")

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from evaluation.browse.page import show
 from evaluation.browse.site import Site
+from evaluation.browse.tags_page import show_tags
 from evaluation.browse.uploads import MOST_BYTES
 from evaluation.pages.style import style_sheet
 from evaluation.pages.text import shown
@@ -125,14 +126,19 @@ def serve(site: Site, port: int) -> None:
     async def view(arguments: PageArguments) -> None:
         await show(site, arguments)
 
+    async def tags(arguments: PageArguments) -> None:
+        await show_tags(site, arguments)
+
     @ui.page("/", title="Vitrine")
+    @ui.page("/tags", title="Vitrine")
     def index() -> None:
         with html.header().classes("top"):
             html.a("Vitrine", href="/").classes("eyebrow")
             html.h1("What each encoder finds")
+            html.a("Tags", href="/tags")
             dataset_links(site)
         with html.main(id="main"):
-            ui.sub_pages({"/": view})
+            ui.sub_pages({"/": view, "/tags": tags})
 
     ui.run(
         host=HOST,

@@ -4,17 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from evaluation.browse.address import TagAddress
 from evaluation.browse.catalog import ANY, Candidate, Candidates, Catalog, read_candidates, read_catalog
 from evaluation.browse.outcomes import Outcomes, read_outcomes
 from evaluation.browse.photo_cache import PhotoCache
 from evaluation.browse.search import Near, Vectors, nearest, read_vectors
 from evaluation.browse.table_cache import TableCache, TableVersions
+from evaluation.browse.tags import KINDS, PhotoTag, TagPage, read_photo_tags, read_tag_page, read_tagged_labels
 from evaluation.browse.uploads import Upload, Uploads
 from vitrine import facts, lake
 from vitrine.errors import VitrineError
 from vitrine.images import ImageError
 from vitrine.settings import Settings
-from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, METRICS, PROMOTIONS, QUERY_RESULTS
+from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, LABELS, METRICS, PROMOTIONS, QUERY_RESULTS, TAGS
 
 NEIGHBOURS = 8
 
@@ -35,6 +37,17 @@ class NothingToShow:
     title: str
     text: str
     commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TagSnapshot:
+    """A page of one label's tags, as the tables are now."""
+
+    address: TagAddress
+    """With what is shown, where the browser's leaves it open."""
+    catalog: Catalog
+    labels: list[str]
+    page: TagPage
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,8 @@ class Site:
         self.candidates: TableCache[Candidates] = TableCache(settings, followed, compared)
         self.outcomes: TableCache[Outcomes] = TableCache(settings, (METRICS, QUERY_RESULTS), read_outcomes)
         self.vectors: TableCache[Vectors] = TableCache(settings, (EMBEDDINGS,), read_vectors)
+        self.tagged_labels: TableCache[list[str]] = TableCache(settings, (TAGS,), read_tagged_labels)
+        self.tag_pages: TableCache[TagPage] = TableCache(settings, (TAGS, CATALOG, LABELS), read_tag_page)
         self.thumbnails = PhotoCache(settings)
         self.uploads = Uploads(settings)
 
@@ -82,6 +97,28 @@ class Site:
             text = f"None of the encoders asked for has a vector of {catalog.dataset}'s {len(catalog):,} photos."
             return NothingToShow("No embeddings yet", text, (embed,))
         return Snapshot(catalog, candidates, self.outcomes(catalog.dataset))
+
+    def tags(self, address: TagAddress) -> TagSnapshot | NothingToShow:
+        """The tags that ``address`` asks for: where it leaves something open, the first data set that has any, its
+        first label, what a person should look at."""
+        names = self.datasets()
+        if address.dataset and address.dataset not in names:
+            return NothingToShow(f"No data set {address.dataset!r}", f"There are: {', '.join(names)}.")
+        labels = {name: self.tagged_labels(name) for name in ([address.dataset] if address.dataset else names)}
+        dataset = next((name for name, some in labels.items() if some), "")
+        if not dataset:
+            command = f"vitrine tag --dataset {address.dataset or 'shop'} --label category"
+            return NothingToShow("No tags yet", "Photos that lack a label get one by a classifier.", (command,))
+        label = address.label if address.label in labels[dataset] else labels[dataset][0]
+        kind = address.kind if address.kind in KINDS else "review"
+        page = address.page if address.page.isdecimal() and len(address.page) < 9 else ""
+        shown = TagAddress(dataset, label, kind, page)
+        found = self.tag_pages(dataset, label, kind, page or "0")
+        return TagSnapshot(shown, self.catalogs(dataset), labels[dataset], found)
+
+    def photo_tags(self, dataset: str, image_id: str) -> dict[str, PhotoTag]:
+        """A photo's tags, by label."""
+        return read_photo_tags(self.settings, dataset, image_id)
 
     def search(
         self,

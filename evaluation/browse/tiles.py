@@ -1,5 +1,7 @@
 """Photos with their captions, as every part of the page shows them."""
 
+from collections.abc import Sequence
+
 from nicegui import html
 from nicegui.element import Element
 
@@ -38,3 +40,16 @@ def tile(
             if similarity is not None:
                 html.span(f"{similarity:.3f}", title="Cosine similarity").classes("similarity")
     return item
+
+
+def nothing(title: str, text: str, commands: Sequence[str]) -> None:
+    """What to do where there is nothing to be shown."""
+    with html.section().classes("card empty"):
+        html.h2(shown(title))
+        html.p(shown(text)).classes("soft")
+        for command in commands:
+            html.code(shown(command)).classes("command")
+        with html.p().classes("soft small"):
+            html.span("Then ")
+            html.a("look again", href="/")
+            html.span(".")

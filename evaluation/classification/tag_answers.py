@@ -1,11 +1,12 @@
 """What a stored classifier says of the split that is reported, and its figures in ``metrics``."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from evaluation.classification.classification_metrics import (
     NAMES,
@@ -15,7 +16,7 @@ from evaluation.classification.classification_metrics import (
     classification_metrics,
 )
 from evaluation.metrics_table import ALL_QUERIES, Scores, named, write_scores
-from evaluation.statistics.bootstrap import cluster_sums, interval, ratios, resample
+from evaluation.statistics.bootstrap import interval, resample
 from vitrine import facts, lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders.classifiers import Classifier
@@ -24,6 +25,8 @@ from vitrine.vectors import matrix
 
 TAG_NAMES = (*NAMES, "coverage", "tag_precision")
 TOP = 5
+MOST_CLASSES = 1_000
+"""That have figures of their own."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class Answers:
     tagged: NDArray[np.bool_]
     known: NDArray[np.bool_]
     """The label is a class that it learned."""
+
+    def at(self, places: NDArray[np.integer]) -> "Answers":
+        """Those at ``places``, in that order."""
+        arrays = (getattr(self, each.name)[places] for each in fields(self) if each.name != "split")
+        return Answers(self.split, *arrays)
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -90,7 +98,7 @@ def _answers(classifier: Classifier, batches: Iterator[Any]) -> Iterator[tuple[N
 
 
 def score_tags(settings: Settings, classifier: Classifier, answers: Answers, run_id: str) -> dict[str, Any]:
-    """Write the figures of ``TAG_NAMES`` to ``metrics``, each with its interval by product.
+    """Write the figures of ``TAG_NAMES`` to ``metrics``, each with its interval by product, and of each class its own.
 
     ``classifier`` there is ``tags_VERSION``; ``tag_precision`` is lacking where it tags nothing.
 
@@ -112,7 +120,7 @@ def score_tags(settings: Settings, classifier: Classifier, answers: Answers, run
         **{"classifier": metrics_name(classifier.version), "seed": 0},
     }
     row = {"encoder": about.encoder, "run_id": run_id, "input_version": classifier.version}
-    write_scores(settings, key, row, [scores])
+    write_scores(settings, key, row, [scores, *_by_class(answers)])
     return {**scores.figures(list(scores.values)), "calibration": calibration(predictions)}
 
 
@@ -123,16 +131,56 @@ def metrics_name(version: str) -> str:
 
 def _tagging(answers: Answers) -> tuple[dict[str, float], Any]:
     """Coverage and the precision of the tags, with intervals."""
-    tagged = answers.tagged.astype(np.float64)
-    codes = np.unique(answers.products.astype(str), return_inverse=True)[1]
-    sums = cluster_sums(np.column_stack([tagged * answers.right, tagged]), codes)
+    everything = np.zeros(len(answers.ids), np.int64)
+    (one,) = _of_classes(answers, [ALL_QUERIES], everything, everything)
+    return one.values, one.intervals
+
+
+def class_slice(name: str) -> str:
+    return f"class={name}"
+
+
+def _by_class(answers: Answers) -> list[Scores]:
+    """The same of each class: coverage of the photos that are of it, precision of the tags that say it. Of the
+    ``MOST_CLASSES`` with the most photos."""
+    names, codes = np.unique(np.concatenate([answers.truth, answers.said]).astype(str), return_inverse=True)
+    truth, said = codes[: len(answers.ids)], codes[len(answers.ids) :]
+    kept = np.argsort(-np.bincount(truth, minlength=len(names)), kind="stable")[:MOST_CLASSES]
+    number = np.full(len(names), -1)
+    number[kept] = np.arange(len(kept))
+    return _of_classes(answers, [class_slice(names[at]) for at in kept], number[truth], number[said])
+
+
+def _of_classes(answers: Answers, slices: list[str], truth: NDArray[np.int64], said: NDArray[np.int64]) -> list[Scores]:
+    """Coverage and precision of C classes, whose ``slices`` they are; ``truth`` and ``said``, (N,), are their numbers,
+    -1 of another. A figure that no photo defines is lacking."""
+    clusters = np.unique(answers.products.astype(str), return_inverse=True)[1]
+    count, tagged = int(clusters.max()) + 1, answers.tagged
+    parts = [(truth, tagged), (truth, np.ones_like(tagged)), (said, tagged & answers.right), (said, tagged)]
+    sums = [_sums(clusters, number, kept, (count, len(slices))) for number, kept in parts]
 
     def statistic(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        drawn = counts @ sums
-        return np.column_stack([ratios(drawn[:, 1:])[:, 0], ratios(drawn[:, :2])[:, 0]])
+        hits, photos, right, tags = (counts @ each for each in sums)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.stack([hits / photos, right / tags], axis=2)
 
-    values = statistic(np.ones((1, len(sums))))[0]
-    bounds = interval(resample(statistic, len(sums))) if len(sums) > 1 else np.full((2, 2), np.nan)
-    figures, intervals = named(TAG_NAMES[len(NAMES) :], values, bounds)
-    kept = {name: value for name, value in figures.items() if not np.isnan(value)}
-    return kept, {name: intervals[name] for name in kept}
+    values = statistic(np.ones((1, count)))[0]
+    width = 8 * len(slices)
+    bounds = interval(resample(statistic, count, width)) if count > 1 else np.full((*values.shape, 2), np.nan)
+    photos = np.bincount(truth[truth >= 0], minlength=len(slices))
+    scores = []
+    for at, name in enumerate(slices):
+        figures, intervals = named(TAG_NAMES[len(NAMES) :], values[at], bounds[at])
+        kept = [each for each, value in figures.items() if not np.isnan(value)]
+        own = {each: figures[each] for each in kept}, {each: intervals[each] for each in kept}
+        scores.append(Scores(name, *own, int(photos[at]), 0))
+    return scores
+
+
+def _sums(
+    clusters: NDArray[np.integer], number: NDArray[np.integer], kept: NDArray[np.bool_], shape: tuple[int, int]
+) -> sparse.csr_array:
+    """How many of the ``kept`` photos each cluster has of each class, (clusters, classes)."""
+    kept = kept & (number >= 0)
+    places = clusters[kept], number[kept]
+    return sparse.coo_array((np.ones(int(kept.sum())), places), shape=shape).tocsr()

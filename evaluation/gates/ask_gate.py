@@ -17,7 +17,8 @@ from evaluation.gates.gate_rows import StartSpark
 from evaluation.gates.index import gate_index
 from evaluation.gates.metrics import gate_metrics
 from evaluation.gates.sync import gate_sync
-from evaluation.gates.tags import gate_tags
+from evaluation.gates.tag_drift import drift_check
+from evaluation.gates.tags import gate_drift, gate_tags
 from evaluation.gates.training_set import WrittenSet, gate_training_set
 from evaluation.milvus.vector_index import VectorIndex
 from vitrine import facts
@@ -93,6 +94,24 @@ def ask_tags(
         subject = f"classifier {classifier.version} of {about.label} for {about.dataset}"
         judge = partial(gate_tags, settings, classifier, answers, now)
         return _judged(run, "tags", judge, subject, "What tags goes on tagging")
+
+
+def ask_drift(settings: Settings, classifier: Classifier) -> GateFigures | None:
+    """As ``ask_tags``, on drift alone, of a classifier that tags: before it tags what is new. None where nothing is, or
+    too little to tell.
+
+    Raises:
+        GateRefused: as ``ask_gate``.
+    """
+    drift, about = drift_check(settings, classifier), classifier.about
+    if drift is None or "skipped" in drift.figures:
+        return None
+    with record(settings, "gate", about.dataset, about.encoder) as run:
+        run.encoder_version = about.encoder_version
+        run.catalog_version = facts.catalog_version(settings, about.dataset)
+        subject = f"new photos of {about.dataset} by classifier {classifier.version} of {about.label}"
+        judge = partial(gate_drift, settings, classifier, drift)
+        return _judged(run, "tags", judge, subject, "Nothing new is tagged")
 
 
 def _ask(settings: Settings, gate: str, dataset: str, encoded: EncodedSet | None, judge: Judge) -> GateFigures:

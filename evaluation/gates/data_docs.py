@@ -110,6 +110,7 @@ def _ask(
     from great_expectations import expectations
     from great_expectations.core import RunIdentifier
 
+    decision = _decided_expectation()  # registered in any case: pages of kept suites show such
     frame = pd.DataFrame() if frame is None else frame
     context = gx.get_context(mode="ephemeral", project_config=_context_config(settings))
     on_pandas = isinstance(frame, pd.DataFrame)
@@ -124,7 +125,7 @@ def _ask(
         about = {"description": text, "meta": {"question": number}}
         if isinstance(question, Decision):
             shown = figures_line(question.figures)
-            suite.add_expectation(_decided_expectation()(passed=question.passed, observed=shown, **about))
+            suite.add_expectation(decision(passed=question.passed, observed=shown, **about))
         else:
             suite.add_expectation(getattr(expectations, question.kind)(**about, **question.arguments))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))

@@ -6,13 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.classification.tag_answers import Answers, ask_reported
-from evaluation.gates.data_docs import Decision, validate
+from evaluation.gates.data_docs import Decision, decided, validate
+from evaluation.gates.gate import Check
+from evaluation.gates.tag_drift import drift_check
 from evaluation.statistics.bootstrap import paired_difference
 from vitrine import shares
 from vitrine.encoders.classifiers import Classifier
 from vitrine.runs import GateFigures
 from vitrine.setting_sections import TagSettings
 from vitrine.settings import Settings
+
+_SHOWN = 3
 
 
 def gate_tags(
@@ -22,10 +26,26 @@ def gate_tags(
     now: Classifier | None,
     run_id: str | None = None,
 ) -> GateFigures:
-    """Judge ``classifier`` by its ``answers``, paired by photo with those of the one that tags ``now``."""
+    """Judge ``classifier`` by its ``answers``, paired by photo with those of the one that tags ``now``, and by the
+    drift of what it says of new photos."""
     asked = _by_itself(settings, classifier, answers)
     if now and answers and answers.known.any():
         asked.append(_against(settings, answers, ask_reported(settings, now)))
+    if drift := drift_check(settings, classifier):
+        asked.append(_of_drift(drift))
+    return _validated(settings, classifier, asked, run_id)
+
+
+def gate_drift(settings: Settings, classifier: Classifier, drift: Check, run_id: str | None = None) -> GateFigures:
+    """The gate's question on ``drift`` alone: of a classifier that was let through, before it tags what is new."""
+    return _validated(settings, classifier, [_of_drift(drift)], run_id)
+
+
+def _of_drift(drift: Check) -> Decision:
+    return decided(drift, "each class is said of new photos about as often as photos are labelled so")
+
+
+def _validated(settings: Settings, classifier: Classifier, asked: list[Decision], run_id: str | None) -> GateFigures:
     about = classifier.about
     return validate(settings, "tags", f"{about.dataset} {about.label}", asked, run_id)
 
@@ -57,7 +77,29 @@ def _by_itself(settings: Settings, classifier: Classifier, answers: Answers | No
         figures["low"] >= least,
         {**figures, "min_low": least, "confidence": tags.confidence},
     )
-    return [sure, shared, enough, precise]
+    return [sure, shared, enough, precise, _classes(classifier, answers, tags)]
+
+
+def _classes(classifier: Classifier, answers: Answers, asked: TagSettings) -> Decision:
+    """Is a class's tags' precision surely below what is asked? It refuses where the class has its own threshold; the
+    others' threshold promises the precision of all of them together, so there it warns.
+
+    The wrong tags' share is shown to be more than is allowed, as ``shares`` bounds it, of each class at the error
+    divided by the number of classes that were tagged (Bonferroni).
+    """
+    least, tagged = asked.precision - asked.tolerance, answers.tagged
+    said, wrong, draws = answers.said[tagged], ~answers.right[tagged], _draws(answers, asked)[tagged]
+    names = np.unique(said.astype(str))
+    error = (1 - asked.confidence) / max(len(names), 1)
+    low = [name for name in names.tolist() if shares.shows(wrong[said == name], draws[said == name], 1 - least, error)]
+    refused = [name for name in low if classifier.about.thresholds.get(name) is not None]
+    figures: dict[str, Any] = {"classes": len(names), "surely_below": len(low), "min_precision": least}
+    for name in (refused or low)[:_SHOWN]:
+        figures[f"precision of {name}"] = float(1 - wrong[said == name].mean())
+    if low and not refused:
+        figures["warning"] = "classes below what is asked"
+    text = f"no class with a threshold of its own has tags that are surely less than {least:.0%} precise"
+    return Decision(text, not refused, figures)
 
 
 def precision_of(answers: Answers, asked: TagSettings) -> dict[str, Any]:

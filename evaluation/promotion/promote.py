@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from evaluation.gates.gate import COMPARING, gates_to_serve
+from evaluation.gates.tagging import lacking_classifiers
 from vitrine import facts, lake, locks, runs
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders.backbones import forbids_commerce
@@ -54,7 +55,8 @@ def promote(
     Raises:
         UserError: the data set is unknown or has no vector of the version; its weights' licence forbids commercial
             use and ``[licences] allow_non_commercial`` is not set; ``force`` and ``reason`` come one without the other.
-        GateRefused: a gate is missing, refused, failed or out of date; the message names each and the command.
+        GateRefused: a gate is missing, refused, failed or out of date, or a label is tagged and no classifier by this
+            version passed its gate; the message names each and the command.
     """
     with locks.held(settings, f"promote__{encoded.dataset}"):
         return _promote(settings, encoded, force, reason, if_new)
@@ -80,6 +82,8 @@ def _promote(settings: Settings, encoded: EncodedSet, force: bool, reason: str |
     _check_licence(settings, encoded)
     catalog_version = facts.catalog_version(settings, dataset, settings.nightly.relevant)
     gates = _gates(settings, encoded, catalog_version, serving)
+    lacking = lacking_classifiers(settings, encoded)
+    gates |= {f"tags {label}": {"problem": problem} for label, problem in lacking.items()}
     problems = [gate["problem"] for gate in gates.values() if gate["problem"]]
     if problems and not force:
         may_not = f"{encoded.encoder} ({version}) may not serve {dataset}"

@@ -6,7 +6,9 @@
 import re
 from dataclasses import dataclass
 
+from vitrine.facts import LABELS_OF_ALL
 from vitrine.tables import TABLES
+from vitrine.tag_review import FIRST, OPEN, OUTCOME, TO_REVIEW
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,20 @@ class Defined:
     about: str
     sql: str
 
+
+def _label_of(table: str, name: str) -> str:
+    """The label that a column says the ``name`` of, of a row of ``catalog`` or ``labels``."""
+    of_all = " ".join(f"WHEN '{label}' THEN {table}.{label}" for label in LABELS_OF_ALL)
+    return f"CASE {name} {of_all} ELSE {table}.attributes[{name}] END"
+
+
+_TAGS_BESIDE_LABELS = f"""
+          SELECT t.dataset, t.label AS label_name, t.image_id, c.product_id, {_label_of("c", "t.label")} AS label,
+                 t.value AS tag, t.probability, t.runner_up, t.abstained, t.reason, c.split, c.uri,
+                 t.classifier_version, t.encoder_version, t.tagged_at
+          FROM tags t
+          JOIN catalog c ON c.image_id = t.image_id AND c.dataset = t.dataset
+"""
 
 # A view may name those above it.
 VIEWS: dict[str, Defined] = {
@@ -81,27 +97,31 @@ VIEWS: dict[str, Defined] = {
         """,
     ),
     "current_tags": Defined(
-        "a photo's tag beside what its source says: label is null where nobody said it",
-        """
-        SELECT t.dataset, t.label AS label_name, t.image_id, c.product_id,
-               CASE t.label WHEN 'category' THEN c.category WHEN 'product_id' THEN c.product_id
-                            ELSE c.attributes[t.label] END AS label,
-               t.value AS tag, t.probability, t.runner_up, t.abstained, t.reason, c.split, c.uri,
-               t.classifier_version, t.encoder_version, t.tagged_at
-        FROM tags t
-        JOIN catalog c ON c.image_id = t.image_id AND c.dataset = t.dataset
+        "a photo's tag beside what its source says: label is null where nobody said it; outcome: what became of it",
+        f"""
+        SELECT *, {OUTCOME} AS outcome
+        FROM (
+          SELECT b.*, s.labelled_at
+          FROM ({_TAGS_BESIDE_LABELS}) b
+          LEFT JOIN (
+            SELECT image_id, label_name, label, min(valid_from) AS labelled_at
+            FROM (
+              SELECT l.image_id, t.label AS label_name, l.valid_from, {_label_of("l", "t.label")} AS label
+              FROM tags t
+              JOIN labels l ON l.image_id = t.image_id
+            )
+            GROUP BY image_id, label_name, label
+          ) s ON s.image_id = b.image_id AND s.label_name = b.label_name AND s.label = b.label
+        )
         """,
     ),
     "tags_to_review": Defined(
         "what a person should look at: labels that a sure tag disagrees with, surest first, then unlabelled photos",
-        """
-        SELECT *, CASE WHEN label IS NULL THEN 'no label' ELSE 'disagrees' END AS why,
-               row_number() OVER (
-                 PARTITION BY dataset, label_name
-                 ORDER BY label IS NULL, CASE WHEN label IS NULL THEN probability ELSE -probability END, image_id
-               ) AS place
+        f"""
+        SELECT *, CASE WHEN outcome = '{OPEN}' THEN 'no label' ELSE 'disagrees' END AS why,
+               row_number() OVER (PARTITION BY dataset, label_name ORDER BY {FIRST}) AS place
         FROM current_tags
-        WHERE label IS NULL OR (label <> tag AND NOT abstained)
+        WHERE {TO_REVIEW}
         """,
     ),
     "photo_attributes": Defined(

@@ -104,9 +104,10 @@ def test_a_night_brings_each_pending_encoder_through_its_gates(as_read: dict[str
 
 
 def test_a_night_tags_after_the_promotion_and_brings_tags_online(look: Callable[..., dict[str, Any]]) -> None:
-    nightly = {"encoders": ["one"], "datasets": [{"name": "shop", "source": "a"}], "tags": ["category", "product_id"]}
+    nightly = {"encoders": ["one"], "datasets": [{"name": "shop", "source": "a"}], "tags": ["category", "colour"]}
     night = look(VITRINE_NIGHTLY=json.dumps(nightly))["dags"]["nightly_reembedding"]
-    chain = ["encoder.promote", "tag_category", "tag_product_id", "features_of_tags"]
+    chain = ["encoder.embed", "encoder.learn_category", "encoder.learn_colour", "encoder.evaluate", "encoder.promote"]
+    chain += ["tag_category", "tag_colour", "features_of_tags"]
     for before, after in itertools.pairwise(chain):
         assert f"shop.{after}" in night["tasks"][f"shop.{before}"]
     assert night["arguments"]["shop.tag_category"] == ["tag", "--dataset", "shop", "--label", "category"]

@@ -6,15 +6,18 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
+from spark_jobs.sql.queries import ask
 from spark_jobs.tag_catalog import tag_catalog
 from vitrine import lake
 from vitrine.encoders.classifiers import MAHALANOBIS, UNLIKE, UNSURE, About, Classifier, Space, with_threshold
 from vitrine.encoders.heads import Head
 from vitrine.settings import Settings
-from vitrine.tables import CATALOG, EMBEDDINGS
+from vitrine.tables import CATALOG, EMBEDDINGS, LABELS
+from vitrine.tag_review import tags_beside_labels
 
 V, DIM = "00000000000000aa", 4
 MOMENT = lake.now()
+_SAID = "SELECT image_id, last_value(category ORDER BY valid_from) AS category FROM labels GROUP BY image_id"
 
 
 def classifier(threshold: float = 0.6) -> Classifier:
@@ -34,6 +37,11 @@ def put(settings: Settings, photos: dict[str, tuple[str | None, list[float]]]) -
         same |= {"category": category, "content_sha256": str(vector)}
         catalog.append({**same, **times, "uri": "nowhere", "size": 1, "width": 1, "height": 1})
         embeddings.append({**same, **of_vector, "embedding": vector, "encoder_version": V, "encoder": "e"})
+    said = {row["image_id"]: row["category"] for row in lake.rows(settings, _SAID)}
+    now = [{name: row[name] for name in ("image_id", "dataset", "product_id", "category")} for row in catalog]
+    fresh = [row | {"valid_from": lake.now()} for row in now if said.get(row["image_id"], "") != row["category"]]
+    if fresh:
+        lake.append(settings, LABELS, fresh)
     for table, made in ((CATALOG, catalog), (EMBEDDINGS, embeddings)):
         lake.write(settings, table, pa.Table.from_pylist(made, schema=table.schema), replacing={"dataset": "d"})
 
@@ -52,7 +60,8 @@ def test_nights_of_tags(settings: Settings, spark: SparkSession):
     }
     put(settings, photos)
     first = tag_catalog(spark, settings, classifier())
-    assert first == {"tagged": 3, "products_tagged": 2, "removed": 0, "photos": 3, "abstained": 2}
+    came_of = {"open": 3, "confirmed": 0, "corrected": 0, "disagrees": 0}
+    assert first == {"tagged": 3, "products_tagged": 2, "removed": 0, "photos": 3, "abstained": 2, "outcomes": came_of}
     assert tags(settings) == {"d/p1": ("a", None), "d/p2": ("a", UNSURE), "d/q1": ("a", UNLIKE)}
     assert tags(settings, "product_tags") == {"d/p": ("a", None), "d/q": ("a", UNLIKE)}
 
@@ -66,6 +75,7 @@ def test_nights_of_tags(settings: Settings, spark: SparkSession):
     put(settings, photos)
     second = tag_catalog(spark, settings, classifier())
     assert (second["tagged"], second["removed"], second["products_tagged"]) == (1, 2, 1)
+    assert second["outcomes"] == {"open": 1, "confirmed": 0, "corrected": 1, "disagrees": 0}
     assert tags(settings) == {"d/p1": ("a", None), "d/p2": ("b", None)}
 
     assert tag_catalog(spark, settings, classifier(), everything=True)["tagged"] == 1
@@ -74,5 +84,42 @@ def test_nights_of_tags(settings: Settings, spark: SparkSession):
     assert tag_catalog(spark, settings, other) | {"removed": 0} == {
         **{"tagged": 3, "products_tagged": 2, "removed": 0},
         **{"photos": 3, "abstained": 3},
+        # The tag of p1 was made anew, after the label: that the two disagree is to be looked at again.
+        "outcomes": {"open": 1, "confirmed": 0, "corrected": 0, "disagrees": 2},
     }
     assert {row["classifier_version"] for row in lake.rows(settings, "SELECT * FROM tags")} == {other.version}
+
+
+def test_the_table_says_what_became_of_a_tag(settings: Settings, spark: SparkSession):
+    """A person corrects one tag, confirms another; both are labels in the next night's source. A third disagrees with
+    a label that was there before."""
+    lake.create_tables(settings)
+    photos: dict[str, tuple[str | None, list[float]]] = {
+        "p1": (None, [1, 0, 0, 0]),
+        "q1": (None, [0, 1, 0, 0]),
+        "r1": ("a", [0, 1, 0, 0]),
+        "s1": (None, [0.7, 0.7, 0.1, 0]),
+        "t1": (None, [0.9, 0.1, 0, 0]),
+    }
+    put(settings, photos)
+    tag_catalog(spark, settings, classifier(), everything=True)
+    review = "SELECT image_id, why FROM tags_to_review ORDER BY place"
+    queue = [["d/r1", "disagrees"], ["d/s1", "no label"], ["d/p1", "no label"], ["d/q1", "no label"]]
+    asked = ask(settings, review, 10)[1]
+    assert asked[:2] == queue[:2] and sorted(asked[2:]) == sorted([*queue[2:], ["d/t1", "no label"]])
+
+    photos |= {"p1": ("b", photos["p1"][1]), "q1": ("b", photos["q1"][1])}
+    put(settings, photos)
+    told = tag_catalog(spark, settings, classifier(), everything=True)
+    assert told["tagged"] == 0 and told["outcomes"] == {"open": 2, "confirmed": 1, "corrected": 1, "disagrees": 1}
+    came_of = ask(settings, "SELECT image_id, label, tag, outcome FROM current_tags ORDER BY image_id", 10)[1]
+    assert came_of == [
+        ["d/p1", "b", "a", "corrected"],
+        ["d/q1", "b", "b", "confirmed"],
+        ["d/r1", "a", "b", "disagrees"],
+        ["d/s1", None, "a", "open"],
+        ["d/t1", None, "a", "open"],
+    ]
+    by_lake = f"SELECT image_id, label, tag, outcome FROM ({tags_beside_labels('d', 'category')}) ORDER BY image_id"
+    assert [list(row.values()) for row in lake.rows(settings, by_lake)] == came_of
+    assert ask(settings, review, 10)[1] == [["d/r1", "disagrees"], ["d/s1", "no label"], ["d/t1", "no label"]]

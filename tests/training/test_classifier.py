@@ -9,13 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from training.classifier import linear_probe, neighbours, of_head, write_predictions
+from training import classifier
+from training.classifier import discriminants, fit_for, linear_probe, neighbours, of_head, write_predictions
+from training.shared_classes import unshared
 from training.training_set import TrainingSet
 from vitrine import lake
 from vitrine.encoders.heads import Head
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
+from vitrine.vectors import lists
 
 V, DIM = "00000000000000aa", 8
 CLASSES = ["d/a", "d/b", "d/c"]
@@ -56,7 +59,7 @@ def embed(settings: Settings, split: str, count: int) -> None:
     lake.append(settings, EMBEDDINGS, [{**row, **moment, "category": None} for row in made])
 
 
-@pytest.mark.parametrize("learn", [linear_probe, neighbours])
+@pytest.mark.parametrize("learn", [discriminants, linear_probe, neighbours])
 def test_they_learn_and_their_shares_add_up(rows: TrainingSet, learn: Any):
     says, how = learn(rows)
     x = np.concatenate([cluster(label, 50, 50 + label) for label in range(3)])
@@ -94,8 +97,58 @@ def test_splits_without_a_class_in_common_have_no_accuracy(
     others = replace(rows, classes=["d/x", "d/y", "d/z"])
     told = write_predictions(settings, others, "nearest_neighbours", neighbours(rows)[0])
     assert told == {"split": "test", "predicted": 0, "accuracy": None, "top5": None}
-    assert "the splits share no class" in capsys.readouterr().err
+    assert "splits share no class" in capsys.readouterr().err
     assert not lake.rows(settings, "SELECT * FROM predictions")
+
+
+def test_the_choices_are_told_where_no_class_is_shared(settings: Settings, rows: TrainingSet):
+    lake.create_tables(settings)
+    assert unshared(settings, rows) is None, "no split is reported"
+    embed(settings, "train", 3)
+    embed(settings, "test", 3)
+    assert unshared(settings, rows) is None
+    others = replace(rows, classes=["x"], label="category")
+    why = unshared(settings, others)
+    assert why and "choose --label product_id, or bring the photos in" in why and "cars196_devkit" in why
+
+
+def test_as_many_classes_as_the_largest_published_set_has_are_told_apart(
+    tmp_path: Path, rows: TrainingSet, capsys: pytest.CaptureFixture[str]
+):
+    count, dim = 11_318, 32
+    chance = np.random.default_rng(0)
+    centres = chance.normal(size=(count, dim))
+    for part, asked, each in (("train", count, 3), ("validation", 1000, 1)):
+        y = np.repeat(np.arange(asked, dtype=np.int32), each)
+        x = centres[y] + 0.5 * chance.normal(size=(len(y), dim))
+        x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+        (tmp_path / "many" / part).mkdir(parents=True)
+        table = pa.table({"label": y, "embedding": lists(x)})
+        pyarrow.parquet.write_table(table, tmp_path / "many" / part / "part-0.parquet")
+    sizes = {"train": 3 * count, "validation": 1000}
+    many = replace(rows, folder=str(tmp_path / "many"), classes=[str(n) for n in range(count)], **sizes)
+    fit = fit_for(many)
+    assert (
+        set(fit) == {"discriminants", "nearest_neighbours"} and "no linear probe of 11,318" in capsys.readouterr().err
+    )
+    for name, learn in fit.items():
+        says, how = learn(many)
+        assert how["rows"] == 3 * count and how["val_accuracy"] > 0.7, (name, how)
+        assert says(x[:10]).shape == (10, count)
+
+
+def test_neighbours_look_through_all_blocks_and_a_probe_says_what_it_leaves_out(
+    rows: TrainingSet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    x = np.concatenate([cluster(label, 50, 50 + label) for label in range(3)])
+    says, how = neighbours(rows)
+    monkeypatch.setattr(classifier, "_BLOCK", 7)
+    monkeypatch.setattr(classifier, "_MOST_NUMBERS", 33)
+    again, how_again = neighbours(rows)
+    assert np.allclose(says(x), again(x), atol=1e-6) and how == how_again
+    monkeypatch.setattr(classifier, "MOST_ROWS", 90)
+    assert linear_probe(rows)[1]["rows_left_out"] == 30
+    assert "learns from 90 of 120 photos" in capsys.readouterr().err
 
 
 def _classifier() -> tuple[np.ndarray, np.ndarray]:

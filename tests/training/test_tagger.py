@@ -1,13 +1,17 @@
 """A classifier for tagging: learned in closed form, sure where it is precise, and kept without pickles."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import special
+from sklearn.linear_model import LogisticRegression
 
 from tests.training.test_classifier import cluster, rows
+from training.tag_kinds import probe
 from training.tagger import learn
 from training.training_set import TrainingSet, first_ids
 from vitrine import lake
@@ -97,3 +101,56 @@ def test_a_class_has_its_own_threshold(settings: Settings, rows: TrainingSet):
     assert made.about.can_tag and set(said.best[tagged]) == {0} and (said.best[~tagged] != 0).all()
     classifiers.save(settings, made)
     assert classifiers.load(settings, made.version).about.thresholds == {"d/a": 0.0, "d/b": None}
+
+
+@pytest.mark.parametrize("kind", ["linear_probe", "nearest_neighbours"])
+def test_other_kinds_are_learned_kept_and_come_back(
+    settings: Settings, rows: TrainingSet, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    monkeypatch.setenv("VITRINE_TAGS__KINDS", json.dumps([kind]))
+    made = learn(load_settings(settings.root), rows)
+    back = classifiers.load(settings, made.version)
+    x = np.concatenate([cluster(label, 50, 50 + label) for label in range(3)])
+    says = back.tag(x)
+    assert made.about.kind == back.about.kind == kind and made.about.strength > 0
+    assert (says.best == np.repeat(range(3), 50)).mean() > 0.8 and np.array_equal(
+        says.probability, made.tag(x).probability
+    )
+    assert np.allclose(np.exp(back.log_probabilities(x)).sum(1), 1, atol=1e-5)
+    assert {file.suffix for file in classifiers.folder_of(settings, made.version).iterdir()} == {
+        ".json",
+        ".safetensors",
+    }
+
+
+def test_of_several_kinds_that_which_tells_the_training_part_best_is_taken(
+    settings: Settings, rows: TrainingSet, monkeypatch: pytest.MonkeyPatch
+):
+    alone = learn(settings, rows)
+    monkeypatch.setenv("VITRINE_TAGS__KINDS", '["discriminants", "ridge", "linear_probe", "nearest_neighbours"]')
+    made = learn(load_settings(settings.root), rows)
+    tried = made.about.validation["kinds"]
+    assert set(tried) == {alone.about.kind, "linear_probe", "nearest_neighbours"}
+    assert tried[made.about.kind] == max(tried.values()) and "kinds" not in alone.about.validation
+
+
+def test_a_probe_of_two_classes_says_what_scikit_learn_says(rows: TrainingSet):
+    x, y = np.concatenate([cluster(0, 60, 1), cluster(1, 60, 2)]), np.repeat([0, 2], 60).astype(np.int32)
+    head = probe(x, y, ["a", "b", "c"], 10.0, 0)
+    says = special.softmax(head.logits(x), axis=1)
+    model = LogisticRegression(C=10.0, max_iter=1000, random_state=0).fit(x, y)
+    assert np.allclose(says[:, [0, 2]], model.predict_proba(x), atol=1e-5) and (says[:, 1] == 0).all()
+
+
+@pytest.mark.slow
+def test_the_perceptron_of_top_tuning_is_learned_in_a_process_of_its_own(
+    settings: Settings, rows: TrainingSet, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("VITRINE_TAGS__KINDS", '["perceptron"]')
+    for name, value in {"TRIALS": "1", "EPOCHS": "1", "EXECUTIONS": "1", "FINAL_EPOCHS": "60"}.items():
+        monkeypatch.setenv(f"VITRINE_TUNE__TOP__{name}", value)
+    made = learn(load_settings(settings.root), rows)
+    x = np.concatenate([cluster(label, 50, 50 + label) for label in range(3)])
+    assert made.about.kind == "perceptron" and isinstance(made.head, Head) and made.head.activation == "relu"
+    assert (classifiers.load(settings, made.version).tag(x).best == np.repeat(range(3), 50)).mean() > 0.6
+    assert "tensorflow" not in sys.modules

@@ -185,3 +185,14 @@ def test_a_table_of_an_older_schema_gains_its_new_columns_by_being_written_to(se
 def _log(settings: Settings, version: int) -> list[dict[str, Any]]:
     path = METRICS.path(settings) / "_delta_log" / f"{version:020d}.json"
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_column_that_may_be_added_is_read_where_it_is_lacking(settings: Settings):
+    for table in TABLES.values():
+        new = [field.name for field in table.schema if field.nullable]
+        if not new:
+            continue
+        old = pa.schema([field for field in table.schema if not field.nullable])
+        write_deltalake(str(table.path(settings)), old.empty_table(), partition_by=list(table.partition_by))
+        found = lake.query(settings, f"SELECT {', '.join(new)} FROM {table.name}")
+        assert [found.schema.field(name).type for name in new] == [table.schema.field(name).type for name in new]

@@ -210,6 +210,16 @@ def test_a_tuning_hands_its_encoder_to_the_evaluation(server: AirflowServer, tmp
     measured = lake.rows(settings, "SELECT DISTINCT encoder FROM metrics WHERE dataset = 'demo'")
     assert [row["encoder"] for row in measured] == ["small__top__demo"]
 
+    form = {"encoders": ["small"], "datasets": ["demo"], "classify": ["product_id", "category"]}
+    ended, tasks = run(server, "evaluation", form)
+    assert ended["state"] == "success" and tasks["measure.classify"] == ["success"]
+    scored = lake.rows(settings, "SELECT DISTINCT relevant, classifier FROM metrics WHERE encoder = 'small'")
+    assert {(row["relevant"], row["classifier"]) for row in scored if row["classifier"]} == {
+        (label, name)
+        for label in ("product_id", "category")
+        for name in ("linear_probe", "nearest_neighbours", "discriminants")
+    }
+
 
 @pytest.mark.slow
 def test_the_demo_runs_one_night(settings: Settings) -> None:

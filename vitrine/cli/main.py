@@ -22,9 +22,7 @@ _FULL_DISK = ("No space left on device", "database or disk is full", "Disk quota
 
 # Each verb, and the first sentence of its help; its module is ``vitrine.cli.verbs.NAME``.
 VERBS = {
-    "classify": (
-        "Ask a linear probe and nearest neighbours on frozen embeddings about the test split: rows of predictions."
-    ),
+    "classify": "Ask classifiers on frozen embeddings about the test split: rows of predictions.",
     "tag": (
         "Tag photos that lack a label from their stored vectors, where a classifier is sure; exit 3 if its gate "
         "refuses."

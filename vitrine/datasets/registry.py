@@ -36,6 +36,7 @@ SHOPS: dict[str, Format] = {
 
 ADAPTERS: dict[str, Adapter] = {
     "cars196": cars196,
+    "cars196_devkit": cars196.DEVKIT,
     "deepfashion_inshop": deepfashion_inshop,
     "food2k": food2k,
     "grocery_store": grocery_store,

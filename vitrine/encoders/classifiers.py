@@ -1,7 +1,8 @@
 """A stored classifier: what tags photos from their stored vectors, by NumPy alone, and when it does not.
 
-On disk a folder ``HOME/models/classifiers/VERSION``: the head (``vitrine.encoders.heads``) whose logits are calibrated,
-``distance.safetensors`` (what it learned, to tell what is unlike it) and ``classifier.json``. No pickle is read.
+On disk a folder ``HOME/models/classifiers/VERSION``: the head (``vitrine.encoders.heads``, or nearest neighbours, as
+``vitrine.encoders.nearest`` has them) whose logits are calibrated, ``distance.safetensors`` (what it learned, to tell
+what is unlike it) and ``classifier.json``. No pickle is read.
 """
 
 import hashlib
@@ -15,12 +16,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from vitrine import files
-from vitrine.encoders import heads
+from vitrine.encoders import heads, nearest
+from vitrine.encoders.nearest import Neighbours
 from vitrine.errors import UserError, one_line
 from vitrine.settings import Settings
 from vitrine.vectors import Floats
 
 UNSURE, UNLIKE = "unsure", "unlike anything learned"
+NEAREST = "nearest_neighbours"
+"""The kind that is no head."""
 COSINE, MAHALANOBIS = "cosine", "mahalanobis"
 _ABOUT = "classifier.json"
 _BLOCK = 4096
@@ -35,8 +39,9 @@ class About:
     encoder: str
     encoder_version: str
     kind: str
-    """``discriminants`` or ``ridge``."""
+    """``discriminants``, ``ridge``, ``linear_probe``, ``nearest_neighbours`` or ``perceptron``."""
     strength: float
+    """What its one knob is set to; of neighbours, their number."""
     training_set: str
     """Its fingerprint."""
     threshold: float | None
@@ -109,7 +114,7 @@ class Tags:
 @dataclass(frozen=True)
 class Classifier:
     about: About
-    head: heads.Head
+    head: heads.Head | Neighbours
     """Its logits are calibrated: their softmax is the probabilities."""
     space: Space
 
@@ -165,7 +170,11 @@ def save(settings: Settings, classifier: Classifier) -> Path:
     """Write ``classifier`` into its version's folder, which is whole once ``classifier.json`` is there."""
     folder = folder_of(settings, classifier.version)
     folder.mkdir(parents=True, exist_ok=True)
-    heads.save(classifier.head, folder)
+    head = classifier.head
+    if isinstance(head, Neighbours):
+        nearest.save(head, folder)
+    else:
+        heads.save(head, folder)
     space = classifier.space
     tensors = {"whiten": space.weight, "means": space.means}
     tensors |= {} if space.offset is None else {"offset": space.offset}
@@ -185,7 +194,8 @@ def load(settings: Settings, version: str) -> Classifier:
         about = About(**json.loads((folder / _ABOUT).read_text()))
         tensors = load_file(folder / "distance.safetensors")
         space = Space(about.rule, tensors["whiten"], tensors.get("offset"), tensors["means"])
-        classifier = Classifier(about, heads.load(folder), space)
+        head = nearest.load(folder) if about.kind == NEAREST else heads.load(folder)
+        classifier = Classifier(about, head, space)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(f"cannot read the classifier in {str(folder)!r} ({one_line(error)}): learn it again") from None
     if classifier.version != version:

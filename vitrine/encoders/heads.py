@@ -8,7 +8,7 @@ a linear head, as they are.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,11 @@ class Head:
         weight, bias = self.classifier
         output = self.embed(vectors) if self.cosine else self.hidden(vectors)
         return np.asarray(output @ weight + bias, np.float32)
+
+    def scaled(self, factor: float) -> "Head":
+        """The same with logits that are ``factor`` times these."""
+        weight, bias = (np.asarray(value * factor, np.float32) for value in self.classifier)
+        return replace(self, classifier=(weight, bias))
 
     def fingerprint(self) -> str:
         """SHA-256 of what decides the tuned embedding: the hidden layers, without the classifier; hex."""

@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.browse.address import Address
+from evaluation.browse.address import Address, TagAddress
 from evaluation.browse.catalog import Catalog, read_candidates, read_catalog
 from evaluation.browse.outcomes import Outcomes
 from evaluation.browse.photo_cache import PhotoCache
 from evaluation.browse.search import Vectors, nearest
-from evaluation.browse.site import NothingToShow, Query, Site, Snapshot
+from evaluation.browse.site import NothingToShow, Query, Site, Snapshot, TagSnapshot
 from evaluation.browse.uploads import Uploads
 from tests.support.project import PROJECT
 from vitrine import images, lake, photo_files, tables
@@ -63,7 +63,22 @@ def shop(root: Path) -> Settings:
     serving = {"dataset": "shop", "promoted_at": lake.now(), "encoder": "bold", "catalog_version": "c", "gates": "{}"}
     version = by_name.version(settings, "bold")
     lake.append(settings, tables.PROMOTIONS, [serving | {"encoder_version": version, "forced": False}])
+    lake.append(settings, tables.TAGS, tag_rows(rows, version))
     return settings
+
+
+def tag_rows(photos: list[dict[str, Any]], encoder_version: str) -> list[dict[str, Any]]:
+    """Of four photos: sure tags that labels disagree with, one of them an enemy's; an unsure one; one unlike all."""
+    same = {"label": "category", "dataset": "shop", "runner_up": "other", "classifier_version": "c"}
+    same |= {"encoder_version": encoder_version, "tagged_at": lake.now()}
+    said = [("wrong kind", 0.97, None), (EVIL, 0.99, None), ("kind", 0.41, "unsure")]
+    said += [("kind", 0.6, "unlike anything learned")]
+    return [
+        same
+        | {name: photos[at][name] for name in ("image_id", "content_sha256")}
+        | {"value": value, "probability": probability, "reason": reason, "abstained": reason is not None}
+        for at, (value, probability, reason) in zip((0, 21, 3, 6), said, strict=True)
+    ]
 
 
 def catalog_rows(folder: Path) -> list[dict[str, Any]]:
@@ -290,6 +305,34 @@ def test_a_page_follows_the_tables(settings: Settings, home: Settings) -> None:
     assert isinstance(other, NothingToShow) and other.title == "No data set 'other'"
 
 
+def test_a_page_of_tags_is_what_is_to_be_looked_at_first(home: Settings, site: Site) -> None:
+    shown = site.tags(TagAddress())
+    assert isinstance(shown, TagSnapshot)
+    assert shown.address == TagAddress("shop", "category", "review", "")
+    assert [(tag.tag, round(tag.probability, 2), tag.outcome) for tag in shown.page.tags] == [
+        (EVIL, 0.99, "disagrees"),
+        ("wrong kind", 0.97, "disagrees"),
+    ]
+    all_of_them = site.tags(TagAddress(kind="all", page="0"))
+    assert isinstance(all_of_them, TagSnapshot) and all_of_them.page.total == 4
+    far = site.tags(TagAddress(kind="unlike"))
+    assert isinstance(far, TagSnapshot) and [tag.reason for tag in far.page.tags] == ["unlike anything learned"]
+    past = site.tags(TagAddress(kind="all", page="7"))
+    assert isinstance(past, TagSnapshot) and not past.page.tags and past.page.total == 4
+    (tag,) = site.photo_tags("shop", far.page.tags[0].image_id).values()
+    assert (tag.tag, tag.reason) == ("kind", "unlike anything learned")
+    assert site.photo_tags("shop", "shop/none") == {}
+
+
+def test_tags_follow_their_table(settings: Settings, home: Settings) -> None:
+    site = Site(settings)
+    lake.append(settings, tables.CATALOG, lake.rows(home, "SELECT * FROM catalog"))
+    nothing = site.tags(TagAddress())
+    assert isinstance(nothing, NothingToShow) and nothing.commands == ("vitrine tag --dataset shop --label category",)
+    lake.append(settings, tables.TAGS, lake.rows(home, "SELECT * FROM tags"))
+    assert isinstance(site.tags(TagAddress()), TagSnapshot)
+
+
 # ---- in a browser ----
 
 
@@ -511,6 +554,24 @@ def test_a_hostile_product_name_is_text(page: Any) -> None:
     page.locator(".offer .shot").first.wait_for()
     page.get_by_label("Product or photo id").fill("<script>")
     page.locator(".hit").first.wait_for()
+
+
+def test_tags_are_shown_with_their_photos_and_lead_to_them(page: Any) -> None:
+    page.goto("/")
+    page.get_by_role("link", name="Tags").click()
+    page.locator(".tags .shot").first.wait_for()
+    assert [text.splitlines()[0] for text in page.locator(".tags .caption .id").all_inner_texts() if EVIL in text]
+    assert "wrong kind 0.970" in page.locator(".tags").inner_text().replace("\n", " ")
+    page.get_by_role("link", name="All", exact=True).click()
+    page.wait_for_function("document.querySelectorAll('.tags .shot').length == 4")
+    text = page.locator(".tags").inner_text()
+    assert "unsure" in text and "unlike anything learned" in text and "disagrees: " in text
+    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    page.locator(".tags .shot").nth(1).click()
+    searched(page)
+    assert "Tag: category" in page.locator(".facts").inner_text()
+    page.goto("/tags?dataset=none")
+    page.get_by_text("No data set 'none'").wait_for()
 
 
 def test_a_photo_that_is_not_there_is_said(page: Any) -> None:

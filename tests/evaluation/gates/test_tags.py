@@ -78,8 +78,8 @@ def expectations(figures: str) -> list[str]:
 def test_one_that_tells_the_photos_apart_passes_also_beside_itself(settings: Settings) -> None:
     fill(settings)
     passed = ask(settings, classifier())
-    assert passed.success and len(passed.checks) == 4
-    assert len(ask(settings, classifier(), classifier()).checks) == 5
+    assert passed.success and len(passed.checks) == 5
+    assert len(ask(settings, classifier(), classifier()).checks) == 6
 
 
 def test_one_that_was_never_sure_is_refused(settings: Settings) -> None:
@@ -122,7 +122,29 @@ def test_figures_of_a_classifier_are_metrics_with_intervals(settings: Settings) 
     assert all(row["low"] <= row["value"] <= row["high"] for row in rows if row["metric"] != "ece")
     assert sum(one["photos"] for one in said["calibration"]) == PHOTOS
     score_tags(settings, asked, answers, "again")
-    assert len(lake.rows(settings, "SELECT * FROM metrics")) == len(TAG_NAMES)
+    again = lake.rows(settings, "SELECT * FROM metrics")
+    assert len(again) == len(rows) and sum(row["slice"] == "all" for row in again) == len(TAG_NAMES)
+
+
+def test_each_class_has_figures_of_its_own(settings: Settings) -> None:
+    fill(settings, wrong=20)
+    asked = with_threshold(classifier(), 0.9, thresholds={"b": None})  # tags nothing as b
+    answers = ask_reported(settings, asked)
+    assert answers is not None
+    score_tags(settings, asked, answers, "run")
+    rows = lake.rows(settings, "SELECT * FROM metrics WHERE starts_with(slice, 'class=')")
+    by = {(row["slice"], row["metric"]): row for row in rows}
+    assert set(by) == {("class=a", "coverage"), ("class=a", "tag_precision"), ("class=b", "coverage")} | {
+        ("class=c", "coverage"),
+        ("class=c", "tag_precision"),
+    }
+    for name in "abc":
+        of, said = answers.truth == name, answers.tagged & (answers.said == name)
+        row = by[f"class={name}", "coverage"]
+        assert row["value"] == pytest.approx(answers.tagged[of].mean()) and row["queries"] == of.sum()
+        assert row["low"] <= row["value"] <= row["high"]
+        if name != "b":
+            assert by[f"class={name}", "tag_precision"]["value"] == pytest.approx(answers.right[said].mean())
 
 
 def test_a_split_without_a_class_in_common_is_refused(settings: Settings) -> None:
@@ -142,3 +164,12 @@ def test_one_that_is_worse_than_what_tags_now_is_refused(settings: Settings) -> 
 def test_without_a_reported_split_validation_decides(settings: Settings) -> None:
     fill(settings, split="train")
     assert len(ask(settings, classifier()).checks) == 1
+
+
+def test_a_class_with_its_own_threshold_keeps_its_own_promise(settings: Settings) -> None:
+    fill(settings)
+    text = "no class with a threshold of its own has tags that are surely less than 93% precise"
+    classes = ("a", "x", "c")  # what shows b is called x, always wrong
+    assert text not in refused(settings, classifier(classes=classes)), "the others' threshold promises no class its own"
+    own = with_threshold(classifier(classes=classes), 0.9, thresholds={"x": 0.5})
+    assert text in refused(settings, own)

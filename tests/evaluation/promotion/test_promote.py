@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -12,11 +13,14 @@ from evaluation.promotion import promote as module
 from evaluation.promotion.promote import promote, rollback, unfinished_rollback
 from vitrine import facts, lake
 from vitrine.encoded_set import EncodedSet
+from vitrine.encoders import classifiers
+from vitrine.encoders.classifiers import MAHALANOBIS, About, Classifier, Space
+from vitrine.encoders.heads import Head
 from vitrine.errors import GateRefused, UserError
 from vitrine.runs import record
 from vitrine.setting_sections import LicenceSettings, MilvusSettings
 from vitrine.settings import Settings, load_settings
-from vitrine.tables import CATALOG, EMBEDDINGS, ENCODERS, PROMOTIONS
+from vitrine.tables import CATALOG, CLASSIFIERS, EMBEDDINGS, ENCODERS, PROMOTIONS
 
 ONE, TWO, THREE = "1" * 16, "2" * 16, "3" * 16
 E1, E2 = EncodedSet("shop", "e1", ONE), EncodedSet("shop", "e2", TWO)
@@ -264,3 +268,48 @@ def test_rollback_needs_vectors(settings: Settings) -> None:
     with pytest.raises(UserError, match=f"cannot be rolled back to e1 .{ONE}.: it has no vectors any more"):
         rollback(settings, "shop")
     assert serving(settings) == TWO
+
+
+def tags_by(settings: Settings, version: str, classifier_version: str = "c") -> None:
+    """A row of ``classifiers``, as ``vitrine tag`` leaves it once the gate let a classifier through."""
+    row = {"dataset": "shop", "label": "category", "promoted_at": lake.now(), "classifier_version": classifier_version}
+    row |= {"encoder": f"e{version[0]}", "encoder_version": version, "kind": "ridge", "training_set": "t", "gate": "{}"}
+    lake.append(settings, CLASSIFIERS, [row | {"threshold": 0.9}])
+
+
+def stored_classifier(settings: Settings, version: str) -> str:
+    eye, zero = np.eye(2, dtype=np.float32), np.zeros(2, np.float32)
+    about = About("shop", "category", f"e{version[0]}", version, "ridge", 0.1, "t", 0.9, 0.5, {})
+    head = Head(((eye, zero),), (eye, zero), ("a", "b"), activation="linear")
+    made = Classifier(about, head, Space(MAHALANOBIS, eye, None, eye))
+    classifiers.save(settings, made)
+    return made.version
+
+
+def test_where_a_label_is_tagged_another_version_needs_its_classifier(settings: Settings) -> None:
+    serve(settings, ONE)
+    tags_by(settings, ONE)
+    pass_gates(settings, TWO)
+    command = "run `vitrine tag --dataset shop --label category --encoder e2`"
+    with pytest.raises(GateRefused) as error:
+        promote(settings, E2)
+    assert f"category is tagged, and no classifier by e2 ({TWO}) has passed the gate tags: {command}" in str(
+        error.value
+    )
+    tags_by(settings, TWO, "0" * 16)
+    with pytest.raises(GateRefused, match=r"cannot read the classifier.*--encoder e2 --learn`"):
+        promote(settings, E2)
+    assert (facts.tagging(settings, "shop", "category") or {})["encoder_version"] == ONE, "its encoder serves"
+    tags_by(settings, TWO, stored_classifier(settings, TWO))
+    assert promote(settings, E2)["promoted"]
+    assert (facts.tagging(settings, "shop", "category") or {})["encoder_version"] == TWO
+    rollback(settings, "shop")
+    assert (facts.tagging(settings, "shop", "category") or {})["encoder_version"] == ONE, "tags follow what serves"
+
+
+def test_a_promotion_by_force_goes_past_a_missing_classifier_and_keeps_what_it_passed(settings: Settings) -> None:
+    serve(settings, ONE)
+    tags_by(settings, ONE)
+    pass_gates(settings, TWO)
+    assert promote(settings, E2, force=True, reason="tags can wait")["promoted"]
+    assert "category is tagged" in json.loads(history(settings)[-1]["gates"])["tags category"]["problem"]

@@ -113,6 +113,15 @@ MINIATURES: dict[str, tuple[Callable[[Path], None], list[tuple[str, str, str | N
             ("cars_test/00002.jpg", "Make Model 196", None, "test"),
         ],
     ),
+    "cars196_devkit": (
+        cars196,
+        [
+            ("cars_train/00001.jpg", "Make Model 98", None, "train"),
+            ("cars_train/00002.jpg", "Make Model 99", None, "train"),
+            ("cars_test/00001.jpg", "Make Model 1", None, "test"),
+            ("cars_test/00002.jpg", "Make Model 196", None, "test"),
+        ],
+    ),
     "deepfashion_inshop": (
         deepfashion_inshop,
         [
@@ -339,6 +348,15 @@ def test_cars196_in_one_file(settings: Settings, root: Path):
         ("car_ims/000001.jpg", "Make Model 1", None, "train"),
         ("car_ims/016185.jpg", "Make Model 196", None, "test"),
     ]
+    with pytest.raises(UserError, match=r"cars_annos\.mat has no relative_im_path and class and test"):
+        list(photos(settings, "cars196_devkit"))
+
+
+def test_the_devkits_split_of_cars196_in_one_file(settings: Settings, root: Path):
+    fields = [("relative_im_path", object), ("class", int), ("test", int)]
+    cars = [("car_ims/000001.jpg", 1, 0), ("car_ims/000002.jpg", 1, 1), ("car_ims/016185.jpg", 196, 0)]
+    savemat(root / "cars_annos.mat", {"annotations": np.array(cars, fields), "class_names": class_names()})
+    assert [photo[3] for photo in told(photos(settings, "cars196_devkit"))] == ["train", "test", "train"]
 
 
 @pytest.mark.parametrize(

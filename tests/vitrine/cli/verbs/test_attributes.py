@@ -44,7 +44,7 @@ def test_an_attribute_is_a_label_like_another(
         vitrine("classify", "--dataset", "shop", "--encoder", "lite0_96", "--label", "shap")
     classified = told("classify", "--dataset", "shop", "--encoder", "lite0_96", "--label", "shape")["results"]
     assert {each["predicted"] for each in classified} == {22}
-    assert {each["classifier"] for each in classified} == {"linear_probe", "nearest_neighbours"}
+    assert {each["classifier"] for each in classified} == {"discriminants", "linear_probe", "nearest_neighbours"}
     tuned = told(
         "tune", "linear", "--dataset", "shop", "--encoder", "lite0_96", "--label", "shape", "--name", "by_shape"
     )

@@ -31,6 +31,7 @@ def test_tags_from_photos_and_a_refusal_that_leaves_them(tmp_path: Path, monkeyp
     vitrine("embed", "--encoder", "lite0_96", "--dataset", "shop")
     settings = load_settings(tmp_path)
     asked = ("tag", "--dataset", "shop", "--label", "category", "--encoder", "lite0_96", "--all")
+    assert not told(*asked, "--ahead")["learned"], "no label is tagged yet: there is nothing to prepare for"
     first = told(*asked)
     rows = lake.rows(settings, "SELECT t.*, c.category FROM tags t JOIN catalog c ON t.image_id = c.image_id")
     assert (first["photos"], first["tagged"], len(rows)) == (360, 360, 360)

@@ -59,7 +59,7 @@ def test_top_tuning_from_photos_to_predictions(
     embedded = told("embed", "--encoder", name, "--dataset", "shop")
     assert (embedded["embedded"], embedded["dim"]) == (54, made["dim"])
     asked = told("classify", "--encoder", name, "--dataset", "shop")["results"]
-    assert [result["classifier"] for result in asked] == ["linear_probe", "nearest_neighbours"]
+    assert [result["classifier"] for result in asked] == ["linear_probe", "nearest_neighbours", "discriminants"]
     by_classifier = lake.rows(
         settings,
         "SELECT classifier, encoder_version, count(*) AS n, sum(CAST(predicted[1] = truth AS INT)) AS right "
@@ -67,9 +67,9 @@ def test_top_tuning_from_photos_to_predictions(
     )
     tests = {row["image_id"] for row in lake.rows(settings, "SELECT image_id FROM catalog WHERE split = 'test'")}
     assert {row["image_id"] for row in lake.rows(settings, "SELECT image_id FROM predictions")} == tests
-    assert [row["n"] for row in by_classifier] == [18, 18, 18]
-    assert by_classifier[2]["right"] / 18 == pytest.approx(made["accuracy"])
-    assert by_classifier[0]["right"] / 18 == pytest.approx(asked[0]["accuracy"])
+    assert [row["n"] for row in by_classifier] == [18] * 4
+    assert by_classifier[3]["right"] / 18 == pytest.approx(made["accuracy"])
+    assert by_classifier[1]["right"] / 18 == pytest.approx(asked[0]["accuracy"])
     with pytest.raises(UserError, match="is a head on 'small' already"):
         check_base(settings, name)
     changed = settings.model_copy(
