@@ -21,6 +21,9 @@ from training.ladder.rungs import SEEDS, Rung, TunedRung
 from vitrine.encoders.tuned import Tuned
 from vitrine.settings import Settings
 
+_OF_NEW = 0.5
+"""The share of the products that are learned from, where only what it does to the others is asked."""
+
 
 @dataclass
 class Decision:
@@ -97,8 +100,7 @@ class Ladder:
             decisions.append(decision)
             if not self._may_begin(rung, decision):
                 continue
-            in_part = rung.levels[0][-1] < 1
-            if in_part and self._probe_seconds(rung, decision) > decision.tuning_seconds / 2:
+            if self._is_its_own_probe(rung, decision):
                 self._at_once(rung, below, decision)
             else:
                 self._decide(rung, below, decision)
@@ -116,7 +118,9 @@ class Ladder:
     def _may_begin(self, rung: Rung, decision: Decision) -> bool:
         decision.tuning_seconds = rung.estimated_seconds()
         decision.use_seconds = rung.use_seconds()
-        probes = min(self._probe_seconds(rung, decision), decision.tuning_seconds)
+        probes = self._probe_seconds(rung, decision)
+        if self._is_its_own_probe(rung, decision):
+            probes = len(SEEDS) * _OF_NEW * decision.tuning_seconds if self.limits.known_share < 1 else 0.0
         planned = decision.tuning_seconds + probes + decision.use_seconds
         if self._fits(planned):
             return True
@@ -126,6 +130,13 @@ class Ladder:
         _say(decision)
         return False
 
+    def _is_its_own_probe(self, rung: Rung, decision: Decision) -> bool:
+        """Would a probe cost half of the tuning; or, of what is probed whole, more than the budget has beside it?"""
+        probes, whole = self._probe_seconds(rung, decision), decision.tuning_seconds
+        if rung.levels[0][-1] < 1:
+            return probes > whole / 2
+        return not self._fits(whole + probes + decision.use_seconds)
+
     def _probe_seconds(self, rung: Rung, decision: Decision) -> float:
         """What the first probes would take."""
         first = rung.levels[0]
@@ -134,15 +145,15 @@ class Ladder:
         )
 
     def _at_once(self, rung: TunedRung, below: Rung, decision: Decision) -> None:
-        """Where a probe would cost half of the tuning, the tuning is its own probe."""
+        """The tuning is its own probe; what it does to new products is asked of a half of them."""
         known = self._pay(rung, below, decision)
         probes = [Probe(1.0, SEEDS[0], known, known.nothing())]
         if self.limits.known_share < 1:
-            probes += [self._probe(rung, below, 0.5, seed, decision) for seed in SEEDS]
+            probes += [self._probe(rung, below, _OF_NEW, seed, decision) for seed in SEEDS]
         predicted = forecast(probes, self.limits.known_share, self._level).widened(self.limits.widen)
         decision.forecasts.append({"share": 1.0, **asdict(predicted)})
         self._conclude(decision, verdict(predicted, self.limits.gain), predicted)
-        decision.why += "; tuned at once, since a probe would have cost half of that"
+        decision.why += "; tuned at once, since probes would have cost too much beside it"
 
     def _fits(self, more: float) -> bool:
         seconds = self.spent + more

@@ -128,6 +128,20 @@ def test_what_is_cheap_is_tuned_at_once_and_judged_afterwards(climbed: Climbed) 
     assert all("tuned at once" in decision.why for decision in done.decisions)
 
 
+def test_a_budget_without_room_for_probes_is_spent_on_the_tuning(climbed: Climbed) -> None:
+    class ProbedWhole(Sharpened):
+        levels = ((0.5, 1.0),)
+
+    rung = ProbedWhole("linear", 0.6, seconds=1000)  # its probes take 3000
+    done = climbed(rung, budget=Budget(seconds=1200))
+    assert outcomes(done) == {"linear": "climbed"} and rung.probed == [] and done.seconds == pytest.approx(1000)
+    of_both = ProbedWhole("linear", 0.6, seconds=1000)  # where new products count, what it does to them is asked
+    assert outcomes(climbed(of_both, budget=Budget(seconds=1200), known_share=0.5)) == {"linear": "left out"}
+    assert of_both.tunings == 0
+    in_part = Sharpened("top", 0.6, seconds=1000)  # what can be probed in part is not paid for without
+    assert outcomes(climbed(in_part, budget=Budget(seconds=1200))) == {"top": "left out"} and in_part.tunings == 0
+
+
 def test_a_gain_has_to_be_worth_its_price(climbed: Climbed, settings: Settings) -> None:
     prices = settings.prices.model_copy(update={"core_hour": 3600.0})
     object.__setattr__(settings, "prices", prices)
