@@ -21,6 +21,8 @@ from training.ladder.rungs import SEEDS, Rung, TunedRung
 from vitrine.encoders.tuned import Tuned
 from vitrine.settings import Settings
 
+_NOTHING_OF = 10
+"""A tuning that the budget holds so many times is not worth a forecast: what it gains is measured."""
 _OF_NEW = 0.5
 """The share of the products that are learned from, where only what it does to the others is asked."""
 
@@ -131,10 +133,11 @@ class Ladder:
         return False
 
     def _is_its_own_probe(self, rung: Rung, decision: Decision) -> bool:
-        """Would a probe cost half of the tuning; or, of what is probed whole, more than the budget has beside it?"""
+        """Would a probe cost half of the tuning, or the tuning next to nothing of what is left of the budget? Of what
+        is probed whole: would that cost more than the budget has beside it?"""
         probes, whole = self._probe_seconds(rung, decision), decision.tuning_seconds
         if rung.levels[0][-1] < 1:
-            return probes > whole / 2
+            return probes > whole / 2 or self._fits(_NOTHING_OF * whole + decision.use_seconds)
         return not self._fits(whole + probes + decision.use_seconds)
 
     def _probe_seconds(self, rung: Rung, decision: Decision) -> float:
@@ -153,7 +156,7 @@ class Ladder:
         predicted = forecast(probes, self.limits.known_share, self._level).widened(self.limits.widen)
         decision.forecasts.append({"share": 1.0, **asdict(predicted)})
         self._conclude(decision, verdict(predicted, self.limits.gain), predicted)
-        decision.why += "; tuned at once, since probes would have cost too much beside it"
+        decision.why += "; tuned at once, since it was cheap beside its probes or the budget"
 
     def _fits(self, more: float) -> bool:
         seconds = self.spent + more

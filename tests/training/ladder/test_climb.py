@@ -84,7 +84,13 @@ def climbed(settings: Settings, written: Callable[..., TrainingSet]) -> Climbed:
     def climb(*rungs: Sharpened, **asked: Any) -> Climb:
         for rung in rungs:
             rung.judges = judges
-        limits = {"gain": 0.01, "budget": Budget(), "point_price": None, "known_share": 1.0, "max_drop": 0.01}
+        limits = {
+            "gain": 0.01,
+            "budget": Budget(seconds=9000),
+            "point_price": None,
+            "known_share": 1.0,
+            "max_drop": 0.01,
+        }
         return Ladder(settings, AsItIs(judges), rungs, Limits(**{**limits, "widen": 1.0, **asked})).climb()
 
     return climb
@@ -126,6 +132,13 @@ def test_what_is_cheap_is_tuned_at_once_and_judged_afterwards(climbed: Climbed) 
     assert outcomes(done) == {"linear": "climbed", "top": "stopped"} and better.tunings == worse.tunings == 1
     assert better.probed == [] and done.seconds == pytest.approx(20)
     assert all("tuned at once" in decision.why for decision in done.decisions)
+
+
+def test_what_the_budget_holds_ten_times_is_tried_without_a_forecast(climbed: Climbed) -> None:
+    rung = Sharpened("full", 0.6, seconds=1000)
+    done = climbed(rung, budget=Budget(seconds=11_000))
+    assert outcomes(done) == {"full": "climbed"} and rung.probed == [] and rung.tunings == 1
+    assert done.decisions[0].found is not None and "tuned at once" in done.decisions[0].why
 
 
 def test_a_budget_without_room_for_probes_is_spent_on_the_tuning(climbed: Climbed) -> None:
