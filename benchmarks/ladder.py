@@ -86,6 +86,7 @@ class KeptRung(TunedRung):
         self.run, self.strategy, self.levels = run, strategy, LEVELS.get(strategy, ())
         self.is_network = strategy not in ("pretrained", *tuned.HEADS)
         self.probe_cost = PROBED_PRODUCTS if self.is_network else 1.0
+        self.least_cost = float(strategy == "linear")
 
     def estimated_seconds(self) -> float:
         return self.run.tuning(self.strategy)

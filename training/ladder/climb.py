@@ -144,7 +144,8 @@ class Ladder:
         """What the first probes would take."""
         first = rung.levels[0]
         return len(SEEDS) * sum(
-            share * rung.probe_cost * decision.tuning_seconds + rung.start_seconds for share in first
+            max(share, rung.least_cost) * rung.probe_cost * decision.tuning_seconds + rung.start_seconds
+            for share in first
         )
 
     def _at_once(self, rung: TunedRung, below: Rung, decision: Decision) -> None:

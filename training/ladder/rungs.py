@@ -33,6 +33,8 @@ class Rung(ABC):
     """The shares of the full budget that are probed, at first and after each doubling."""
     probe_cost = 1.0
     """What a probe of the whole budget takes, in tunings."""
+    least_cost = 0.0
+    """Of a probe, however small, in probes of the whole budget."""
     start_seconds = 3.0
     """Of one probe, whatever its size."""
 
@@ -102,6 +104,7 @@ class HeadRung(TunedRung):
         # A closed form takes seconds: it is probed whole, and on half of the products for what it does to new ones.
         linear = isinstance(protocol, LinearSettings)
         self.strategy, self.levels = ("linear", ((0.5, 1.0),)) if linear else ("top", ((0.125, 0.25), (0.5,)))
+        self.least_cost = float(linear)  # its time goes into matrices of the dimension's size
 
     def estimated_seconds(self) -> float:
         estimate = tune.estimate_head(self.settings, self.whole, self.protocol)
