@@ -57,7 +57,7 @@ def test_proxy_anchor_by_its_formula():
     same = y.numpy()[:, None] == np.arange(CLASSES)
     near = np.log1p((np.exp(-32 * (cosines - 0.1)) * same).sum(0))
     far = np.log1p((np.exp(32 * (cosines + 0.1)) * ~same).sum(0))
-    assert float(given) == pytest.approx(near[same.any(0)].mean() + far.mean(), rel=1e-4)
+    assert given.item() == pytest.approx(near[same.any(0)].mean() + far.mean(), rel=1e-4)
     given.backward()
     assert made.head.weight.grad is not None  # the proxies that it tells classes by are those that learn
 
