@@ -1,6 +1,5 @@
 """deploy/: the image, the Kubernetes example and the sizing say what holds."""
 
-import importlib.util
 import json
 import os
 import re
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.project import PROJECT
+from tests.support.project import PROJECT, load_script
 from vitrine.settings import load_settings
 
 DEPLOY = PROJECT / "deploy"
@@ -111,12 +110,7 @@ def test_the_discovery_script_names_every_gpu(tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def sizing() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("sizing", DEPLOY / "sizing.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["sizing"] = module  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
+    return load_script(DEPLOY / "sizing.py")
 
 
 def test_the_sizings_arithmetic_by_hand(sizing: ModuleType):

@@ -1,9 +1,7 @@
 """Every figure of the README and docs/ says by which command and on which day it was taken."""
 
-import importlib.util
 import re
 import subprocess
-import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -11,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.support.project import PROJECT
+from tests.support.project import PROJECT, load_script
 
 SCRIPT = PROJECT / "benchmarks" / "figures.py"
 NUMBER = re.compile(r"[-+~]?[\d.,]*\d[\d.,]*( ?(s|ms|%|± [\d.]+|(to|of) [-+\d.]+|\(.*\)|/ [\d.]+ ?(\(.*\))?))?")
@@ -19,12 +17,7 @@ NUMBER = re.compile(r"[-+~]?[\d.,]*\d[\d.,]*( ?(s|ms|%|± [\d.]+|(to|of) [-+\d.]
 
 @pytest.fixture(scope="module")
 def figures() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("figures", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["figures"] = module  # its dataclass looks itself up
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def sections(page: Path) -> dict[str, str]:

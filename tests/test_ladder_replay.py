@@ -1,13 +1,12 @@
 """The replay of the ladder's decisions, on the probes and tunings that are kept: the script itself."""
 
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from tests.support.project import PROJECT
+from tests.support.project import PROJECT, load_script
 
 SCRIPT = PROJECT / "benchmarks" / "ladder.py"
 CURVES = PROJECT / "benchmarks" / "ladder_curves.parquet"
@@ -15,12 +14,7 @@ CURVES = PROJECT / "benchmarks" / "ladder_curves.parquet"
 
 @pytest.fixture(scope="module")
 def replay() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("ladder_replay", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["ladder_replay"] = module  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def test_what_is_kept_is_decided_on_again(

@@ -8,7 +8,7 @@ ones, one half of each product's photos. Its kind and strength are those that di
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -22,6 +22,8 @@ SHARES = (0.25, 0.5, 1.0)
 _PARTS = (4, 2, 1)
 _FEWEST_A_PART = 5
 _BLOCK = 1024
+_MOSTLY = 0.5
+"""From this share of known products on, these are whom a matrix is looked at for."""
 Embed = Callable[[vectors.Floats], vectors.Floats]
 """Rows (N, D) to rows (N, K) of unit length."""
 Fit = Callable[[vectors.Floats, Ints, int], Iterator[Embed]]
@@ -34,6 +36,8 @@ class Answers:
     """Each photo's figure, (3, N), at the shares of ``SHARES``: NaN where it was not asked, or nothing is right."""
 
     by_share: Floats
+    taken: tuple[int, int] | None = None
+    """Of a matrix, which kind each half's queries were answered by; None: as it is."""
 
     @property
     def values(self) -> Floats:
@@ -89,13 +93,14 @@ class Questions:
         if new is None or known is None:
             return new or known
         mixed = share * known.by_share + (1 - share) * new.by_share
-        return Answers(np.where(np.isnan(mixed), new.by_share, mixed))
+        return Answers(np.where(np.isnan(mixed), new.by_share, mixed), known.taken if share >= _MOSTLY else new.taken)
 
     def _learned(self, rows: vectors.Floats, fit: Fit, sides: Ints) -> Answers:
         whole = np.arange(len(rows))
         tried = [self._sided(rows, fit, whole, sides, side) for side in (0, 1)]
         # Each side takes what did best on the other one.
-        taken = [int(np.nanmean(tried[1 - side], axis=1).argmax()) for side in (0, 1)]
+        first, second = (int(np.nanmean(tried[1 - side], axis=1).argmax()) for side in (0, 1))
+        taken = first, second
 
         def answers(group: Ints) -> Floats:
             values = np.full(len(group), np.nan)
@@ -107,7 +112,7 @@ class Questions:
                 )
             return values
 
-        return self._by_share(answers)
+        return replace(self._by_share(answers), taken=taken)
 
     def _sided(
         self, rows: vectors.Floats, fit: Fit, group: Ints, sides: Ints, side: int, only: int | None = None
@@ -126,17 +131,18 @@ class Questions:
             [self._ask(np.where(seen[:, None], embed(mine), np.float32(0)), group, asks) for embed in chosen]
         )
 
-    def spaces(self, rows: vectors.Floats, fit: Fit | None) -> list[tuple[vectors.Floats, Ints]]:
-        """The vectors that all photos are asked in, and who asks there: those of ``rows`` themselves, or, with ``fit``,
-        of the first kind of matrix that each half's photos teach the other half."""
-        if fit is None:
+    def spaces(self, rows: vectors.Floats, fit: Fit, answers: Answers) -> list[tuple[vectors.Floats, Ints]]:
+        """The vectors in which ``answers`` were found, and who asks there: ``rows`` themselves, or those by the matrix
+        that each half's photos taught the other half."""
+        if answers.taken is None:
             return [(rows, np.arange(len(rows)))]
-        sides, made = self.half if self.catalog.known_share >= 1 / 2 else self.fold, []
+        sides, made = self.half if self.catalog.known_share >= _MOSTLY else self.fold, []
         mine, labels, seen = _in_fewest_dimensions(rows), self.sample.labels, np.asarray(rows.any(axis=1))
         for side in (0, 1):
             teaches = np.flatnonzero((sides != side) & (labels >= 0) & seen)
             codes = np.unique(labels[teaches], return_inverse=True)[1]
-            embed = next(fit(mine[teaches], codes.astype(np.int64), rows.shape[1]))
+            kinds = fit(mine[teaches], codes.astype(np.int64), rows.shape[1])
+            embed = next(islice(kinds, answers.taken[side], None))
             made.append((np.where(seen[:, None], embed(mine), np.float32(0)), np.flatnonzero(sides == side)))
         return made
 

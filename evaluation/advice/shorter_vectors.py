@@ -14,7 +14,7 @@ from evaluation.advice.measure import Questions
 from evaluation.advice.race import Floats, clustered_mean
 from evaluation.advice.sample import Ints
 from vitrine import vectors
-from vitrine.encoders.codecs import tried
+from vitrine.encoders.codecs import Codec, tried
 
 DIMS = (128, 64, 32)
 CONFIDENCE = 0.95
@@ -63,8 +63,12 @@ def _answers(questions: Questions, spaces: Sequence[Space]) -> Iterator[tuple[st
     """Each codec's name, bytes and the figures of all queries; a codec that one of the spaces has not is left out."""
     for codecs in zip(*(tried(rows, DIMS) for rows, _ in spaces), strict=False):
         if len({codec.name for codec in codecs}) == 1:
-            values = [
-                questions.ask(codec.linear.apply(rows), codec.decoded(rows), asks)
-                for codec, (rows, asks) in zip(codecs, spaces, strict=True)
-            ]
+            values = [_asked(questions, codec, *space) for codec, space in zip(codecs, spaces, strict=True)]
             yield codecs[0].name, codecs[0].bytes, np.concatenate(values)
+
+
+def _asked(questions: Questions, codec: Codec, rows: vectors.Floats, asks: Ints) -> Floats:
+    """A photo without a vector has none in fewer bytes either."""
+    seen = np.asarray(rows.any(axis=1))[:, None]
+    asking, index = (np.where(seen, made, np.float32(0)) for made in (codec.linear.apply(rows), codec.decoded(rows)))
+    return questions.ask(asking, index, asks)

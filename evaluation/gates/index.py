@@ -26,6 +26,10 @@ _ROWS = 500
 """Photos that Milvus is asked for at once."""
 
 
+Photos = dict[str, tuple[str, Floats]]
+"""By image id: the product, and the vector, (D,), float32."""
+
+
 @dataclass(frozen=True)
 class Queries:
     """Photos of the data set whose neighbours are asked for."""
@@ -50,6 +54,8 @@ def gate_index(settings: Settings, encoded: EncodedSet, milvus: VectorIndex, run
     most = max(settings.gates.recall_at, MMP_DEPTH) + 1
     answers = [milvus.search(encoded, queries.vectors, most, served=kind)[0] for kind in (False, True)]
     photos = _photos(milvus, encoded, {image_id for ids in (*answers[0], *answers[1]) for image_id in ids})
+    # What was embedded between the two fills is in one collection alone.
+    answers = [[[image_id for image_id in ids if image_id in photos] for ids in each] for each in answers]
     exact, served = (_measured(queries, ids, photos) for ids in answers)
     name = milvus.collection(encoded, served=True).name
     decisions = [_recall(settings, queries, exact, served, name)]
@@ -69,17 +75,19 @@ def _queries(settings: Settings, encoded: EncodedSet, version: int) -> Queries:
     return Queries(rows["image_id"].to_pylist(), matrix(rows["embedding"]), products, rows["others"].to_numpy())
 
 
-def _photos(milvus: VectorIndex, encoded: EncodedSet, ids: set[str]) -> dict[str, dict[str, Any]]:
-    """Vector and labels of the photos that were found, from the exact collection."""
+def _photos(milvus: VectorIndex, encoded: EncodedSet, ids: set[str]) -> Photos:
+    """The photos that were found, from the exact collection."""
     found = sorted(ids)
     asked = (milvus.rows(encoded, found[start : start + _ROWS]) for start in range(0, len(found), _ROWS))
-    return {row["image_id"]: row for rows in asked for row in rows}
+    return {
+        row["image_id"]: (row["product_id"], np.asarray(row["embedding"], np.float32)) for rows in asked for row in rows
+    }
 
 
-def _measured(queries: Queries, answers: list[list[str]], photos: dict[str, dict[str, Any]]) -> Hits:
+def _measured(queries: Queries, answers: list[list[str]], photos: Photos) -> Hits:
     """Answers with the cosines of the vectors in full: an index of fewer bits knows only its own."""
     cosines = [
-        [float(vector @ np.asarray(photos[image_id]["embedding"], np.float32)) for image_id in ids]
+        [float(vector @ photos[image_id][1]) for image_id in ids]
         for vector, ids in zip(queries.vectors, answers, strict=True)
     ]
     return answers, cosines
@@ -93,11 +101,11 @@ def _recall(settings: Settings, queries: Queries, exact: Hits, served: Hits, col
     return Decision(text, value >= least, figures | {"collection": collection})
 
 
-def _worth(queries: Queries, answers: list[list[str]], photos: dict[str, dict[str, Any]]) -> NDArray[np.float64]:
+def _worth(queries: Queries, answers: list[list[str]], photos: Photos) -> NDArray[np.float64]:
     """mMP@5 of each query, (Q,), the query itself left out; NaN where its product has no other photo."""
     hits = np.zeros((len(answers), MMP_DEPTH), bool)
     for row, (product, nearest) in enumerate(zip(queries.products, _others(queries.ids, answers), strict=True)):
-        shown = [photos[image_id]["product_id"] == product for image_id in nearest[:MMP_DEPTH]]
+        shown = [photos[image_id][0] == product for image_id in nearest[:MMP_DEPTH]]
         hits[row, : len(shown)] = shown
     return per_query(hits, queries.relevant)[f"mMP@{MMP_DEPTH}"]
 

@@ -11,7 +11,7 @@ from evaluation.classification.predictions import paired_predictions
 from evaluation.gates.data_docs import decided, validate
 from evaluation.gates.gate import Check, decide
 from evaluation.gates.regression import Against, PairedQueries, held_against
-from evaluation.gates.tagging import decided_by_tags, paired_tags
+from evaluation.gates.tagging import decided_by_tags, lacking_classifiers, paired_tags
 from evaluation.metrics_table import ALL_QUERIES, Evaluation, newest
 from evaluation.retrieval.slices import CATEGORY, SHUFFLED
 from evaluation.statistics.bootstrap import Floats
@@ -193,9 +193,10 @@ def _compared(settings: Settings, task: Task, against: Against) -> list[Check]:
     classifiers = paired_predictions(settings, task, replace(task, encoded=other))
     if against.kind == "base":
         return held_against(against, paired, classifiers, settings.gates)
-    classifiers += paired_tags(settings, encoded, other)
+    lacking = lacking_classifiers(settings, encoded)
+    classifiers += [] if lacking else paired_tags(settings, encoded, other)
     *checks, last = held_against(against, paired, classifiers, settings.gates)
-    return [*checks, decided_by_tags(settings, encoded, last)]
+    return [*checks, decided_by_tags(settings, encoded, last, lacking)]
 
 
 def _refuse_unembedded(settings: Settings, encoded: EncodedSet, against: Against, relevant: str) -> None:

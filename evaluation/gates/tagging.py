@@ -1,5 +1,7 @@
 """What tags a data set, held against what would tag it by another encoder version: no version serves without."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from evaluation.classification.classification_metrics import PairedClassifier
@@ -35,10 +37,8 @@ def lacking_classifiers(settings: Settings, encoded: EncodedSet) -> dict[str, st
 
 
 def paired_tags(settings: Settings, encoded: EncodedSet, serving: EncodedSet) -> list[PairedClassifier]:
-    """Each label's classifier by ``encoded`` and by ``serving``, on the photos of the reported split that both were
-    asked about; without labels that have no such photos, or lack a classifier that can be read."""
-    if lacking_classifiers(settings, encoded):
-        return []
+    """Each label's classifier by ``encoded``, which lacks none, and by ``serving``, on the photos of the reported split
+    that both were asked about; without labels that have no such photos."""
     paired = []
     for _, label in facts.tagged_labels(settings, encoded.dataset):
         sides = [_load(settings, side, label) for side in (encoded, serving)]
@@ -49,12 +49,12 @@ def paired_tags(settings: Settings, encoded: EncodedSet, serving: EncodedSet) ->
     return paired
 
 
-def decided_by_tags(settings: Settings, encoded: EncodedSet, check: Check) -> Check:
+def decided_by_tags(settings: Settings, encoded: EncodedSet, check: Check, lacking: Mapping[str, str]) -> Check:
     """``check``, on classifiers by ``encoded`` and by what serves, but not skipped where a label is tagged: it refuses
-    for a classifier that is lacking; without photos to compare by, the gate ``tags`` has decided by validation alone.
-    """
-    if problems := lacking_classifiers(settings, encoded):
-        return Check(check.name, False, "; ".join(problems.values()), {"labels": ", ".join(problems)})
+    for a classifier that is ``lacking``; without photos to compare by, the gate ``tags`` has decided by validation
+    alone."""
+    if lacking:
+        return Check(check.name, False, "; ".join(lacking.values()), {"labels": ", ".join(lacking)})
     labels = ", ".join(label for _, label in facts.tagged_labels(settings, encoded.dataset))
     if not labels or "skipped" not in check.figures:
         return check

@@ -315,7 +315,7 @@ class _Work:
         done = self.measured[picked.encoder]
         rows = sample.vectors(self.settings, done.encoded, done.asked)
         questions = measure.Questions(self.catalog, done.asked)
-        spaces = questions.spaces(rows, _fitted if picked.strategy == answer.LINEAR else None)
+        spaces = questions.spaces(rows, _fitted, done.answers[picked.strategy])
         return shorter_vectors.shortest(questions, spaces, self.margin)
 
     def _option(self, name: str, strategy: str, chosen: str | None, remaining: list[str]) -> "answer.Option":
