@@ -7,7 +7,7 @@ draw, whatever the number of its photos (``[tags] independent``).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, TAGS
 from vitrine.vectors import matrix
 
+QUESTION = "each class is said of new photos about as often as photos are labelled so"
 FEWEST = 30
 """Products (or photos) of new photos; fewer say nothing of shares."""
 MOST = 10_000
@@ -95,9 +96,12 @@ def _apart(first: tuple[float, float], second: tuple[float, float]) -> float:
 
 
 def drift_check(settings: Settings, classifier: Classifier) -> Check | None:
-    """``shares_check`` of what ``classifier`` says of new photos; None where there are no new ones."""
+    """``shares_check`` of what ``classifier`` says of new photos, with its label; None where there are no new ones."""
     answers = _ask_new(settings, classifier)
-    return shares_check(labelled_shares(settings, classifier), *answers, settings.tags) if answers else None
+    if answers is None:
+        return None
+    check = shares_check(labelled_shares(settings, classifier), *answers, settings.tags)
+    return replace(check, figures=check.figures | {"label": classifier.about.label})
 
 
 def labelled_shares(settings: Settings, classifier: Classifier) -> ClassShares:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from evaluation.classification.tag_answers import Answers, ask_reported
 from evaluation.gates.data_docs import Decision, decided, validate
 from evaluation.gates.gate import Check
-from evaluation.gates.tag_drift import drift_check
+from evaluation.gates.tag_drift import QUESTION, drift_check
 from evaluation.statistics.bootstrap import paired_difference
 from vitrine import shares
 from vitrine.encoders.classifiers import Classifier
@@ -42,7 +42,7 @@ def gate_drift(settings: Settings, classifier: Classifier, drift: Check, run_id:
 
 
 def _of_drift(drift: Check) -> Decision:
-    return decided(drift, "each class is said of new photos about as often as photos are labelled so")
+    return decided(drift, QUESTION)
 
 
 def _validated(settings: Settings, classifier: Classifier, asked: list[Decision], run_id: str | None) -> GateFigures:

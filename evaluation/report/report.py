@@ -19,6 +19,7 @@ from vitrine import facts, files, lake, nights
 from vitrine.errors import unknown
 from vitrine.lake import matches
 from vitrine.settings import Settings
+from vitrine.tag_review import OUTCOMES
 
 MOST_DATASETS_WITH_GALLERIES = 3
 MOST_CATEGORIES = 8  # worst ones, and as many of the best
@@ -84,6 +85,8 @@ def _render(settings: Settings, chapters: list[Row]) -> str:
         headline=HEADLINE,
         families=charts.FAMILIES,
         tag_figures=tags.FIGURES,
+        tag_photos=tags.SHOWN,
+        tag_outcomes=OUTCOMES,
         neighbours=photos.NEIGHBOURS,
         max_drop=settings.gates.max_drop,
         data_docs=(settings.reports / "data_docs" / "index.html").is_file(),

@@ -1,15 +1,16 @@
 """What tags a data set's photos now: its figures, what it said, and photos to look at."""
 
-from evaluation.classification.tag_answers import metrics_name
-from evaluation.metrics_table import ALL_QUERIES, newest
+from evaluation.classification.tag_answers import class_slice, metrics_name
+from evaluation.gates.tag_drift import QUESTION
+from evaluation.metrics_table import ALL_QUERIES, Scores, newest
 from evaluation.report import photos
 from evaluation.report.figures import Row
-from vitrine import facts, lake, runs
+from vitrine import facts, lake, runs, tag_review
 from vitrine.encoders.classifiers import UNLIKE, UNSURE
 from vitrine.lake import matches
-from vitrine.runs import TagFigures
+from vitrine.runs import GateFigures, TagFigures
 from vitrine.settings import Settings
-from vitrine.tables import LABEL_COLUMNS
+from vitrine.tag_review import CORRECTED, DISAGREES, OPEN
 
 FIGURES = {
     "accuracy": "Accuracy",
@@ -19,41 +20,74 @@ FIGURES = {
     "tag_precision": "Precision of tags",
     "ece": "Calibration error",
 }
-SHOWN = 6
-"""Photos of each kind."""
+SHOWN = {
+    "disagrees": (
+        "Labels that a sure tag disagrees with, surest first",
+        f"outcome = '{DISAGREES}' AND NOT abstained ORDER BY probability DESC, image_id",
+    ),
+    "tagged": (
+        "Photos without a label that got a tag",
+        f"outcome = '{OPEN}' AND NOT abstained ORDER BY md5(image_id)",
+    ),
+    "corrected": (
+        "Tags that a person has corrected since, newest first",
+        f"outcome = '{CORRECTED}' AND NOT abstained ORDER BY tagged_at DESC, image_id",
+    ),
+    "unlike": ("Unlike anything learned: not tagged", f"reason = {lake.quote(UNLIKE)} ORDER BY md5(image_id)"),
+}
+"""Kinds of photos: a title, and which rows of ``tag_review.tags_beside_labels``, in what order."""
+PHOTOS = 6
+"""Of each kind."""
+CLASSES = 10
+"""That are shown by themselves."""
 _RUNS = 200
 
 
 def sections(settings: Settings, dataset: str, pictures: bool) -> list[Row]:
     """One for each label that something tags: ``label``; ``row``, its newest of ``classifiers``; ``figures`` by name
     of ``FIGURES``, each ``value`` and ``bounds`` (None where none is defined); ``photos`` that it was asked about;
-    ``counts`` of its tags; ``calibration``, the reliability diagram's bins; and, with ``pictures``, ``shown``: photos
-    whose label a sure tag disagrees with, sure tags of photos without a label, photos unlike anything learned."""
+    ``classes``, those with the least precise tags, ``more_classes`` that are left out; ``counts`` of its tags and
+    ``outcomes``, what became of them; ``drift``, what the gate last said of new photos' classes, None where it was not
+    asked; ``calibration``, the reliability diagram's bins; and, with ``pictures``, ``shown``: photos by ``SHOWN``."""
     found = []
     for _, label in facts.tagged_labels(settings, dataset):
         row = facts.tagging(settings, dataset, label)
-        if row is None or label not in LABEL_COLUMNS:
+        if row is None:
             continue
         shown = _shown(settings, dataset, label) if pictures else {}
-        figures = _figures(settings, row)
-        section = {"label": label, "row": row, **figures, "counts": _counts(settings, dataset, label), "shown": shown}
+        section = {"label": label, "row": row, **_figures(settings, row), "shown": shown}
+        section |= {"counts": _counts(settings, dataset, label)}
+        section |= {"outcomes": tag_review.outcomes(settings, dataset, label)}
+        section |= {"drift": _drift(settings, dataset, label)}
         found.append(section | {"calibration": _calibration(settings, row)})
     return found
 
 
 def _figures(settings: Settings, row: Row) -> Row:
     named = metrics_name(row["classifier_version"])
-    where = matches(dataset=row["dataset"], relevant=row["label"], classifier=named, slice=ALL_QUERIES)
+    where = matches(dataset=row["dataset"], relevant=row["label"], classifier=named)
     evaluations = newest(settings, where)
     if not evaluations:
-        return {"figures": {}, "photos": 0}
+        return {"figures": {}, "photos": 0, "classes": [], "more_classes": 0}
     scores = evaluations[0].scores[ALL_QUERIES]
-    each = {}
-    for name in FIGURES:
-        if name in scores.values:
-            bounds = scores.intervals[name]
-            each[name] = {"value": scores.values[name], "bounds": None if None in bounds else bounds}
-    return {"figures": each, "photos": scores.queries}
+    each = {name: _figure(scores, name) for name in FIGURES if name in scores.values}
+    classes = [
+        _of_class(name, each) for name, each in evaluations[0].scores.items() if name.startswith(class_slice(""))
+    ]
+    # The least precise first; those of which nothing was said have no precision, and come last.
+    classes.sort(key=lambda one: (one["tag_precision"]["value"] if one["tag_precision"] else 2.0, one["name"]))
+    more = max(len(classes) - CLASSES, 0)
+    return {"figures": each, "photos": scores.queries, "classes": classes[:CLASSES], "more_classes": more}
+
+
+def _figure(scores: Scores, name: str) -> Row:
+    bounds = scores.intervals[name]
+    return {"value": scores.values[name], "bounds": None if None in bounds else bounds}
+
+
+def _of_class(name: str, scores: Scores) -> Row:
+    each = {name: _figure(scores, name) if name in scores.values else None for name in ("coverage", "tag_precision")}
+    return {"name": name.removeprefix(class_slice("")), "photos": scores.queries, **each}
 
 
 def _calibration(settings: Settings, row: Row) -> list[Row]:
@@ -63,6 +97,17 @@ def _calibration(settings: Settings, row: Row) -> list[Row]:
         if figures.classifier_version == row["classifier_version"]:
             return figures.calibration
     return []
+
+
+def _drift(settings: Settings, dataset: str, label: str) -> Row | None:
+    """``said``, ``warned`` and ``at`` of the newest gate that asked for it."""
+    for run in runs.read(settings, matches(verb="gate", dataset=dataset), newest=_RUNS):
+        for check in run.read(GateFigures).asked if run.gate == "tags" else ():
+            if check["expectation"].startswith(QUESTION) and check["figures"].get("label") == label:
+                warned = not check["success"] or "warning" in check["figures"]
+                said = check["expectation"].removeprefix(QUESTION).removeprefix(": ")
+                return {"said": said, "warned": warned, "at": run.started_at}
+    return None
 
 
 def _counts(settings: Settings, dataset: str, label: str) -> Row:
@@ -76,16 +121,9 @@ def _counts(settings: Settings, dataset: str, label: str) -> Row:
 
 
 def _shown(settings: Settings, dataset: str, label: str) -> dict[str, list[Row]]:
-    here = matches("t", dataset=dataset, label=label)
-    joined = (
-        f"SELECT t.image_id, t.value, t.probability, t.runner_up, c.{label} AS said FROM tags t "
-        f"JOIN catalog c ON c.image_id = t.image_id WHERE {here} AND "
-    )
-    lacking = "c.category IS NULL" if label == "category" else "false"
-    kinds = {
-        "disagrees": f"NOT t.abstained AND c.{label} <> t.value ORDER BY t.probability DESC, t.image_id",
-        "tagged": f"NOT t.abstained AND {lacking} ORDER BY md5(t.image_id)",
-        "unlike": f"t.reason = {lake.quote(UNLIKE)} ORDER BY md5(t.image_id)",
-    }
-    rows = {kind: lake.rows(settings, f"{joined}{condition} LIMIT {SHOWN}") for kind, condition in kinds.items()}
-    return {kind: photos.pictured(settings, dataset, some) for kind, some in rows.items() if some}
+    tags = f"SELECT * FROM ({tag_review.tags_beside_labels(dataset, label)}) WHERE"
+    found = {}
+    for kind, (_, condition) in SHOWN.items():
+        if rows := lake.rows(settings, f"{tags} {condition} LIMIT {PHOTOS}"):
+            found[kind] = photos.pictured(settings, dataset, rows)
+    return found
