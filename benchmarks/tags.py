@@ -4,9 +4,9 @@
     python benchmarks/tags.py --dataset shop --label category --encoder efficientnet_lite0 squeezenet \\
         --kinds discriminants ridge perceptron
 
-Run where vitrine.toml is, once the encoders have embedded the data set. The second form prints a table: what each kind of
-classifier says of the split that is reported. Accuracy has its 95 % interval by product, the precision of the tags the
-lower bound that the gate asks for (``[tags] independent``).
+Run where vitrine.toml is, once the encoders have embedded the data set. The second form prints a table: what each kind
+of classifier says of the split that is reported. Accuracy has its 95 % interval by product, the precision of the tags
+the lower bound that the gate asks for (``[tags] independent``).
 """
 
 import argparse
