@@ -157,7 +157,7 @@ def _list(spark: SparkSession, units: list[str], layout: Layout) -> DataFrame:
 
 
 def _batches(photos: Iterator[Photo]) -> Iterator[pa.RecordBatch]:
-    while listed := [vars(photo).copy() for photo in islice(photos, 4096)]:
+    while listed := [vars(photo.checked()).copy() for photo in islice(photos, 4096)]:
         for row in listed:
             row["code"], row["reason"] = row.pop("refusal") or (None, None)
             row["attributes"] = row["attributes"] or None

@@ -151,6 +151,23 @@ def test_attributes_of_a_delta_table(settings: Settings, draw: Callable[..., Pat
 
 
 @pytest.mark.usefixtures("spark")
+def test_a_text_that_no_follower_can_hold_is_a_row_of_quarantine(
+    settings: Settings, draw: Callable[..., Path], tmp_path: Path
+):
+    uris = sorted(map(str, draw(1, 3).glob("*/*.jpg")))
+    long = "ä" * 32_501  # two bytes each
+    rows = {"uri": uris, "product_id": ["1"] * 3, "category": ["a", long, "a"], "text": [long[:-2], None, long]}
+    write_deltalake(str(tmp_path / "delta"), pa.table(rows))
+    figures = ingest(settings, str(tmp_path / "delta"), "d", "table", attributes={"told": "text"})
+    assert counted(figures)["images"] == 1 and attributes(settings) == [{"told": long[:-2]}]
+    refused = lake.rows(settings, "SELECT code, reason FROM quarantine ORDER BY image_id")
+    assert refused == [
+        {"code": "text_too_long", "reason": "its category has 65,002 bytes; 65,000 is the most"},
+        {"code": "text_too_long", "reason": "its told has 65,004 bytes; 65,000 is the most"},
+    ]
+
+
+@pytest.mark.usefixtures("spark")
 def test_the_verb_takes_attributes_and_categories(
     tmp_path: Path, draw: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ):
