@@ -32,6 +32,7 @@ NAMES = {
     "full": "fully tuned",
     "from_head": "from a head",
     "partial": "last part tuned",
+    "low_rank": "changes of low rank tuned",
 }
 CLASSIFIERS = {"linear": "linear_head", "top": "perceptron"}
 

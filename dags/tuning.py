@@ -31,9 +31,10 @@ BUDGET = r"^\d+(\.\d+)?\s*[A-Za-z]+$"
 PARAMS = {
     "strategy": Param(
         "top",
-        enum=["linear", "top", "partial", "from_head", "full", "auto"],
+        enum=["linear", "top", "partial", "low_rank", "from_head", "full", "auto"],
         title="linear: a matrix on frozen vectors, in closed form; top: a perceptron on them; full: all weights; "
-        "from_head: all weights, a classifier first; partial: the last part's; auto: what is worth its cost",
+        "from_head: all weights, a classifier first; partial: the last part's; low_rank: changes of low rank; "
+        "auto: what is worth its cost",
     ),
     "encoders": choices("What to tune", list(SETTINGS.nightly.encoders)),
     "datasets": choices("What to tune it to", DATASETS),
@@ -54,7 +55,7 @@ def arguments(context: Context) -> list[str]:
     given += [f"--processes={params['processes']}"] if params["strategy"] in ("full", "from_head") else []
     given += [f"--budget={params['budget']}"] if params["strategy"] == "auto" and params["budget"] else []
     given += [f"--as-of={until:%Y-%m-%dT%H:%M:%S}"] if until else []
-    verb = ["full", "--from-head"] if params["strategy"] == "from_head" else [params["strategy"]]
+    verb = ["full", "--from-head"] if params["strategy"] == "from_head" else [params["strategy"].replace("_", "-")]
     return ["tune", *verb, *pairs, *given, *(["--quick"] if params["quick"] else [])]
 
 

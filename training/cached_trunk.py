@@ -65,7 +65,8 @@ class CutNetwork:
                     again = whole.new_empty(0)
         if again.shape != whole.shape or not torch.allclose(again, whole, atol=_NEAR * float(whole.abs().max())):
             raise ArithmeticError(
-                "the network's parts do not follow each other one by one, so that it cannot be cut: tune it from a head"
+                "the network's parts do not follow each other one by one, so that it cannot be cut: tune changes of "
+                "low rank, or from a head"
             )
 
     def trunk(self, x: torch.Tensor) -> torch.Tensor:

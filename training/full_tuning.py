@@ -232,9 +232,12 @@ class Tuner:
         )
 
 
-def named(network: torch.nn.Module, source: str) -> dict[str, torch.Tensor]:
-    """The network's tensors under the names of its source."""
-    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+def named(
+    network: torch.nn.Module, source: str, tensors: dict[str, torch.Tensor] | None = None
+) -> dict[str, torch.Tensor]:
+    """The network's ``tensors`` (left out: its state) under the names of its source."""
+    tensors = network.state_dict() if tensors is None else tensors
+    state = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     if source == "torchvision" and any(key.startswith("0.") for key in state):
         return {f"features.{key.removeprefix('0.')}": value for key, value in state.items()}
     return state
@@ -275,13 +278,13 @@ def tune(folder: Path, kind: type[Tuner] = Tuner) -> dict[str, Any]:
     return result
 
 
-def estimate(folder: Path, steps: int = 2) -> dict[str, Any]:
+def estimate(folder: Path, steps: int = 2, kind: type[Tuner] = Tuner) -> dict[str, Any]:
     """What ``tune`` would take in one process: some steps, after a first one, are timed on the photos themselves.
 
     Returns:
         ``training_seconds`` of all epochs, without the validation and starts.
     """
-    tuner = Tuner(folder, learns=False)
+    tuner = kind(folder, learns=False)
     photos = tuner.augmented()
     each = seconds_a_photo(tuner, photos, steps)
     # A forward pass alone takes about a third of a step.

@@ -31,13 +31,14 @@ from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError, VitrineError
 from vitrine.names import JOIN, split_joined
 from vitrine.settings import Settings
-from vitrine.tuning_sections import FromHeadSettings, FullSettings, LinearSettings, PartialSettings, TopSettings
+from vitrine.tuning_sections import FromHeadSettings, FullSettings, LinearSettings, TopSettings
 from vitrine.vectors import Floats
 
 if TYPE_CHECKING:  # only tuning on a cluster needs Spark here
     from pyspark.sql import SparkSession
 
 _TENSORFLOWS_OWN = ("I0000 00:00:", "WARNING: All log messages before absl::InitializeLog")
+_OF_ONE_PROCESS = {"partial": "training.partial_tuning", "low_rank": "training.low_rank_tuning"}
 _MOST_PROCESSES = 64
 HeadSettings = LinearSettings | TopSettings
 Outcome = tuple[Tuned, dict[str, Any]]
@@ -250,11 +251,10 @@ def _full_job(settings: Settings, rows: TrainingSet, encoder: str, protocol: Ful
         max_pixels=settings.max_pixels,
         from_head=isinstance(protocol, FromHeadSettings),
     )
-    if isinstance(protocol, PartialSettings):
-        if processes > 1:
-            raise UserError(f"a partial tuning is of one process, not {processes}: leave --processes out")
-        return _Job(folder, "training.partial_tuning", request)
-    return _Job(folder, "training.full_tuning", request, processes)
+    module = _OF_ONE_PROCESS.get(protocol.strategy)
+    if module and processes > 1:
+        raise UserError(f"a {protocol.strategy} tuning is of one process, not {processes}: leave --processes out")
+    return _Job(folder, module or "training.full_tuning", request, processes)
 
 
 def _full_folder(settings: Settings, rows: TrainingSet, protocol: FullSettings, version: str) -> Path:

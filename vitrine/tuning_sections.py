@@ -236,10 +236,22 @@ class PartialSettings(FromHeadSettings):
         return super().quick().model_copy(update={"draws": 2})
 
 
+class LowRankSettings(FromHeadSettings):
+    """``[tune.low_rank]``: a change of low rank for each matrix of the network (``training.low_rank_tuning``)."""
+
+    strategy: ClassVar[str] = "low_rank"
+
+    rank: int = Field(8, ge=1)
+    scale: float = Field(16.0, gt=0)
+    """The changes are multiplied by ``scale / rank``, so that another rank needs no other learning rate."""
+    weight_decay: float = Field(0.0, ge=0)
+    layer_decay: float | None = Field(None, gt=0, le=1)
+
+
 class AutoSettings(Section):
     """``[tune.auto]``: how the ladder decides which strategy is worth its cost (``training.ladder``)."""
 
-    rungs: tuple[Literal["linear", "top", "partial", "from_head", "full"], ...] = (
+    rungs: tuple[Literal["linear", "top", "partial", "low_rank", "from_head", "full"], ...] = (
         "linear",
         "top",
         "from_head",
@@ -275,4 +287,5 @@ class TuneSettings(Section):
     full: FullSettings = FullSettings()
     from_head: FromHeadSettings = FromHeadSettings()
     partial: PartialSettings = PartialSettings()
+    low_rank: LowRankSettings = LowRankSettings()
     auto: AutoSettings = AutoSettings()

@@ -26,6 +26,7 @@ class Strategy(StrEnum):
     linear = "linear"
     top = "top"
     partial = "partial"
+    low_rank = "low_rank"
     from_head = "from_head"
     full = "full"
 
@@ -51,7 +52,9 @@ def settings_for(quick: bool, products: str | None = None) -> Settings:
     settings = load_settings()
     protocols: dict[str, Any] = {}
     if quick:
-        protocols = {name: getattr(settings.tune, name).quick() for name in ("top", "partial", "from_head", "full")}
+        protocols = {
+            name: getattr(settings.tune, name).quick() for name in ("top", "partial", "low_rank", "from_head", "full")
+        }
     if products:
         protocols["linear"] = settings.tune.linear.model_copy(update={"products": products})
     return settings.model_copy(update={"tune": settings.tune.model_copy(update=protocols)})

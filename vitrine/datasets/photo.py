@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from vitrine.settings import Settings
 
@@ -50,7 +50,7 @@ class Photo:
             if sizes[name] > MOST_TEXT
             else f"its attributes have {together:,} bytes"
         )
-        short = {each: _beginning(getattr(self, each)) for each in texts}
+        short: dict[str, Any] = {each: _beginning(getattr(self, each)) for each in texts}
         reason = f"{what}; {MOST_TEXT:,} is the most"
         return replace(self, **short, attributes=(), refusal=self.refusal or ("text_too_long", reason))
 

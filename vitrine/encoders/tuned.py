@@ -23,7 +23,7 @@ _LEAST = 10
 """Characters that a cut name keeps of the data set's."""
 HEADS = ("linear", "top", "codec")
 """The strategies that put a head on an encoder's stored vectors; ``codec`` only makes them shorter."""
-NETWORKS = ("full", "from_head", "partial")
+NETWORKS = ("full", "from_head", "partial", "low_rank")
 """The strategies that tune weights of the network; ``from_head`` starts from a fitted classifier, ``partial`` too, and
 tunes the last part alone."""
 

@@ -15,7 +15,7 @@ from vitrine.settings import Settings
 app = typer.Typer(
     name="tune",
     help="Tune an encoder to a data set: a matrix (linear) or a perceptron (top) on its frozen embeddings, its last "
-    "part (partial), or all its weights (full).\n\n"
+    "part (partial), changes of low rank (low-rank), or all its weights (full).\n\n"
     "What comes of it is an encoder like any other: vitrine embed --encoder NAME, vitrine evaluate --encoder NAME.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -134,6 +134,29 @@ def partial(
     """
     settings = tuning.settings_for(quick)
     tunings = tuning.plan(settings, Strategy.partial, dataset, encoder, name)
+    _tune(settings, tunings, label, seed, as_of, dry_run, as_json)
+
+
+@app.command("low-rank")
+def low_rank(
+    dataset: TunedOn,
+    encoder: Base,
+    label: ToldApart = "product_id",
+    name: Name = None,
+    seed: Seed = None,
+    as_of: AsOf = None,
+    quick: Quick = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Train a change of low rank for each matrix of the network (LoRA) on the photos, and name the encoder.
+
+    A fraction of the numbers learn, from a fitted classifier, and the changes are added to the weights in the end. For
+    vision transformers above all, which cannot be tuned in part. Learns from the split train alone. Killed, the same
+    command goes on after its last whole epoch.
+    """
+    settings = tuning.settings_for(quick)
+    tunings = tuning.plan(settings, Strategy.low_rank, dataset, encoder, name)
     _tune(settings, tunings, label, seed, as_of, dry_run, as_json)
 
 
