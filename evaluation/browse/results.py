@@ -18,6 +18,7 @@ STRATEGIES = {
     "full": "tuned as a whole",
     "from_head": "tuned from a head",
     "partial": "last part tuned",
+    "distil": "distilled",
 }
 
 

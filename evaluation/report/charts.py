@@ -31,7 +31,7 @@ FAMILIES = {
 }
 STRATEGIES = {
     **{"pretrained": "circle", "linear": "triangle-up", "top": "diamond", "full": "square"},
-    **{"from_head": "star-square", "partial": "diamond-wide", "codec": "hexagon"},
+    **{"from_head": "star-square", "partial": "diamond-wide", "codec": "hexagon", "distil": "cross"},
     "": "circle",
 }
 QUIET = "#868b95"

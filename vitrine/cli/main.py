@@ -65,7 +65,7 @@ VERBS = {
     "demo": "All of it, on a small catalog that it draws itself: the nightly DAG by Airflow, then what came of it.",
     "tune": (
         "Tune an encoder to a data set: a matrix (linear) or a perceptron (top) on its frozen embeddings, its last "
-        "part (partial), or all its weights (full)."
+        "part (partial), or all its weights (full), or let it learn another encoder's vectors (distil)."
     ),
     "compress": (
         "Try how short an encoder's vectors may become: principal components, int8, 4 bits, 1 bit, each held against "
