@@ -84,7 +84,7 @@ def test_the_matrix_starts_from_what_explains_the_teacher():
 
 
 def test_a_student_comes_nearer_to_its_teacher_and_is_a_network_like_any_other(tmp_path: Path, taught: Path):
-    folder = asked(tmp_path / "run", taught, epochs=8)
+    folder = asked(tmp_path / "run", taught, epochs=5)
     assert start(folder, "--estimate").wait() == 0
     estimate = json.loads((folder / "estimate.json").read_text())
     assert estimate["training_seconds"] > 0 and {path.name for path in folder.iterdir()} == {
@@ -127,7 +127,7 @@ def test_each_photo_meets_its_own_teachers_vector(tmp_path: Path, taught: Path):
 
 
 def test_killed_it_goes_on_to_the_same_student(tmp_path: Path, taught: Path):
-    whole, cut = (asked(tmp_path / name, taught, epochs=4) for name in ("whole", "cut"))
+    whole, cut = (asked(tmp_path / name, taught, epochs=3) for name in ("whole", "cut"))
     assert start(whole).wait() == 0
     for sign in ("teacher/validation.npy", "last.pt"):
         process = start(cut)

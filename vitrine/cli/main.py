@@ -68,8 +68,8 @@ VERBS = {
         "part (partial), or all its weights (full), or let it learn another encoder's vectors (distil)."
     ),
     "compress": (
-        "Try how short an encoder's vectors may become: principal components, int8, 4 bits, 1 bit, each held against "
-        "the\nvectors in full on the same queries."
+        "Try how short an encoder's vectors may become: principal components, int8, 4 bits, 1 bit, product "
+        "quantisation,\neach held against the vectors in full on the same queries."
     ),
     "export": "Export an encoder as a folder that turns a customer's photo into a vector of exactly this version.",
     "advise": "Find the encoder for a catalog, as it is or with a linear head, from a sample and within a budget.",
