@@ -26,21 +26,23 @@ from vitrine_tasks import (
 
 from vitrine.encoders.tuned import default_name
 
+TEACHER = r"^[a-z][a-z0-9_]*(\+[a-z][a-z0-9_]*)*$"
 BUDGET = r"^\d+(\.\d+)?\s*[A-Za-z]+$"
 
 PARAMS = {
     "strategy": Param(
         "top",
-        enum=["linear", "top", "partial", "low_rank", "from_head", "full", "auto"],
+        enum=["linear", "top", "partial", "low_rank", "from_head", "full", "distil", "auto"],
         title="linear: a matrix on frozen vectors, in closed form; top: a perceptron on them; full: all weights; "
         "from_head: all weights, a classifier first; partial: the last part's; low_rank: changes of low rank; "
-        "auto: what is worth its cost",
+        "distil: a student learns a teacher's vectors; auto: what is worth its cost",
     ),
     "encoders": choices("What to tune", list(SETTINGS.nightly.encoders)),
     "datasets": choices("What to tune it to", DATASETS),
     "evaluate_on": choices("What to evaluate it on too", [], least=0),
     "label": choice("What to tell apart: product_id, category, or an attribute", default="product_id"),
     "seed": optional("integer", "Left out: [tune] seed", minimum=0),
+    "teacher": optional("string", "Of distil: whose vectors are learned; A+B: both, joined", pattern=TEACHER),
     "budget": optional("string", "Of auto, as 30m or 2EUR; left out: [tune.auto] budget", pattern=BUDGET),
     "processes": Param(1, type="integer", minimum=1, title="Of a full tuning, one a GPU"),
     "quick": Param(False, type="boolean", title="Small and short: for a first look"),
@@ -50,7 +52,8 @@ PARAMS = {
 def arguments(context: Context) -> list[str]:
     params, until = context["params"], context.get("data_interval_end")
     pairs = [*repeated("--encoder", params["encoders"]), *repeated("--dataset", params["datasets"])]
-    given = [f"--label={params['label']}"]
+    given = [] if params["strategy"] == "distil" else [f"--label={params['label']}"]  # a student learns no label
+    given += [f"--teacher={params['teacher']}"] if params["strategy"] == "distil" and params["teacher"] else []
     given += [f"--seed={params['seed']}"] if params["seed"] is not None else []
     given += [f"--processes={params['processes']}"] if params["strategy"] in ("full", "from_head") else []
     given += [f"--budget={params['budget']}"] if params["strategy"] == "auto" and params["budget"] else []

@@ -43,10 +43,14 @@ class _Plan:
     """Those that may be learned from, ``train`` first."""
     validation_share: float
     seed: int
+    with_photos: bool
 
     @property
-    def feature(self) -> str:
-        return "embedding" if self.encoded else "uri"
+    def features(self) -> tuple[str, ...]:
+        """The columns that are learned from."""
+        if self.encoded:
+            return ("embedding", "uri") if self.with_photos else ("embedding",)
+        return ("uri",)
 
 
 def build_training_set(
@@ -59,13 +63,15 @@ def build_training_set(
     as_of: datetime | None = None,
     validation_share: float = 0.1,
     seed: int = 0,
+    with_photos: bool = False,
 ) -> TrainingSet:
     """Write the training set of ``dataset``, or find the same one written before.
 
     Columns: ``image_id`` (string), ``label`` (int32), and with ``encoded``, whose Feast view is applied, ``embedding``
-    (list of float32, of unit length; of joined encoders one vector after the other); without, ``uri`` (string). Where
-    the data set has no validation split, ``validation_share`` of each class becomes the validation part: whole products
-    where the class has several, photos where it has one; of equal pictures, none is on both sides.
+    (list of float32, of unit length; of joined encoders one vector after the other); without, ``uri`` (string);
+    ``with_photos`` gives both. Where the data set has no validation split, ``validation_share`` of each class becomes
+    the validation part: whole products where the class has several, photos where it has one; of equal pictures, none is
+    on both sides.
 
     Raises:
         UserError: unknown data set, no train split, nothing labelled or embedded in it, or fewer than two classes.
@@ -73,11 +79,11 @@ def build_training_set(
     facts.check_dataset(settings, dataset)
     facts.check_label(settings, dataset, label)
     splits = _splits(settings, dataset)
-    plan = _Plan(dataset, label, encoded, as_of or lake.now(), splits, validation_share, seed)
+    plan = _Plan(dataset, label, encoded, as_of or lake.now(), splits, validation_share, seed, with_photos)
     with _persisted(_featured(settings, plan), StorageLevel.DISK_ONLY) as featured:
         # The cut is decided on rows without their vectors. The checkpoint spares each query the plan of Feast's joins.
-        known = F.expr(f"class IS NOT NULL AND {plan.feature} IS NOT NULL")
-        photos = featured.withColumn("known", known).drop(plan.feature).localCheckpoint()
+        known = F.expr(" AND ".join(f"{name} IS NOT NULL" for name in ("class", *plan.features)))
+        photos = featured.withColumn("known", known).drop(*plan.features).localCheckpoint()
         others = spark.sql(_catalog(settings, plan, within=False)).select("content_sha256").distinct()
         apart = photos.filter("known").drop("known").join(others, "content_sha256", "left_anti")
         with _persisted(_cut(apart, plan), StorageLevel.MEMORY_AND_DISK_DESER) as parts:
@@ -86,8 +92,8 @@ def build_training_set(
             if (folder / ABOUT).is_file():
                 os.utime(folder)  # in use: maintenance removes what nobody touched
             else:
-                rows = featured.select("image_id", plan.feature).join(parts, "image_id")
-                _write(rows.select("image_id", "label", plan.feature, "part"), described, folder)
+                rows = featured.select("image_id", *plan.features).join(parts, "image_id")
+                _write(rows.select("image_id", "label", *plan.features, "part"), described, folder)
     return read_training_set(folder)
 
 
@@ -125,9 +131,11 @@ def _catalog(settings: Settings, plan: _Plan, *, within: bool) -> str:
 
 def _featured(settings: Settings, plan: _Plan) -> DataFrame:
     """Every photo of the splits, with what Feast knew of it at the moment: null where that is nothing."""
-    encoded, feature = plan.encoded, plan.feature
-    parts = encoded.parts if encoded else []
-    views = [feature_store.IMAGES.view(part.encoder, part.encoder_version) for part in parts] or ["catalog"]
+    parts = plan.encoded.parts if plan.encoded else []
+    views = [feature_store.IMAGES.view(part.encoder, part.encoder_version) for part in parts]
+    # Null where any of several is.
+    vectors = f"concat({', '.join(f'{view}__embedding' for view in views)})"
+    made = {"embedding": vectors, "uri": photo_store.readable_in_sql(settings, "catalog__uri")}
     photos = _catalog(settings, plan, within=True)
     entities = f"SELECT *, timestamp '{plan.moment.isoformat()}' AS event_timestamp FROM ({photos})"
     with warnings.catch_warnings():
@@ -135,18 +143,17 @@ def _featured(settings: Settings, plan: _Plan) -> DataFrame:
         job = feature_store.open_store(settings).get_historical_features(
             entity_df=entities,
             features=[
-                *(f"{view}:{feature}" for view in views),
+                *(f"{view}:embedding" for view in views),
+                *(["catalog:uri"] if "uri" in plan.features else []),
                 *{f"labels:{name}" for name in (plan.label, "product_id")},
             ],
             full_feature_names=True,
         )
-    columns = ", ".join(f"{view}__{feature}" for view in views)
     return job.to_spark_df().selectExpr(
         *("image_id", "content_sha256", "split"),
         "labels__product_id AS product_id",
         f"labels__{plan.label} AS class",
-        # Null where any of several is.
-        f"{f'concat({columns})' if encoded else photo_store.readable_in_sql(settings, columns)} AS {feature}",
+        *(f"{made[feature]} AS {feature}" for feature in plan.features),
     )
 
 
@@ -243,7 +250,14 @@ def _fingerprint(plan: _Plan, parts: DataFrame) -> str:
     sums = [F.sum(F.xxhash64(F.lit(salt), *fields).cast("decimal(38,0)")) for salt in ("a", "b")]
     digest = [str(value) for value in parts.agg(*sums, F.count("*")).first() or ()]
     by = [plan.encoded.encoder, plan.encoded.encoder_version] if plan.encoded else []
-    contents = [*digest, plan.dataset, plan.label, by, plan.seed]
+    contents = [
+        *digest,
+        plan.dataset,
+        plan.label,
+        by,
+        plan.seed,
+        *(["uri"] if plan.encoded and plan.with_photos else []),
+    ]
     return hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:16]
 
 

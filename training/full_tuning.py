@@ -36,19 +36,22 @@ from vitrine.encoders import processor, tuned
 from vitrine.encoders.allocator import keep_freed_memory
 from vitrine.encoders.backbones import Backbone
 from vitrine.encoders.networks import build
-from vitrine.tuning_sections import FullSettings
+from vitrine.encoders.projected import named
+from vitrine.tuning_sections import FullSettings, NetworkSettings
 
 
 class Tuner:
     """One process's part of a tuning: the network, its classifier, and all that an epoch needs."""
 
-    kind: type[FullSettings] = FullSettings
+    kind: type[NetworkSettings] = FullSettings
+    measure = "val_accuracy"
+    """What the best epoch is chosen by: the name of ``score`` in ``result.json``."""
 
     def __init__(self, folder: Path, learns: bool = True) -> None:
         """``learns``: false for an estimate, which needs nothing that takes long."""
         self.folder, self.learns = folder, learns
         self.request = FullTuningRequest.read(folder)
-        self.settings = self.kind(**self.request.settings)
+        self.settings: Any = self.kind(**self.request.settings)
         self.rank = distributed.get_rank() if distributed.is_initialized() else 0
         self.ranks = distributed.get_world_size() if distributed.is_initialized() else 1
         local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -60,16 +63,19 @@ class Tuner:
         torch.manual_seed(self.request.seed)
         self._backbone = Backbone(**{**self.request.backbone, "facts": None})
         self.built = build(self._backbone, drop_path=self.settings.drop_path)
-        network: Any = Classifier(self.built, len(self.request.classes), self.settings)
+        network: Any = self.made()
         network.to(self.device, memory_format=torch.channels_last)  # processors and tensor cores are quicker with it
         if self.ranks > 1 and self.device.type == "cuda":
             network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        self.network = network
+        self.network, self.dim = network, self.built.dim
         self.prepare()
         self.fitting_seconds = 0.0
         begun = (folder / "last.pt").is_file()
-        if learns and self.request.from_head and not begun and self.rank == 0:  # other processes get it from this one
-            self._fit_classifier()
+        if learns and self.fits_first and not begun and self.rank == 0:  # other processes get it from this one
+            started = time.monotonic()
+            self.fit()
+            self.fitting_seconds = round(time.monotonic() - started, 3)
+            print(f"the last layer is fitted, {self.fitting_seconds:.0f} s", file=sys.stderr, flush=True)
         self.ema = ModelEmaV3(network, decay=self.settings.ema) if self.settings.ema else None
         self.optimizer = create_optimizer_v2(
             network,
@@ -78,18 +84,34 @@ class Tuner:
             weight_decay=self.settings.weight_decay,
             layer_decay=self.settings.layer_decay,
         )
-        self.loss = loss_of(self.settings, network)
+        self.loss = self.loss_of_step()
         self.mixup = self._mixup()
         self.parallel: Any = self._parallel()
 
-    def _fit_classifier(self) -> None:
-        started = time.monotonic()
+    def made(self) -> Any:
+        """The module that learns: the network, ``self.built``, and a layer on it."""
+        return Classifier(self.built, len(self.request.classes), self.settings)
+
+    def loss_of_step(self) -> Any:
+        """What takes the module's output, and what the photos come with, to a number."""
+        return loss_of(self.settings, self.network)
+
+    @property
+    def fits_first(self) -> bool:
+        """Is the layer fitted to the frozen network before all learns?"""
+        return self.request.from_head
+
+    @property
+    def passes_beside(self) -> int:
+        """Forward passes of photos beside those of the epochs."""
+        rows = self.request.rows
+        return rows[TRAIN] + head_first.photos_asked(rows) if self.request.from_head else 0
+
+    def fit(self) -> None:
         seed_all(self.request.seed)  # it meets augmented photos next, and has to tell them apart
         learned = head_first.features(self.built, self.augmented(), head_first.FITTED, self.device)
         aside = head_first.features(self.built, self.plain(VALIDATION), head_first.ROWS[VALIDATION], self.device)
         self.network.start_from(learned, aside)
-        self.fitting_seconds = round(time.monotonic() - started, 3)
-        print(f"the classifier is fitted, {self.fitting_seconds:.0f} s", file=sys.stderr, flush=True)
 
     def _computes_bf16(self) -> bool:
         if self.settings.precision != "auto":
@@ -98,10 +120,10 @@ class Tuner:
         return torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else processor.has_bf16()
 
     def _mixup(self) -> Mixup | None:
-        mixup, cutmix = self.settings.mixup, self.settings.cutmix
-        if not (mixup or cutmix):
+        mixed = {name: getattr(self.settings, name, 0) for name in ("mixup", "cutmix")}
+        if not any(mixed.values()):
             return None
-        return Mixup(mixup, cutmix, label_smoothing=0.0, num_classes=len(self.request.classes))
+        return Mixup(mixed["mixup"], mixed["cutmix"], label_smoothing=0.0, num_classes=len(self.request.classes))
 
     def _parallel(self) -> torch.nn.Module:
         if self.ranks == 1:
@@ -146,8 +168,8 @@ class Tuner:
             loss = self.step(x, y)
             if not math.isfinite(loss):
                 raise ArithmeticError(
-                    f"the loss of epoch {number + 1} is {loss}: try a smaller [tune.full] learning_rate than "
-                    f"{settings.learning_rate:g}; the last whole epoch is kept"
+                    f"the loss of epoch {number + 1} is {loss}: try a smaller [tune.{settings.strategy}] learning_rate "
+                    f"than {settings.learning_rate:g}; the last whole epoch is kept"
                 )
             total, seen = total + loss * len(x), seen + len(x)
         return total / max(seen, 1)
@@ -180,17 +202,21 @@ class Tuner:
     def _mixed(self) -> Any:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
-    def accuracy(self, photos: Any) -> float:
-        """Share of the validation part that is told right, by the averaged weights where there are some."""
+    def score(self, photos: Any) -> float:
+        """Mean of ``right`` over the validation part, by the averaged weights where there are some."""
         network: Any = self.ema.module if self.ema else self.network
         network.eval()
-        right = count = 0
+        total, count = 0.0, 0
         size = self.settings.micro_batch or self.settings.batch_size // self.ranks
         with torch.inference_mode(), self._mixed():
             for x, y in torch.utils.data.DataLoader(photos, size, num_workers=self.settings.workers):
-                right += int((network(self.placed(x)).argmax(1).cpu() == y).sum())
+                total += float(self.right(network(self.placed(x)).float().cpu(), y).sum())
                 count += len(y)
-        return right / count
+        return total / count
+
+    def right(self, made: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """How right each photo of the validation part is, (B,): whether its class is told."""
+        return made.argmax(1) == y
 
     def unreadable(self, *parts: Any) -> int:
         """How many photos of ``parts`` could not be read so far, by any of the processes."""
@@ -217,6 +243,10 @@ class Tuner:
         network: Any = self.ema.module if self.ema else self.network
         return named(network.network, self.request.backbone["source"])
 
+    def judged(self, weights: Path) -> dict[str, Any]:
+        """What is found out of the best epoch's ``weights`` in the end; it goes into ``result.json``."""
+        return {}
+
     def start(self) -> dict[str, torch.Tensor]:
         """``weights`` as they were before."""
         return named(build(self._backbone).network, self._backbone.source)
@@ -232,17 +262,6 @@ class Tuner:
         )
 
 
-def named(
-    network: torch.nn.Module, source: str, tensors: dict[str, torch.Tensor] | None = None
-) -> dict[str, torch.Tensor]:
-    """The network's ``tensors`` (left out: its state) under the names of its source."""
-    tensors = network.state_dict() if tensors is None else tensors
-    state = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    if source == "torchvision" and any(key.startswith("0.") for key in state):
-        return {f"features.{key.removeprefix('0.')}": value for key, value in state.items()}
-    return state
-
-
 def tune(folder: Path, kind: type[Tuner] = Tuner) -> dict[str, Any]:
     """Train for the epochs that the request asks for; what ``result.json`` then says. A folder that has one is done."""
     if result := read_result(folder):
@@ -250,28 +269,28 @@ def tune(folder: Path, kind: type[Tuner] = Tuner) -> dict[str, Any]:
     with _processes():
         tuner = kind(folder)
         epochs = _train(tuner)
-        best = max(range(len(epochs)), key=lambda at: epochs[at]["val_accuracy"])
+        best = max(range(len(epochs)), key=lambda at: epochs[at][tuner.measure])
         result = {
-            "val_accuracy": epochs[best]["val_accuracy"],
+            tuner.measure: epochs[best][tuner.measure],
             "best_epoch": best + 1,
             "epochs": epochs,
             "unreadable": max(epoch["unreadable"] for epoch in epochs),
-            "dim": tuner.built.dim,
+            "dim": tuner.dim,
             "processes": tuner.ranks,
             "gpus": tuner.ranks if tuner.device.type == "cuda" else 0,
             "seconds": {"training": round(sum(epoch["seconds"] for epoch in epochs), 3)},
         }
         if tuner.rank == 0:
             kept = folder / "best.safetensors"
+            result |= tuner.judged(kept if kept.is_file() else folder / tuned.WEIGHTS)
             if tuner.request.from_head:
                 started, way = time.monotonic(), (tuner.start(), load_file(kept))
                 result["interpolation"] = head_first.go_back(*way, tuner.found_again, folder / tuned.WEIGHTS)
-                result["seconds"] |= {
-                    "fitting": tuner.fitting_seconds,
-                    "interpolation": round(time.monotonic() - started, 3),
-                }
+                result["seconds"]["interpolation"] = round(time.monotonic() - started, 3)
             elif kept.is_file():  # not so where a run was killed right after this line
                 kept.replace(folder / tuned.WEIGHTS)
+            if tuner.fits_first:
+                result["seconds"]["fitting"] = tuner.fitting_seconds
             files.write_json(folder / RESULT, result)
             for path in (kept, folder / "last.pt"):
                 path.unlink(missing_ok=True)
@@ -288,8 +307,7 @@ def estimate(folder: Path, steps: int = 2, kind: type[Tuner] = Tuner) -> dict[st
     photos = tuner.augmented()
     each = seconds_a_photo(tuner, photos, steps)
     # A forward pass alone takes about a third of a step.
-    around = (len(photos) + head_first.photos_asked(tuner.request.rows)) / 3 if tuner.request.from_head else 0
-    seconds = each * (len(photos) * tuner.settings.epochs + around)
+    seconds = each * (len(photos) * tuner.settings.epochs + tuner.passes_beside / 3)
     return {"photos_per_second": round(1 / each, 2), "training_seconds": round(seconds, 1)}
 
 
@@ -331,21 +349,22 @@ def _train(tuner: Tuner) -> list[dict[str, float]]:
     while len(epochs) < settings.epochs:
         started = time.monotonic()
         loss = tuner.epoch(len(epochs), train, scheduler, steps)
-        epoch = {"loss": loss, "val_accuracy": tuner.accuracy(validation), "seconds": time.monotonic() - started}
+        epoch = {"loss": loss, tuner.measure: tuner.score(validation), "seconds": time.monotonic() - started}
         epoch["unreadable"] = tuner.unreadable(train, validation)
         epochs.append({key: round(value, 6) for key, value in epoch.items()})
         if tuner.rank == 0:
             _keep(tuner, epochs)
-            said = "loss {loss:.4f}, validation accuracy {val_accuracy:.4f}, {seconds:.0f} s".format(**epochs[-1])
+            measured = f"validation {tuner.measure.removeprefix('val_')} {epochs[-1][tuner.measure]:.4f}"
+            said = "loss {loss:.4f}, {measured}, {seconds:.0f} s".format(**epochs[-1], measured=measured)
             print(f"epoch {len(epochs)} of {settings.epochs}: {said}", file=sys.stderr, flush=True)
     return epochs
 
 
 def _keep(tuner: Tuner, epochs: list[dict[str, float]]) -> None:
     """Write the best weights, then the last state, which says whose they are; each file is whole at any moment."""
-    best = max(epoch["val_accuracy"] for epoch in epochs[:-1]) if len(epochs) > 1 else -1.0
+    best = max((epoch[tuner.measure] for epoch in epochs[:-1]), default=-math.inf)
     try:
-        if epochs[-1]["val_accuracy"] > best:
+        if epochs[-1][tuner.measure] > best:
             with files.whole(tuner.folder / "best.safetensors") as fresh:
                 save_file(tuner.weights(), fresh)
         with files.whole(tuner.folder / "last.pt") as fresh:

@@ -16,9 +16,10 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from training import full_tuning
-from training.full_tuning import Tuner, named
+from training.full_tuning import Tuner
 from training.tuning_process import run
-from vitrine.tuning_sections import FullSettings, LowRankSettings
+from vitrine.encoders.projected import named
+from vitrine.tuning_sections import LowRankSettings, NetworkSettings
 
 _MARK = ".parametrizations."
 
@@ -84,7 +85,7 @@ def merged(network: nn.Module) -> dict[str, torch.Tensor]:
 class LowRankTuner(Tuner):
     """A tuner of the changes and the classifier."""
 
-    kind: type[FullSettings] = LowRankSettings
+    kind: type[NetworkSettings] = LowRankSettings
 
     def prepare(self) -> None:
         assert isinstance(self.settings, LowRankSettings)

@@ -16,16 +16,17 @@ from timm.scheduler import CosineLRScheduler
 
 from training import full_tuning, head_first
 from training.cached_trunk import Activations, CutNetwork, keep
-from training.full_tuning import Tuner, named, seconds_a_photo
+from training.full_tuning import Tuner, seconds_a_photo
 from training.training_set import TRAIN, VALIDATION
 from training.tuning_process import run
-from vitrine.tuning_sections import FullSettings, PartialSettings
+from vitrine.encoders.projected import named
+from vitrine.tuning_sections import NetworkSettings, PartialSettings
 
 
 class PartialTuner(Tuner):
     """A tuner whose network takes what its first part made, once ``prepare`` is through."""
 
-    kind: type[FullSettings] = PartialSettings
+    kind: type[NetworkSettings] = PartialSettings
 
     def prepare(self) -> None:
         # Copies: what learns is changed in place.

@@ -30,7 +30,7 @@ class TrainingSet:
     """``product_id`` or ``category``."""
     encoder: str | None
     encoder_version: str | None
-    """Whose vectors the rows have; None where they have the photos' uris."""
+    """Whose vectors the rows have; None where they have the photos' uris alone."""
     as_of: str
     seed: int
     classes: list[str]

@@ -31,14 +31,25 @@ from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError, VitrineError
 from vitrine.names import JOIN, split_joined
 from vitrine.settings import Settings
-from vitrine.tuning_sections import FromHeadSettings, FullSettings, LinearSettings, TopSettings
+from vitrine.tuning_sections import (
+    DistilSettings,
+    FromHeadSettings,
+    FullSettings,
+    LinearSettings,
+    NetworkSettings,
+    TopSettings,
+)
 from vitrine.vectors import Floats
 
 if TYPE_CHECKING:  # only tuning on a cluster needs Spark here
     from pyspark.sql import SparkSession
 
 _TENSORFLOWS_OWN = ("I0000 00:00:", "WARNING: All log messages before absl::InitializeLog")
-_OF_ONE_PROCESS = {"partial": "training.partial_tuning", "low_rank": "training.low_rank_tuning"}
+_OF_ONE_PROCESS = {
+    "partial": "training.partial_tuning",
+    "low_rank": "training.low_rank_tuning",
+    "distil": "training.distil",
+}
 _MOST_PROCESSES = 64
 HeadSettings = LinearSettings | TopSettings
 Outcome = tuple[Tuned, dict[str, Any]]
@@ -87,12 +98,14 @@ def tune_full(
     settings: Settings,
     rows: TrainingSet,
     encoder: str,
-    protocol: FullSettings,
+    protocol: NetworkSettings,
     name: str,
     processes: int = 1,
     spark: "SparkSession | None" = None,
 ) -> Outcome:
-    """Tune all weights of ``encoder`` on ``rows``, whose photos go by uri, or find what the same request made before.
+    """Tune weights of ``encoder`` on ``rows``, whose photos go by uri, or find what the same request made before.
+
+    Where the ``protocol`` is a distillation, ``rows`` have the teacher's vectors too.
 
     ``processes`` share each batch: of this machine, or of the cluster of ``spark`` where that is given, by Spark's
     TorchDistributor; the home is then on storage that all machines share.
@@ -104,7 +117,12 @@ def tune_full(
     backbone = backbones.resolve(settings, encoder)
     job = _full_job(settings, rows, encoder, protocol, processes)
     result = job.run(spark)
-    weights = replace(backbone, name=name, weights=str(job.folder / tuned.WEIGHTS))
+    student = isinstance(protocol, DistilSettings)
+    projection = result["dim"] if student else backbone.projection
+    weights = replace(backbone, name=name, weights=str(job.folder / tuned.WEIGHTS), projection=projection)
+    licences = [backbone.licence]
+    if student:
+        licences += [facts.encoder_row(settings, each.encoder_version)["licence"] for each in rows.encoded.parts]
     made = Tuned(
         **_common(settings, rows, name, job.folder, result),
         strategy=protocol.strategy,
@@ -115,7 +133,9 @@ def tune_full(
         backbone=backbone.spelled,
         input_size=backbone.input_size,
         family=backbone.family,
-        licence=backbone.licence,
+        licence=" AND ".join(dict.fromkeys(licences)),
+        teacher=rows.encoder if student else None,
+        projection=projection,
     )
     return made, result
 
@@ -125,7 +145,7 @@ def estimate_head(settings: Settings, rows: TrainingSet, protocol: HeadSettings)
     return _head_job(settings, rows, protocol)[1].estimate(settings)
 
 
-def estimate_full(settings: Settings, rows: TrainingSet, encoder: str, protocol: FullSettings) -> dict[str, Any]:
+def estimate_full(settings: Settings, rows: TrainingSet, encoder: str, protocol: NetworkSettings) -> dict[str, Any]:
     """What ``tune_full`` would take in one process, measured on the photos: nothing is tuned."""
     return _full_job(settings, rows, encoder, protocol, 1).estimate(settings)
 
@@ -242,7 +262,7 @@ def known_share(settings: Settings, rows: TrainingSet, products: str) -> float:
     return 0.5 if share is None else share
 
 
-def _full_job(settings: Settings, rows: TrainingSet, encoder: str, protocol: FullSettings, processes: int) -> _Job:
+def _full_job(settings: Settings, rows: TrainingSet, encoder: str, protocol: NetworkSettings, processes: int) -> _Job:
     folder = _full_folder(settings, rows, protocol, by_name.version(settings, encoder))
     network = backbones.resolve(settings, encoder)
     request = FullTuningRequest(
@@ -257,7 +277,7 @@ def _full_job(settings: Settings, rows: TrainingSet, encoder: str, protocol: Ful
     return _Job(folder, module or "training.full_tuning", request, processes)
 
 
-def _full_folder(settings: Settings, rows: TrainingSet, protocol: FullSettings, version: str) -> Path:
+def _full_folder(settings: Settings, rows: TrainingSet, protocol: NetworkSettings, version: str) -> Path:
     """Of a full tuning, however many processes share its batches; earlier versions had their number in the key."""
     now = _folder(settings, protocol.strategy, rows, protocol, version)
     if now.is_dir() or protocol.strategy != FullSettings.strategy:
@@ -267,7 +287,7 @@ def _full_folder(settings: Settings, rows: TrainingSet, protocol: FullSettings, 
     return next((folder for folder in begun if read_result(folder)), begun[0] if begun else now)
 
 
-def _request(rows: TrainingSet, protocol: HeadSettings | FullSettings) -> dict[str, Any]:
+def _request(rows: TrainingSet, protocol: HeadSettings | NetworkSettings) -> dict[str, Any]:
     """What both kinds of request have."""
     return {
         "training_set": rows.folder,
@@ -279,7 +299,7 @@ def _request(rows: TrainingSet, protocol: HeadSettings | FullSettings) -> dict[s
 
 
 def _folder(
-    settings: Settings, strategy: str, rows: TrainingSet, protocol: HeadSettings | FullSettings, *others: Any
+    settings: Settings, strategy: str, rows: TrainingSet, protocol: HeadSettings | NetworkSettings, *others: Any
 ) -> Path:
     inputs = json.dumps([rows.fingerprint, protocol.digested(), rows.seed, *others])
     return settings.home / "models" / strategy / hashlib.sha256(inputs.encode()).hexdigest()[:16]

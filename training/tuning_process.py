@@ -25,7 +25,7 @@ class TuningRequest:
     """How many ``train/`` and ``validation/`` have."""
     classes: list[str]
     settings: dict[str, Any]
-    """Of ``TopSettings``, ``FullSettings`` or ``LinearSettings``."""
+    """Of ``TopSettings``, ``LinearSettings`` or one of ``NetworkSettings``."""
     seed: int
 
     @classmethod

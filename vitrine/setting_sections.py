@@ -342,10 +342,13 @@ class EmbedSettings(Section):
 
 
 class Prices(Section):
-    """``[prices]``: what an hour costs; left out, no money is counted."""
+    """``[prices]``: what hours and gigabytes cost; left out, no money is counted."""
 
     core_hour: float = Field(0.0, ge=0)
     gpu_hour: float = Field(0.0, ge=0)
+    memory_gb_month: float = Field(0.0, ge=0)
+    """Of 10^9 bytes that a search goes through."""
+    disk_gb_month: float = Field(0.0, ge=0)
     currency: str = "USD"
 
 

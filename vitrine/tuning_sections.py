@@ -114,11 +114,10 @@ class TopSettings(Protocol):
         )
 
 
-class FullSettings(Protocol):
-    """``[tune.full]``: timm's A2 procedure (arXiv 2110.00476, table 2); batch size and epochs are the study's."""
+class NetworkSettings(Protocol):
+    """What every strategy is told that tunes a network's weights on photos; the defaults are full tuning's."""
 
-    later: ClassVar[tuple[str, ...]] = ("loss", "temperature", "label_smoothing", "keep_statistics")
-    strategy: ClassVar[str] = "full"
+    strategy: ClassVar[str]
 
     epochs: int = Field(600, ge=1)
     batch_size: int = Field(512, ge=2)
@@ -132,18 +131,6 @@ class FullSettings(Protocol):
     weight_decay: float = Field(0.02, ge=0)
     warmup_epochs: int = Field(5, ge=0)
     warmup_learning_rate: float = Field(1e-4, ge=0)
-    mixup: float = Field(0.1, ge=0)
-    cutmix: float = Field(1.0, ge=0)
-    loss: Literal["binary", "cross_entropy", "cosine", "proxy_anchor"] = "binary"
-    """A binary cross-entropy for each class, as A2 has it, or one over all classes; or what learns the cosines that
-    retrieval asks: ``cosine``, a cross-entropy of ``temperature`` times the cosine to each class (NormFace, arXiv
-    1704.06369), and ``proxy_anchor`` (arXiv 2003.13911)."""
-    temperature: float = Field(30.0, gt=0)
-    """Of ``cosine``."""
-    label_threshold: float = Field(0.2, gt=0, lt=1)
-    """Mixed labels above it count as present in the binary cross-entropy."""
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    """Of ``cross_entropy`` and ``cosine``: the share of a label that is spread over all classes."""
     rand_augment: str = "rand-m7-mstd0.5-inc1"
     """timm's name of an augmentation; "" for none."""
     crop: tuple[float, float] = (0.08, 1.0)
@@ -166,6 +153,38 @@ class FullSettings(Protocol):
     workers: int = Field(0, ge=0)
     """Processes that read and decode beside each training process."""
 
+    @property
+    def scaled_learning_rate(self) -> float:
+        return float(self.learning_rate * (self.batch_size / 2048) ** 0.5)
+
+
+# Homes know their tunings by this order: a class's own fields come where they were before some moved to its base.
+_WITH_LABELS = (
+    *("epochs", "batch_size", "micro_batch", "optimizer", "learning_rate", "least_learning_rate", "weight_decay"),
+    *("warmup_epochs", "warmup_learning_rate", "mixup", "cutmix", "loss", "temperature", "label_threshold"),
+    *("label_smoothing", *list(NetworkSettings.model_fields)[9:]),
+)
+
+
+class FullSettings(NetworkSettings):
+    """``[tune.full]``: timm's A2 procedure (arXiv 2110.00476, table 2); batch size and epochs are the study's."""
+
+    later: ClassVar[tuple[str, ...]] = ("loss", "temperature", "label_smoothing", "keep_statistics")
+    strategy: ClassVar[str] = "full"
+
+    mixup: float = Field(0.1, ge=0)
+    cutmix: float = Field(1.0, ge=0)
+    loss: Literal["binary", "cross_entropy", "cosine", "proxy_anchor"] = "binary"
+    """A binary cross-entropy for each class, as A2 has it, or one over all classes; or what learns the cosines that
+    retrieval asks: ``cosine``, a cross-entropy of ``temperature`` times the cosine to each class (NormFace, arXiv
+    1704.06369), and ``proxy_anchor`` (arXiv 2003.13911)."""
+    temperature: float = Field(30.0, gt=0)
+    """Of ``cosine``."""
+    label_threshold: float = Field(0.2, gt=0, lt=1)
+    """Mixed labels above it count as present in the binary cross-entropy."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Of ``cross_entropy`` and ``cosine``: the share of a label that is spread over all classes."""
+
     @model_validator(mode="after")
     def _whole_labels(self) -> Self:
         if self.loss == "proxy_anchor" and (self.mixup or self.cutmix):
@@ -177,9 +196,10 @@ class FullSettings(Protocol):
         """Is the classifier one of cosines?"""
         return self.loss in ("cosine", "proxy_anchor")
 
-    @property
-    def scaled_learning_rate(self) -> float:
-        return float(self.learning_rate * (self.batch_size / 2048) ** 0.5)
+    def digested(self) -> dict[str, Any]:
+        """As ``Protocol`` has it, in the order that homes know their tunings by."""
+        fields = super().digested()
+        return {name: fields[name] for name in (*_WITH_LABELS, *fields) if name in fields}
 
     def quick(self) -> Self:
         """The same, small enough for a first look on a processor."""
@@ -248,6 +268,31 @@ class LowRankSettings(FromHeadSettings):
     layer_decay: float | None = Field(None, gt=0, le=1)
 
 
+class DistilSettings(NetworkSettings):
+    """``[tune.distil]``: a network that learns another encoder's vectors (``training.distil`` has the sources)."""
+
+    strategy: ClassVar[str] = "distil"
+
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(64, ge=2)
+    optimizer: str = "adamw"
+    learning_rate: float = Field(8e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    warmup_epochs: int = Field(1, ge=0)
+    warmup_learning_rate: float = Field(1e-6, ge=0)
+    rand_augment: str = ""
+    """timm's name of an augmentation; "": crops and mirror images alone, since the teacher saw the photo as it is."""
+    crop: tuple[float, float] = (0.6, 1.0)
+    repeats: int = Field(1, ge=1)
+    drop_path: float = Field(0.0, ge=0, lt=1)
+    relations: float = Field(10.0, ge=0)
+    """How much the cosines between a batch's photos count, beside each photo's own cosine to its teacher's vector."""
+
+    def quick(self) -> Self:
+        """The same, small enough for a first look on a processor."""
+        return self.model_copy(update={"epochs": 3, "batch_size": 16, "warmup_epochs": 0, "precision": "fp32"})
+
+
 class AutoSettings(Section):
     """``[tune.auto]``: how the ladder decides which strategy is worth its cost (``training.ladder``)."""
 
@@ -288,4 +333,5 @@ class TuneSettings(Section):
     from_head: FromHeadSettings = FromHeadSettings()
     partial: PartialSettings = PartialSettings()
     low_rank: LowRankSettings = LowRankSettings()
+    distil: DistilSettings = DistilSettings()
     auto: AutoSettings = AutoSettings()

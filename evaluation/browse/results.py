@@ -19,6 +19,7 @@ STRATEGIES = {
     "from_head": "tuned from a head",
     "partial": "last part tuned",
     "low_rank": "changes of low rank tuned",
+    "distil": "distilled",
 }
 
 

@@ -4,12 +4,15 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from evaluation.compression.study import Row, Study
+from evaluation.compression.speed import Speed
+from evaluation.compression.study import Row, Study, month
+from evaluation.statistics.bootstrap import PairedDifference
 from vitrine import plain_page
+from vitrine.setting_sections import Prices
 
 
-def draw(study: Study, max_drop: float, path: Path) -> None:
-    """Write the page to ``path``: it opens without a network."""
+def draw(study: Study, max_drop: float, prices: Prices, photos: int, path: Path) -> None:
+    """Write the page to ``path``: it opens without a network. ``photos``: how many vectors are paid for."""
     best = study.cheapest()
     answer = (
         f"{best.codec.name}: {best.bytes} bytes in place of {4 * study.dim}"
@@ -20,22 +23,40 @@ def draw(study: Study, max_drop: float, path: Path) -> None:
         f"{study.queries:,} queries, {study.index:,} photos in the index; a codec may lose {max_drop:g}, and has to be "
         "shown to lose less."
     )
-    head = ("codec", "bytes", *study.full, "change (95 % interval)", "verdict")
-    in_full = ["in full, float32", str(4 * study.dim), *_values(study.full), "", ""]
-    rows = [in_full, *(_line(row) for row in study.rows)]
+    searched = (
+        "Search is exact, for the 10 nearest, by Faiss on this machine: the median of one query on one thread, and "
+        f"many at once on all. A month is of {photos:,} vectors, by [prices]: in memory what the first pass goes "
+        "through, all of it on disk."
+    )
+    head = ["codec", "bytes", *study.full, "change (95 % interval)"]
+    head += [f"change on {study.new_queries:,} queries of new products"] if study.new_queries else []
+    head += ["ms a query", "queries a second", "s to build", f"a month, {prices.currency}", "verdict"]
+    in_full = ["in full, float32", str(4 * study.dim), *_values(study.full), "", *([""] if study.new_queries else [])]
+    in_full += [*_speed(study.full_speed), f"{month(prices, photos, 4 * study.dim, 4 * study.dim):.4g}", ""]
+    rows = [in_full, *(_line(row, prices, photos) for row in study.rows)]
     title = f"How short may vectors of {study.encoded.encoder} be for {study.encoded.dataset}?"
-    plain_page.write(path, title, answer, [about], _chart(study, max_drop), head, rows)
+    plain_page.write(path, title, answer, [about, searched], _chart(study, max_drop), head, rows)
 
 
-def _line(row: Row) -> list[str]:
-    change = f"{row.change.value:+.4f} ({row.change.low:+.4f} to {row.change.high:+.4f})"
+def _line(row: Row, prices: Prices, photos: int) -> list[str]:
+    again = row.codec.again
     return [
         row.codec.name,
-        str(row.bytes),
+        f"{row.codec.searched_bytes} + {again.bytes}" if again else str(row.bytes),
         *_values(row.metrics),
-        change,
+        *(_change(each) for each in (row.change, row.on_new) if each),
+        *_speed(row.speed),
+        f"{row.money(prices, photos):.4g}",
         "good enough" if row.good_enough else row.why,
     ]
+
+
+def _change(change: PairedDifference) -> str:
+    return f"{change.value:+.4f} ({change.low:+.4f} to {change.high:+.4f})"
+
+
+def _speed(speed: Speed) -> list[str]:
+    return [f"{speed.latency_ms:.3g}", f"{speed.queries_per_second:,.0f}", f"{speed.build_seconds:.3g}"]
 
 
 def _values(metrics: dict[str, float]) -> list[str]:

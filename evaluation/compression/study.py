@@ -3,14 +3,16 @@
 Codecs are fitted on the index side alone. Search is exact, in NumPy, the query in floats.
 """
 
+import functools
 import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.compression.speed import Speed, in_full, over, speed
 from evaluation.evaluate import plan
-from evaluation.gates.regression import Against, PairedQueries, held_against, p_value
+from evaluation.gates.regression import FEWEST_PRODUCTS, Against, PairedQueries, held_against, p_value
 from evaluation.retrieval.full_ranking import staged_vectors
 from evaluation.retrieval.neighbours import Items, Ranking, read_items, relevance_of
 from evaluation.statistics.bootstrap import PairedDifference, paired_difference
@@ -18,9 +20,10 @@ from evaluation.statistics.several import holm
 from evaluation.task import Task
 from vitrine import lake
 from vitrine.encoded_set import EncodedSet
-from vitrine.encoders.codecs import Codec, tried
+from vitrine.encoders.codecs import CANDIDATES, Codec, tried
 from vitrine.errors import UserError
 from vitrine.retrieval_metrics import nearest_first, per_query
+from vitrine.setting_sections import Prices
 from vitrine.settings import Settings
 from vitrine.tables import EMBEDDINGS
 from vitrine.vectors import Floats
@@ -38,6 +41,10 @@ class Row:
     metrics: dict[str, float]
     change: PairedDifference
     """Of the gate's metric: the codec minus the vectors in full."""
+    on_new: PairedDifference | None
+    """The same of queries whose product has no photo in the split train; None where all have, none has, or too few
+    products have not."""
+    speed: Speed
     good_enough: bool = False
     """Surely not worse by ``max_drop``, with the chance of a mistake shared by all codecs, and no category fell."""
     why: str = ""
@@ -45,6 +52,10 @@ class Row:
     @property
     def bytes(self) -> int:
         return self.codec.bytes
+
+    def money(self, prices: Prices, photos: int) -> float:
+        """What ``photos`` vectors cost in a month: in memory what the first pass goes through, all of it on disk."""
+        return month(prices, photos, self.codec.searched_bytes, self.bytes)
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,9 @@ class Study:
     index: int
     full: dict[str, float]
     """The metrics of the vectors in full."""
+    full_speed: Speed
+    new_queries: int
+    """How many queries ``Row.on_new`` is of."""
     rows: list[Row]
 
     def cheapest(self, bytes_at_most: int | None = None, quantiser: str | None = None) -> Row | None:
@@ -69,6 +83,11 @@ class Study:
             and quantiser in (None, row.codec.quantiser)
         ]
         return min(kept, key=lambda row: (row.bytes, -row.change.value), default=None)
+
+
+def month(prices: Prices, photos: int, in_memory: int, on_disk: int) -> float:
+    """What ``photos`` vectors of so many bytes cost in a month, by ``[prices]``."""
+    return photos * (in_memory * prices.memory_gb_month + on_disk * prices.disk_gb_month) / 1e9
 
 
 class _Questions:
@@ -90,8 +109,24 @@ class _Questions:
         columns[self.index] = np.arange(len(self.index))
         self._own = columns[self.queries]
 
-    def figures(self, asked: Floats, index: Floats) -> dict[str, NDArray[np.float64]]:
-        """Each query's metrics, (Q,): ``asked`` (Q, K), ``index`` (N of the index, K)."""
+    def new(self, full: NDArray[np.float64]) -> NDArray[np.bool_] | None:
+        """(Q,): which queries that have a figure, ``full``, are of products without a photo in the split train; None
+        where all are, or too few products are."""
+        asked = ~np.isnan(full)
+        new = asked & ~self.items.learned[self.queries]
+        products = len(np.unique(self.items.products[self.queries][new]))
+        return new if products >= FEWEST_PRODUCTS and new.sum() < asked.sum() else None
+
+    def of_codec(self, codec: Codec, asked: Floats, index: Floats) -> dict[str, NDArray[np.float64]]:
+        """Each query's metrics, (Q,), by vectors in full: ``asked`` (Q, D), ``index`` (N of the index, D)."""
+        again = (codec.again.linear.apply(asked), codec.again.decoded(index)) if codec.again else None
+        return self.figures(codec.linear.apply(asked), codec.decoded(index), again)
+
+    def figures(
+        self, asked: Floats, index: Floats, again: tuple[Floats, Floats] | None = None
+    ) -> dict[str, NDArray[np.float64]]:
+        """Each query's metrics, (Q,): ``asked`` (Q, K), ``index`` (N of the index, K); ``again`` are the same two by
+        which the first ``CANDIDATES`` are ranked again."""
         depth = min(_DEPTH, len(self.index) - bool((self._own >= 0).any()))
         neighbours = np.empty((len(self.queries), depth), np.int64)
         for first in range(0, len(self.queries), _BLOCK):
@@ -99,7 +134,10 @@ class _Questions:
             near, own = asked[block] @ index.T, self._own[block]
             (rows,) = np.nonzero(own >= 0)
             near[rows, own[rows]] = -np.inf
-            neighbours[block] = self.index[nearest_first(near, depth)]
+            places = nearest_first(near, max(depth, min(CANDIDATES, len(self.index))) if again else depth)
+            if again:
+                places = _ranked_again(near, places, again[0][block], again[1])[:, :depth]
+            neighbours[block] = self.index[places]
         ranking = Ranking(self.queries, neighbours, np.zeros(neighbours.shape, np.float32))
         return per_query(*relevance_of(ranking, self.items, self.items.labels))
 
@@ -117,21 +155,32 @@ def study(
     questions = _Questions(settings, task, at)
     with staged_vectors(settings, task, questions.items, at) as vectors:
         index, asked = np.array(vectors[questions.index]), np.array(vectors[questions.queries])
-    full = questions.figures(asked, index)
+    full, full_speed = questions.figures(asked, index), speed(lambda: in_full(index), asked)
     if np.isnan(full[questions.metric]).all():
         raise UserError(f"no photo of {encoded.dataset!r} has another one to find: nothing can be measured")
     rows, answers = [], {}
+    metric, products = questions.metric, questions.items.products[questions.queries]
+    new, margin = questions.new(full[metric]), (max_drop, settings.gates.confidence)
     for codec in tried(index, dims):
-        figures = questions.figures(codec.linear.apply(asked), codec.decoded(index))
-        metric, products = questions.metric, questions.items.products[questions.queries]
-        confidence = settings.gates.confidence
-        change = paired_difference(figures[metric], full[metric], products, max_drop, confidence)
-        rows.append(Row(codec, _means(figures), change))
-        answers[codec.name] = figures[metric]
+        figures = questions.of_codec(codec, asked, index)
+        ours, theirs = figures[metric], full[metric]
+        change = paired_difference(ours, theirs, products, *margin)
+        on_new = None if new is None else paired_difference(ours[new], theirs[new], products[new], *margin)
+        took = speed(functools.partial(over, codec, index), asked)
+        rows.append(Row(codec, _means(figures), change, on_new, took))
+        answers[codec.name] = ours
         print(f"{codec.name}: {codec.bytes} bytes, {metric} {change.value:+.4f}", file=sys.stderr, flush=True)
     judged = _judged(settings, questions, encoded, full[questions.metric], rows, answers, max_drop)
     ordered = sorted(judged, key=lambda row: (-row.bytes, row.codec.name))
-    return Study(encoded, index.shape[1], len(asked), len(index), _means(full), ordered)
+    asked_new = 0 if new is None else int(new.sum())
+    return Study(encoded, index.shape[1], len(asked), len(index), _means(full), full_speed, asked_new, ordered)
+
+
+def _ranked_again(near: Floats, places: NDArray[np.intp], asked: Floats, index: Floats) -> NDArray[np.intp]:
+    """``places``, (Q, C), the nearest first by ``asked``, (Q, K), and ``index``, (N, K); what is masked stays last."""
+    nearness = np.stack([index[each] @ query for each, query in zip(places, asked, strict=True)])
+    nearness[np.isneginf(np.take_along_axis(near, places, axis=1))] = -np.inf
+    return np.take_along_axis(places, np.argsort(-nearness, axis=1, kind="stable"), axis=1)
 
 
 def _means(figures: dict[str, NDArray[np.float64]]) -> dict[str, float]:

@@ -32,6 +32,7 @@ FAMILIES = {
 STRATEGIES = {
     **{"pretrained": "circle", "linear": "triangle-up", "top": "diamond", "full": "square"},
     **{"from_head": "star-square", "partial": "diamond-wide", "low_rank": "hexagram", "codec": "hexagon"},
+    "distil": "cross",
     "": "circle",
 }
 QUIET = "#868b95"

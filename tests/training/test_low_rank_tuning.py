@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from tests.training.test_full_tuning import PLAIN, request, rows, same, weights
-from training.full_tuning import named
 from training.low_rank_tuning import LowRankTuner, adapt, matrices, merged
 from vitrine.encoders.backbones import Backbone
 from vitrine.encoders.networks import build
+from vitrine.encoders.projected import named
 from vitrine.tuning_sections import LowRankSettings
 
 __all__ = ["rows"]

@@ -15,10 +15,10 @@ import torch
 
 from tests.training.test_full_tuning import PLAIN, SMALL, request, rows, same, weights
 from training.cached_trunk import CutNetwork
-from training.full_tuning import named
 from training.partial_tuning import PartialTuner
 from vitrine.encoders.backbones import Backbone
 from vitrine.encoders.networks import build
+from vitrine.encoders.projected import named
 from vitrine.tuning_sections import PartialSettings
 
 __all__ = ["rows"]

@@ -65,11 +65,12 @@ VERBS = {
     "demo": "All of it, on a small catalog that it draws itself: the nightly DAG by Airflow, then what came of it.",
     "tune": (
         "Tune an encoder to a data set: a matrix (linear) or a perceptron (top) on its frozen embeddings, its last "
-        "part (partial), changes of low rank (low-rank), or all its weights (full)."
+        "part (partial), changes of low rank (low-rank), or all its weights (full), or let it learn another encoder's "
+        "vectors (distil)."
     ),
     "compress": (
-        "Try how short an encoder's vectors may become: principal components, int8, 4 bits, 1 bit, each held against "
-        "the\nvectors in full on the same queries."
+        "Try how short an encoder's vectors may become: principal components, int8, 4 bits, 1 bit, product "
+        "quantisation,\neach held against the vectors in full on the same queries."
     ),
     "export": "Export an encoder as a folder that turns a customer's photo into a vector of exactly this version.",
     "advise": "Find the encoder for a catalog, as it is or with a linear head, from a sample and within a budget.",

@@ -19,11 +19,16 @@ Source = tuple[str, str | None]
 
 
 def training_sets(
-    settings: Settings, sources: Iterable[Source], label: str, seed: int | None, as_of: datetime | None = None
+    settings: Settings,
+    sources: Iterable[Source],
+    label: str,
+    seed: int | None,
+    as_of: datetime | None = None,
+    with_photos: bool = False,
 ) -> "dict[Source, training_set.TrainingSet]":
     """One for each source, that its gate let through. Spark's memory is free again afterwards.
 
-    ``as_of`` is in UTC; a ``seed`` of None is the settings'.
+    ``as_of`` is in UTC; a ``seed`` of None is the settings'. ``with_photos``: rows of vectors have the photos too.
 
     Raises:
         UserError: there is nothing to learn from.
@@ -45,7 +50,15 @@ def training_sets(
             progress.progress(spark, f"training set of {dataset}"),
         ):
             rows = build_training_set.build_training_set(
-                settings, spark, dataset, label, encoded, as_of=moment, validation_share=share, seed=seed
+                settings,
+                spark,
+                dataset,
+                label,
+                encoded,
+                as_of=moment,
+                validation_share=share,
+                seed=seed,
+                with_photos=with_photos,
             )
             run.encoder_version = rows.encoder_version
             run.figures |= {"training_set": rows.fingerprint, **rows.sizes}

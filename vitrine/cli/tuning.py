@@ -18,7 +18,7 @@ from vitrine.cli.verbs.evaluate import evaluate_one
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import backbones, by_name, heads, tuned
 from vitrine.errors import UserError
-from vitrine.names import JOIN, check_name
+from vitrine.names import JOIN, check_name, split_joined
 from vitrine.settings import Settings, load_settings
 
 
@@ -29,6 +29,7 @@ class Strategy(StrEnum):
     low_rank = "low_rank"
     from_head = "from_head"
     full = "full"
+    distil = "distil"
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,14 @@ class Tuning:
     dataset: str
     base: str
     name: str
+    teacher: str | None = None
+    """Of a distillation: whose vectors are learned."""
 
     @property
     def source(self) -> tuple[str, str | None]:
-        """What its training set is made of: the base's vectors, or photos, which are the same whatever the base."""
-        return self.dataset, self.base if self.strategy in tuned.HEADS else None
+        """What its training set is made of: the base's vectors, the teacher's with photos, or photos, which are the
+        same whatever the base."""
+        return self.dataset, self.base if self.strategy in tuned.HEADS else self.teacher
 
 
 def settings_for(quick: bool, products: str | None = None) -> Settings:
@@ -52,9 +56,8 @@ def settings_for(quick: bool, products: str | None = None) -> Settings:
     settings = load_settings()
     protocols: dict[str, Any] = {}
     if quick:
-        protocols = {
-            name: getattr(settings.tune, name).quick() for name in ("top", "partial", "low_rank", "from_head", "full")
-        }
+        long = ("top", "partial", "low_rank", "from_head", "full", "distil")
+        protocols = {name: getattr(settings.tune, name).quick() for name in long}
     if products:
         protocols["linear"] = settings.tune.linear.model_copy(update={"products": products})
     return settings.model_copy(update={"tune": settings.tune.model_copy(update=protocols)})
@@ -67,12 +70,16 @@ def plan(
     bases: list[str],
     name: str | None = None,
     on_each: bool = False,
+    teacher: str | None = None,
 ) -> list[Tuning]:
     """Each base on each data set, checked before anything starts. ``on_each``: ``name`` is followed by the data set's.
+    ``teacher``: of a distillation, one encoder or several joined.
 
     Raises:
         UserError: an unknown data set or encoder, a head as base, or a name that cannot be taken.
     """
+    if strategy is Strategy.distil:
+        _check_teacher(settings, teacher, bases)
     pairs = list(itertools.product(dict.fromkeys(datasets), dict.fromkeys(bases)))
     several = len(set(bases)) if on_each else len(pairs)
     if name and several > 1:
@@ -86,17 +93,30 @@ def plan(
     for dataset, base in pairs:
         given = f"{name}__{dataset}" if name and on_each else name
         to = check_name(given, "encoder name") if given else tuned.default_name(base, strategy, dataset)
-        tunings.append(Tuning(strategy, dataset, base, to))
+        tunings.append(Tuning(strategy, dataset, base, to, teacher))
     if taken := {tuning.name for tuning in tunings} & {*settings.encoders, *backbones.REGISTRY}:
         raise UserError(f"encoder {min(taken)!r} is there already, and not by tuning: choose another --name")
     return tunings
+
+
+def _check_teacher(settings: Settings, teacher: str | None, students: list[str]) -> None:
+    if not teacher:
+        raise UserError("a distillation has a teacher: vitrine tune distil --teacher NAME")
+    names = split_joined(teacher)
+    for name in names:
+        by_name.version(settings, name)
+    if len(set(names)) < len(names):
+        raise UserError(f"--teacher {teacher!r} joins an encoder with itself: name each once")
+    if teacher in students:
+        raise UserError(f"--teacher {teacher!r} is the student too: name another, which is better and costs more")
 
 
 def with_rows(
     settings: Settings, tunings: list[Tuning], label: str, seed: int | None, as_of: datetime | None = None
 ) -> "list[tuple[Tuning, training_set.TrainingSet]]":
     """Each tuning with the training set that it learns from."""
-    sets = training_sets(settings, [tuning.source for tuning in tunings], label, seed, as_of)
+    with_photos = any(tuning.teacher for tuning in tunings)
+    sets = training_sets(settings, [tuning.source for tuning in tunings], label, seed, as_of, with_photos)
     return [(tuning, sets[tuning.source]) for tuning in tunings]
 
 
@@ -180,6 +200,10 @@ def _tune_full(
     if "interpolation" in result:
         run.figures["interpolation"] = result["interpolation"]
     params = {**protocol.model_dump(mode="json"), "label": rows.label, "processes": result["processes"]}
+    if tuning.teacher:
+        scores = {f"val_mMP@5_{name}": value for name, value in result["val_mMP@5"].items()}
+        run.figures |= {"teacher": tuning.teacher, **scores}
+        params |= {"teacher": tuning.teacher, "teacher_version": rows.encoder_version}
     return made, tracking.Details(params=params, curves=result["epochs"])
 
 
@@ -206,7 +230,7 @@ def _note(run: "runs.Run", rows: "training_set.TrainingSet", made: "tuned.Tuned"
         "only_trained": len(rows.only_trained),
         "without_features": rows.without_features,
         "left_out": rows.left_out,
-        "val_accuracy": result["val_accuracy"],
+        **{name: value for name, value in result.items() if name in ("val_accuracy", "val_cosine")},
         **({"best_epoch": result["best_epoch"]} if "best_epoch" in result else {}),
         **{f"{step}_seconds": seconds for step, seconds in result["seconds"].items()},
         **{f"tuning_{key}": value for key, value in made.cost.items()},

@@ -64,6 +64,9 @@ class Backbone:
     """The commit of the weights' repository on the hub; None: the newest."""
     colours: str | None = field(default=None, repr=False)
     """``srgb``: the colour profiles of all formats count; None: as ``images.DECODE_POLICY`` says."""
+    projection: int | None = field(default=None, repr=False)
+    """Dimensions of the vectors, where the weights' file has a matrix on what the network pools
+    (``encoders.projected``)."""
     encoder_version: str | None = field(default=None, repr=False)
     """The version that the network has to have where it is built (``Identity.pinned``); None: any."""
 
@@ -75,7 +78,8 @@ class Backbone:
 
 def forbids_commerce(licence: str) -> bool:
     """Does ``licence`` (SPDX where there is such a name) keep the weights from being used by a shop?"""
-    return bool(re.search(r"(^|-)NC(-|$)", licence, re.IGNORECASE)) or licence.lower() == APPLE_RESEARCH
+    each = licence.split(" AND ")
+    return any(re.search(r"(^|-)NC(-|$)", one, re.IGNORECASE) or one.lower() == APPLE_RESEARCH for one in each)
 
 
 def _timm(
@@ -230,7 +234,8 @@ def resolve(settings: Settings, name: str) -> Backbone:
         entry = EncoderSettings(
             backbone=encoder.backbone, weights=weights, licence=encoder.licence, input_size=encoder.input_size
         )
-        return replace(_from_settings(settings, name, entry), family=encoder.family)
+        network = replace(_from_settings(settings, name, entry), family=encoder.family)
+        return replace(network, projection=encoder.projection, facts=None) if encoder.projection else network
     raise unknown("encoder", name, names(settings))
 
 

@@ -16,6 +16,8 @@ Conversion = Callable[[State], State]
 """What a source's own library makes of tensors that have other names, or positions for photos of another size."""
 _NESTED = ("state_dict", "model", "model_ema", "teacher")
 """Under which name training scripts keep the tensors, the first that is there."""
+NETWORK, MATRIX = "network.", "projection."
+"""What tensors' names begin with in the file of a network with a matrix on what it pools (``encoders.projected``)."""
 _WRAPPERS = {"module", "_orig_mod", "backbone", "encoder", "visual", "model", "teacher"}
 """Modules that training scripts put around a network: data parallel, compiled, a part of something larger."""
 

@@ -3,15 +3,21 @@
 - **Linear part**: centred on the mean; then nothing, a random rotation, or principal components (and a rotation within
   them, which spreads their variance evenly, as iterative quantisation starts from: Gong and Lazebnik, CVPR 2011).
 - **Quantiser**, a dimension at a time: fp16; int8 and 4 bits, uniform between clipped percentiles; 1 bit, the sign
-  times the dimension's mean size (XNOR-Net's scale, Rastegari et al. 2016).
+  times the dimension's mean size (XNOR-Net's scale, Rastegari et al. 2016). Or a part of the dimensions at a time:
+  product quantisation (Jégou et al., PAMI 2011), ``PQ m``: m parts, each the nearest of 256 centroids, a byte.
+  Principal components are allotted to its parts so that each has the same product of variances (the parametric solution
+  of optimised product quantisation: Ge et al., PAMI 2014).
+- **Second pass**, where there is one: what the first codec finds first is ranked again by a longer one.
 
-Queries go through the linear part and stay in floats: the distance is asymmetric (Jégou et al., PAMI 2011). NumPy
-alone, the same every time.
+Queries go through the linear part and stay in floats: the distance is asymmetric (ibid.). NumPy, and Faiss for
+centroids; the same every time.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +34,13 @@ _QUANTISERS = {
 }
 # Few bits a dimension need equal variances, which the rotation gives.
 _OF_COMPONENTS, _OF_ROTATED = ("float32", "int8"), ("4 bits", "1 bit")
+_PQ, _CENTROIDS = "PQ ", 256
+_PARTS = (64, 40, 32, 20, 16, 10)
+"""Of product quantisation: those that divide the dimensions and have two or more each."""
+_MOST_PARTED = 256
+"""Components that are parted at most: more have hardly any variance."""
+CANDIDATES = 100
+"""What a first pass leaves for the second."""
 
 
 @dataclass(frozen=True)
@@ -59,24 +72,49 @@ class Codec:
 
     linear: LinearPart
     quantiser: str
-    """One of ``BITS``."""
+    """One of ``BITS``, or ``PQ m``."""
+    again: "Codec | None" = None
+    """The second pass: by what the first ``CANDIDATES`` are ranked again."""
 
     @property
     def name(self) -> str:
-        return self.quantiser if self.linear.name == "as it is" else f"{self.linear.name}, {self.quantiser}"
+        own = self.quantiser if self.linear.name == "as it is" else f"{self.linear.name}, {self.quantiser}"
+        return f"{own}; {CANDIDATES} again by {self.again.name}" if self.again else own
+
+    @property
+    def searched_bytes(self) -> int:
+        """Of a vector, what the first pass goes through."""
+        parts = parts_of(self.quantiser)
+        return parts if parts else -(-self.linear.dim * BITS[self.quantiser] // 8)
 
     @property
     def bytes(self) -> int:
-        """Of a vector."""
-        return -(-self.linear.dim * BITS[self.quantiser] // 8)
+        """Of a vector, of both passes."""
+        return self.searched_bytes + (self.again.bytes if self.again else 0)
 
     def decoded(self, vectors: Floats) -> Floats:
         """What is left of ``vectors``, (N, D), once they were encoded: float32 (N, K)."""
         return quantised(self.linear.apply(vectors), self.quantiser)
 
 
+def parts_of(quantiser: str) -> int:
+    """How many parts product quantisation has; 0 of another quantiser."""
+    return int(quantiser.removeprefix(_PQ)) if quantiser.startswith(_PQ) else 0
+
+
 def quantised(rows: Floats, quantiser: str) -> Floats:
-    """``rows``, float32 (N, K), encoded and decoded."""
+    """``rows``, float32 (N, K), encoded and decoded.
+
+    Raises:
+        ValueError: product quantisation of fewer rows than it has centroids.
+    """
+    if parts := parts_of(quantiser):
+        if len(rows) < _CENTROIDS:
+            raise ValueError(f"{quantiser} needs {_CENTROIDS} rows or more, not {len(rows)}")
+        product: Any = faiss.ProductQuantizer(rows.shape[1], parts, 8)
+        product.cp.min_points_per_centroid = 1  # it would warn of each part
+        product.train(rows)
+        return np.asarray(product.decode(product.compute_codes(rows)), np.float32)
     if quantiser == "float32":
         return rows
     if quantiser == "fp16":
@@ -91,11 +129,45 @@ def quantised(rows: Floats, quantiser: str) -> Floats:
 
 def tried(index: Floats, dims: tuple[int, ...]) -> Iterator[Codec]:
     """The codecs that are worth a try on ``index``, float32 (N, D): every linear part of ``linear_parts``, with what
-    goes with it."""
-    for linear in linear_parts(index, dims):
+    goes with it; product quantisation, where there are enough vectors; and one bit with a second pass by int8."""
+    parts = linear_parts(index, dims)
+    for linear in parts:
         of_components = _OF_ROTATED if linear.name.endswith("rotated") else _OF_COMPONENTS
         for quantiser in _QUANTISERS.get(linear.name, of_components):
             yield Codec(linear, quantiser)
+    if len(index) >= _CENTROIDS:
+        yield from _product_quantised(index, parts[1])
+    by_name = {linear.name: linear for linear in parts}
+    in_full = Codec(by_name["as it is"], "int8")
+    yield Codec(by_name["centred and rotated"], "1 bit", in_full)
+    longest = next((linear.name for linear in parts if linear.name.endswith("rotated") and "PCA" in linear.name), None)
+    if longest:
+        yield Codec(by_name[longest], "1 bit", Codec(by_name[longest.removesuffix(" rotated")], "int8"))
+
+
+def _product_quantised(index: Floats, centred: LinearPart) -> Iterator[Codec]:
+    """Components allotted to as many parts as may be, and, at the most parts, the dimensions as they come."""
+    width = index.shape[1]
+    dim = min(width, _MOST_PARTED, len(index) - 1)
+    if whole := [parts for parts in _PARTS if width % parts == 0 and width >= 2 * parts]:
+        yield Codec(centred, f"{_PQ}{whole[0]}")
+    components, variances = _components(index, index.mean(0, dtype=np.float64))
+    for parts in _PARTS:
+        if dim % parts == 0 and dim >= 2 * parts:
+            chosen = components[:, allotted(variances[:dim], parts)].astype(np.float32)
+            yield Codec(LinearPart(f"PCA {dim} allotted", centred.mean, chosen), f"{_PQ}{parts}")
+
+
+def allotted(variances: NDArray[np.float64], parts: int) -> list[int]:
+    """The order of components, (D,), that gives each of ``parts`` as many, and as nearly as may be the same product of
+    ``variances``: the greatest left goes to the part of the least product so far (Ge et al., PAMI 2014, 4.2)."""
+    size, logs = len(variances) // parts, np.log(np.maximum(variances, 1e-12 * variances.max()))
+    logs = logs - logs.min() + 1e-9  # all above 0, so that a part's product grows
+    held: list[list[int]] = [[] for _ in range(parts)]
+    for component in np.argsort(-logs, kind="stable").tolist():
+        free = [part for part in held if len(part) < size]
+        min(free, key=lambda part: sum(logs[at] for at in part)).append(component)
+    return [component for part in held for component in part]
 
 
 def linear_parts(index: Floats, dims: tuple[int, ...]) -> list[LinearPart]:
@@ -109,7 +181,7 @@ def linear_parts(index: Floats, dims: tuple[int, ...]) -> list[LinearPart]:
         LinearPart("centred", centred, None),
         LinearPart("centred and rotated", centred, _rotation(width)),
     ]
-    components = _components(index, mean)
+    components, _ = _components(index, mean)
     for dim in dims:
         if dim < width and dim < len(index):
             chosen = components[:, :dim].astype(np.float32)
@@ -118,14 +190,14 @@ def linear_parts(index: Floats, dims: tuple[int, ...]) -> list[LinearPart]:
     return parts
 
 
-def _components(index: Floats, mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Principal directions as columns, (D, D), the one of the greatest variance first."""
+def _components(index: Floats, mean: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Principal directions as columns, (D, D), the one of the greatest variance first, and the variances, (D,)."""
     second = np.zeros((index.shape[1],) * 2)
     for first in range(0, len(index), 8192):
         block = index[first : first + 8192].astype(np.float64)
         second += block.T @ block
-    _, vectors = np.linalg.eigh(second / len(index) - np.outer(mean, mean))
-    return np.asarray(vectors[:, ::-1])
+    values, vectors = np.linalg.eigh(second / len(index) - np.outer(mean, mean))
+    return np.asarray(vectors[:, ::-1]), np.asarray(values[::-1])
 
 
 def _rotation(width: int) -> Floats:

@@ -99,12 +99,14 @@ def build(backbone: Backbone, dim: int | None = None, drop_path: float = 0.0) ->
     }
     with weights.seeded(backbone):
         network, transform, pooling, size = makers[backbone.source](backbone)
+    revision = weights.revision(backbone, network)
+    licence = weights.licence(network)
+    if backbone.projection:
+        network, pooling = weights.projected(backbone, network), f"{pooling}, projected to {backbone.projection}"
     network = network.eval().requires_grad_(False)
     _check_patches(backbone, network)
     dim = dim or _dimension(backbone, network, size)
     words = re.sub(r"0x[0-9a-f]+", "", repr(transform))
-    revision = weights.revision(backbone, network)
-    licence = weights.licence(network)
     managed = backbone.colours is not None
     built = Built(network, transform, words, pooling, dim, (size, size), 2 * size, licence, revision, managed)
     if backbone.encoder_version and (loaded := built.version()) != backbone.encoder_version:

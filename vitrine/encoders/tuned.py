@@ -23,9 +23,9 @@ _LEAST = 10
 """Characters that a cut name keeps of the data set's."""
 HEADS = ("linear", "top", "codec")
 """The strategies that put a head on an encoder's stored vectors; ``codec`` only makes them shorter."""
-NETWORKS = ("full", "from_head", "partial", "low_rank")
+NETWORKS = ("full", "from_head", "partial", "low_rank", "distil")
 """The strategies that tune weights of the network; ``from_head`` starts from a fitted classifier, ``partial`` too, and
-tunes the last part alone."""
+tunes the last part alone; ``distil`` learns another encoder's vectors."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,10 @@ class Tuned:
     """Of the tuning: seconds, and money by the price table."""
     input_size: int | None = None
     """Pixels a side, where its base has another than its source says."""
+    teacher: str | None = None
+    """Whose vectors it learned, where it is a student."""
+    projection: int | None = None
+    """Of a network with a matrix on what it pools: the dimensions that this has."""
     mlflow_run: str | None = None
     """Where its tuning is logged."""
 

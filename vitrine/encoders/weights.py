@@ -16,7 +16,7 @@ from pathlib import Path
 
 from vitrine.encoders import checkpoints
 from vitrine.encoders.backbones import Backbone
-from vitrine.encoders.checkpoints import Conversion, State
+from vitrine.encoders.checkpoints import MATRIX, NETWORK, Conversion, State
 from vitrine.errors import UserError, one_line
 
 if typing.TYPE_CHECKING:
@@ -155,6 +155,8 @@ def load_local(
             "it must be a safetensors file, or a PyTorch state dict without other objects in it"
         ) from None
     source = str(backbone.weights)
+    if backbone.projection:
+        state = {key.removeprefix(NETWORK): value for key, value in state.items() if key.startswith(NETWORK)}
     if source.startswith(_PACKAGE):
         # These packages keep the tensors in timm's order under other names.
         source, expected = f"{source}, {path}", network.state_dict()
@@ -162,6 +164,22 @@ def load_local(
             raise _do_not_fit(backbone, source, f"{len(state)}, not {len(expected)}")
         state = dict(zip(expected, state.values(), strict=True))
     _load_state(backbone, network, state, classifier, source, convert)
+
+
+def projected(backbone: Backbone, network: "torch.nn.Module") -> "torch.nn.Module":
+    """``network`` with the matrix that its file of weights has.
+
+    Raises:
+        UserError: there is none, or it does not give what ``backbone`` has to.
+    """
+    # Not at the top: it needs torch, which who only names encoders does not load.
+    from vitrine.encoders.projected import Projected, projection_of
+
+    path, dim = weights_file(backbone), backbone.projection or 0
+    matrix = projection_of(checkpoints.read(path), dim) if path else None
+    if matrix is None:
+        raise _do_not_fit(backbone, str(path), f"{MATRIX}weight and {MATRIX}bias of {dim} dimensions are missing")
+    return Projected(network, matrix)
 
 
 def _load_state(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vitrine.encoders.codecs import BITS, Codec, linear_parts, quantised
+from vitrine.encoders.codecs import BITS, Codec, allotted, linear_parts, quantised, tried
 
 
 def clusters(count: int = 600, width: int = 32) -> np.ndarray:
@@ -68,3 +68,36 @@ def test_constant_dimensions_and_empty_directions_come_back() -> None:
     rows = np.zeros((5, 4), np.float32)
     for quantiser in BITS:
         assert np.isfinite(quantised(rows, quantiser)).all()
+
+
+def test_components_are_allotted_so_that_parts_are_alike() -> None:
+    assert allotted(np.array([8.0, 4.0, 2.0, 1.0]), 2) == [0, 3, 1, 2]  # 8 * 1 and 4 * 2
+    variances = np.exp(-np.arange(32.0) / 4)
+    order = allotted(variances, 4)
+    assert sorted(order) == [*range(32)]
+    products = np.log(variances[order]).reshape(4, 8).sum(1)
+    plain = np.log(variances).reshape(4, 8).sum(1)
+    assert np.ptp(products) < 0.1 * np.ptp(plain)
+
+
+def test_product_quantisation_is_a_byte_a_part_and_the_same_every_time() -> None:
+    rows = linear_parts(clusters(), ())[1].apply(clusters())
+    back = quantised(rows, "PQ 16")
+    for part in range(16):
+        assert len(np.unique(back[:, 2 * part : 2 * part + 2], axis=0)) <= 256
+    assert np.array_equal(back, quantised(rows, "PQ 16"))
+    assert np.median((rows * back).sum(1) / np.linalg.norm(back, axis=1)) > 0.98
+    with pytest.raises(ValueError, match="PQ 16 needs 256 rows or more, not 255"):
+        quantised(rows[:255], "PQ 16")
+
+
+def test_what_is_tried_with_product_quantisation_and_second_passes() -> None:
+    by_name = {codec.name: codec for codec in tried(clusters(), (8,))}
+    parted = {name: codec.bytes for name, codec in by_name.items() if "PQ" in name}
+    assert parted == {"centred, PQ 16": 16, "PCA 32 allotted, PQ 16": 16}
+    twice = {name: (codec.searched_bytes, codec.bytes) for name, codec in by_name.items() if codec.again}
+    assert twice == {
+        "centred and rotated, 1 bit; 100 again by int8": (4, 4 + 32),
+        "PCA 8 rotated, 1 bit; 100 again by PCA 8, int8": (1, 1 + 8),
+    }
+    assert not any("PQ" in codec.name for codec in tried(clusters(200), (8,)))  # fewer than centroids

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from vitrine.encoders import by_name, heads, tuned
 from vitrine.errors import UserError
 from vitrine.names import check_name
 from vitrine.settings import Settings, load_settings
+from vitrine.tables import EMBEDDINGS
 
 
 def compress(
@@ -32,11 +34,12 @@ def compress(
     make: Annotated[bool, typer.Option("--make", help="Make the encoder of the shortest vectors, in floats.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Try how short an encoder's vectors may become: principal components, int8, 4 bits, 1 bit, each held against the
-    vectors in full on the same queries.
+    """Try how short an encoder's vectors may become: principal components, int8, 4 bits, 1 bit, product quantisation,
+    each held against the vectors in full on the same queries.
 
-    Names the fewest bytes that are surely good enough, or says that none is. With --make, the principal components that
-    are become an encoder like any other, applied to stored vectors: no photo is read. Draws a page under HOME/reports.
+    Names the fewest bytes that are surely good enough, or says that none is; with what exact search takes on this
+    machine, and what a month costs by [prices]. With --make, the principal components that are good enough become an
+    encoder like any other, applied to stored vectors: no photo is read. Draws a page under HOME/reports.
     """
     settings = load_settings()
     (chosen,) = chosen_datasets(settings, [dataset])
@@ -47,9 +50,10 @@ def compress(
     with runs.record(settings, "compress", chosen, encoded.encoder) as run:
         run.encoder_version = encoded.encoder_version
         done = study.study(settings, encoded, relevant, drop)
-        run.figures |= _figures(done, drop, bytes_at_most)
+        photos = facts.count(settings, EMBEDDINGS, encoded.where)
+        run.figures |= _figures(settings, done, drop, bytes_at_most, photos)
         path = settings.reports / f"compress_{chosen}_{encoded.encoder}.html"
-        page.draw(done, drop, path)
+        page.draw(done, drop, settings.prices, photos, path)
         run.figures["page"] = str(path)
         shortest = done.cheapest(quantiser="float32")
         if make and shortest:
@@ -60,7 +64,8 @@ def compress(
             print("no number of components is surely good enough: nothing is made", file=sys.stderr)
     tracking.to_mlflow(settings, run, tracking.Details(files=[path]))
     if not as_json:
-        columns = ["codec", "bytes", *done.full, "change", "low", "high", "good enough", "why"]
+        columns = ["codec", "bytes", *done.full, "change", "low", "high", "change on new products"]
+        columns += ["ms a query", "queries/s", "build s", "good enough", "why"]
         output.emit_rows(columns, [_line(row) for row in done.rows], "table")
     output.show(
         f"compressed {chosen} {encoded.encoder}", {"dataset": chosen, "encoder": encoder, **run.figures}, as_json
@@ -77,10 +82,14 @@ def _check_base(settings: Settings, encoded: EncodedSet) -> None:
 def _line(row: "study.Row") -> list[Any]:
     change = row.change
     figures = [round(value, 4) for value in (*row.metrics.values(), change.value, change.low, change.high)]
-    return [row.codec.name, row.bytes, *figures, row.good_enough, row.why]
+    on_new = round(row.on_new.value, 4) if row.on_new else ""
+    took = row.speed.latency_ms, row.speed.queries_per_second, row.speed.build_seconds
+    return [row.codec.name, row.bytes, *figures, on_new, *(round(each, 3) for each in took), row.good_enough, row.why]
 
 
-def _figures(done: "study.Study", max_drop: float, bytes_at_most: int | None) -> dict[str, Any]:
+def _figures(
+    settings: Settings, done: "study.Study", max_drop: float, bytes_at_most: int | None, photos: int
+) -> dict[str, Any]:
     cheapest = done.cheapest(bytes_at_most)
     return {
         "dim": done.dim,
@@ -89,13 +98,22 @@ def _figures(done: "study.Study", max_drop: float, bytes_at_most: int | None) ->
         "index": done.index,
         "max_drop": max_drop,
         "metrics": done.full,
+        **asdict(done.full_speed),
+        "photos": photos,
+        "money_month": study.month(settings.prices, photos, 4 * done.dim, 4 * done.dim),
+        "currency": settings.prices.currency,
+        "new_queries": done.new_queries,
         "cheapest": cheapest.codec.name if cheapest else None,
         "cheapest_bytes": cheapest.bytes if cheapest else None,
         "codecs": [
             {
                 **{"codec": row.codec.name, "dim": row.codec.linear.dim, "bytes": row.bytes, "metrics": row.metrics},
                 **{"change": row.change.value, "low": row.change.low, "high": row.change.high},
-                **{"good_enough": row.good_enough, "why": row.why},
+                **{"good_enough": row.good_enough, "why": row.why, "searched_bytes": row.codec.searched_bytes},
+                **asdict(row.speed),
+                "money_month": row.money(settings.prices, photos),
+                "on_new_products": row.on_new
+                and {"change": row.on_new.value, "low": row.on_new.low, "high": row.on_new.high},
             }
             for row in done.rows
         ],

@@ -15,7 +15,8 @@ from vitrine.settings import Settings
 app = typer.Typer(
     name="tune",
     help="Tune an encoder to a data set: a matrix (linear) or a perceptron (top) on its frozen embeddings, its last "
-    "part (partial), changes of low rank (low-rank), or all its weights (full).\n\n"
+    "part (partial), changes of low rank (low-rank), or all its weights (full), or let it learn another encoder's "
+    "vectors (distil).\n\n"
     "What comes of it is an encoder like any other: vitrine embed --encoder NAME, vitrine evaluate --encoder NAME.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -189,6 +190,32 @@ def full(
     settings = tuning.settings_for(quick)
     tunings = tuning.plan(settings, Strategy.from_head if from_head else Strategy.full, dataset, encoder, name)
     _tune(settings, tunings, label, seed, as_of, dry_run, as_json, processes)
+
+
+@app.command()
+def distil(
+    dataset: TunedOn,
+    encoder: Annotated[list[str], typer.Option("--encoder", help="The student; may repeat.", metavar="NAME")],
+    teacher: Annotated[
+        str, typer.Option(help="Whose vectors are learned: a network or a head. A+B: both, joined.", metavar="NAME")
+    ],
+    name: Name = None,
+    seed: Seed = None,
+    as_of: AsOf = None,
+    quick: Quick = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Let a small network learn the vectors that a better encoder has stored of the same photos, and name the encoder.
+
+    The student's vectors lie in the teacher's space: it can ask the teacher's index, or have its own. No label is
+    learned from. Embeds with the teacher first where that is missing. Learns from the split train alone. Says how well
+    photos left aside are found by teacher and student, and by the student in the teacher's index. Killed, the same
+    command goes on after its last whole epoch.
+    """
+    settings = tuning.settings_for(quick)
+    tunings = tuning.plan(settings, Strategy.distil, dataset, encoder, name, teacher=teacher)
+    _tune(settings, tunings, "product_id", seed, as_of, dry_run, as_json)
 
 
 @app.command()
