@@ -337,6 +337,7 @@ ADVICE = _table(
     _column("high", pa.float64(), null=True),
     _column("products", pa.int64(), null=True),  # of the sample
     _column("photos", pa.int64(), null=True),
+    _column("confirmed_by", pa.int64(), null=True),  # products that the race did not ask, and the value is told by
     _column("photos_per_second", pa.float64(), null=True),
     _column("first_night_seconds", pa.float64(), null=True),
     _column("first_night_money", pa.float64(), null=True),  # 0 where no prices are set

@@ -1,14 +1,9 @@
 """The answer: what is chosen, what each option is worth and costs, what was left out, and what would change it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from evaluation.advice.measure import Answers
-from evaluation.advice.race import CONFIDENCE, clustered_mean
+from evaluation.advice.confirm import FROM
 from evaluation.advice.shorter_vectors import Shorter
 
 PRETRAINED, LINEAR = "pretrained", "linear"
@@ -47,6 +42,8 @@ class Option:
     """The 90 % interval of ``value``."""
     products: int
     photos: int
+    confirmed_by: int
+    """Products that the race did not ask, and ``value`` is told by; 0: none were set aside."""
     use: Use
 
     @property
@@ -125,9 +122,14 @@ class Advice:
 
 
 def _worth(option: Option, advice: Advice) -> str:
+    told = f"confirmed by {option.confirmed_by:,} products that did not choose it"
+    if not option.confirmed_by:
+        told = (
+            f"a little flattered, since of fewer than {FROM} products with two photos none is set aside to confirm it"
+        )
     return (
-        f"Expected {advice.metric} {option.value:.3f} ({option.low:.3f} to {option.high:.3f}) on the whole catalog; "
-        f"{option.measured:.3f} on {option.photos:,} photos of {option.products:,} products."
+        f"Expected {advice.metric} {option.value:.3f} ({option.low:.3f} to {option.high:.3f}) on the whole catalog, "
+        f"{told}; {option.measured:.3f} on {option.photos:,} photos of {option.products:,} products."
     )
 
 
@@ -152,14 +154,3 @@ def _shorter(advice: Advice) -> str:
 
 def option_name(encoder: str, strategy: str) -> str:
     return f"{encoder} with a linear head" if strategy == LINEAR else encoder
-
-
-def expected(answers: Answers, products: NDArray[np.generic], doublings: float) -> tuple[float, float, float]:
-    """The figure on the whole catalog, and its 90 % interval: the sample's, moved along the line through its curve over
-    the logarithm of the number of products."""
-    slopes = np.nan_to_num(answers.slopes)
-    mean = clustered_mean(answers.values + slopes * doublings, products, bounded=1.0)
-    reach = (1 - CONFIDENCE) / 2
-    bounds: Sequence[float] = (mean.value, mean.lower(reach), mean.upper(reach))
-    value, low, high = (float(np.clip(each, 0, 1)) for each in bounds)
-    return value, low, high

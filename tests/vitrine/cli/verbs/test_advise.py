@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from evaluation.advice import confirm, race
 from tests.support.verbs_here import told, vitrine
 from vitrine import lake, runs
 from vitrine.cli import advice
@@ -56,6 +57,7 @@ def embeds(settings: Settings, encoder: str) -> int:
 @pytest.mark.slow
 def test_it_answers_from_a_sample_and_embed_takes_its_vectors_over(shop: Settings):
     found = told("advise", "--dataset", "shop", *BOTH, "--margin", "0.9")
+    assert {option["confirmed_by"] for option in found["options"]} == {0}  # thirty products are too few
     assert (found["state"], found["looks"]) == ("decided", 1)  # within so wide a margin, twelve products suffice
     chosen = next(option for option in found["options"] if option["verdict"] == "chosen")
     assert (chosen["encoder"], chosen["products"], chosen["photos"]) == (found["encoder"], 12, 72)
@@ -80,6 +82,25 @@ def test_it_answers_from_a_sample_and_embed_takes_its_vectors_over(shop: Setting
     assert as_it_is["photos"] == 180 and again["looks"] == 2
     assert as_it_is["measured"] == pytest.approx(measured["metrics"]["mMP@5"], abs=1e-4)
     assert embeds(shop, "small") == 2  # nothing is computed twice
+
+
+@pytest.mark.slow
+def test_every_fifth_product_confirms_and_is_not_raced(shop: Settings, monkeypatch: pytest.MonkeyPatch):
+    raced, judge = [], race.judge
+
+    def judged(contenders: Any, products: Any, *arguments: Any) -> Any:
+        raced.append(len(products))
+        assert {len(each.values) for each in contenders} == {len(products)}
+        return judge(contenders, products, *arguments)
+
+    monkeypatch.setattr(confirm, "FROM", 10)
+    monkeypatch.setattr(race, "judge", judged)
+    found = told("advise", "--dataset", "shop", "--encoder", "small", "--margin", "0.9")
+    chosen = found["options"][0]
+    assert (chosen["products"], chosen["confirmed_by"], raced) == (12, 2, [60])  # 10 products of 6 photos are asked
+    assert chosen["low"] <= chosen["value"] <= chosen["high"]
+    assert "confirmed by 2 products that did not choose it" in Path(found["page"]).read_text()
+    assert {row["confirmed_by"] for row in rows(shop, "SELECT confirmed_by FROM advice")} == {2}
 
 
 @pytest.mark.slow
