@@ -346,6 +346,8 @@ class Prices(Section):
 
     core_hour: float = Field(0.0, ge=0)
     gpu_hour: float = Field(0.0, ge=0)
+    gb_month: float = Field(0.0, ge=0)
+    """Of 10^9 bytes of memory, a month: what serving holds its vectors in."""
     currency: str = "USD"
 
 

@@ -6,6 +6,8 @@ from typing import Literal
 from evaluation.advice.confirm import FROM
 from evaluation.advice.shorter_vectors import Shorter
 
+NIGHTS = 30
+"""Of a month."""
 PRETRAINED, LINEAR = "pretrained", "linear"
 Verdict = Literal["chosen", "undecided", "as good", "worse"]
 
@@ -20,6 +22,10 @@ class Use:
     first_night_money: float | None
     night_seconds: float | None
     night_money: float | None
+    serving_bytes: int | None = None
+    """Of the vectors online and in Milvus."""
+    serving_money: float | None = None
+    """What their memory costs a month."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,10 @@ class Option:
     confirmed_by: int
     """Products that the race did not ask, and ``value`` is told by; 0: none were set aside."""
     use: Use
+    logme: float | None = None
+    """Of the encoder's vectors of the sample, as ``transferability`` has it; None: too few labels. Decides nothing."""
+    h_score: float | None = None
+    """The same."""
 
     @property
     def name(self) -> str:
@@ -134,13 +144,18 @@ def _worth(option: Option, advice: Advice) -> str:
 
 
 def _costs(use: Use, currency: str) -> list[str]:
-    if use.first_night_seconds is None or use.night_seconds is None:
-        return []
-    priced = f", {use.first_night_money:.4f} {currency}" if use.first_night_money else ""
-    nightly = f", {use.night_money:.4f} {currency}" if use.night_money else ""
-    return [
-        f"First night about {use.first_night_seconds:,.0f} s{priced}; later ones {use.night_seconds:,.1f} s{nightly}."
-    ]
+    made = []
+    if use.first_night_seconds is not None and use.night_seconds is not None:
+        first, nightly = (
+            f", {each:.4f} {currency}" if each else "" for each in (use.first_night_money, use.night_money)
+        )
+        nights = f"later ones {use.night_seconds:,.1f} s{nightly}"
+        made.append(f"First night about {use.first_night_seconds:,.0f} s{first}; {nights}.")
+    if use.serving_bytes is not None:
+        priced = f", {use.serving_money:.4f} {currency} a month" if use.serving_money else ""
+        beside = f"; {NIGHTS} nights beside it {NIGHTS * use.night_money:.4f} {currency}" if use.night_money else ""
+        made.append(f"Serving holds {use.serving_bytes / 1e6:,.1f} MB of vectors online and in Milvus{priced}{beside}.")
+    return made
 
 
 def _shorter(advice: Advice) -> str:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
-from evaluation.advice import answer, confirm, measure, order, page, priors, race, sample
+from evaluation.advice import answer, confirm, measure, order, page, priors, race, sample, transferability
 from spark_jobs import backfill_order, embed_catalog
 from training.ladder import decide
 from vitrine import facts, lake, runs, tracking
@@ -196,7 +196,8 @@ class _Work:
         answers = {answer.PRETRAINED: questions.as_it_is(rows)}
         if tuned := questions.tuned(rows, fitted):
             answers[answer.LINEAR] = tuned
-        self.measured[name] = Measured(encoded, answers, questions)
+        foretold = transferability.scores(rows, drawn.labels)
+        self.measured[name] = Measured(encoded, answers, questions, rows.shape[1], foretold)
         self.asking = (time.monotonic() - started) / len(drawn.ids)
         shown = ", ".join(f"{strategy} {np.nanmean(each.values):.4f}" for strategy, each in answers.items())
         print(f"{name} on {len(drawn.ids):,} photos: {shown}", file=sys.stderr, flush=True)

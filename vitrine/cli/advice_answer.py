@@ -1,7 +1,7 @@
 """What an advice says of what it has measured: each option's worth and cost, and what would change the answer."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from evaluation.advice import answer, confirm, measure, priors, race, sample, shorter_vectors
 from training import linear_tuning
 from vitrine import lake, runs
-from vitrine.cli import embed_costs
+from vitrine.cli import embed_costs, serving_costs
 from vitrine.encoded_set import EncodedSet
 from vitrine.settings import Settings
 
@@ -24,6 +24,10 @@ class Measured:
     answers: "dict[str, measure.Answers]"
     """By strategy."""
     questions: "measure.Questions"
+    dim: int
+    """Of its vectors."""
+    foretold: tuple[float, float] | None
+    """LogME and the regularised H-score."""
 
     @property
     def asked(self) -> "sample.Sample":
@@ -52,6 +56,13 @@ class Findings:
     """Why it went no further; empty: it was decided."""
     seconds: float
     money: float
+
+    def using(self, encoder: str) -> "answer.Use":
+        """What using it takes; a linear head's vectors have as many dimensions at most."""
+        done, catalog = self.measured[encoder], self.catalog
+        size = serving_costs.vector_bytes(self.settings, done.dim, catalog.photos, catalog.products)
+        money = round(serving_costs.month_money(self.settings, size), 6)
+        return replace(self.costs.use(done.encoded, catalog.photos), serving_bytes=size, serving_money=money)
 
     def price(self, encoder: str) -> float:
         """Seconds of embedding the catalog and of the nights after; a head costs next to nothing more."""
@@ -101,7 +112,7 @@ def answer_of(found: Findings, standing: "race.Standing | None") -> "answer.Advi
         more_products=standing.more_products if standing and not picked else None,
         options=sorted(options, key=lambda each: (each.verdict != "chosen", -each.value)),
         left_out=found.left_out,
-        would_change=_would_change(found, standing, chosen),
+        would_change=[*_would_change(found, standing, chosen), *_price_and_margin(found, picked, options)],
         catalog_photos=found.catalog.photos,
         catalog_products=found.catalog.products,
         known_share=found.catalog.known_share,
@@ -156,7 +167,9 @@ def _option(found: Findings, name: str, strategy: str, chosen: str | None, remai
         products=asked.product_count,
         photos=len(asked.ids),
         confirmed_by=len(np.unique(asked.products[aside])),
-        use=found.costs.use(done.encoded, found.catalog.photos),
+        use=found.using(name),
+        logme=done.foretold and round(done.foretold[0], 5),
+        h_score=done.foretold and round(done.foretold[1], 5),
     )
 
 
@@ -172,6 +185,24 @@ def _would_change(found: Findings, standing: "race.Standing | None", chosen: str
         )
     if licences := [each.encoder for each in found.left_out if "licence" in each.why]:
         made.append(f"--non-commercial-too tries {', '.join(licences)}")
+    return made
+
+
+def _price_and_margin(found: Findings, picked: "answer.Option | None", options: "list[answer.Option]") -> list[str]:
+    """The margin at which a cheaper option would do, and the cost at which a dearer one would be taken."""
+    if picked is None or not (ours := found.price(picked.encoder)):
+        return []
+    made = []
+    cheaper = [each for each in options if each.verdict == "worse" and 0 < found.price(each.encoder) < ours]
+    if cheaper:
+        best = max(cheaper, key=lambda each: each.value)
+        gap, share = max(picked.value - best.value, found.margin), found.price(best.encoder) / ours
+        made.append(f"with a --margin above {gap:.3f}, {best.name} may do, at {share:.0%} of the cost")
+    as_good = [each for each in options if each.verdict == "as good" and each.encoder != picked.encoder]
+    if as_good:
+        dear = min(as_good, key=lambda each: found.price(each.encoder))
+        share = found.price(dear.encoder) / ours
+        made.append(f"{dear.name} is as good and costs {share:.2f} times as much: it would be taken if it cost less")
     return made
 
 

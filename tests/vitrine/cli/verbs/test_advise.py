@@ -9,7 +9,7 @@ from evaluation.advice import confirm, race
 from tests.support.verbs_here import told, vitrine
 from vitrine import lake, runs
 from vitrine.cli import advice
-from vitrine.errors import UserError
+from vitrine.errors import GateRefused, UserError
 from vitrine.settings import Settings, load_settings
 
 CONFIG = """
@@ -124,6 +124,32 @@ def test_killed_it_goes_on_and_undecided_it_says_so(shop: Settings, monkeypatch:
     text = vitrine("advise", "--dataset", "shop", *BOTH, "--margin", "0")
     assert [embeds(shop, name) for name in ("small", "other")] == [2, 2]
     assert "Undecided between" in text and "all of the catalog was asked" in text
+
+
+@pytest.mark.slow
+def test_applied_it_passes_its_gates_and_comes_first_in_the_nights_once(shop: Settings, tmp_path: Path):
+    config = tmp_path / "vitrine.toml"
+    nightly = '[nightly]\nencoders = ["other"]  # what serves\n[[nightly.datasets]]\nname = "shop"\nsource = "30x6"\n'
+    asked = ("advise", "--dataset", "shop", "--encoder", "small", "--margin", "0.9", "--apply")
+    config.write_text(f"{CONFIG}{nightly}[gates]\nmin_value = 0.99\n")
+    with pytest.raises(GateRefused, match="gate metrics refused small"):
+        told(*asked)
+    assert load_settings().nightly.encoders == ("other",)
+    assert rows(shop, "SELECT count(*) AS n FROM embeddings WHERE encoder = 'small'")[0]["n"] == 180
+
+    config.write_text(f"{CONFIG}{nightly}[gates]\nmin_value = 0\nmin_above_chance = 0\n")
+    found = told(*asked)
+    name = "small" if found["strategy"] == "pretrained" else "small__linear__shop"
+    assert found["applied"] == {
+        **{"encoder": name, "config": str(config), "changed": True, "datasets": ["shop"]},
+        "embedded": found["applied"]["embedded"],
+    }
+    assert load_settings().nightly.encoders == (name, "other") and "# what serves" in config.read_text()
+    gates = {run.gate for run in runs.read(shop, lake.matches(encoder=name, state="done"))}
+    assert gates >= {"embeddings", "sync", "metrics"}
+    before = config.read_bytes()
+    again = told(*asked)["applied"]
+    assert (again["changed"], again["embedded"], config.read_bytes()) == (False, 0, before)
 
 
 @pytest.mark.slow
