@@ -49,7 +49,7 @@ def advise(settings: Settings, dataset: str, asked: Asked) -> "answer.Advice":
     catalog = sample.catalog(settings, dataset, asked.use)
     with runs.record(settings, "advise", dataset) as run:
         run.catalog_version = facts.catalog_version(settings, dataset)
-        found = _Work(settings, catalog, asked, budget).advice()
+        found = Work(settings, catalog, asked, budget).advice()
         run.encoder = found.encoder
         path = settings.reports / f"advice_{dataset}.html"
         found = replace(found, page=str(path))
@@ -60,7 +60,9 @@ def advise(settings: Settings, dataset: str, asked: Asked) -> "answer.Advice":
     return found
 
 
-class _Work:
+class Work:
+    """One advice: ``run`` is its race, ``advice`` all of it."""
+
     def __init__(self, settings: Settings, catalog: "sample.Catalog", asked: Asked, budget: "decide.Budget") -> None:
         self.settings, self.catalog, self.asked, self.budget = settings, catalog, asked, budget
         usual = _MARGIN_OF_COST if asked.use == sample.COST else _MARGIN
@@ -78,9 +80,14 @@ class _Work:
 
     def advice(self) -> "answer.Advice":
         """The answer, once the race or the budget has ended."""
+        standing = self.run()
+        return advice_answer.answer_of(self.findings(), standing)
+
+    def run(self) -> "race.Standing | None":
+        """Measure until it is decided, or no more can be; how it stands then, None where nothing was measured."""
         standing = None
         for products, photos in SIZES:
-            drawn = sample.draw(self.settings, self.catalog, products, photos)
+            drawn = self.draw(products, photos)
             if self.looks and not self._ask_again(drawn, standing):
                 break
             if not self.looks:
@@ -92,7 +99,10 @@ class _Work:
             self.worse |= standing.left
             if standing.chosen or drawn.whole:
                 break
-        return advice_answer.answer_of(self._findings(), standing)
+        return standing
+
+    def draw(self, products: int | None, photos: int) -> "sample.Sample":
+        return sample.draw(self.settings, self.catalog, products, photos)
 
     # ---- candidates ----
 
@@ -124,7 +134,7 @@ class _Work:
             raise UserError(f"no encoder is left to try: {listed}")
 
     def _ordered(self, drawn: "sample.Sample") -> "list[priors.Candidate]":
-        takes = [max(1.0, self._takes(name, drawn)) for name in self.backbones]
+        takes = [max(1.0, self.takes(name, drawn)) for name in self.backbones]
         return priors.candidates(list(self.backbones.values()), takes, self.own_catalogs)
 
     # ---- asking ----
@@ -137,7 +147,7 @@ class _Work:
             best = order.next_to_measure(candidates, known, margin=self.margin)
             if best is None:
                 break
-            takes = self._takes(best.name, drawn)
+            takes = self.takes(best.name, drawn)
             if self._within(takes):
                 self._try(best.name, drawn)
                 continue
@@ -159,7 +169,7 @@ class _Work:
             UserError: one that the caller named cannot be had.
         """
         try:
-            self._ask(name, drawn)
+            self.ask(name, drawn)
         except UserError as error:
             if self.asked.encoders:
                 raise
@@ -172,7 +182,7 @@ class _Work:
         if any(len(drawn.ids) <= len(self.measured[name].asked.ids) for name in names):
             self.stopped = "all that is measured at once was asked"
             return False
-        takes = sum(self._takes(name, drawn) for name in names)
+        takes = sum(self.takes(name, drawn) for name in names)
         if not self._within(takes):
             self.stopped = (
                 f"the budget of {self.asked.budget} has {max(0.0, self._seconds_left()):.0f} s left, and "
@@ -180,10 +190,10 @@ class _Work:
             )
             return False
         for name in names:
-            self._ask(name, drawn)
+            self.ask(name, drawn)
         return True
 
-    def _ask(self, name: str, drawn: "sample.Sample") -> None:
+    def ask(self, name: str, drawn: "sample.Sample") -> None:
         backbone = self.backbones[name]
         version = identity.identify(self.settings, backbone).encoder_version
         encoded = EncodedSet(self.catalog.dataset, name, version)
@@ -219,7 +229,7 @@ class _Work:
     def _seconds(self) -> float:
         return time.monotonic() - self.started
 
-    def _takes(self, name: str, drawn: "sample.Sample") -> float:
+    def takes(self, name: str, drawn: "sample.Sample") -> float:
         """Seconds of embedding what the encoder lacks of the sample, and of asking it as the last one was asked."""
         backbone, lacks = self.backbones[name], len(drawn.ids)
         if known := identity.find(self.settings, backbone):
@@ -243,7 +253,7 @@ class _Work:
 
     def _judge(self, drawn: "sample.Sample") -> "race.Standing":
         """By the queries of products that are not set aside."""
-        growth, findings = advice_answer.doublings(self.catalog, drawn), self._findings()
+        growth, findings = advice_answer.doublings(self.catalog, drawn), self.findings()
         still_in = [
             (name, strategy, each)
             for name, done in self.measured.items()
@@ -264,7 +274,7 @@ class _Work:
         more = standing.more_products and math.ceil(standing.more_products * (1 + (~asks).sum() / max(1, asks.sum())))
         return replace(standing, more_products=more)
 
-    def _findings(self) -> Findings:
+    def findings(self) -> Findings:
         return Findings(
             settings=self.settings,
             catalog=self.catalog,

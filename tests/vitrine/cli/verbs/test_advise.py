@@ -105,7 +105,7 @@ def test_every_fifth_product_confirms_and_is_not_raced(shop: Settings, monkeypat
 
 @pytest.mark.slow
 def test_killed_it_goes_on_and_undecided_it_says_so(shop: Settings, monkeypatch: pytest.MonkeyPatch):
-    ask, asked = advice._Work._ask, []
+    ask, asked = advice.Work.ask, []
 
     def killed(work: Any, name: str, drawn: Any) -> None:
         if asked:
@@ -113,10 +113,10 @@ def test_killed_it_goes_on_and_undecided_it_says_so(shop: Settings, monkeypatch:
         asked.append(name)
         ask(work, name, drawn)
 
-    monkeypatch.setattr(advice._Work, "_ask", killed)
+    monkeypatch.setattr(advice.Work, "ask", killed)
     with pytest.raises(RuntimeError, match="killed"):
         told("advise", "--dataset", "shop", *BOTH, "--margin", "0")
-    monkeypatch.setattr(advice._Work, "_ask", ask)
+    monkeypatch.setattr(advice.Work, "ask", ask)
     assert sorted(embeds(shop, name) for name in ("small", "other")) == [0, 1]
     found = told("advise", "--dataset", "shop", *BOTH, "--margin", "0")
     assert (found["state"], found["looks"]) == ("undecided", 2)  # networks of random weights are alike, drawn twice
