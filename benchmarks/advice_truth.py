@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy import stats
 
 from evaluation.advice import confirm, priors, sample, transferability
 from evaluation.advice.answer import LINEAR, PRETRAINED, Use, option_name
@@ -235,6 +236,8 @@ class Outcome:
     undecided: bool = False
     held: bool | None = None
     """Does the expected figure's 90 % interval hold the true one? None: there is none."""
+    best_left: bool = False
+    """Undecided: is the best of all among those that it is undecided between?"""
 
 
 class Rates:
@@ -282,7 +285,8 @@ class Replayed(advice.Work):
         moved = done.answers[strategy].moved(advice_answer.doublings(self.catalog, asked))
         _, low, high = confirm.expected(moved, self.common[asked.limit], aside, asked.products)
         held = low <= self.truth.figures[option] <= high
-        return Outcome(option, self.spent, standing.chosen is None, held)
+        best = max(self.truth.figures, key=self.truth.figures.__getitem__)
+        return Outcome(option, self.spent, standing.chosen is None, held, best in standing.remaining)
 
 
 def by_score(score: Callable[[Truth, str, int], float]) -> Callable[[Truth, int], Outcome]:
@@ -364,19 +368,35 @@ def replay(folders: list[Path], margin: float) -> None:
                 outcomes.setdefault("advice", []).append((truth, seed, found))
                 for name, choose in BASELINES.items():
                     outcomes.setdefault(name, []).append((truth, seed, choose(truth, seed)))
-    print("| way | regret, mean | worst | within a point | cost of everything | interval held | undecided |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| way | regret, mean | worst | beyond advice's | within a point | cost of everything |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    ours = regrets(outcomes["advice"])
     for name, done in outcomes.items():
-        regrets = np.array([max(truth.figures.values()) - truth.figures[found.option] for truth, _, found in done])
-        costs = [found.seconds / everything(truth, seed).seconds for truth, seed, found in done]
-        held = [found.held for _, _, found in done if found.held is not None]
-        cells = [f"{regrets.mean():.4f}", f"{regrets.max():.4f}", f"{(regrets <= POINT).mean():.0%}"]
-        cells += [f"{np.mean(costs):.3f}", f"{np.mean(held):.0%}" if held else "-"]
-        cells.append(f"{np.mean([found.undecided for _, _, found in done]):.0%}" if held else "-")
-        print(f"| {name} | {' | '.join(cells)} |")
+        lost = regrets(done)
+        cost = np.mean([found.seconds / everything(truth, seed).seconds for truth, seed, found in done])
+        beyond = "-" if name == "advice" else paired(lost - ours)
+        print(
+            f"| {name} | {lost.mean():.4f} | {lost.max():.4f} | {beyond} | {(lost <= POINT).mean():.0%} | {cost:.3f} |"
+        )
+    advised = [found for _, _, found in outcomes["advice"]]
+    undecided = [found for found in advised if found.undecided]
+    print(f"interval of 90 % held in {np.mean([found.held for found in advised]):.0%} of {len(advised)} runs")
+    print(f"undecided in {len(undecided)}, with the best among them in {sum(found.best_left for found in undecided)}")
     for truth, seed, found in outcomes["advice"]:
         true = truth.figures[found.option]
         print(f"{truth.catalog.dataset}, seed {seed}: {found.option} {true:.4f} of {max(truth.figures.values()):.4f}")
+
+
+def regrets(done: list[tuple[Truth, int, Outcome]]) -> np.ndarray:
+    return np.array([max(truth.figures.values()) - truth.figures[found.option] for truth, _, found in done])
+
+
+def paired(differences: np.ndarray) -> str:
+    """Their mean and its 95 % interval over the runs, by Student's t."""
+    if len(differences) < 2:
+        return f"{differences.mean():+.4f}"
+    reach = stats.t.isf(0.025, len(differences) - 1) * differences.std(ddof=1) / np.sqrt(len(differences))
+    return f"{differences.mean():+.4f} ({differences.mean() - reach:+.4f} to {differences.mean() + reach:+.4f})"
 
 
 def main() -> None:
