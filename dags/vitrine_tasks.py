@@ -1,7 +1,7 @@
 """What all DAGs share: a verb of the command line as a task, its pool, retries, timeout and figures.
 
-Exit code 1 is tried again, each time after twice as long; 2 (a mistake) and 3 (a gate refused) end the task at once:
-the same again would end the same. Imports nothing heavy: the scheduler reads this all day.
+Exit code 1 is tried again, each time after twice as long; 2 (a mistake), 3 (a gate refused) and 4 (undecided) end the
+task at once: the same again would end the same. Imports nothing heavy: the scheduler reads this all day.
 """
 
 import json
@@ -36,6 +36,8 @@ NAME = r"^[a-z](_{0,2}[a-z0-9])*$"  # the command line checks the rest: here it 
 DATASETS = [dataset.name for dataset in SETTINGS.nightly.datasets]
 POOL = SETTINGS.airflow.pool
 LABEL = "{{ task.item }}"
+FINAL = (2, 3, 4)
+"""Exit codes that the same again would end with."""
 NIGHT, TUNING, BACKFILL = 100, 10, 1
 """Priorities in the pool: what is free goes to the night first, to a backfill last."""
 
@@ -108,7 +110,7 @@ class VerbProcess:
         """What ``vitrine ARGUMENTS`` writes to its standard output; its messages are the task's log.
 
         Raises:
-            AirflowFailException: it ended with 2 or 3.
+            AirflowFailException: it ended with one of ``FINAL``.
             AirflowException: it ended otherwise, and not well.
         """
         command = [sys.executable, "-m", "vitrine", *map(str, arguments)]
@@ -133,7 +135,7 @@ class VerbProcess:
             text = output.read()
         print(text, flush=True)
         if code:
-            end = AirflowFailException if code in (2, 3) else AirflowException
+            end = AirflowFailException if code in FINAL else AirflowException
             raise end(f"vitrine {arguments[0]} ended with {code}")
         return text
 
@@ -197,7 +199,7 @@ class SparkVerb(SparkSubmitOperator):
         except AirflowException as error:
             # spark-submit ends with the exit code of a driver that runs beside it; of one in a cluster it has none.
             code = getattr(getattr(self._hook, "_submit_sp", None), "returncode", None)
-            if code in (2, 3):
+            if code in FINAL:
                 raise AirflowFailException(f"{self.name} ended with {code}") from error
             raise
 

@@ -27,6 +27,12 @@ class GateRefused(VitrineError):
     exit_code = 3
 
 
+class Undecided(VitrineError):
+    """What was measured does not decide: nothing was changed. Exit code 4."""
+
+    exit_code = 4
+
+
 def one_line(text: object, longest: int = 400) -> str:
     """``text`` without line breaks, colours and what else does not print; cut between two words where it is longer."""
     plain = "".join(char if char.isprintable() else " " for char in _COLOURS.sub("", str(text)))

@@ -347,7 +347,7 @@ class Prices(Section):
     core_hour: float = Field(0.0, ge=0)
     gpu_hour: float = Field(0.0, ge=0)
     memory_gb_month: float = Field(0.0, ge=0)
-    """Of 10^9 bytes that a search goes through."""
+    """Of 10^9 bytes of memory, a month: what serving holds its vectors in, and a search goes through."""
     disk_gb_month: float = Field(0.0, ge=0)
     currency: str = "USD"
 

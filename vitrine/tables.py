@@ -337,11 +337,16 @@ ADVICE = _table(
     _column("high", pa.float64(), null=True),
     _column("products", pa.int64(), null=True),  # of the sample
     _column("photos", pa.int64(), null=True),
+    _column("confirmed_by", pa.int64(), null=True),  # products that the race did not ask, and the value is told by
     _column("photos_per_second", pa.float64(), null=True),
     _column("first_night_seconds", pa.float64(), null=True),
     _column("first_night_money", pa.float64(), null=True),  # 0 where no prices are set
     _column("night_seconds", pa.float64(), null=True),
     _column("night_money", pa.float64(), null=True),
+    _column("serving_bytes", pa.int64(), null=True),  # of the vectors online and in Milvus
+    _column("serving_money", pa.float64(), null=True),  # of their memory, a month
+    _column("logme", pa.float64(), null=True),  # of the encoder's vectors of the sample; decides nothing
+    _column("h_score", pa.float64(), null=True),  # regularised; the same
     _column("currency"),
     _column("codec", null=True),  # of the chosen one: the fewest bytes shown to be good enough
     _column("codec_bytes", pa.int64(), null=True),  # of a vector

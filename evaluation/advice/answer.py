@@ -1,16 +1,13 @@
 """The answer: what is chosen, what each option is worth and costs, what was left out, and what would change it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from evaluation.advice.measure import Answers
-from evaluation.advice.race import CONFIDENCE, clustered_mean
+from evaluation.advice.confirm import FROM
 from evaluation.advice.shorter_vectors import Shorter
 
+NIGHTS = 30
+"""Of a month."""
 PRETRAINED, LINEAR = "pretrained", "linear"
 Verdict = Literal["chosen", "undecided", "as good", "worse"]
 
@@ -25,6 +22,10 @@ class Use:
     first_night_money: float | None
     night_seconds: float | None
     night_money: float | None
+    serving_bytes: int | None = None
+    """Of the vectors online and in Milvus."""
+    serving_money: float | None = None
+    """What their memory costs a month."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,13 @@ class Option:
     """The 90 % interval of ``value``."""
     products: int
     photos: int
+    confirmed_by: int
+    """Products that the race did not ask, and ``value`` is told by; 0: none were set aside."""
     use: Use
+    logme: float | None = None
+    """Of the encoder's vectors of the sample, as ``transferability`` has it; None: too few labels. Decides nothing."""
+    h_score: float | None = None
+    """The same."""
 
     @property
     def name(self) -> str:
@@ -125,20 +132,30 @@ class Advice:
 
 
 def _worth(option: Option, advice: Advice) -> str:
+    told = f"confirmed by {option.confirmed_by:,} products that did not choose it"
+    if not option.confirmed_by:
+        told = (
+            f"a little flattered, since of fewer than {FROM} products with two photos none is set aside to confirm it"
+        )
     return (
-        f"Expected {advice.metric} {option.value:.3f} ({option.low:.3f} to {option.high:.3f}) on the whole catalog; "
-        f"{option.measured:.3f} on {option.photos:,} photos of {option.products:,} products."
+        f"Expected {advice.metric} {option.value:.3f} ({option.low:.3f} to {option.high:.3f}) on the whole catalog, "
+        f"{told}; {option.measured:.3f} on {option.photos:,} photos of {option.products:,} products."
     )
 
 
 def _costs(use: Use, currency: str) -> list[str]:
-    if use.first_night_seconds is None or use.night_seconds is None:
-        return []
-    priced = f", {use.first_night_money:.4f} {currency}" if use.first_night_money else ""
-    nightly = f", {use.night_money:.4f} {currency}" if use.night_money else ""
-    return [
-        f"First night about {use.first_night_seconds:,.0f} s{priced}; later ones {use.night_seconds:,.1f} s{nightly}."
-    ]
+    made = []
+    if use.first_night_seconds is not None and use.night_seconds is not None:
+        first, nightly = (
+            f", {each:.4f} {currency}" if each else "" for each in (use.first_night_money, use.night_money)
+        )
+        nights = f"later ones {use.night_seconds:,.1f} s{nightly}"
+        made.append(f"First night about {use.first_night_seconds:,.0f} s{first}; {nights}.")
+    if use.serving_bytes is not None:
+        priced = f", {use.serving_money:.4f} {currency} a month" if use.serving_money else ""
+        beside = f"; {NIGHTS} nights beside it {NIGHTS * use.night_money:.4f} {currency}" if use.night_money else ""
+        made.append(f"Serving holds {use.serving_bytes / 1e6:,.1f} MB of vectors online and in Milvus{priced}{beside}.")
+    return made
 
 
 def _shorter(advice: Advice) -> str:
@@ -152,14 +169,3 @@ def _shorter(advice: Advice) -> str:
 
 def option_name(encoder: str, strategy: str) -> str:
     return f"{encoder} with a linear head" if strategy == LINEAR else encoder
-
-
-def expected(answers: Answers, products: NDArray[np.generic], doublings: float) -> tuple[float, float, float]:
-    """The figure on the whole catalog, and its 90 % interval: the sample's, moved along the line through its curve over
-    the logarithm of the number of products."""
-    slopes = np.nan_to_num(answers.slopes)
-    mean = clustered_mean(answers.values + slopes * doublings, products, bounded=1.0)
-    reach = (1 - CONFIDENCE) / 2
-    bounds: Sequence[float] = (mean.value, mean.lower(reach), mean.upper(reach))
-    value, low, high = (float(np.clip(each, 0, 1)) for each in bounds)
-    return value, low, high

@@ -4,7 +4,8 @@ Every photo asks all others, at three sizes of the sample: its products in four 
 query has a figure at a quarter, a half and all of the products, of the gallery as of what the matrix is learned from.
 
 A matrix is never asked about what it learned: of new products, one half of the products learns for the other; of known
-ones, one half of each product's photos. Its kind and strength are those that did best on the other half's queries.
+ones, one half of each product's photos. Its kind and strength are those that did best on the other half's queries, less
+those of products that are set aside.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from itertools import islice
 
 import numpy as np
 
+from evaluation.advice import confirm
 from evaluation.advice.race import Floats
 from evaluation.advice.sample import Catalog, Ints, Sample
 from vitrine import vectors
@@ -49,6 +51,11 @@ class Answers:
         quarter, half, whole = self.by_share
         return np.where(np.isnan(quarter), whole - half, (whole - quarter) / 2)
 
+    def moved(self, doublings: float) -> Floats:
+        """Each figure as it would be once the sample has doubled so often, (N,): along the line through its curve over
+        the logarithm of the number of products."""
+        return self.values + np.nan_to_num(self.slopes) * doublings
+
     @property
     def curve(self) -> list[float]:
         """The means at the shares."""
@@ -64,6 +71,7 @@ class Questions:
     def __init__(self, catalog: Catalog, sample: Sample) -> None:
         self.sample, self.catalog = sample, catalog
         self.tags = catalog.label == "category"
+        self.aside = confirm.set_aside(catalog, sample)
         # Whole products in halves, and the photos of each product in halves.
         self.fold = sample.products % 2
         order = np.lexsort((np.arange(len(sample.ids)), sample.products))
@@ -99,7 +107,7 @@ class Questions:
         whole = np.arange(len(rows))
         tried = [self._sided(rows, fit, whole, sides, side) for side in (0, 1)]
         # Each side takes what did best on the other one.
-        first, second = (int(np.nanmean(tried[1 - side], axis=1).argmax()) for side in (0, 1))
+        first, second = (self._best(tried[1 - side], np.flatnonzero(sides == 1 - side)) for side in (0, 1))
         taken = first, second
 
         def answers(group: Ints) -> Floats:
@@ -113,6 +121,11 @@ class Questions:
             return values
 
         return replace(self._by_share(answers), taken=taken)
+
+    def _best(self, tried: Floats, asks: Ints) -> int:
+        """Which of the kinds, (kinds, queries), does best where the race asks."""
+        seen = tried[:, ~self.aside[asks]]
+        return int(np.nanmean(seen, axis=1).argmax()) if seen.size else 0
 
     def _sided(
         self, rows: vectors.Floats, fit: Fit, group: Ints, sides: Ints, side: int, only: int | None = None

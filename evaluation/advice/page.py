@@ -18,9 +18,11 @@ def draw(advice: Advice, path: Path) -> None:
         *others,
         f"{advice.metric}; intervals are of 90 %; {advice.catalog_photos:,} photos of {advice.catalog_products:,} "
         f"products in the catalog, {advice.known_share:.0%} of what is asked taken to be of products that tuning "
-        f"learned from; a margin of {advice.margin:g}.",
+        f"learned from; a margin of {advice.margin:g}. LogME and the regularised H-score, of the vectors as they are, "
+        "decide nothing.",
     ]
-    head = ("encoder", "expected on the catalog", "on the sample", "photos/s", "first night, s", "verdict", "why")
+    head: tuple[str, ...] = ("encoder", "expected on the catalog", "on the sample", "photos/s", "first night, s")
+    head += ("MB served", "LogME", "H-score", "verdict", "why")
     title = f"Which encoder for {advice.dataset}?"
     plain_page.write(path, title, first.rstrip("."), about, _chart(advice), head, list(map(_row, advice.options)))
 
@@ -33,6 +35,9 @@ def _row(option: Option) -> list[str]:
         f"{option.measured:.3f} ({option.photos:,} photos)",
         "-" if use.photos_per_second is None else f"{use.photos_per_second:,.1f}",
         "-" if use.first_night_seconds is None else f"{use.first_night_seconds:,.0f}",
+        "-" if use.serving_bytes is None else f"{use.serving_bytes / 1e6:,.1f}",
+        "-" if option.logme is None else f"{option.logme:.3f}",
+        "-" if option.h_score is None else f"{option.h_score:.1f}",
         option.verdict,
         option.why,
     ]

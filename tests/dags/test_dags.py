@@ -81,7 +81,8 @@ def test_every_dag_imports_in_under_two_seconds_without_a_heavy_import(as_read: 
     assert as_read["errors"] == {}
     assert as_read["heavy"] == [], "the DAG processor reads DAGs all day"
     assert max(as_read["seconds"].values()) < 2, as_read["seconds"]
-    assert set(as_read["dags"]) == {"nightly_reembedding", "backfill_backbone", "tuning", "evaluation", "maintenance"}
+    beside = {"backfill_backbone", "tuning", "evaluation", "advise", "maintenance"}
+    assert set(as_read["dags"]) == {"nightly_reembedding", *beside}
     assert not any(dag["catchup"] for dag in as_read["dags"].values())
 
 
@@ -131,6 +132,7 @@ def test_whatever_computes_vectors_takes_a_slot_and_nights_go_first(as_read: dic
         "nightly_reembedding.shop.encoder.embed",
         *(f"backfill_backbone.{task}" for task in ("pilot", "embed_spare", "embed_night", "judge.embed_rest")),
         "tuning.tune",
+        *(f"advise.{task}" for task in ("advise", "apply")),
         "evaluation.measure.embed",
     }
     backfill, night = dags["backfill_backbone"]["weights"], dags["nightly_reembedding"]["weights"]
@@ -151,3 +153,11 @@ def test_forms_refuse_what_is_no_name(as_read: dict[str, Any]) -> None:
     assert params["priority"]["enum"] == ["spare", "night"]
     assert as_read["dags"]["evaluation"]["schedule"] == "AssetTriggeredTimetable", "tuning hands its encoder over"
     assert as_read["dags"]["tuning"]["outlets"] == {"tune": ["vitrine://tuning/encoder"]}
+
+
+def test_an_advice_is_backfilled_by_the_dag_of_backfills_before_it_is_applied(as_read: dict[str, Any]) -> None:
+    dag = as_read["dags"]["advise"]
+    assert dag["tasks"] == {"advise": ["backfills"], "backfills": ["backfill"], "backfill": ["apply"], "apply": []}
+    assert set(dag["params"]) == {"dataset", "use", "budget", "encoders", "margin", "non_commercial_too", "apply"}
+    assert dag["params"]["use"]["enum"] == ["search", "tagging", "cost"]
+    assert dag["pools"]["backfill"] != "gpu", "the runs that it waits for take the slots"

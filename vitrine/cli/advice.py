@@ -1,19 +1,19 @@
 """The work of ``vitrine advise``: samples embedded, asked and raced, until the race or the budget ends."""
 
+import math
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
-from evaluation.advice import answer, measure, order, page, priors, race, sample, shorter_vectors
+from evaluation.advice import answer, confirm, measure, order, page, priors, race, sample, transferability
 from spark_jobs import backfill_order, embed_catalog
-from training import linear_tuning
 from training.ladder import decide
 from vitrine import facts, lake, runs, tracking
-from vitrine.cli import embed_costs
+from vitrine.cli import advice_answer, embed_costs
+from vitrine.cli.advice_answer import Findings, Measured, encoder_of, fitted
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import backbones, by_name, identity
 from vitrine.errors import UserError
@@ -22,7 +22,6 @@ from vitrine.tables import ADVICE
 
 SIZES = ((150, 1_500), (300, 3_000), (None, 20_000))
 """Products and photos that the samples have at most, one look each; None: all."""
-_KINDS, _STRENGTHS = ("discriminants", "whitening"), (0.1, 0.5)
 _MARGIN, _MARGIN_OF_COST = 0.01, 0.03
 _NAME = "advice"
 
@@ -38,16 +37,6 @@ class Asked:
     non_commercial: bool = False
 
 
-@dataclass(frozen=True)
-class Measured:
-    """An encoder's answers on the newest sample that it was asked."""
-
-    encoded: EncodedSet
-    answers: "dict[str, measure.Answers]"
-    """By strategy."""
-    asked: "sample.Sample"
-
-
 def advise(settings: Settings, dataset: str, asked: Asked) -> "answer.Advice":
     """Measure encoders on samples of ``dataset`` until it is decided which to use, or the budget is spent.
 
@@ -60,18 +49,20 @@ def advise(settings: Settings, dataset: str, asked: Asked) -> "answer.Advice":
     catalog = sample.catalog(settings, dataset, asked.use)
     with runs.record(settings, "advise", dataset) as run:
         run.catalog_version = facts.catalog_version(settings, dataset)
-        found = _Work(settings, catalog, asked, budget).advice()
+        found = Work(settings, catalog, asked, budget).advice()
         run.encoder = found.encoder
         path = settings.reports / f"advice_{dataset}.html"
         found = replace(found, page=str(path))
         run.figures |= asdict(found)
         page.draw(found, path)
-        lake.append(settings, ADVICE, _rows(found, run))
+        lake.append(settings, ADVICE, advice_answer.rows(found, run))
     tracking.to_mlflow(settings, run, tracking.Details(files=[path]))
     return found
 
 
-class _Work:
+class Work:
+    """One advice: ``run`` is its race, ``advice`` all of it."""
+
     def __init__(self, settings: Settings, catalog: "sample.Catalog", asked: Asked, budget: "decide.Budget") -> None:
         self.settings, self.catalog, self.asked, self.budget = settings, catalog, asked, budget
         usual = _MARGIN_OF_COST if asked.use == sample.COST else _MARGIN
@@ -83,14 +74,20 @@ class _Work:
         self.own_catalogs = priors.own_catalogs(settings, catalog.dataset)
         self.measured: dict[str, Measured] = {}
         self.worse: dict[str, str] = {}
+        self.common: dict[str, race.Floats] = {}
         self.looks, self.stopped = 0, ""
         self.asking = 0.0  # seconds of a photo, once it has its vector
 
     def advice(self) -> "answer.Advice":
         """The answer, once the race or the budget has ended."""
+        standing = self.run()
+        return advice_answer.answer_of(self.findings(), standing)
+
+    def run(self) -> "race.Standing | None":
+        """Measure until it is decided, or no more can be; how it stands then, None where nothing was measured."""
         standing = None
         for products, photos in SIZES:
-            drawn = sample.draw(self.settings, self.catalog, products, photos)
+            drawn = self.draw(products, photos)
             if self.looks and not self._ask_again(drawn, standing):
                 break
             if not self.looks:
@@ -102,7 +99,10 @@ class _Work:
             self.worse |= standing.left
             if standing.chosen or drawn.whole:
                 break
-        return self._answer(standing)
+        return standing
+
+    def draw(self, products: int | None, photos: int) -> "sample.Sample":
+        return sample.draw(self.settings, self.catalog, products, photos)
 
     # ---- candidates ----
 
@@ -134,7 +134,7 @@ class _Work:
             raise UserError(f"no encoder is left to try: {listed}")
 
     def _ordered(self, drawn: "sample.Sample") -> "list[priors.Candidate]":
-        takes = [max(1.0, self._takes(name, drawn)) for name in self.backbones]
+        takes = [max(1.0, self.takes(name, drawn)) for name in self.backbones]
         return priors.candidates(list(self.backbones.values()), takes, self.own_catalogs)
 
     # ---- asking ----
@@ -147,7 +147,7 @@ class _Work:
             best = order.next_to_measure(candidates, known, margin=self.margin)
             if best is None:
                 break
-            takes = self._takes(best.name, drawn)
+            takes = self.takes(best.name, drawn)
             if self._within(takes):
                 self._try(best.name, drawn)
                 continue
@@ -169,7 +169,7 @@ class _Work:
             UserError: one that the caller named cannot be had.
         """
         try:
-            self._ask(name, drawn)
+            self.ask(name, drawn)
         except UserError as error:
             if self.asked.encoders:
                 raise
@@ -178,11 +178,11 @@ class _Work:
 
     def _ask_again(self, drawn: "sample.Sample", standing: "race.Standing | None") -> bool:
         """A larger sample, of those that are still in; False where the budget does not allow it, or it is no larger."""
-        names = dict.fromkeys(_encoder(each) for each in standing.remaining) if standing else {}
+        names = dict.fromkeys(encoder_of(each) for each in standing.remaining) if standing else {}
         if any(len(drawn.ids) <= len(self.measured[name].asked.ids) for name in names):
             self.stopped = "all that is measured at once was asked"
             return False
-        takes = sum(self._takes(name, drawn) for name in names)
+        takes = sum(self.takes(name, drawn) for name in names)
         if not self._within(takes):
             self.stopped = (
                 f"the budget of {self.asked.budget} has {max(0.0, self._seconds_left()):.0f} s left, and "
@@ -190,10 +190,10 @@ class _Work:
             )
             return False
         for name in names:
-            self._ask(name, drawn)
+            self.ask(name, drawn)
         return True
 
-    def _ask(self, name: str, drawn: "sample.Sample") -> None:
+    def ask(self, name: str, drawn: "sample.Sample") -> None:
         backbone = self.backbones[name]
         version = identity.identify(self.settings, backbone).encoder_version
         encoded = EncodedSet(self.catalog.dataset, name, version)
@@ -204,9 +204,10 @@ class _Work:
             raise UserError(f"encoder {name!r} could embed none of the {len(drawn.ids)} photos of the sample")
         started, questions = time.monotonic(), measure.Questions(self.catalog, drawn)
         answers = {answer.PRETRAINED: questions.as_it_is(rows)}
-        if tuned := questions.tuned(rows, _fitted):
+        if tuned := questions.tuned(rows, fitted):
             answers[answer.LINEAR] = tuned
-        self.measured[name] = Measured(encoded, answers, drawn)
+        foretold = transferability.scores(rows, drawn.labels)
+        self.measured[name] = Measured(encoded, answers, questions, rows.shape[1], foretold)
         self.asking = (time.monotonic() - started) / len(drawn.ids)
         shown = ", ".join(f"{strategy} {np.nanmean(each.values):.4f}" for strategy, each in answers.items())
         print(f"{name} on {len(drawn.ids):,} photos: {shown}", file=sys.stderr, flush=True)
@@ -228,7 +229,7 @@ class _Work:
     def _seconds(self) -> float:
         return time.monotonic() - self.started
 
-    def _takes(self, name: str, drawn: "sample.Sample") -> float:
+    def takes(self, name: str, drawn: "sample.Sample") -> float:
         """Seconds of embedding what the encoder lacks of the sample, and of asking it as the last one was asked."""
         backbone, lacks = self.backbones[name], len(drawn.ids)
         if known := identity.find(self.settings, backbone):
@@ -251,148 +252,50 @@ class _Work:
     # ---- the race and the answer ----
 
     def _judge(self, drawn: "sample.Sample") -> "race.Standing":
-        contenders = [
-            race.Contender(answer.option_name(name, strategy), each.values, self._price(name), each.slopes)
+        """By the queries of products that are not set aside."""
+        growth, findings = advice_answer.doublings(self.catalog, drawn), self.findings()
+        still_in = [
+            (name, strategy, each)
             for name, done in self.measured.items()
             for strategy, each in done.answers.items()
             if answer.option_name(name, strategy) not in self.worse and done.asked is drawn
         ]
-        started = 2 * (len(self.backbones) + sum("budget" in each.why for each in self.left_out))
-        return race.judge(contenders, drawn.products, self.looks, started, self.margin, self._doublings(drawn))
-
-    def _price(self, name: str) -> float:
-        """Seconds of embedding the catalog and of the nights after; a head costs next to nothing more."""
-        use = self.costs.use(self.measured[name].encoded, self.catalog.photos)
-        nights = self.settings.tune.auto.nights
-        return (use.first_night_seconds or 0.0) + nights * (use.night_seconds or 0.0)
-
-    def _doublings(self, drawn: "sample.Sample") -> float:
-        return float(np.log2(max(1.0, self.catalog.photos / len(drawn.ids))))
-
-    def _answer(self, standing: "race.Standing | None") -> "answer.Advice":
-        chosen, why = (standing.chosen, standing.why) if standing else (None, self.stopped)
-        remaining = standing.remaining if standing else []
-        if standing and not chosen and self.asked.use == sample.COST:
-            # Of equal prices the first: the highest figure comes first.
-            chosen = min(remaining, key=lambda name: self._price(_encoder(name)))
-            why = f"the cheapest that is not shown to be worse by more than {self.margin:g}"
-        elif not chosen:
-            why = self.stopped or "all of the catalog was asked"
-        options = [
-            self._option(name, strategy, chosen, remaining)
-            for name, done in self.measured.items()
-            for strategy in done.answers
-        ]
-        ordered = sorted(options, key=lambda each: (each.verdict != "chosen", -each.value))
-        picked = next((each for each in options if each.verdict == "chosen"), None)
-        known = priors.candidates(list(self.backbones.values()), [1.0] * len(self.backbones), self.own_catalogs)
-        first = sorted(known, key=lambda candidate: -candidate.prior)
-        return answer.Advice(
-            dataset=self.catalog.dataset,
-            use=self.asked.use,
-            metric="mMP@5" if self.catalog.label == "product_id" else "accuracy of the nearest photo",
-            margin=self.margin,
-            state="decided" if picked else "undecided",
-            encoder=picked.encoder if picked else None,
-            strategy=picked.strategy if picked else None,
-            why=why,
-            more_products=standing.more_products if standing and not picked else None,
-            options=ordered,
-            left_out=self.left_out,
-            would_change=self._would_change(standing, chosen),
-            catalog_photos=self.catalog.photos,
-            catalog_products=self.catalog.products,
-            known_share=self.catalog.known_share,
-            looks=self.looks,
-            shorter=self._shorter(picked) if picked else None,
-            seconds=round(self._seconds, 1),
-            money=round(self.embedding.money_of(self.settings, self._seconds), 6),
-            currency=self.settings.prices.currency,
-            first_by_priors=[each.name for each in first[:3]],
-        )
-
-    def _shorter(self, picked: "answer.Option") -> "shorter_vectors.Shorter | None":
-        done = self.measured[picked.encoder]
-        rows = sample.vectors(self.settings, done.encoded, done.asked)
-        questions = measure.Questions(self.catalog, done.asked)
-        spaces = questions.spaces(rows, _fitted, done.answers[picked.strategy])
-        return shorter_vectors.shortest(questions, spaces, self.margin)
-
-    def _option(self, name: str, strategy: str, chosen: str | None, remaining: list[str]) -> "answer.Option":
-        done, shown = self.measured[name], answer.option_name(name, strategy)
-        answers = done.answers[strategy]
-        value, low, high = answer.expected(answers, done.asked.products, self._doublings(done.asked))
-        verdict: answer.Verdict = "chosen" if shown == chosen else "worse"
-        why = self.worse.get(shown, "")
-        if shown in remaining and shown != chosen:
-            verdict = "as good" if chosen else "undecided"
-            why = "not shown to be worse, and no cheaper" if chosen else "not shown to be worse"
-        return answer.Option(
-            encoder=name,
-            encoder_version=done.encoded.encoder_version,
-            strategy=strategy,
-            verdict=verdict,
-            why=why,
-            measured=round(float(np.nanmean(answers.values)), 5),
-            curve=[round(each, 5) for each in answers.curve if not np.isnan(each)],
-            value=round(value, 5),
-            low=round(low, 5),
-            high=round(high, 5),
-            products=done.asked.product_count,
-            photos=len(done.asked.ids),
-            use=self.costs.use(done.encoded, self.catalog.photos),
-        )
-
-    def _would_change(self, standing: "race.Standing | None", chosen: str | None) -> list[str]:
-        made = []
-        if beyond := [each.encoder for each in self.left_out if each.why.startswith("the budget")]:
-            made.append(f"a larger --budget tries {', '.join(beyond)}")
-        if standing and not chosen and standing.more_products and "budget" in self.stopped:
-            made.append(f"a larger --budget asks more of the {self.catalog.asked:,} products with two photos or more")
-        if standing and chosen and chosen != standing.leader:
-            made.append(
-                f"with a --margin below {self.margin:g}, {standing.leader} may be chosen: it has the highest figure"
+        self.common[drawn.limit] = np.mean([each.moved(growth) for _, _, each in still_in], axis=0)
+        asks = ~confirm.set_aside(self.catalog, drawn)
+        contenders = [
+            race.Contender(
+                answer.option_name(name, strategy), each.values[asks], findings.price(name), each.slopes[asks]
             )
-        if licences := [each.encoder for each in self.left_out if "licence" in each.why]:
-            made.append(f"--non-commercial-too tries {', '.join(licences)}")
-        return made
+            for name, strategy, each in still_in
+        ]
+        started = 2 * (len(self.backbones) + sum("budget" in each.why for each in self.left_out))
+        standing = race.judge(contenders, drawn.products[asks], self.looks, started, self.margin, growth)
+        # One product in so many is set aside of those to come, too.
+        more = standing.more_products and math.ceil(standing.more_products * (1 + (~asks).sum() / max(1, asks.sum())))
+        return replace(standing, more_products=more)
+
+    def findings(self) -> Findings:
+        return Findings(
+            settings=self.settings,
+            catalog=self.catalog,
+            use=self.asked.use,
+            margin=self.margin,
+            measured=self.measured,
+            worse=self.worse,
+            common=self.common,
+            left_out=self.left_out,
+            candidates=priors.candidates(list(self.backbones.values()), [1.0] * len(self.backbones), self.own_catalogs),
+            costs=self.costs,
+            looks=self.looks,
+            stopped=self.stopped,
+            seconds=self._seconds,
+            money=self.embedding.money_of(self.settings, self._seconds),
+        )
 
 
 def _best(done: Measured, drawn: "sample.Sample") -> "order.Measured":
     """The better strategy's figure, as the order of measuring takes it."""
-    means = [race.clustered_mean(each.values, drawn.products, bounded=1.0) for each in done.answers.values()]
+    aside = done.questions.aside
+    means = [race.clustered_mean(each.values[~aside], drawn.products[~aside], 1.0) for each in done.answers.values()]
     best = max(means, key=lambda mean: mean.value)
     return order.Measured(best.value, best.error**2)
-
-
-def _encoder(option: str) -> str:
-    return option.split(" ")[0]
-
-
-def _fitted(rows: Any, classes: Any, dim: int) -> Iterator[Any]:
-    """Matrices by the closed form of ``vitrine tune linear``."""
-    moments = linear_tuning.Moments.of_rows(rows, classes, int(classes.max()) + 1)
-    # Towards a sphere of the same trace: over fewer dimensions its radius is larger.
-    odds = [each / (1 - each) * rows.shape[1] / dim for each in _STRENGTHS]
-    strengths = [each / (1 + each) for each in odds]
-    return (each.embed for each in linear_tuning.solutions(moments, _KINDS, strengths))
-
-
-def _rows(found: "answer.Advice", run: "runs.Run") -> list[dict[str, Any]]:
-    short = found.shorter
-    about = {
-        **{"run_id": run.run_id, "dataset": found.dataset, "catalog_version": run.catalog_version or ""},
-        **{"use": found.use, "advised_at": lake.now(), "metric": found.metric, "currency": found.currency},
-    }
-    measured = [
-        about
-        | {name: value for name, value in asdict(each).items() if name not in ("curve", "use")}
-        | asdict(each.use)
-        | ({"codec": short.codec, "codec_bytes": short.bytes} if short and each.verdict == "chosen" else {})
-        for each in found.options
-    ]
-    left = [
-        about | {"encoder": each.encoder, "strategy": "", "verdict": "left out", "why": each.why}
-        for each in found.left_out
-    ]
-    return measured + left

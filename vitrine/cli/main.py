@@ -97,7 +97,7 @@ app = typer.Typer(
     help="Turn a shop's product photos into served, searchable, measured embeddings.\n\n"
     "A first walk:  vitrine ingest PHOTOS --dataset shop,  vitrine embed --encoder efficientnet_lite0 --dataset shop,  "
     "vitrine evaluate --encoder efficientnet_lite0 --dataset shop,  vitrine report.  Or all at once: vitrine demo.\n\n"
-    "Exit codes: 0 done, 1 failed, 2 the caller's mistake, 3 a gate refused.",
+    "Exit codes: 0 done, 1 failed, 2 the caller's mistake, 3 a gate refused, 4 undecided.",
     pretty_exceptions_enable=False,
     add_completion=False,
 )

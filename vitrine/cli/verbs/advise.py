@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from vitrine.cli import advice, output
+from evaluation.advice import answer
+from vitrine.cli import advice, advice_apply, output
 from vitrine.cli.choices import chosen_datasets
 from vitrine.cli.options import Dataset, Json
 from vitrine.settings import load_settings
@@ -40,27 +41,47 @@ def advise(
     non_commercial_too: Annotated[
         bool, typer.Option("--non-commercial-too", help="Try those, too, whose licence forbids commercial use.")
     ] = False,
+    apply: Annotated[
+        bool,
+        typer.Option(
+            "--apply",
+            help="Then backfill what is advised, through its gates, and name it first among nightly.encoders.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Find the encoder for a catalog, as it is or with a linear head, from a sample and within a budget.
 
     The best of each kind of pre-training is measured first, then what may gain most; what is surely worse leaves, and
     the sample grows until one is left or all are within the margin: then the cheapest. Says "undecided" where that is
-    the truth. Vectors are the catalog's own: embed takes them over, and killed, the same command goes on. Draws a page
-    under HOME/reports.
+    the truth: then --apply changes nothing, and ends with 4. Vectors are the catalog's own: embed takes them over, and
+    killed, the same command goes on. Draws a page under HOME/reports.
     """
     settings = load_settings()
     (chosen,) = chosen_datasets(settings, [dataset])
+    if apply:
+        advice_apply.check(settings, chosen, non_commercial_too)
     asked = advice.Asked(use.value, budget, encoder or [], margin, non_commercial_too)
     found = advice.advise(settings, chosen, asked)
-    if as_json:
+    if not as_json:
+        _show(found)
+    elif not apply or not found.encoder:
         output.emit_json(asdict(found))
-        return
+    if apply:
+        done = advice_apply.apply(settings, found)
+        if as_json:
+            output.emit_json(asdict(found) | {"applied": asdict(done)})
+        else:
+            output.emit("\n".join(done.lines()))
+
+
+def _show(found: "answer.Advice") -> None:
     if found.options:
-        columns = ["encoder", "strategy", "expected", "low", "high", "sample", "photos", "photos/s", "verdict"]
+        columns = ["encoder", "strategy", "expected", "low", "high", "sample", "photos", "photos/s"]
+        columns += ["logme", "h_score", "verdict"]
         rows = [
             [each.encoder, each.strategy, each.value, each.low, each.high, each.measured, each.photos]
-            + [each.use.photos_per_second, each.verdict]
+            + [each.use.photos_per_second, each.logme, each.h_score, each.verdict]
             for each in found.options
         ]
         output.emit_rows(columns, rows)

@@ -55,7 +55,7 @@ def backfill(
     if dry_run:
         output.show(f"backfill {asked}", _plan_backfill(settings, asked, names, name, chunk_rows, budget), as_json)
         return
-    results = [_backfill_one(settings, asked, chosen, name, rows, share, wanted, budget) for chosen in names]
+    results = [backfill_one(settings, asked, chosen, name, rows, share, wanted, budget) for chosen in names]
     output.show_each("backfilled", results, as_json)
 
 
@@ -77,7 +77,7 @@ def _plan_backfill(
     return {"dry_run": True, "encoder": encoder, "left": left, "so_far": done, "estimate": rest, "chunks": chunks}
 
 
-def _backfill_one(
+def backfill_one(
     settings: Settings,
     encoder: str,
     dataset: str,
@@ -87,6 +87,11 @@ def _backfill_one(
     wanted: str | None,
     budget: "pieces.Budget",
 ) -> dict[str, Any]:
+    """What the network ``encoder`` misses, or a part of it; the figures.
+
+    Raises:
+        GateRefused: the budget is used up.
+    """
     version = by_name.version(settings, encoder)
     done, left = pieces.spent(settings, version, name), facts.missing(settings, EncodedSet(dataset, encoder, version))
     budget.check(settings, done["seconds"], done["money"], "this backfill has taken")

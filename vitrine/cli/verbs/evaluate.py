@@ -45,15 +45,35 @@ def evaluate(
     for name in dict.fromkeys(encoder):
         for chosen in chosen_datasets(settings, dataset):
             encoded = encoded_set(settings, name, chosen)
-            done = evaluate_one(settings, encoded, how, full_map, again)
-            results.append(done)
-            if with_serving:
-                lacking = [each for each in _compared_with(settings, encoded) if not _has_figures(settings, each, done)]
-                results += [evaluate_one(settings, each, how, full_map, again) for each in lacking]
-            for which in ("sync", "metrics") if gated else ():
-                ask(settings, which, chosen, encoded)
+            results += evaluate_beside(settings, encoded, how, full_map, again, with_serving)
+            if gated:
+                ask_gates(settings, encoded)
     shown = results if as_json else [output.with_intervals(result) for result in results]
     output.show_each("evaluated", shown, as_json)
+
+
+def evaluate_beside(
+    settings: Settings,
+    encoded: EncodedSet,
+    how: tuple[str | None, str | None, str],
+    full_map: bool = False,
+    again: bool = False,
+    with_serving: bool = True,
+) -> list[dict[str, Any]]:
+    """As ``evaluate_one``; with what the gate compares with, where its figures are missing."""
+    done = evaluate_one(settings, encoded, how, full_map, again)
+    against = _compared_with(settings, encoded) if with_serving else []
+    lacking = [each for each in against if not _has_figures(settings, each, done)]
+    return [done, *(evaluate_one(settings, each, how, full_map, again) for each in lacking)]
+
+
+def ask_gates(settings: Settings, encoded: EncodedSet) -> None:
+    """
+    Raises:
+        GateRefused: by the gate on Milvus's rows, or on the metrics.
+    """
+    for which in ("sync", "metrics"):
+        ask(settings, which, encoded.dataset, encoded)
 
 
 def _compared_with(settings: Settings, encoded: EncodedSet) -> list[EncodedSet]:

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from evaluation.advice import confirm, race
 from tests.support.verbs_here import told, vitrine
 from vitrine import lake, runs
 from vitrine.cli import advice
-from vitrine.errors import UserError
+from vitrine.errors import GateRefused, UserError
 from vitrine.settings import Settings, load_settings
 
 CONFIG = """
@@ -56,6 +57,7 @@ def embeds(settings: Settings, encoder: str) -> int:
 @pytest.mark.slow
 def test_it_answers_from_a_sample_and_embed_takes_its_vectors_over(shop: Settings):
     found = told("advise", "--dataset", "shop", *BOTH, "--margin", "0.9")
+    assert {option["confirmed_by"] for option in found["options"]} == {0}  # thirty products are too few
     assert (found["state"], found["looks"]) == ("decided", 1)  # within so wide a margin, twelve products suffice
     chosen = next(option for option in found["options"] if option["verdict"] == "chosen")
     assert (chosen["encoder"], chosen["products"], chosen["photos"]) == (found["encoder"], 12, 72)
@@ -83,8 +85,27 @@ def test_it_answers_from_a_sample_and_embed_takes_its_vectors_over(shop: Setting
 
 
 @pytest.mark.slow
+def test_every_fifth_product_confirms_and_is_not_raced(shop: Settings, monkeypatch: pytest.MonkeyPatch):
+    raced, judge = [], race.judge
+
+    def judged(contenders: Any, products: Any, *arguments: Any) -> Any:
+        raced.append(len(products))
+        assert {len(each.values) for each in contenders} == {len(products)}
+        return judge(contenders, products, *arguments)
+
+    monkeypatch.setattr(confirm, "FROM", 10)
+    monkeypatch.setattr(race, "judge", judged)
+    found = told("advise", "--dataset", "shop", "--encoder", "small", "--margin", "0.9")
+    chosen = found["options"][0]
+    assert (chosen["products"], chosen["confirmed_by"], raced) == (12, 2, [60])  # 10 products of 6 photos are asked
+    assert chosen["low"] <= chosen["value"] <= chosen["high"]
+    assert "confirmed by 2 products that did not choose it" in Path(found["page"]).read_text()
+    assert {row["confirmed_by"] for row in rows(shop, "SELECT confirmed_by FROM advice")} == {2}
+
+
+@pytest.mark.slow
 def test_killed_it_goes_on_and_undecided_it_says_so(shop: Settings, monkeypatch: pytest.MonkeyPatch):
-    ask, asked = advice._Work._ask, []
+    ask, asked = advice.Work.ask, []
 
     def killed(work: Any, name: str, drawn: Any) -> None:
         if asked:
@@ -92,10 +113,10 @@ def test_killed_it_goes_on_and_undecided_it_says_so(shop: Settings, monkeypatch:
         asked.append(name)
         ask(work, name, drawn)
 
-    monkeypatch.setattr(advice._Work, "_ask", killed)
+    monkeypatch.setattr(advice.Work, "ask", killed)
     with pytest.raises(RuntimeError, match="killed"):
         told("advise", "--dataset", "shop", *BOTH, "--margin", "0")
-    monkeypatch.setattr(advice._Work, "_ask", ask)
+    monkeypatch.setattr(advice.Work, "ask", ask)
     assert sorted(embeds(shop, name) for name in ("small", "other")) == [0, 1]
     found = told("advise", "--dataset", "shop", *BOTH, "--margin", "0")
     assert (found["state"], found["looks"]) == ("undecided", 2)  # networks of random weights are alike, drawn twice
@@ -103,6 +124,32 @@ def test_killed_it_goes_on_and_undecided_it_says_so(shop: Settings, monkeypatch:
     text = vitrine("advise", "--dataset", "shop", *BOTH, "--margin", "0")
     assert [embeds(shop, name) for name in ("small", "other")] == [2, 2]
     assert "Undecided between" in text and "all of the catalog was asked" in text
+
+
+@pytest.mark.slow
+def test_applied_it_passes_its_gates_and_comes_first_in_the_nights_once(shop: Settings, tmp_path: Path):
+    config = tmp_path / "vitrine.toml"
+    nightly = '[nightly]\nencoders = ["other"]  # what serves\n[[nightly.datasets]]\nname = "shop"\nsource = "30x6"\n'
+    asked = ("advise", "--dataset", "shop", "--encoder", "small", "--margin", "0.9", "--apply")
+    config.write_text(f"{CONFIG}{nightly}[gates]\nmin_value = 0.99\n")
+    with pytest.raises(GateRefused, match="gate metrics refused small"):
+        told(*asked)
+    assert load_settings().nightly.encoders == ("other",)
+    assert rows(shop, "SELECT count(*) AS n FROM embeddings WHERE encoder = 'small'")[0]["n"] == 180
+
+    config.write_text(f"{CONFIG}{nightly}[gates]\nmin_value = 0\nmin_above_chance = 0\n")
+    found = told(*asked)
+    name = "small" if found["strategy"] == "pretrained" else "small__linear__shop"
+    assert found["applied"] == {
+        **{"encoder": name, "config": str(config), "changed": True, "datasets": ["shop"]},
+        "embedded": found["applied"]["embedded"],
+    }
+    assert load_settings().nightly.encoders == (name, "other") and "# what serves" in config.read_text()
+    gates = {run.gate for run in runs.read(shop, lake.matches(encoder=name, state="done"))}
+    assert gates >= {"embeddings", "sync", "metrics"}
+    before = config.read_bytes()
+    again = told(*asked)["applied"]
+    assert (again["changed"], again["embedded"], config.read_bytes()) == (False, 0, before)
 
 
 @pytest.mark.slow

@@ -1,0 +1,88 @@
+"""The truth table of advice, written from a lake's vectors and replayed from its files alone: the script itself."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from evaluation.advice.sample import Sample
+from tests.evaluation.advice.test_sample import fill
+from tests.support.filled_lake import row
+from tests.support.project import PROJECT, load_script
+from vitrine import lake
+from vitrine.cli import advice
+from vitrine.settings import load_settings
+from vitrine.tables import EMBEDDINGS
+
+PRODUCTS, PHOTOS = 80, 4
+NOISE = {"sharp": 0.5, "dull": 1.0, "blind": 3.0}
+
+
+@pytest.fixture(scope="module")
+def truth() -> ModuleType:
+    return load_script(PROJECT / "benchmarks" / "advice_truth.py")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three networks' vectors of 80 products: one whose photos lie near their product's, and two that are worse."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VITRINE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(advice, "SIZES", ((30, 1000), (60, 1000), (None, 1000)))
+    config = [f'[encoders.{name}]\nbackbone = "torchvision/squeezenet1_0"\nweights = "random:1"\n' for name in NOISE]
+    (tmp_path / "vitrine.toml").write_text("\n".join(config))
+    settings, products = load_settings(tmp_path), np.arange(PRODUCTS * PHOTOS) % PRODUCTS
+    fill(settings, [(f"p{product}", None, None) for product in products])
+    for number, (name, noise) in enumerate(NOISE.items()):
+        chance = np.random.default_rng(number)
+        made = chance.normal(size=(PRODUCTS, 16))[products] + noise * chance.normal(size=(len(products), 16))
+        made = (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+        rows = [
+            row(f"shop/{at:05d}", vector, version=f"{number:016x}", dataset="shop") for at, vector in enumerate(made)
+        ]
+        about = [{"encoder": name, "product_id": f"shop/p{product}"} for product in products]
+        lake.append(settings, EMBEDDINGS, [each | more for each, more in zip(rows, about, strict=True)])
+    return tmp_path
+
+
+def test_it_is_written_once_and_replayed(
+    truth: ModuleType, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    out = home / "truth"
+    arguments = ["advice_truth.py", "write", "shop", "--out", str(out), "--seeds", "0", "1"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--encoder", "sharp"])
+    truth.main()
+    first = (out / "sharp.parquet").stat()
+    monkeypatch.setattr(sys, "argv", arguments)
+    truth.main()
+    assert (out / "sharp.parquet").stat().st_mtime_ns == first.st_mtime_ns  # killed, it goes on with the others
+    assert {path.stem for path in out.glob("*.parquet")} == {*NOISE, "samples"}
+    found = truth.read(out)
+    assert max(found.figures, key=found.figures.__getitem__).startswith("sharp") and len(found.figures) == 6
+    whole = found.answers["dull", "pretrained", 0, 2].values.mean()
+    assert whole == pytest.approx(found.answers["dull", "pretrained", 1, 2].values.mean(), abs=1e-6)
+
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["advice_truth.py", "replay", str(out)])
+    truth.main()
+    said = {
+        line.split("|")[1].strip(): line.split("|")[2:] for line in capsys.readouterr().out.splitlines() if "|" in line
+    }
+    assert {"advice", *truth.BASELINES} < set(said)
+    assert said["everything"][0].strip() == "0.0000" and said["everything"][4].strip() == "1.000"
+    assert float(said["advice"][0]) >= 0 and 0 < float(said["advice"][4]) <= 1.01
+
+
+def test_a_sub_sample_is_whole_products_and_lies_in_the_next(truth: ModuleType):
+    products = np.sort(np.concatenate([np.repeat(np.arange(30), 3), 30 + np.arange(10)]))
+    whole = Sample("g", [f"{at:03d}" for at in range(len(products))], products, products, True)
+    small, places = truth.subsample(whole, 7, 12, 1000)
+    large, _ = truth.subsample(whole, 7, 20, 1000)
+    assert set(small.ids) < set(large.ids) and not small.whole
+    assert np.bincount(small.products).tolist().count(3) == 12 and small.product_count == len(set(small.products))
+    assert [whole.ids[place] for place in places] == small.ids
+    assert truth.subsample(whole, 7, None, 1000)[0].whole
+    other, _ = truth.subsample(whole, 8, 12, 1000)
+    assert set(other.ids) != set(small.ids)
