@@ -19,6 +19,7 @@ IMPORTED_LATE = {
     "dags/vitrine_tasks.py": "the same",
     "spark_jobs/embed_catalog.py": "workers alone load torch, the driver does without it",
     "training/tune.py": "workers of a cluster alone load torch, the driver starts its tuning in another process",
+    "vitrine/encoders/weights.py": "who builds a network alone loads torch, who names encoders does without it",
 }
 """Imports of our own inside functions, and why each cannot stand at the top."""
 
