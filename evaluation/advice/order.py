@@ -3,13 +3,15 @@
 What a candidate is worth on this catalog is its prior, scaled, plus a Gaussian process over the public scores, plus a
 part of its own. The next one is that with the most to gain by the upper bound (GP-UCB, Srinivas et al., ICML 2010),
 for each second that measuring it takes. The process's widths are fixed, not fitted: a handful of measurements decides
-nothing about them.
+nothing about them. But where figures lie farther apart than the process allows, all its deviations are so much wider,
+as a Student-t process has them (Shah, Wilson and Ghahramani, AISTATS 2014): it excludes nothing by what surprised it.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import solve_triangular
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
@@ -99,5 +101,13 @@ def upper_bounds(
     )
     process.fit(np.stack([each.scores for each in done]), above - level)
     mean, deviation = process.predict(np.stack([each.scores for each in left]), return_std=True)
+    deviation = deviation * np.sqrt(max(1.0, _surprise(process, above - level)))
     prior = beliefs.prior * np.array([each.prior for each in left])
     return np.asarray(beliefs.spread * (prior + level + mean + beliefs.optimism * deviation))
+
+
+def _surprise(process: GaussianProcessRegressor, above: Floats) -> float:
+    """The mean squared distance of what was measured from the process, in its own variances; the level took one degree
+    of freedom."""
+    within = solve_triangular(process.L_, above, lower=True)
+    return float(within @ within) / max(1, len(above) - 1)

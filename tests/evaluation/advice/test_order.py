@@ -98,6 +98,17 @@ def test_what_resembles_the_one_that_did_well_comes_next_and_what_cannot_gain_is
     assert order.next_to_measure(known, {each.name: Measured(0.5, 1e-5) for each in known}) is None
 
 
+def test_figures_that_surprise_leave_none_out():
+    """Two networks that nothing tells apart beforehand lie far apart: so may the third, which is not given up."""
+    known = [candidate(name, "x", -1) for name in ("a", "b", "c")]
+    far_apart = {"a": Measured(0.15, 1e-4), "b": Measured(0.6, 1e-4)}
+    chosen = order.next_to_measure(known, far_apart)
+    assert chosen and chosen.name == "c"
+    near = {"a": Measured(0.58, 1e-4), "b": Measured(0.6, 1e-4)}
+    bounds = order.upper_bounds(known, near, known[2:], order.BELIEFS)
+    assert order.upper_bounds(known, far_apart, known[2:], order.BELIEFS)[0] > bounds[0] and bounds[0] < 0.7
+
+
 def test_of_two_that_may_gain_alike_the_quicker_comes_next():
     slow, quick = candidate("slow", "x", 1, seconds=100), candidate("quick", "x", 1, seconds=1)
     known = [candidate("a", "x", 0), slow, quick]
