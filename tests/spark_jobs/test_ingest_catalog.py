@@ -369,3 +369,20 @@ def test_a_row_that_spells_its_uri_as_before_is_not_read_again(tmp_path: Path, n
     )
     assert again["content_sha256"] == first["content_sha256"] and again["code"] is None
     assert again["same_row"] == (not set(name) & set("%?#"))
+
+
+def test_labels_of_a_large_catalog_are_asked_for_by_spark(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """In this process, what labels five million photos lack took ten gigabytes."""
+    monkeypatch.setattr(ingest_catalog, "_ASKED_HERE", 0)
+    paint(tmp_path / "shop" / "cup" / "1.jpg")
+    ingest(settings, str(tmp_path / "shop"), "d")
+    before = lake.version(settings, LABELS)
+    assert labels(settings, "d/cup/1.jpg") == [("d/cup", None)]
+    paint(tmp_path / "shop" / "cup" / "1.jpg", seed=1)  # another picture of the same labels
+    assert figures(ingest(settings, str(tmp_path / "shop"), "d")) == {"images": 1, "changed": 1}
+    assert lake.version(settings, LABELS) == before, "nothing was written"
+    paint(tmp_path / "shop" / "hat" / "2.jpg", seed=2)
+    assert figures(ingest(settings, str(tmp_path / "shop"), "d"))["added"] == 1
+    assert labels(settings, "d/hat/2.jpg") == [("d/hat", None)] and lake.version(settings, LABELS) == before + 1
