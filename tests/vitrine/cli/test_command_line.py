@@ -59,6 +59,9 @@ backbone = "timm/tf_efficientnet_lite9"
 backbone = "keras/VGG16"
 """
 
+PROGRESS = re.compile(r".+: (\d+ of \d+, )?\d+ s")
+"""A line of ``spark_jobs.progress`` where stderr is no terminal: one in ten seconds."""
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -74,8 +77,8 @@ class Ran:
         return found
 
     def refused(self, code: int, *said: str) -> None:
-        """One line on stderr, in the words of the user, and nothing on stdout."""
-        lines = self.err.splitlines()
+        """One line on stderr, in the words of the user, and nothing on stdout; a slow machine says how far it is."""
+        lines = [line for line in self.err.splitlines() if not PROGRESS.fullmatch(line)]
         assert (self.code, self.out) == (code, ""), self.err
         assert len(lines) == 1 and lines[0].startswith("vitrine: "), self.err
         for word in said:
