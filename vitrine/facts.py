@@ -42,6 +42,8 @@ PHOTO_OF_PRODUCT = (
     f"concat(image_id, ':', content_sha256, ':', coalesce(category, ''), {_ATTRIBUTES.format('attributes')})"
 )
 """What a product's row depends on, of each of its photos."""
+_JOINED = 250_000
+"""Photos that are joined at once in this process: two kilobytes each."""
 _PRODUCT_MD5 = f"md5(string_agg({PHOTO_OF_PRODUCT}, '\n' ORDER BY {PHOTO_OF_PRODUCT}))"
 
 
@@ -346,26 +348,36 @@ def settled(settings: Settings, encoded: EncodedSet) -> int | None:
     if staging.left(settings, encoded.dataset, encoded.encoder_version):  # a run was killed after its last commit
         return None
     here, refused = matches(dataset=encoded.dataset), quarantined(encoded)
-    open_cases = (
-        f"SELECT 1 FROM {QUARANTINE.name} WHERE {refused} LIMIT 1",
-        # A photo that left takes its vectors of every version along.
-        f"SELECT 1 FROM (SELECT image_id FROM {EMBEDDINGS.name} WHERE {here}) e LEFT ANTI JOIN "
-        f"(SELECT image_id FROM {CATALOG.name} WHERE {here}) c ON e.image_id = c.image_id LIMIT 1",
-        f"SELECT 1 FROM ({photo_states(encoded)}) WHERE state <> 'current' LIMIT 1",
-    )
-    if any(lake.rows(settings, sql) for sql in open_cases):
+    if lake.rows(settings, f"SELECT 1 FROM {QUARANTINE.name} WHERE {refused} LIMIT 1"):
         return None
-    return count(settings, CATALOG, here)
+    photos = count(settings, CATALOG, here)
+    for low, high in lake.key_ranges(photos, _JOINED):
+        catalog, embeddings = (
+            f"(SELECT * FROM {table.name} WHERE {here} AND {lake.hashed_between('image_id', low, high)})"
+            for table in (CATALOG, EMBEDDINGS)
+        )
+        states = photo_states(encoded, catalog=catalog, embeddings=embeddings)
+        open_cases = (
+            # A photo that left takes its vectors of every version along.
+            f"SELECT 1 FROM (SELECT image_id FROM {embeddings}) e LEFT ANTI JOIN "
+            f"(SELECT image_id FROM {catalog}) c ON e.image_id = c.image_id LIMIT 1",
+            f"SELECT 1 FROM ({states}) WHERE state <> 'current' LIMIT 1",
+        )
+        if any(lake.rows(settings, sql) for sql in open_cases):
+            return None
+    return photos
 
 
 def products_settled(settings: Settings, encoded: EncodedSet) -> bool:
     """Has every product the vector of its photos as they are now? Asked without a JVM."""
-    where = encoded.where
-    wanted = (
-        f"(SELECT product_id, {_PRODUCT_MD5} AS images_md5 FROM {EMBEDDINGS.name} WHERE {where} GROUP BY product_id)"
-    )
-    stored = f"(SELECT product_id, images_md5 FROM {PRODUCT_EMBEDDINGS.name} WHERE {where})"
     same = "a.product_id = b.product_id AND a.images_md5 = b.images_md5"
-    lacking = f"SELECT 1 FROM {wanted} a LEFT ANTI JOIN {stored} b ON {same} LIMIT 1"
-    too_many = f"SELECT 1 FROM {stored} a LEFT ANTI JOIN {wanted} b ON a.product_id = b.product_id LIMIT 1"
-    return not lake.rows(settings, lacking) and not lake.rows(settings, too_many)
+    for low, high in lake.key_ranges(embedded(settings, encoded), _JOINED):
+        where = f"{encoded.where} AND {lake.hashed_between('product_id', low, high)}"
+        photos = f"SELECT product_id, {_PRODUCT_MD5} AS images_md5 FROM {EMBEDDINGS.name} WHERE {where}"
+        wanted = f"({photos} GROUP BY product_id)"
+        stored = f"(SELECT product_id, images_md5 FROM {PRODUCT_EMBEDDINGS.name} WHERE {where})"
+        lacking = f"SELECT 1 FROM {wanted} a LEFT ANTI JOIN {stored} b ON {same} LIMIT 1"
+        too_many = f"SELECT 1 FROM {stored} a LEFT ANTI JOIN {wanted} b ON a.product_id = b.product_id LIMIT 1"
+        if lake.rows(settings, lacking) or lake.rows(settings, too_many):
+            return False
+    return True

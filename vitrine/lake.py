@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -115,6 +116,14 @@ def matches(table: str = "", /, **values: str | int) -> str:
     prefix = f"{table}." if table else ""
     literals = {name: quote(value) if isinstance(value, str) else str(value) for name, value in values.items()}
     return " AND ".join(f"{prefix}{name} = {literal}" for name, literal in literals.items())
+
+
+def key_ranges(rows: int, most: int) -> list[tuple[str, str]]:
+    """Ranges [low, high) of SHA-256, in hexadecimal, that together hold all of ``rows`` rows, about ``most`` or fewer
+    each: equal ranges hold about equally many."""
+    parts = rows // most + 1
+    bounds = [""] + [f"{part * 16**8 // parts:08x}" for part in range(1, parts)] + ["g"]
+    return list(pairwise(bounds))
 
 
 def hashed_between(column: str, low: str, high: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from evaluation.consistency.differences import Differences
 from evaluation.consistency.tables import StoredVersion
 from evaluation.consistency.vectors import HeldVector
-from evaluation.milvus.collection import ATTRIBUTES, PART, key_ranges
+from evaluation.milvus.collection import ATTRIBUTES, PART
 from evaluation.milvus.vector_index import VectorIndex
 from vitrine import facts, lake
 from vitrine.settings import Settings
@@ -56,7 +56,7 @@ class MilvusRows:
         """The ids that it lacks and those that the lake has not, part by part, in ranges of their SHA-256: memory holds
         ``PART`` of each."""
         encoded = self.version.encoded
-        for low, high in key_ranges(max(self.count, facts.embedded(self.settings, encoded)), PART):
+        for low, high in lake.key_ranges(max(self.count, facts.embedded(self.settings, encoded)), PART):
             where = f"{encoded.where} AND {lake.hashed_between('image_id', low, high)}"
             batches = lake.stream(self.settings, f"SELECT image_id FROM {EMBEDDINGS.name} WHERE {where}")
             wanted = {image_id for batch in batches for image_id in batch.column(0).to_pylist()}

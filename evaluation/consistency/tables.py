@@ -11,7 +11,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from evaluation.consistency.differences import SHOWN, Differences
-from evaluation.milvus.collection import key_ranges
 from vitrine import facts, lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.lake import matches
@@ -136,7 +135,7 @@ def _add(settings: Settings, differences: Differences, name: str, of: str, sql: 
 
 def check_products(settings: Settings, differences: Differences, version: StoredVersion) -> None:
     """Each product's vector is the mean of its images', and no other has one."""
-    for low, high in key_ranges(facts.embedded(settings, version.encoded), PRODUCT_PART):
+    for low, high in lake.key_ranges(facts.embedded(settings, version.encoded), PRODUCT_PART):
         where = f"{version.encoded.where} AND {lake.hashed_between('product_id', low, high)}"
         _compare_products(settings, differences, version.name, where)
 

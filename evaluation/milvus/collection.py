@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from pymilvus import DataType, MilvusClient
 
 from evaluation.milvus.connection import MilvusConnection
+from vitrine import lake
 from vitrine.errors import UserError, VitrineError
 from vitrine.names import check_name
 from vitrine.setting_sections import MilvusSettings
@@ -97,14 +97,6 @@ def row_key(image_id: str) -> str:
     """The primary key of an image: pymilvus writes keys into filter expressions without escaping them, so
     a quote or a line break in an id would break (or change) a deletion; hex digits cannot."""
     return hashlib.sha256(image_id.encode()).hexdigest()
-
-
-def key_ranges(rows: int, most: int) -> list[tuple[str, str]]:
-    """Ranges [low, high) of ``row_key`` that together hold all keys, of ``rows`` rows about ``most`` or fewer each:
-    keys are hashes, so equal ranges hold about equally many."""
-    parts = rows // most + 1
-    bounds = [""] + [f"{part * 16**8 // parts:08x}" for part in range(1, parts)] + ["g"]
-    return list(pairwise(bounds))
 
 
 class Collection:
@@ -227,7 +219,7 @@ class Collection:
 
     def pages(self, column: str, low: str = "", high: str = "g") -> Iterator[list[dict[str, Any]]]:
         """All rows with keys in [low, high), some thousands at a time."""
-        for start, end in key_ranges(self.count(), PAGE):
+        for start, end in lake.key_ranges(self.count(), PAGE):
             if (first := max(start, low)) < (last := min(end, high)):
                 within = f'key >= "{first}" and key < "{last}"'
                 yield self._client.query(self.name, filter=within, output_fields=[column], limit=16_384)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.progress import Progress
 
-from evaluation.milvus.collection import PART, Collection, key_ranges, row_key
+from evaluation.milvus.collection import PART, Collection, row_key
 from vitrine import lake
 from vitrine.change_feed import UNREADABLE, ChangeFeed
 from vitrine.encoded_set import EncodedSet
@@ -155,7 +155,7 @@ def _fill(source: Source, collection: Collection, identity: str, version: int, t
 def _delete_strangers(source: Source, collection: Collection, version: int) -> int:
     """Delete the rows that the lake has not; how many."""
     deleted = 0
-    for low, high in key_ranges(collection.count(), PART):
+    for low, high in lake.key_ranges(collection.count(), PART):
         known: set[str] = set()
         for batch in source.rows("image_id", version, f"AND {lake.hashed_between('image_id', low, high)}"):
             known.update(row_key(image_id) for image_id in batch.column("image_id").to_pylist())
