@@ -11,15 +11,12 @@ With ``--home``, what was made there is found.
 """
 
 import argparse
-import json
-import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tuning_gain import METRICS, ingest, prepare, vitrine
 
 from evaluation.evaluate import plan
 from evaluation.statistics.bootstrap import paired_difference
@@ -30,16 +27,7 @@ from vitrine.retrieval_metrics import nearest_first, per_query
 from vitrine.settings import Settings, load_settings
 from vitrine.vectors import matrix
 
-METRICS = ("mMP@5", "mR@1", "MAP@100", "R@10")
 _DEPTH = 100
-
-
-def vitrine(home: Path, *arguments: str) -> dict[str, Any]:
-    """What the command says."""
-    done = subprocess.run([sys.executable, "-m", "vitrine", *arguments, "--json"], cwd=home, stdout=subprocess.PIPE)
-    if done.returncode:
-        raise SystemExit(f"vitrine {' '.join(arguments)} ended with {done.returncode}")
-    return dict(json.loads(done.stdout))
 
 
 def figures(settings: Settings, asks: str, has: str) -> tuple[dict[str, Any], Any]:
@@ -78,13 +66,9 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vitrine-benchmark-") as made:
         home = given.home or Path(made)
-        home.mkdir(parents=True, exist_ok=True)
-        if given.settings and not (home / "vitrine.toml").exists():
-            shutil.copyfile(given.settings, home / "vitrine.toml")
-        (home / "vitrine.toml").touch()
+        prepare(home, given.settings)
         if given.photos:
-            source = str(Path(given.photos).resolve()) if Path(given.photos).exists() else given.photos
-            vitrine(home, "ingest", source, "--dataset", "shop", "--layout", given.layout)
+            ingest(home, given.photos, given.layout)
         on = ("--dataset", "shop")
         teacher = given.teacher
         if given.linear:

@@ -97,6 +97,20 @@ def tuned(home: Path, encoder: str, strategy: str, seed: int) -> dict[str, Any]:
     return figures
 
 
+def prepare(home: Path, settings: Path | None) -> None:
+    """Make the folder ``home`` with a vitrine.toml, a copy of ``settings`` where it has none."""
+    home.mkdir(parents=True, exist_ok=True)
+    if settings and not (home / "vitrine.toml").exists():
+        shutil.copyfile(settings, home / "vitrine.toml")
+    (home / "vitrine.toml").touch()
+
+
+def ingest(home: Path, photos: str, layout: str) -> None:
+    """Bring the data set ``shop`` to what ``photos``, a folder or what the layout calls a source, holds."""
+    source = str(Path(photos).resolve()) if Path(photos).exists() else photos
+    vitrine(home, "ingest", source, "--dataset", "shop", "--layout", layout)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos")
@@ -109,12 +123,8 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vitrine-benchmark-") as made:
         home = given.home or Path(made)
-        home.mkdir(parents=True, exist_ok=True)
-        if given.settings and not (home / "vitrine.toml").exists():
-            shutil.copyfile(given.settings, home / "vitrine.toml")
-        (home / "vitrine.toml").touch()
-        source = str(Path(given.photos).resolve()) if Path(given.photos).exists() else given.photos
-        vitrine(home, "ingest", source, "--dataset", "shop", "--layout", given.layout)
+        prepare(home, given.settings)
+        ingest(home, given.photos, given.layout)
         where = f"{processor.model()} ({processor.instruction_set()})"
         print(f"seeds {' '.join(map(str, given.seeds))}; mean ± standard deviation over them; {where}\n")
         print(f"| encoder | {' | '.join(METRICS)} | accuracy | search, s | training, s | embedding, s |")

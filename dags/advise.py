@@ -13,6 +13,7 @@ from typing import Any
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, Context, Param, task
 from vitrine_tasks import (
+    BUDGET,
     DATASETS,
     POOL,
     SETTINGS,
@@ -25,7 +26,6 @@ from vitrine_tasks import (
     repeated,
 )
 
-BUDGET = r"^\d+(\.\d+)?\s*[A-Za-z]+$"
 PARAMS = {
     "dataset": choice("The catalog", **({"default": DATASETS[0]} if DATASETS else {})),
     "use": Param(

@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Context, Param
 from vitrine_tasks import (
+    BUDGET,
     DATASETS,
     POOL,
     SETTINGS,
@@ -27,7 +28,6 @@ from vitrine_tasks import (
 from vitrine.encoders.tuned import default_name
 
 TEACHER = r"^[a-z][a-z0-9_]*(\+[a-z][a-z0-9_]*)*$"
-BUDGET = r"^\d+(\.\d+)?\s*[A-Za-z]+$"
 
 PARAMS = {
     "strategy": Param(
@@ -51,14 +51,15 @@ PARAMS = {
 
 def arguments(context: Context) -> list[str]:
     params, until = context["params"], context.get("data_interval_end")
+    strategy = params["strategy"]
     pairs = [*repeated("--encoder", params["encoders"]), *repeated("--dataset", params["datasets"])]
-    given = [] if params["strategy"] == "distil" else [f"--label={params['label']}"]  # a student learns no label
-    given += [f"--teacher={params['teacher']}"] if params["strategy"] == "distil" and params["teacher"] else []
+    given = [] if strategy == "distil" else [f"--label={params['label']}"]  # a student learns no label
+    given += [f"--teacher={params['teacher']}"] if strategy == "distil" and params["teacher"] else []
     given += [f"--seed={params['seed']}"] if params["seed"] is not None else []
-    given += [f"--processes={params['processes']}"] if params["strategy"] in ("full", "from_head") else []
-    given += [f"--budget={params['budget']}"] if params["strategy"] == "auto" and params["budget"] else []
+    given += [f"--processes={params['processes']}"] if strategy in ("full", "from_head") else []
+    given += [f"--budget={params['budget']}"] if strategy == "auto" and params["budget"] else []
     given += [f"--as-of={until:%Y-%m-%dT%H:%M:%S}"] if until else []
-    verb = ["full", "--from-head"] if params["strategy"] == "from_head" else [params["strategy"].replace("_", "-")]
+    verb = ["full", "--from-head"] if strategy == "from_head" else [strategy.replace("_", "-")]
     return ["tune", *verb, *pairs, *given, *(["--quick"] if params["quick"] else [])]
 
 

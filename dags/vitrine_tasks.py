@@ -33,6 +33,7 @@ SPARKS_ENVIRONMENT = {"PYTHONSAFEPATH": "1", "TZ": "UTC"} | ENVIRONMENT
 if not SETTINGS.spark.master:  # a cluster's connection is told by the variables of Spark and Hadoop
     SPARKS_ENVIRONMENT = surroundings.without_other_sparks(SPARKS_ENVIRONMENT)
 NAME = r"^[a-z](_{0,2}[a-z0-9])*$"  # the command line checks the rest: here it only must not look like an option
+BUDGET = r"^\d+(\.\d+)?\s*[A-Za-z]+$"
 DATASETS = [dataset.name for dataset in SETTINGS.nightly.datasets]
 POOL = SETTINGS.airflow.pool
 LABEL = "{{ task.item }}"

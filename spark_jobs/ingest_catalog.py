@@ -320,17 +320,12 @@ def _merge_catalog(
     merge_or_append(spark, settings, CATALOG, source, lake.matches("t", dataset=dataset))
 
 
-_ASKED_HERE = 250_000
-"""Photos of a catalog whose labels are asked for in this process: that takes some 2 KB each."""
-
-
 def append_labels(spark: SparkSession, settings: Settings, dataset: str) -> None:
     """Add the catalog's labels that differ from the last ones of their photos; after a killed run, the next one does.
 
     The last ones have the latest time, also where the clock was set back since.
     """
-    asked_here = facts.count(settings, CATALOG, lake.matches(dataset=dataset)) <= _ASKED_HERE
-    if asked_here and not lake.rows(settings, f"{facts.unlabelled(dataset)} LIMIT 1"):  # without a job of Spark's
+    if not facts.lacks_labels(settings, dataset):  # without a job of Spark's
         return
     catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
     said = F.to_json("attributes").alias("said")  # Spark compares no maps
@@ -349,8 +344,6 @@ def append_labels(spark: SparkSession, settings: Settings, dataset: str) -> None
     )
     later = F.expr("greatest(updated_at, last_from + INTERVAL '0.000001' SECOND)")
     rows = fresh.withColumn("valid_from", later).select(LABELS.schema.names)
-    if not asked_here and rows.isEmpty():
-        return
     grow_table(spark, settings, LABELS)
     with lake.committing(settings, LABELS):
         rows.write.format("delta").mode("append").save(LABELS.uri(settings))

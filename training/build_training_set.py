@@ -250,14 +250,7 @@ def _fingerprint(plan: _Plan, parts: DataFrame) -> str:
     sums = [F.sum(F.xxhash64(F.lit(salt), *fields).cast("decimal(38,0)")) for salt in ("a", "b")]
     digest = [str(value) for value in parts.agg(*sums, F.count("*")).first() or ()]
     by = [plan.encoded.encoder, plan.encoded.encoder_version] if plan.encoded else []
-    contents = [
-        *digest,
-        plan.dataset,
-        plan.label,
-        by,
-        plan.seed,
-        *(["uri"] if plan.encoded and plan.with_photos else []),
-    ]
+    contents = [*digest, plan.dataset, plan.label, by, plan.seed, *plan.features[1:]]  # earlier sets have one feature
     return hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:16]
 
 

@@ -126,8 +126,7 @@ class Distiller(Tuner):
         return min(rows[TRAIN], head_first.FITTED) + 2 * sum(min(rows[part], most) for part, most in _judges())
 
     def weights(self) -> dict[str, torch.Tensor]:
-        network: Any = self.ema.module if self.ema else self.network
-        return named(network, self.request.backbone["source"])
+        return named(self.learned, self._backbone.source)
 
     def judged(self, weights: Path) -> dict[str, Any]:
         """mMP@5 of validation photos among training photos, by product: the teacher's, the network's as it was, the

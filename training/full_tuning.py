@@ -204,7 +204,7 @@ class Tuner:
 
     def score(self, photos: Any) -> float:
         """Mean of ``right`` over the validation part, by the averaged weights where there are some."""
-        network: Any = self.ema.module if self.ema else self.network
+        network = self.learned
         network.eval()
         total, count = 0.0, 0
         size = self.settings.micro_batch or self.settings.batch_size // self.ranks
@@ -238,10 +238,14 @@ class Tuner:
         if self.ema:
             self.ema.load_state_dict(state["ema"])
 
+    @property
+    def learned(self) -> Any:
+        """The module with the averaged weights, where there are some."""
+        return self.ema.module if self.ema else self.network
+
     def weights(self) -> dict[str, torch.Tensor]:
         """The network without its classifier, as its source names the tensors."""
-        network: Any = self.ema.module if self.ema else self.network
-        return named(network.network, self.request.backbone["source"])
+        return named(self.learned.network, self._backbone.source)
 
     def judged(self, weights: Path) -> dict[str, Any]:
         """What is found out of the best epoch's ``weights`` in the end; it goes into ``result.json``."""

@@ -55,15 +55,17 @@ def matrices(network: nn.Module) -> Iterator[tuple[nn.Module, str]]:
 
 
 def adapt(network: nn.Module, rank: int, scale: float) -> None:
-    """Freeze ``network``, and give each of its ``matrices`` a change that learns.
+    """Freeze ``network``, and give each of its ``matrices`` that learned before a change that learns.
 
     Raises:
-        ArithmeticError: it has none.
+        ArithmeticError: there is none.
     """
+    found = [(module, name) for module, name in matrices(network) if getattr(module, name).requires_grad]
     network.requires_grad_(False)
-    found = list(matrices(network))
     if not found:
-        raise ArithmeticError("the network has no linear layer and no convolution of one pixel: tune it from a head")
+        raise ArithmeticError(
+            "the network has no linear layer and no convolution of one pixel that may learn: tune it from a head"
+        )
     for module, name in found:
         # Unsafe: a shape is the same after it, and looking whether it is would compute each change once more.
         parametrize.register_parametrization(module, name, LowRank(getattr(module, name), rank, scale), unsafe=True)
@@ -92,8 +94,8 @@ class LowRankTuner(Tuner):
         adapt(self.built.network, self.settings.rank, self.settings.scale)
 
     def weights(self) -> dict[str, torch.Tensor]:
-        network: Any = self.ema.module if self.ema else self.network
-        return named(network.network, self._backbone.source, merged(network.network))
+        network = self.learned.network
+        return named(network, self._backbone.source, merged(network))
 
 
 def tune(folder: Path) -> dict[str, Any]:

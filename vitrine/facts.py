@@ -4,7 +4,7 @@ Each rule that more than one room needs stands here once.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -210,16 +210,24 @@ def belong_online(settings: Settings, dataset: str) -> list[EncodedSet]:
 # ---- what is missing ----
 
 
-def unlabelled(dataset: str) -> str:
-    """A query, in DataFusion's SQL, of the photos whose labels are not the last that ``labels`` has of them."""
-    here, names = matches(dataset=dataset), ("product_id", "category", "attributes")
+def unlabelled(settings: Settings, dataset: str) -> Iterator[str]:
+    """Queries, in DataFusion's SQL, that together have the photos whose labels are not the last that ``labels`` has of
+    them: each of a part of the catalog that memory can hold."""
+    whole, names = matches(dataset=dataset), ("product_id", "category", "attributes")
     lasts = ", ".join(f"last_value({name} ORDER BY valid_from) AS {name}" for name in names)
     same = " AND ".join(f"(c.{name} IS NOT DISTINCT FROM l.{name})" for name in names)
-    return (
-        f"SELECT c.image_id FROM (SELECT image_id, {', '.join(names)} FROM {CATALOG.name} WHERE {here}) c LEFT ANTI "
-        f"JOIN (SELECT image_id, {lasts} FROM {LABELS.name} WHERE {here} GROUP BY image_id) l "
-        f"ON c.image_id = l.image_id AND {same}"
-    )
+    for low, high in lake.key_ranges(count(settings, CATALOG, whole), _JOINED):
+        here = f"{whole} AND {lake.hashed_between('image_id', low, high)}"
+        yield (
+            f"SELECT c.image_id FROM (SELECT image_id, {', '.join(names)} FROM {CATALOG.name} WHERE {here}) c "
+            f"LEFT ANTI JOIN (SELECT image_id, {lasts} FROM {LABELS.name} WHERE {here} GROUP BY image_id) l "
+            f"ON c.image_id = l.image_id AND {same}"
+        )
+
+
+def lacks_labels(settings: Settings, dataset: str) -> bool:
+    """Is any photo ``unlabelled``?"""
+    return any(lake.rows(settings, f"{sql} LIMIT 1") for sql in unlabelled(settings, dataset))
 
 
 def reported_split(settings: Settings, encoded: EncodedSet) -> str | None:

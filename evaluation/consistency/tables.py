@@ -69,7 +69,8 @@ def check_catalog(settings: Settings, differences: Differences, dataset: str) ->
     """The catalog, its labels and its quarantine; what serves is known and has vectors."""
     here = matches(dataset=dataset)
     _add(settings, differences, "catalog.twice", "", _twice(CATALOG, "image_id", here))
-    _add(settings, differences, "labels.missing", "", facts.unlabelled(dataset))
+    for part in facts.unlabelled(settings, dataset):
+        _add(settings, differences, "labels.missing", "", part)
     photos = f"(SELECT image_id FROM {CATALOG.name} WHERE {here}) c ON q.image_id = c.image_id"
     wrongly_refused = ("quarantine.in_catalog", "ingest", "JOIN"), ("quarantine.left", "embed", "LEFT ANTI JOIN")
     for name, stage, join in wrongly_refused:

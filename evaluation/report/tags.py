@@ -54,12 +54,17 @@ def sections(settings: Settings, dataset: str, pictures: bool) -> list[Row]:
         row = facts.tagging(settings, dataset, label)
         if row is None:
             continue
-        shown = _shown(settings, dataset, label) if pictures else {}
-        section = {"label": label, "row": row, **_figures(settings, row), "shown": shown}
-        section |= {"counts": _counts(settings, dataset, label)}
-        section |= {"outcomes": tag_review.outcomes(settings, dataset, label)}
-        section |= {"drift": _drift(settings, dataset, label)}
-        found.append(section | {"calibration": _calibration(settings, row)})
+        section = {
+            "label": label,
+            "row": row,
+            **_figures(settings, row),
+            "counts": _counts(settings, dataset, label),
+            "outcomes": tag_review.outcomes(settings, dataset, label),
+            "drift": _drift(settings, dataset, label),
+            "calibration": _calibration(settings, row),
+            "shown": _shown(settings, dataset, label) if pictures else {},
+        }
+        found.append(section)
     return found
 
 
@@ -69,15 +74,14 @@ def _figures(settings: Settings, row: Row) -> Row:
     evaluations = newest(settings, where)
     if not evaluations:
         return {"figures": {}, "photos": 0, "classes": [], "more_classes": 0}
-    scores = evaluations[0].scores[ALL_QUERIES]
-    each = {name: _figure(scores, name) for name in FIGURES if name in scores.values}
-    classes = [
-        _of_class(name, each) for name, each in evaluations[0].scores.items() if name.startswith(class_slice(""))
-    ]
+    by_slice = evaluations[0].scores
+    scores = by_slice[ALL_QUERIES]
+    figures = {name: _figure(scores, name) for name in FIGURES if name in scores.values}
+    classes = [_of_class(name, of_class) for name, of_class in by_slice.items() if name.startswith(class_slice(""))]
     # The least precise first; those of which nothing was said have no precision, and come last.
     classes.sort(key=lambda one: (one["tag_precision"]["value"] if one["tag_precision"] else 2.0, one["name"]))
     more = max(len(classes) - CLASSES, 0)
-    return {"figures": each, "photos": scores.queries, "classes": classes[:CLASSES], "more_classes": more}
+    return {"figures": figures, "photos": scores.queries, "classes": classes[:CLASSES], "more_classes": more}
 
 
 def _figure(scores: Scores, name: str) -> Row:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from spark_jobs import checked_photos, ingest_catalog
 from spark_jobs.ingest_catalog import ingest
-from vitrine import lake
+from vitrine import facts, lake
 from vitrine.errors import UserError
 from vitrine.locations import Location
 from vitrine.settings import Settings
@@ -371,11 +371,11 @@ def test_a_row_that_spells_its_uri_as_before_is_not_read_again(tmp_path: Path, n
     assert again["same_row"] == (not set(name) & set("%?#"))
 
 
-def test_labels_of_a_large_catalog_are_asked_for_by_spark(
+def test_labels_of_a_large_catalog_are_asked_for_in_parts(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """In this process, what labels five million photos lack took ten gigabytes."""
-    monkeypatch.setattr(ingest_catalog, "_ASKED_HERE", 0)
+    """All at once, what labels five million photos lack took ten gigabytes."""
+    monkeypatch.setattr(facts, "_JOINED", 1)
     paint(tmp_path / "shop" / "cup" / "1.jpg")
     ingest(settings, str(tmp_path / "shop"), "d")
     before = lake.version(settings, LABELS)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from tests.training.test_full_tuning import PLAIN, request, rows, same, weights
-from training.low_rank_tuning import LowRankTuner, adapt, matrices, merged
+from training.low_rank_tuning import LowRank, LowRankTuner, adapt, matrices, merged
 from vitrine.encoders.backbones import Backbone
 from vitrine.encoders.networks import build
 from vitrine.encoders.projected import named
@@ -55,7 +55,7 @@ def test_changes_are_of_low_rank_and_added_in_the_end(model: str):
     photo = torch.randn(2, 3, *built.input_shape, generator=torch.Generator().manual_seed(0))
     before = built.network.eval()(photo)
     original = {key: value.clone() for key, value in plain.network.state_dict().items()}
-    adapt(built.network, 3, 6.0)
+    adapt(built.network.requires_grad_(True), 3, 6.0)
     assert torch.equal(built.network(photo), before), "it begins as it is"
     learning = {key for key, value in built.network.named_parameters() if value.requires_grad}
     assert learning and all(key.endswith((".down", ".up")) for key in learning)
@@ -112,3 +112,11 @@ def test_killed_it_ends_with_the_same_network(tmp_path: Path, rows: Path):
     assert {path.name for path in whole.iterdir()} == {"request.json", "result.json", "model.safetensors"}
     assert weights(whole).keys() == build(VIT).network.state_dict().keys()
     assert np.isfinite(found["val_accuracy"])
+
+
+def test_what_is_frozen_has_no_change(tmp_path: Path, rows: Path):
+    frozen = [name for name, _ in build(VIT).network.named_children()].index("blocks") + 1
+    with pytest.raises(ArithmeticError, match="that may learn"):
+        LowRankTuner(low_rank(tmp_path / "all", rows, freeze=frozen))
+    tuner = LowRankTuner(low_rank(tmp_path / "none of them", rows, freeze=frozen - 1))
+    assert any(isinstance(each, LowRank) for each in tuner.built.network.blocks.modules())
