@@ -94,7 +94,7 @@ def test_nights_of_attributes(settings: Settings, draw: Callable[..., Path]):
     assert embed(shop, "mine", "d")["updated"] == 4 and products(shop) == [{"brand": "Acme"}] * 2, "photos disagree"
     assert night(["red"], given=None) == {"images": 4, "updated": 4}
     assert attributes(shop) == [None] * 4 and len(attributes(shop, "labels")) == 17
-    assert not lake.rows(shop, facts.unlabelled("d"))
+    assert not facts.lacks_labels(shop, "d")
 
 
 @pytest.mark.usefixtures("spark")
@@ -114,7 +114,7 @@ def test_a_home_of_an_earlier_version_gets_the_column_by_its_next_write(
         how = {"partition_by": list(table.partition_by), "configuration": table.properties}
         write_deltalake(table.uri(settings), rows.cast(schema), **how)  # type: ignore[arg-type]
     assert facts.catalog_version(settings, "d") == facts.embedded_version(settings, encoded) == version
-    assert not lake.rows(settings, facts.unlabelled("d")) and not facts.attributes(settings)
+    assert not facts.lacks_labels(settings, "d") and not facts.attributes(settings)
     assert facts.settled(settings, encoded) == 4, "nothing is to be done"
     before = [lake.version(settings, table) for table in (EMBEDDINGS, PRODUCT_EMBEDDINGS)]
 
