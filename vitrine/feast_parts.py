@@ -32,7 +32,9 @@ with _classes_as_written(), left_out(absent=["torch"]):
     from feast.infra.offline_stores.contrib.spark_offline_store import spark_source
     from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
     from feast.infra.passthrough_provider import PassthroughProvider
+    from feast.infra.registry.base_registry import BaseRegistry
     from feast.protos.feast.core.FeatureView_pb2 import FeatureView as FeatureViewProto
+    from feast.protos.feast.core.Registry_pb2 import Registry as RegistryProto
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import FloatList, Value
     from feast.table_format import DeltaFormat
@@ -46,6 +48,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module="feast")
 
 __all__ = [
     "Array",
+    "BaseRegistry",
     "Bool",
     "DeltaFormat",
     "Entity",
@@ -63,6 +66,7 @@ __all__ = [
     "Int32",
     "Int64",
     "PassthroughProvider",
+    "RegistryProto",
     "RepoConfig",
     "SparkSource",
     "String",

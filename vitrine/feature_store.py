@@ -14,10 +14,12 @@ import yaml
 
 from vitrine import files
 from vitrine.feast_parts import (
+    BaseRegistry,
     FeatureServiceNotFoundException,
     FeatureStore,
     FeatureView,
     FeatureViewNotFoundException,
+    RegistryProto,
     RepoConfig,
     make_tzaware,
 )
@@ -28,6 +30,8 @@ from vitrine.spark_conf import s3_conf
 from vitrine.tables import EMBEDDINGS, PRODUCT_EMBEDDINGS, PRODUCT_TAGS, TAGS, Table
 
 _FROM_ENVIRONMENT = "${VITRINE_FEAST__PASSWORD}"  # Feast puts the variable's value in
+_READS = 3
+"""Of the registry: a service whose view somebody removed lacks it however often one reads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +177,29 @@ def open_store(settings: Settings) -> FeatureStore:
         path = home / "feature_store.yaml"
         if not path.exists() or path.read_text() != text:
             files.write_text(path, text)
-    return FeatureStore(config=RepoConfig(**repo_config(settings), repo_path=home))
+    store = FeatureStore(config=RepoConfig(**repo_config(settings), repo_path=home))
+    _keep_whole(store.registry)
+    return store
+
+
+def _keep_whole(registry: BaseRegistry) -> None:
+    """Let ``registry`` keep no copy in which a service lacks its view.
+
+    Feast reads the views, then the services, and keeps what it read until the next time. Where another process applies
+    a view and its service in between, the copy has the service alone, and Feast's server knows no such view.
+    """
+    read = registry.proto
+
+    def proto() -> RegistryProto:
+        for _ in range(_READS):
+            copy = read()
+            views = {view.spec.name for view in (*copy.feature_views, *copy.on_demand_feature_views)}
+            named = {part.feature_view_name for service in copy.feature_services for part in service.spec.features}
+            if named <= views:
+                break
+        return copy
+
+    registry.proto = proto
 
 
 def reconnect(store: FeatureStore) -> None:

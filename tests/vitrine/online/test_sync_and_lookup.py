@@ -347,3 +347,27 @@ def test_the_serving_service_follows_the_promotions(settings: Settings, store: F
     assert facts.belong_online(settings, "d") == [EncodedSet("d", "small", V1)]
     feature_store.apply(store, definitions.serving_services(settings))
     assert OnlineFeatures(settings).lookup("d", ["d/1"])[0]["encoder_version"] == V1
+
+
+def test_no_copy_of_the_registry_has_a_service_without_its_view(
+    settings: Settings, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+):
+    new, reader = "00000000000000cc", open_store(settings)
+    registry = reader.registry
+    between = registry._list_data_sources
+
+    def meanwhile(*args: Any, **kwargs: Any) -> Any:
+        """Another process applies a view and its service, once Feast has read the views."""
+        monkeypatch.setattr(registry, "_list_data_sources", between)
+        register(settings, new)
+        promote(settings, "d", new)
+        feature_store.apply(store, definitions.objects(settings))
+        feature_store.apply(store, definitions.serving_services(settings))
+        return between(*args, **kwargs)
+
+    monkeypatch.setattr(registry, "_list_data_sources", meanwhile)
+    reader.refresh_registry()
+    service = reader.get_feature_service(IMAGES.serving("d"), allow_cache=True)
+    (name,) = [part.name for part in service.feature_view_projections]
+    assert name == IMAGES.view("small", new)
+    assert registry.get_feature_view(name, reader.project, allow_cache=True).name == name
