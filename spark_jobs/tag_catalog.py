@@ -4,12 +4,14 @@ A photo's tag is made anew when, and only when, its content or the classifier is
 when its tagged photos are others. So a run that was killed, and one that has nothing to do, are the same case.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+import pyarrow.compute as pc
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_jobs.delta_tables import merge_or_append, persisted, read_table, spark_schema
@@ -19,7 +21,10 @@ from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS, PRODUCT_TAGS, TAGS, Table
 from vitrine.vectors import Floats, matrix
 
+_GROUP = 4096
+"""Photos that a worker holds at once, about, where tags are made of whole products."""
 _MD5 = "md5(array_join(array_sort(collect_list(concat(image_id, ':', content_sha256))), '\\n'))"
+"""Of a product's photos; ``_digest`` gives the same."""
 
 
 def tag_catalog(
@@ -39,33 +44,38 @@ def tag_catalog(
 
 
 class _Tagging:
+    """Which photos have to be tagged is found by ids alone, once; vectors are read of these."""
+
     def __init__(self, spark: SparkSession, settings: Settings, classifier: Classifier, everything: bool) -> None:
         self.spark, self.settings, self.classifier = spark, settings, classifier
         self.about, self.version = classifier.about, classifier.version
         self.here = lake.matches(dataset=self.about.dataset, label=self.about.label)
         self.within = lake.matches("t", dataset=self.about.dataset, label=self.about.label)
-        of_set = lake.matches(dataset=self.about.dataset)
-        catalog = read_table(spark, settings, CATALOG).filter(of_set)
         mine = lake.matches(dataset=self.about.dataset, encoder_version=self.about.encoder_version)
-        embeddings = read_table(spark, settings, EMBEDDINGS).filter(mine)
+        self.embeddings = read_table(spark, settings, EMBEDDINGS).filter(mine)
         self.stored = read_table(spark, settings, TAGS).filter(self.here)
+        self.wanted = self._wanted(everything)
+
+    def _wanted(self, everything: bool) -> DataFrame:
+        """Photos that have to have a tag: ``image_id``, ``product_id``, ``content_sha256``, and whether the one that
+        they have is the classifier's and of this content, ``current``."""
         # A vector of older content says nothing of the photo as it is now.
-        vectors = embeddings.join(catalog, ["image_id", "content_sha256"], "left_semi")
-        lacking = catalog if everything else catalog.filter(facts.lacks_label(self.about.label, self.about.dataset))
-        known = self.stored.select("image_id")
-        ids = lacking.select("image_id").union(known).distinct()
-        self.wanted = vectors.join(ids, "image_id", "left_semi").select(
-            "image_id", "product_id", "content_sha256", "embedding"
+        key, of_set = ["image_id", "content_sha256"], lake.matches(dataset=self.about.dataset)
+        lacks = F.lit(True) if everything else F.expr(facts.lacks_label(self.about.label, self.about.dataset))
+        catalog = read_table(self.spark, self.settings, CATALOG).filter(of_set).select(*key, lacks.alias("lacks"))
+        same = f"content_sha256 = tagged_sha256 AND {lake.matches(classifier_version=self.version)}"
+        tags = self.stored.select("image_id", F.col("content_sha256").alias("tagged_sha256"), "classifier_version")
+        both = self.embeddings.select(*key, "product_id").join(catalog, key).join(tags, "image_id", "left")
+        return both.filter("lacks OR tagged_sha256 IS NOT NULL").select(
+            *key, "product_id", F.expr(f"coalesce({same}, false)").alias("current")
         )
 
     def bring(self) -> dict[str, Any]:
-        current = self.stored.filter(lake.matches(classifier_version=self.version))
-        stale = self.wanted.join(
-            current.select("image_id", "content_sha256"), ["image_id", "content_sha256"], "left_anti"
-        )
-        gone = self.stored.join(self.wanted.select("image_id"), "image_id", "left_anti").select("image_id")
-        tagged, removed = self._merge(TAGS, stale, gone, self._photos)
-        products, left = (0, 0) if self.about.label == "product_id" else self._products()
+        with persisted(self.wanted):
+            stale = self.wanted.filter("NOT current").select("image_id", "content_sha256")
+            gone = self.stored.join(self.wanted, "image_id", "left_anti").select("image_id")
+            tagged, removed = self._merge(TAGS, stale, gone, self._photos)
+            products, left = (0, 0) if self.about.label == "product_id" else self._products()
         counts = lake.rows(
             self.settings,
             f"SELECT count(*) AS photos, coalesce(sum(CASE WHEN abstained THEN 1 ELSE 0 END), 0) AS abstained "
@@ -79,8 +89,8 @@ class _Tagging:
         wanted = self.wanted.groupBy("product_id").agg(F.expr(f"{_MD5} AS images_md5"))
         stored = read_table(self.spark, self.settings, PRODUCT_TAGS).filter(self.here)
         current = stored.filter(lake.matches(classifier_version=self.version)).select("product_id", "images_md5")
-        stale = wanted.join(current, ["product_id", "images_md5"], "left_anti")
-        gone = stored.join(wanted, "product_id", "left_anti").select("product_id")
+        stale = wanted.join(current, ["product_id", "images_md5"], "left_anti").select("product_id")
+        gone = stored.join(self.wanted, "product_id", "left_anti").select("product_id")
         return self._merge(PRODUCT_TAGS, stale, gone, self._of_products)
 
     def _merge(
@@ -98,6 +108,14 @@ class _Tagging:
                 merge_or_append(self.spark, self.settings, table, source, self.within)
         return made, left
 
+    def _vectors(self, photos: DataFrame, *columns: Column | str) -> DataFrame:
+        """``columns`` of the vectors of ``photos``, by id and content. Where these are all that there are, as in a
+        first night, the vectors are read as they lie: a join would move each of them."""
+        rows, key = self.embeddings, ["image_id", "content_sha256"]
+        if photos.count() < rows.count():
+            rows = rows.join(photos, key, "left_semi")
+        return rows.select(*key, "embedding", *columns)
+
     def _photos(self, stale: DataFrame) -> DataFrame:
         sent, same, moment = self.spark.sparkContext.broadcast(self.classifier), self._same(), lake.now()
 
@@ -109,22 +127,34 @@ class _Tagging:
                 own = {name: batch[name] for name in ("image_id", "content_sha256")}
                 yield _batch(TAGS, {**own, **said}, same, moment)
 
-        return stale.mapInArrow(tag, spark_schema(TAGS.schema))
+        return self._vectors(stale).mapInArrow(tag, spark_schema(TAGS.schema))
 
     def _of_products(self, stale: DataFrame) -> DataFrame:
+        """Whole products, some thousand photos of them at once."""
         sent, same, moment = self.spark.sparkContext.broadcast(self.classifier), self._same(), lake.now()
 
         def tag(rows: pa.Table) -> pa.Table:
-            classifier = sent.value
+            classifier, order = sent.value, pc.sort_indices(rows["product_id"])
+            rows = rows.take(order)
+            products = rows["product_id"].combine_chunks().dictionary_encode()
+            starts = np.unique(products.indices.to_numpy(), return_index=True)[1]
+            sizes = np.diff([*starts, len(rows)])[:, None]
             vectors = matrix(rows["embedding"])
-            mean = classifier.log_probabilities(vectors).mean(0, keepdims=True)
-            mean -= np.log(np.exp(mean).sum())
-            said = _columns(classifier, mean, classifier.distances(vectors).mean(keepdims=True))
-            own = {name: rows[name].combine_chunks()[:1] for name in ("product_id", "images_md5")}
-            return pa.Table.from_batches([_batch(PRODUCT_TAGS, {**own, **said}, same, moment)])
+            mean = np.add.reduceat(classifier.log_probabilities(vectors), starts) / sizes
+            mean -= np.log(np.exp(mean).sum(1, keepdims=True))
+            distances = np.add.reduceat(classifier.distances(vectors), starts) / sizes[:, 0]
+            contents = zip(rows["image_id"].to_pylist(), rows["content_sha256"].to_pylist(), strict=True)
+            lines = [f"{image_id}:{content}" for image_id, content in contents]
+            ends = [*starts[1:], len(rows)]
+            md5 = [_digest(lines[first:end]) for first, end in zip(starts, ends, strict=True)]
+            own = {"product_id": products.dictionary, "images_md5": md5}
+            made = {**own, **_columns(classifier, mean.astype(np.float32), distances)}
+            return pa.Table.from_batches([_batch(PRODUCT_TAGS, made, same, moment)])
 
-        photos = self.wanted.join(stale, "product_id").select("product_id", "images_md5", "embedding")
-        return photos.groupBy("product_id").applyInArrow(tag, spark_schema(PRODUCT_TAGS.schema))
+        photos = self.wanted.join(stale, "product_id", "left_semi").select("image_id", "content_sha256")
+        groups = max(1, -(-photos.count() // _GROUP))
+        rows = self._vectors(photos, "product_id", F.expr(f"pmod(xxhash64(product_id), {groups}) AS part"))
+        return rows.groupBy("part").applyInArrow(tag, spark_schema(PRODUCT_TAGS.schema))
 
     def _same(self) -> dict[str, str]:
         return {
@@ -133,6 +163,10 @@ class _Tagging:
             "classifier_version": self.version,
             "encoder_version": self.about.encoder_version,
         }
+
+
+def _digest(lines: list[str]) -> str:
+    return hashlib.md5("\n".join(sorted(lines)).encode(), usedforsecurity=False).hexdigest()
 
 
 def _columns(classifier: Classifier, log_probabilities: Floats, distances: Floats) -> dict[str, Any]:

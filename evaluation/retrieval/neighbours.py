@@ -29,6 +29,9 @@ from vitrine.vectors import matrix
 SEED = 0
 BLOCK = 1_000  # queries searched at once
 ROUNDING = 1e-5  # of a cosine in float32
+_TOLD_APART = 24
+"""Digits of a content's SHA-256: 96 bits."""
+_NUMBERED = pa.dictionary(pa.int32(), pa.string())
 
 Ints = NDArray[np.int64]
 
@@ -81,29 +84,38 @@ class Ranking:
 
 def read_items(settings: Settings, task: Task, at: dict[str, int]) -> Items:
     sliced = {name: f"slice_{at}" for at, name in enumerate((CATEGORY, *settings.evaluate.slices))}
-    own = (f"{facts.label_in_sql(name)} AS {column}" for name, column in sliced.items())
-    columns = ("image_id", "product_id", "split", "content_sha256", *own)
-    sql = f"SELECT * FROM ({facts.labelled(task.encoded, task.relevant, columns)}) ORDER BY image_id"
-    rows = lake.query(settings, sql, at)
-    products = _numbers(rows.column("product_id"))
+    in_index = "true" if task.index_split == ALL else f"coalesce({lake.matches(split=task.index_split)}, false)"
+    # Of each content as much as tells it apart, of names a number each: a large catalog's whole text would be most of
+    # what an evaluation holds.
+    columns = ("image_id", "product_id", f"substr(content_sha256, 1, {_TOLD_APART}) AS content")
+    columns += (f"{in_index} AS in_index", f"coalesce({lake.matches(split=LEARNED_SPLIT)}, false) AS learned")
+    columns += tuple(
+        f"arrow_cast({facts.label_in_sql(name)}, 'Dictionary(Int32, Utf8)') AS {column}"
+        for name, column in sliced.items()
+    )
+    names = ("label", "product_id", "content", *sliced.values())
+    chunks: dict[str, list[pa.Array]] = {name: [] for name in ("image_id", "in_index", "learned", *names)}
+    for batch in lake.stream(settings, f"{facts.labelled(task.encoded, task.relevant, columns)} ORDER BY image_id", at):
+        for name, made in chunks.items():
+            column = batch.column(name)
+            made.append(column.dictionary_encode() if name in names else column)
+    kinds = {"image_id": pa.string(), "in_index": pa.bool_(), "learned": pa.bool_()}
+    whole = {name: pa.chunked_array(chunks.pop(name), kinds.get(name, _NUMBERED)) for name in list(chunks)}
+    products, learned = _numbers(whole["product_id"]), whole["learned"].to_numpy()
     return Items(
-        rows.column("image_id").combine_chunks(),
-        _numbers(rows.column("label")),
+        whole["image_id"].combine_chunks(),
+        _numbers(whole["label"]),
         products,
-        _numbers(rows.column("content_sha256")),
-        {name: rows.column(column).combine_chunks().dictionary_encode() for name, column in sliced.items()},
-        np.ones(len(rows), dtype=bool) if task.index_split == ALL else _is(rows.column("split"), task.index_split),
-        np.isin(products, products[_is(rows.column("split"), LEARNED_SPLIT)]),
+        _numbers(whole["content"]),
+        {name: whole[column].unify_dictionaries().combine_chunks() for name, column in sliced.items()},
+        whole["in_index"].to_numpy(),
+        np.isin(products, products[learned]),
     )
 
 
-def _is(names: pa.ChunkedArray, name: str) -> NDArray[np.bool_]:
-    """(N,): where ``names`` have that one."""
-    return pc.fill_null(pc.equal(names, name), False).to_numpy()
-
-
-def _numbers(labels: pa.ChunkedArray) -> Ints:
-    codes = labels.combine_chunks().dictionary_encode().indices.fill_null(-1)
+def _numbers(names: pa.ChunkedArray) -> Ints:
+    """(N,): a number for each of ``names``, -1 where there is none."""
+    codes = names.unify_dictionaries().combine_chunks().indices.fill_null(-1)
     return codes.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
