@@ -254,44 +254,53 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--known", action="store_true", help="Do without the first ingest.")
-    parser.add_argument("--in", dest="folder", help="Where the home is made; left out: where temporary files are.")
+    parser.add_argument("--home", type=Path, help="Where it is made, and stays; one that is there is asked again.")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part:
         print(json.dumps(PARTS[given.part](load_settings(Path.cwd()))))
         return
+    if given.home:
+        given.home.mkdir(parents=True, exist_ok=True)
+        ask_all(given.home.resolve(), given.rows, given.known)
+        return
+    with tempfile.TemporaryDirectory(prefix="vitrine-rows-") as made:
+        ask_all(Path(made), given.rows, given.known)
+
+
+def ask_all(home: Path, rows: int, known: bool) -> None:
+    """Print the table; what ``home`` has of an earlier run is not made again."""
     verb, part = [sys.executable, "-m", "vitrine"], [sys.executable, str(Path(__file__).resolve()), "--part"]
-    with tempfile.TemporaryDirectory(prefix="vitrine-rows-", dir=given.folder) as made:
-        home = Path(made)
-        make(home, given.rows)
-        print(
-            f"{given.rows:,} rows\n\n| | seconds | peak MiB, process | peak MiB, JVM | |\n|---|---|---|---|---|",
-            flush=True,
-        )
+    fresh = not (home / "vitrine.toml").is_file()
+    if fresh:
+        make(home, rows)
+    head = "| | seconds | peak MiB, process | peak MiB, JVM | |\n|---|---|---|---|---|"
+    print(f"{rows:,} rows\n\n{head}", flush=True)
 
-        def show(what: str, *command: str) -> None:
-            print(measured(home, what, [*verb, *command, "--json"]), flush=True)
+    def show(what: str, *command: str) -> None:
+        print(measured(home, what, [*verb, *command, "--json"]), flush=True)
 
-        def ask(name: str, what: str) -> None:
-            print(measured(home, what, [*part, name]), flush=True)
+    def ask(name: str, what: str) -> None:
+        print(measured(home, what, [*part, name]), flush=True)
 
-        settings = load_settings(home)
-        if given.known:
-            add_catalog(settings)
-        else:
-            show("ingest, all new", *INGEST)
-        show("ingest, unchanged", *INGEST)
+    settings = load_settings(home)
+    if fresh and known:
+        add_catalog(settings)
+    elif fresh:
+        show("ingest, all new", *INGEST)
+    show("ingest, unchanged", *INGEST)
+    if not facts.count(settings, EMBEDDINGS, encoded_set(settings).where):
         add_vectors(settings)
         write_training_set(settings)
-        ask("fingerprints", "fingerprints of catalog and vectors")
-        ask("missing", "photos without a vector")
-        ask("labels", "labels of all items, for an evaluation")
-        show("embed: products' vectors", "embed", "--encoder", ENCODER, *OF_SHOP)
-        show("pending", "pending", *OF_SHOP)
-        show("gate catalog", "gate", "catalog", *OF_SHOP)
-        show("gate embeddings", "gate", "embeddings", *OF_SHOP, "--encoder", ENCODER)
-        ask("training_set", "gate on a training set of 70 %")
-        show("status", "status")
+    ask("fingerprints", "fingerprints of catalog and vectors")
+    ask("missing", "photos without a vector")
+    ask("labels", "labels of all items, for an evaluation")
+    show("embed: products' vectors", "embed", "--encoder", ENCODER, *OF_SHOP)
+    show("pending", "pending", *OF_SHOP)
+    show("gate catalog", "gate", "catalog", *OF_SHOP)
+    show("gate embeddings", "gate", "embeddings", *OF_SHOP, "--encoder", ENCODER)
+    ask("training_set", "gate on a training set of 70 %")
+    show("status", "status")
 
 
 if __name__ == "__main__":
