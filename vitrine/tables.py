@@ -210,8 +210,8 @@ METRICS = _table(
     _column("query_split"),  # 'all' for leave-one-out over the whole set
     _column("index_split"),  # empty for a classifier
     _column("relevant"),  # product_id | category | an attribute
-    _column("classifier"),  # empty for retrieval
-    _column("slice"),  # all | shuffled_labels | macro_product | ... | category=NAME
+    _column("classifier"),  # empty for retrieval; codec: of shortened vectors
+    _column("slice"),  # all | shuffled_labels | macro_product | ... | category=NAME | codec=NAME
     _column("seed", pa.int64()),
     _column("metric"),
     _column("value", pa.float64()),

@@ -1,13 +1,19 @@
-"""How long exact search takes over vectors in full and over a codec's, on this machine, by Faiss.
+"""How long search takes over vectors in full and over a codec's, on this machine, by Faiss: exact, and in lists.
 
 One bit is searched as product quantisation whose centroids are all signs of eight dimensions: the query stays in
 floats, and finds what the study's search finds. int8 and 4 bits are Faiss's own, whose ends are not clipped.
+
+The approximate search goes through the same codes in about sqrt(N) lists (Faiss's IVF: a list a centroid of k-means,
+ten rounds; codes are of the vectors themselves, not of what they differ from their centroid by), of which a query asks
+the ``LISTS_ASKED`` nearest.
 """
 
+import functools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import faiss
 import numpy as np
@@ -16,19 +22,45 @@ from numpy.typing import NDArray
 from vitrine.encoders.codecs import CANDIDATES, Codec, parts_of
 from vitrine.vectors import Floats
 
+LISTS_ASKED = 16
 _SCALAR = {
     "fp16": faiss.ScalarQuantizer.QT_fp16,
     "int8": faiss.ScalarQuantizer.QT_8bit,
     "4 bits": faiss.ScalarQuantizer.QT_4bit,
 }
+_INNER, _ROUNDS = faiss.METRIC_INNER_PRODUCT, 10
 _DEPTH, _WARM, _ONE_BY_ONE, _AT_ONCE = 10, 5, 100, 1_000
-Found = NDArray[np.int64]
+_ROUNDING = 1e-5  # of a similarity in float32
+Done = TypeVar("Done")
+
+
+class Found(NamedTuple):
+    """What Q queries find, the nearest first."""
+
+    similarities: Floats
+    """(Q, depth)."""
+    places: NDArray[np.int64]
+    """(Q, depth): -1 past the end."""
+
+
 Search = Callable[[Floats], Found]
+"""From queries, float32 (Q, D), to their 10 nearest."""
+_Nearest = Callable[[Floats, int], Found]
+"""The same of as many as asked for, by queries that went through the codec's linear part."""
+
+
+@dataclass(frozen=True)
+class Searchable:
+    """Vectors that can be searched."""
+
+    exact: Search
+    in_lists: Callable[[], Search]
+    """Makes the approximate search over the same codes."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Of exact search for the 10 nearest; a query's linear part is in it."""
+    """Of search for the 10 nearest; a query's linear part is in it."""
 
     latency_ms: float
     """Median of one query by itself, on one thread."""
@@ -36,65 +68,92 @@ class Speed:
     """Of many at once, on all threads."""
     build_seconds: float
     """To encode the index; what the codec itself is fitted by is in it where Faiss fits it."""
+    lists_latency_ms: float
+    """The same three of the approximate search."""
+    lists_queries_per_second: float
+    lists_build_seconds: float
+    """Beside ``build_seconds``: finding the lists, and filling them."""
+    lists_recall: float
+    """recall@10: of the 10 that are found in lists, the share that are as near as the 10 that the exact search over the
+    same codes finds. Codes of few bits tie: any of equally near ones will do."""
 
 
-def speed(search_over: Callable[[], Search], asked: Floats) -> Speed:
-    """Of what ``search_over`` makes, by queries ``asked``, (Q, D)."""
-    started = time.perf_counter()
-    search = search_over()
-    built = time.perf_counter() - started
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        seconds = []
-        for at in range(min(len(asked), _WARM + _ONE_BY_ONE)):
-            started = time.perf_counter()
-            search(asked[at : at + 1])
-            seconds.append(time.perf_counter() - started)
-    finally:
-        faiss.omp_set_num_threads(threads)
-    many = asked[:_AT_ONCE]
-    started = time.perf_counter()
-    search(many)
-    at_once = time.perf_counter() - started
-    return Speed(1000 * float(np.median(seconds[_WARM:] or seconds)), len(many) / max(at_once, 1e-9), built)
+def speed(make: Callable[[], Searchable], asked: Floats) -> Speed:
+    """Of what ``make`` makes, by queries ``asked``, (Q, D)."""
+    made, built = _timed(make)
+    in_lists, listed = _timed(made.in_lists)
+    latency, per_second, wanted = _asked(made.exact, asked)
+    lists_latency, lists_per_second, found = _asked(in_lists, asked)
+    recall = float((found.similarities >= wanted.similarities[:, -1:] - _ROUNDING).mean())
+    return Speed(latency, per_second, built, lists_latency, lists_per_second, listed, recall)
 
 
-def in_full(index: Floats) -> Search:
+def in_full(index: Floats) -> Searchable:
     """Search over ``index``, float32 (N, D), as it is."""
     flat = faiss.IndexFlatIP(index.shape[1])
     flat.add(index)
-    return lambda asked: np.asarray(flat.search(asked, min(_DEPTH, len(index)))[1])
+    return _once(flat, index, 0, lambda asked: asked)
 
 
-def over(codec: Codec, index: Floats) -> Search:
-    """Search over what ``codec`` makes of ``index``, float32 (N, D); by both passes, where it has two."""
-    first = _encoded(codec, index)
+def over(codec: Codec, index: Floats) -> Searchable:
+    """Search over what ``codec`` makes of ``index``, float32 (N, D); by both passes, where it has two: lists are of
+    the first."""
+    rows = codec.linear.apply(index)
+    missing = -rows.shape[1] % 8 if codec.quantiser == "1 bit" else 0
+    first = _encoded(rows, codec.quantiser)
     if codec.again is None:
-        return lambda asked: np.asarray(first.search(codec.linear.apply(asked), min(_DEPTH, len(index)))[1])
-    again, longer = codec.again, _encoded(codec.again, index)
+        return _once(first, rows, missing, codec.linear.apply)
+    longer = _encoded(codec.again.linear.apply(index), codec.again.quantiser)
+    twice = functools.partial(_twice, codec, codec.again, longer, len(rows))
+    return Searchable(
+        twice(_nearest(first, missing)), lambda: twice(_nearest(_in_lists(first, rows, missing), missing))
+    )
 
+
+# ---- by one pass, and by two ----
+
+
+def _once(made: Any, rows: Floats, missing: int, linear: Callable[[Floats], Floats]) -> Searchable:
+    depth = min(_DEPTH, len(rows))
+
+    def through(index: Any) -> Search:
+        nearest = _nearest(index, missing)
+        return lambda asked: nearest(linear(asked), depth)
+
+    return Searchable(through(made), lambda: through(_in_lists(made, rows, missing)))
+
+
+def _twice(codec: Codec, again: Codec, longer: Any, size: int, first: _Nearest) -> Search:
     def search(asked: Floats) -> Found:
-        candidates = first.search(codec.linear.apply(asked), min(CANDIDATES, len(index)))[1]
-        rows = longer.reconstruct_batch(candidates.ravel()).reshape(*candidates.shape, -1)
+        candidates = first(codec.linear.apply(asked), min(CANDIDATES, size)).places
+        rows = longer.reconstruct_batch(np.maximum(candidates, 0).ravel()).reshape(*candidates.shape, -1)
         nearness = np.einsum("qck,qk->qc", rows, again.linear.apply(asked))
+        nearness[candidates < 0] = -np.inf
         order = np.argsort(-nearness, axis=1, kind="stable")[:, :_DEPTH]
-        return np.asarray(np.take_along_axis(candidates, order, axis=1))
+        return Found(*(np.take_along_axis(each, order, axis=1) for each in (nearness, candidates)))
 
     return search
 
 
-def _encoded(codec: Codec, index: Floats) -> Any:
-    rows, inner = codec.linear.apply(index), faiss.METRIC_INNER_PRODUCT
+def _nearest(made: Any, missing: int) -> _Nearest:
+    """``missing``: dimensions that queries lack, which fill up the last byte."""
+    return lambda asked, depth: Found(*made.search(_padded(asked, missing), depth))
+
+
+# ---- Faiss's indexes ----
+
+
+def _encoded(rows: Floats, quantiser: str) -> Any:
+    """An exact index of ``rows``, (N, K)."""
     dim = rows.shape[1]
     made: Any
-    if codec.quantiser == "1 bit":
+    if quantiser == "1 bit":
         return _signs(rows)
-    if parts := parts_of(codec.quantiser):
-        made = faiss.IndexPQ(dim, parts, 8, inner)
+    if parts := parts_of(quantiser):
+        made = faiss.IndexPQ(dim, parts, 8, _INNER)
         made.pq.cp.min_points_per_centroid = 1
-    elif codec.quantiser in _SCALAR:
-        made = faiss.IndexScalarQuantizer(dim, _SCALAR[codec.quantiser], inner)
+    elif quantiser in _SCALAR:
+        made = faiss.IndexScalarQuantizer(dim, _SCALAR[quantiser], _INNER)
     else:
         made = faiss.IndexFlatIP(dim)
     made.train(rows)
@@ -102,30 +161,64 @@ def _encoded(codec: Codec, index: Floats) -> Any:
     return made
 
 
-class _Padded:
-    """A search whose queries lack the dimensions that fill up the last byte."""
+def _in_lists(exact: Any, rows: Floats, missing: int) -> Any:
+    """An approximate index of ``rows``, (N, K), by the quantiser of ``exact``, fitted already."""
+    rows = _padded(rows, missing)
+    dim, lists = rows.shape[1], max(1, round(math.sqrt(len(rows))))
+    means: Any = faiss.Kmeans(dim, lists, niter=_ROUNDS, spherical=True, min_points_per_centroid=1)
+    means.train(rows)
+    coarse = faiss.IndexFlatIP(dim)
+    coarse.add(means.centroids)
+    made: Any
+    if isinstance(exact, faiss.IndexPQ):
+        made = faiss.IndexIVFPQ(coarse, dim, lists, exact.pq.M, 8, _INNER)
+        made.by_residual, made.pq = False, exact.pq
+    elif isinstance(exact, faiss.IndexScalarQuantizer):
+        made = faiss.IndexIVFScalarQuantizer(coarse, dim, lists, exact.sq.qtype, _INNER, False)
+        made.sq = exact.sq
+    else:
+        made = faiss.IndexIVFFlat(coarse, dim, lists, _INNER)
+    made.is_trained, made.nprobe = True, min(LISTS_ASKED, lists)
+    made.add(rows)
+    return made
 
-    def __init__(self, made: faiss.IndexPQ, missing: int) -> None:
-        self._made, self._missing = made, missing
 
-    def search(self, asked: Floats, depth: int) -> tuple[Floats, Found]:
-        found: tuple[Floats, Found] = self._made.search(_padded(asked, self._missing), depth)
-        return found
-
-
-def _signs(rows: Floats) -> _Padded:
+def _signs(rows: Floats) -> faiss.IndexPQ:
     """One bit a dimension, (N, K): each eight of them have the 256 centroids that signs times mean sizes make."""
     missing = -rows.shape[1] % 8
     sizes = _padded(np.abs(rows).mean(0)[None], missing)[0].reshape(-1, 8)
     signs = np.where((np.arange(256)[:, None] >> np.arange(8)) & 1, 1, -1).astype(np.float32)
-    made = faiss.IndexPQ(8 * len(sizes), len(sizes), 8, faiss.METRIC_INNER_PRODUCT)
+    made = faiss.IndexPQ(8 * len(sizes), len(sizes), 8, _INNER)
     faiss.copy_array_to_vector((sizes[:, None] * signs).astype(np.float32).ravel(), made.pq.centroids)
     made.is_trained = True
     bits = np.packbits(_padded(rows, missing) > 0, axis=1, bitorder="little")
     faiss.copy_array_to_vector(np.ascontiguousarray(bits).ravel(), made.codes)
     made.ntotal = len(rows)
-    return _Padded(made, missing)
+    return made
 
 
 def _padded(rows: Floats, missing: int) -> Floats:
-    return np.ascontiguousarray(np.pad(rows, ((0, 0), (0, missing))), np.float32)
+    return np.ascontiguousarray(np.pad(rows, ((0, 0), (0, missing))) if missing else rows, np.float32)
+
+
+# ---- the clock ----
+
+
+def _timed(work: Callable[[], Done]) -> tuple[Done, float]:
+    started = time.perf_counter()
+    done = work()
+    return done, time.perf_counter() - started
+
+
+def _asked(search: Search, asked: Floats) -> tuple[float, float, Found]:
+    """Milliseconds, the median of one query on one thread; queries a second, many at once; and what these found."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        ones = range(min(len(asked), _WARM + _ONE_BY_ONE))
+        seconds = [_timed(functools.partial(search, asked[at : at + 1]))[1] for at in ones]
+    finally:
+        faiss.omp_set_num_threads(threads)
+    many = asked[:_AT_ONCE]
+    found, at_once = _timed(functools.partial(search, many))
+    return 1000 * float(np.median(seconds[_WARM:] or seconds)), len(many) / max(at_once, 1e-9), found

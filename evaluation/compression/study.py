@@ -10,15 +10,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.compression.codec_rows import IN_FULL, codec_scores
 from evaluation.compression.speed import Speed, in_full, over, speed
 from evaluation.evaluate import plan
 from evaluation.gates.regression import FEWEST_PRODUCTS, Against, PairedQueries, held_against, p_value
+from evaluation.metrics_table import Scores
 from evaluation.retrieval.full_ranking import staged_vectors
 from evaluation.retrieval.neighbours import Items, Ranking, read_items, relevance_of
+from evaluation.retrieval.slices import slice_scores
 from evaluation.statistics.bootstrap import PairedDifference, paired_difference
 from evaluation.statistics.several import holm
 from evaluation.task import Task
-from vitrine import lake
+from vitrine import facts, lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders.codecs import CANDIDATES, Codec, tried
 from vitrine.errors import UserError
@@ -38,7 +41,8 @@ class Row:
     """One codec beside the vectors in full."""
 
     codec: Codec
-    metrics: dict[str, float]
+    scores: Scores
+    """Its figures of ``METRICS``, each with its interval."""
     change: PairedDifference
     """Of the gate's metric: the codec minus the vectors in full."""
     on_new: PairedDifference | None
@@ -53,6 +57,10 @@ class Row:
     def bytes(self) -> int:
         return self.codec.bytes
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        return self.scores.values
+
     def money(self, prices: Prices, photos: int) -> float:
         """What ``photos`` vectors cost in a month: in memory what the first pass goes through, all of it on disk."""
         return month(prices, photos, self.codec.searched_bytes, self.bytes)
@@ -62,16 +70,35 @@ class Row:
 class Study:
     """All codecs of one encoded set, the smallest vectors last."""
 
-    encoded: EncodedSet
+    task: Task
+    input_version: str
+    """A fingerprint of the photos and labels that it was asked of."""
+    metric: str
+    """The gate's, that ``Row.change`` is of."""
     dim: int
     queries: int
     index: int
-    full: dict[str, float]
-    """The metrics of the vectors in full."""
+    full_scores: Scores
+    """Of the vectors in full, as ``Row.scores``."""
     full_speed: Speed
     new_queries: int
     """How many queries ``Row.on_new`` is of."""
     rows: list[Row]
+
+    @property
+    def encoded(self) -> EncodedSet:
+        return self.task.encoded
+
+    @property
+    def full(self) -> dict[str, float]:
+        """The metrics of the vectors in full."""
+        return self.full_scores.values
+
+    @property
+    def codecs(self) -> list[Scores]:
+        """The figures of the vectors in full and of each codec, as ``codec_rows`` writes them."""
+        rows = [codec_scores(row.codec.name, row.scores, row.bytes, (self.metric, row.change)) for row in self.rows]
+        return [codec_scores(IN_FULL, self.full_scores, 4 * self.dim), *rows]
 
     def cheapest(self, bytes_at_most: int | None = None, quantiser: str | None = None) -> Row | None:
         """The fewest bytes that are surely good enough; None where no codec is. ``quantiser`` narrows them."""
@@ -141,6 +168,12 @@ class _Questions:
         ranking = Ranking(self.queries, neighbours, np.zeros(neighbours.shape, np.float32))
         return per_query(*relevance_of(ranking, self.items, self.items.labels))
 
+    def scores(self, figures: dict[str, NDArray[np.float64]]) -> Scores:
+        """The means over the queries of ``METRICS``, of each query's ``figures``, (Q,), with their intervals."""
+        known = {name: figures[name] for name in METRICS if name in figures}
+        products = self.items.products[self.queries]
+        return slice_scores(known, products, [None] * len(products), len(self.index))[0]
+
 
 def study(
     settings: Settings, encoded: EncodedSet, relevant: str, max_drop: float, dims: tuple[int, ...] = DIMS
@@ -167,13 +200,22 @@ def study(
         change = paired_difference(ours, theirs, products, *margin)
         on_new = None if new is None else paired_difference(ours[new], theirs[new], products[new], *margin)
         took = speed(functools.partial(over, codec, index), asked)
-        rows.append(Row(codec, _means(figures), change, on_new, took))
+        rows.append(Row(codec, questions.scores(figures), change, on_new, took))
         answers[codec.name] = ours
         print(f"{codec.name}: {codec.bytes} bytes, {metric} {change.value:+.4f}", file=sys.stderr, flush=True)
-    judged = _judged(settings, questions, encoded, full[questions.metric], rows, answers, max_drop)
-    ordered = sorted(judged, key=lambda row: (-row.bytes, row.codec.name))
-    asked_new = 0 if new is None else int(new.sum())
-    return Study(encoded, index.shape[1], len(asked), len(index), _means(full), full_speed, asked_new, ordered)
+    judged = _judged(settings, questions, encoded, full[metric], rows, answers, max_drop)
+    return Study(
+        task,
+        facts.embedded_version(settings, encoded, (relevant,), at),
+        metric,
+        index.shape[1],
+        len(asked),
+        len(index),
+        questions.scores(full),
+        full_speed,
+        0 if new is None else int(new.sum()),
+        sorted(judged, key=lambda row: (-row.bytes, row.codec.name)),
+    )
 
 
 def _ranked_again(near: Floats, places: NDArray[np.intp], asked: Floats, index: Floats) -> NDArray[np.intp]:
@@ -181,10 +223,6 @@ def _ranked_again(near: Floats, places: NDArray[np.intp], asked: Floats, index: 
     nearness = np.stack([index[each] @ query for each, query in zip(places, asked, strict=True)])
     nearness[np.isneginf(np.take_along_axis(near, places, axis=1))] = -np.inf
     return np.take_along_axis(places, np.argsort(-nearness, axis=1, kind="stable"), axis=1)
-
-
-def _means(figures: dict[str, NDArray[np.float64]]) -> dict[str, float]:
-    return {name: float(np.nanmean(figures[name])) for name in METRICS if name in figures}
 
 
 def _judged(

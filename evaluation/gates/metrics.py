@@ -89,12 +89,17 @@ def compared_with(settings: Settings, encoded: EncodedSet) -> list[Against]:
 
 
 def _backbone(settings: Settings, encoded: EncodedSet) -> EncodedSet | None:
-    """What a tuned encoder was tuned from, the best of several that were joined; None of one that was not tuned."""
+    """What a tuned encoder was tuned from, the best of several that were joined, or, until that is retired, the head
+    whose vectors it makes shorter; None of one that was not tuned."""
     row = facts.find_encoder(settings, encoded.encoder_version)
     joined = row["base_version"] if row else None
     if joined is None:
         return None
     made = tuned.find(settings, encoded.encoder)
+    if made and made.encoder_version == encoded.encoder_version and made.shortens and made.shortens_version:
+        longer = EncodedSet(encoded.dataset, made.shortens, made.shortens_version)
+        if not facts.is_retired(settings, longer.encoder_version):
+            return longer
     versions = split_joined(joined)
     names = split_joined(made.base) if made and made.base_version == joined else versions
     known = [facts.find_encoder(settings, version) for version in versions]

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from evaluation.report.codecs import Compressed
 from evaluation.report.costs import Cost, Point
 from evaluation.report.figures import Bounds, Entry, Group, Row
 from evaluation.report.paired import Gain
@@ -213,6 +214,37 @@ def _points(mine: list[Entry], points: dict[str, Point], metric: str, unit: str,
         hovertemplate=f"%{{customdata}}<br>{label(unit)} %{{x:,.4g}}<br>{label(metric)} %{{y:.3f}}<extra></extra>",
         cliponaxis=False,
     )
+
+
+def codecs(of_encoder: Compressed, metric: str) -> Row:
+    """``metric`` against bytes a vector of every codec, with its interval, and the Pareto front as a line."""
+    figure = go.Figure()
+    line = {"color": QUIET, "width": 1.5, "shape": "hv", "dash": "dot"}
+    front = sorted(of_encoder.front, key=lambda each: each.bytes)
+    xs, ys = [each.bytes for each in front], [each.figure.value for each in front]
+    figure.add_scatter(name="Pareto front", mode="lines", x=xs, y=ys, line=line, hoverinfo="skip")
+    bounds = [
+        (one.value, None if one.low is None or one.high is None else (one.low, one.high))
+        for one in (each.figure for each in of_encoder.codecs)
+    ]
+    colour = FAMILIES.get(of_encoder.family, FAMILIES[""])[1]
+    figure.add_scatter(
+        mode="markers",
+        x=[each.bytes for each in of_encoder.codecs],
+        y=[value for value, _ in bounds],
+        error_y=_whiskers(bounds) | {"thickness": 1},
+        marker={"size": 11, "color": [colour if each.on_front else QUIET for each in of_encoder.codecs]},
+        customdata=[label(each.name) for each in of_encoder.codecs],
+        hovertemplate=f"%{{customdata}}<br>%{{x:,}} bytes<br>{label(metric)} %{{y:.3f}}<extra></extra>",
+        cliponaxis=False,
+    )
+    figure.update_layout(
+        xaxis={**STILL, "type": "log", "dtick": 1, "title": {"text": "bytes a vector"}, "exponentformat": "none"},
+        yaxis={**STILL, "title": {"text": metric}, "tickformat": ".2f"},
+        margin={"l": 52, "r": 20, "t": 12, "b": 48},
+    )
+    spoken = "; ".join(f"{each.name}, {each.bytes} bytes, {each.figure.value:.3f}" for each in front)
+    return _plain(figure, f"{metric} against bytes a vector by {of_encoder.encoder}; on the front: {spoken}", 330)
 
 
 def calibration(bins: list[Row]) -> Row | None:

@@ -11,7 +11,7 @@ import jinja2
 
 from evaluation.pages import text
 from evaluation.pages.style import style_sheet
-from evaluation.report import charts, classifiers, costs, figures, history, paired, photos, tags
+from evaluation.report import charts, classifiers, codecs, costs, figures, history, paired, photos, tags
 from evaluation.report.advice import advice
 from evaluation.report.figures import HEADLINE, METRICS, Group, Row
 from evaluation.retrieval.slices import macro_slice
@@ -141,6 +141,7 @@ def _chapter(settings: Settings, dataset: str, encoders: dict[str, Row], picture
         "quarantine": quarantine,
         "gates": history.newest_gates(settings, dataset),
         **_compared(settings, groups[0] if groups else None, encoders),
+        "compressed": codecs.compressed(settings, dataset, encoders),
         "tags": tags.sections(settings, dataset, pictures),
         "gallery": photos.galleries(settings, groups[0]) if groups and pictures else None,
     }
@@ -179,6 +180,8 @@ def _charts(chapter: Row) -> Row:
         }
         for kind, unit in units.items():
             drawn[kind] = charts.against(main, chapter["costs"], kind, HEADLINE, unit)
+    for number, of_encoder in enumerate(chapter["compressed"], 1):
+        drawn[f"codecs-{number}"] = charts.codecs(of_encoder, HEADLINE)
     for one in chapter["categories"]:
         drawn[f"by-{one['label']}"] = charts.categories(one, HEADLINE)
     for tagger in chapter["taggers"]:

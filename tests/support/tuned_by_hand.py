@@ -13,8 +13,11 @@ from vitrine.encoders import by_name, heads, tuned
 from vitrine.settings import Settings
 
 
-def make_head(settings: Settings, name: str, strategy: str, base: str, widths: tuple[int, ...]) -> None:
-    """A head on ``base``, which may be several joined, of layers from each of ``widths`` to the next."""
+def make_head(
+    settings: Settings, name: str, strategy: str, base: str, widths: tuple[int, ...], shorter: int | None = None
+) -> None:
+    """A head on ``base``, which may be several joined, of layers from each of ``widths`` to the next; ``shorter``: to
+    how many dimensions a codec on it brings its vectors."""
     random = np.random.default_rng(len(name))
     layers = tuple(
         (random.normal(size=(inputs, units)).astype(np.float32), random.normal(size=units).astype(np.float32))
@@ -22,6 +25,11 @@ def make_head(settings: Settings, name: str, strategy: str, base: str, widths: t
     )
     no_classes = np.zeros((widths[-1], 0), np.float32), np.zeros(0, np.float32)
     head = heads.Head(layers, no_classes, (), activation="relu" if strategy == "top" else "linear")
+    if shorter:
+        head = head.shortened(
+            random.normal(size=(widths[-1], shorter)).astype(np.float32),
+            random.normal(size=shorter).astype(np.float32),
+        )
     folder = _folder(settings, strategy, name)
     heads.save(head, folder)
     base_version = by_name.joined_version(settings, base)

@@ -187,7 +187,7 @@ def _write_head(head: Head, folder: Path) -> dict[str, Any]:
     for number, (weight, bias) in enumerate(head.layers):
         tensors |= {f"weight_{number}": weight, f"bias_{number}": bias}
     np.savez(folder / _HEAD, allow_pickle=False, **tensors)
-    return {"file": _HEAD, "layers": len(head.layers), "activation": head.activation}
+    return {"file": _HEAD, "layers": len(head.layers), "activation": head.activation, "codecs": head.codecs}
 
 
 def _write_code(folder: Path) -> None:

@@ -56,9 +56,11 @@ class QueryEncoder:
             images.ImageError: the picture cannot be used; says why.
         """
         vector = np.concatenate([self._forward(session, data, how) for session, how in self._networks])
-        for weight, bias in self._layers:
-            vector = vector @ weight + bias
-            if self.bundle["head"]["activation"] == "relu":
+        head = self.bundle["head"] or {}
+        for number, (weight, bias) in enumerate(self._layers, 1):
+            codec = number > len(self._layers) - head.get("codecs", 0)
+            vector = (_unit(vector) if codec else vector) @ weight + bias
+            if head["activation"] == "relu" and not codec:
                 vector = np.maximum(vector, 0)
         return _unit(vector) if self._layers else vector
 

@@ -62,6 +62,9 @@ class Tuned:
     """Of a network with a matrix on what it pools: the dimensions that this has."""
     mlflow_run: str | None = None
     """Where its tuning is logged."""
+    shortens: str | None = None
+    """Of a codec on a head's vectors: that encoder, which the gate holds it against in place of ``base``."""
+    shortens_version: str | None = None
 
     def registered(self) -> dict[str, Any]:
         """The columns of the table ``encoders`` that say how it was made."""

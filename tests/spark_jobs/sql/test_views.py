@@ -14,7 +14,7 @@ from vitrine import lake
 from vitrine.cli.output import drawn
 from vitrine.errors import UserError
 from vitrine.settings import Settings
-from vitrine.tables import TABLES
+from vitrine.tables import METRICS, TABLES
 
 PAGE = (PROJECT / "docs" / "analysts.md").read_text()
 QUESTIONS = re.findall(
@@ -107,3 +107,27 @@ def test_two_lakes_in_one_process_do_not_mix(shop: tuple[Settings, Asker], setti
     lake.create_tables(settings)
     assert ask(settings, "SELECT count(*) FROM catalog", 10)[1] == [[0]]
     assert rows(shop, "SELECT count(*) FROM catalog") == [[144]]
+
+
+def test_codecs_figures_change_no_answer_but_their_own(shop: tuple[Settings, Asker]) -> None:
+    settings, asker = shop
+    comparison = "SELECT * EXCEPT (photos_per_second) FROM encoder_comparison ORDER BY dataset, relevant, encoder"
+    queries = [*(sql for _, sql, _ in QUESTIONS if "metrics" in named_in(sql)), comparison]
+    before = [asker.ask(query, 1000) for query in queries]
+    assert len(queries) > 2
+    own = lake.rows(settings, "SELECT * FROM metrics WHERE slice = 'all' AND classifier = '' AND metric = 'mMP@5'")
+    of_codec = {"classifier": "codec", "slice": "codec=PCA 64, int8", "computed_at": lake.now()}
+    figures: list[dict[str, Any]] = [
+        {"metric": "mMP@5", "value": 0.125, "low": 0.1, "high": 0.2},
+        {"metric": "bytes", "value": 64.0, "low": None, "high": None},
+    ]
+    lake.append(settings, METRICS, [row | of_codec | figure for row in own for figure in figures])
+    try:
+        assert [asker.ask(query, 1000) for query in queries] == before
+        page = (PROJECT / "docs" / "compression.md").read_text()
+        (asked,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+        columns, answer = asker.ask(asked.replace("efficientnet_lite0", "shop_large"), 1000)
+        assert columns == ["codec", "bytes", "mmp_5", "low", "high"]
+        assert answer == [["PCA 64, int8", 64.0, 0.125, 0.1, 0.2]]
+    finally:
+        lake.write(settings, METRICS, METRICS.schema.empty_table(), replacing={"classifier": "codec"})

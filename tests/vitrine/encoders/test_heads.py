@@ -63,6 +63,41 @@ def test_files_come_back_and_the_version_is_of_base_and_layers(tmp_path: Path):
     assert heads.version("aa", relabelled) == version, "the classifier decides no vector"
 
 
+@pytest.mark.parametrize("activation", ["relu", "linear"])
+def test_a_codec_on_it_takes_unit_length_and_is_another_version(tmp_path: Path, activation: str):
+    made = dataclasses.replace(head(), activation=activation)
+    random = np.random.default_rng(1)
+    x, mean = (random.normal(size=shape).astype(np.float32) for shape in ((50, 6), 4))
+    projection = random.normal(size=(4, 2)).astype(np.float32)
+    short = made.shortened(projection, -mean @ projection)
+    given, long = x.copy(), made.embed(x)
+    there = np.isfinite(long).all(1)
+    wanted = (long[there] - mean) @ projection
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    assert np.allclose(short.embed(x)[there], wanted, atol=1e-5) and np.isnan(short.embed(x)[~there]).all()
+    assert np.array_equal(x, given), "the input is left as it was"
+    assert (short.dim, short.inputs, short.activation, short.classes) == (2, 6, activation, ())
+
+    as_a_layer = dataclasses.replace(short, codecs=0)
+    assert len({each.fingerprint() for each in (made, short, as_a_layer)}) == 3
+    heads.save(short, tmp_path)
+    back = heads.load(tmp_path)
+    assert back.fingerprint() == short.fingerprint() and np.array_equal(back.embed(x)[there], short.embed(x)[there])
+    twice = short.shortened(np.eye(2, dtype=np.float32), np.ones(2, np.float32))
+    again = short.embed(x)[there] + 1
+    again /= np.linalg.norm(again, axis=1, keepdims=True)
+    assert twice.codecs == 2 and np.allclose(twice.embed(x)[there], again, atol=1e-5)
+
+
+@pytest.mark.parametrize("codecs", [0, 3])
+def test_a_head_that_says_more_codecs_than_it_has_is_refused(tmp_path: Path, codecs: int):
+    heads.save(head().shortened(np.eye(4, dtype=np.float32), np.ones(4, np.float32)), tmp_path)
+    said = json.loads((tmp_path / "head.json").read_text()) | {"codecs": codecs}
+    (tmp_path / "head.json").write_text(json.dumps(said))
+    with pytest.raises(UserError, match="cannot read the head"):
+        heads.load(tmp_path)
+
+
 @pytest.mark.parametrize("fault", ["gone", "cut", "widths", "format", "classes"])
 def test_a_damaged_head_is_refused(tmp_path: Path, fault: str):
     heads.save(head(), tmp_path)

@@ -5,18 +5,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evaluation.compression.codec_rows import CODEC
+from evaluation.compression.study import study
 from evaluation.gates import metrics
+from tests.support.tuned_by_hand import make_head
 from tests.support.verbs_here import told, vitrine
 from vitrine import facts, lake
+from vitrine.cli.choices import encoded_set
 from vitrine.encoded_set import EncodedSet
-from vitrine.encoders import heads, tuned
-from vitrine.errors import UserError
-from vitrine.settings import load_settings
+from vitrine.encoders import by_name, heads, tuned
+from vitrine.settings import Settings, load_settings
 
 CONFIG = """
 [encoders.small]
 backbone = "torchvision/squeezenet1_0"
 weights = "random:1"
+input_size = 64
+
+[encoders.other]
+backbone = "torchvision/squeezenet1_0"
+weights = "random:2"
 input_size = 64
 """
 
@@ -58,6 +66,64 @@ def test_a_shorter_encoder_is_made_and_embedded_without_a_photo(tmp_path: Path, 
     against = metrics.compared_with(settings, EncodedSet("shop", made.name, made.encoder_version))
     assert [(one.kind, one.encoded.encoder) for one in against] == [("base", "small")]
     assert facts.encoder_row(settings, made.encoder_version)["strategy"] == "codec"
-    with pytest.raises(UserError, match="is a head on 'small' already"):
-        told("compress", "--encoder", made.name, "--dataset", "shop", "--make")
     assert told("compress", "--encoder", made.name, "--dataset", "shop")["dim"] == made.dim
+    recalls = [each["lists_recall"] for each in done["codecs"]]
+    assert 0.5 < min(recalls) <= max(recalls) <= 1 and 0.5 < done["lists_recall"] <= 1
+    rows = lake.rows(settings, f"SELECT * FROM metrics WHERE encoder = 'small' AND {lake.matches(classifier=CODEC)}")
+    assert len({row["slice"] for row in rows}) == len(done["codecs"]) + 1
+    (one,) = [row["value"] for row in rows if (row["slice"], row["metric"]) == (f"codec={done['cheapest']}", "mMP@5")]
+    assert one == codecs[done["cheapest"]]["metrics"]["mMP@5"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("spark")
+def test_vectors_of_a_head_are_made_shorter_by_one_head_on_its_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("spark_jobs.session.end_session", lambda: None)  # other tests go on with it
+    (tmp_path / "vitrine.toml").write_text(CONFIG)
+    vitrine("ingest", "30x8", "--dataset", "shop", "--layout", "generated", "--test-share", "0.25")
+    vitrine("embed", "--encoder", "small", "--encoder", "other", "--dataset", "shop")
+    settings = load_settings(tmp_path)
+    for name, strategy, base, widths in (
+        ("a_line", "linear", "small", (512, 40)),
+        ("a_perceptron", "top", "small+other", (1024, 48, 80)),
+    ):
+        make_head(settings, name, strategy, base, widths)
+        check_shorter(settings, name, base)
+    told("retire", "a_line")
+    made = tuned.find(settings, "a_line__pca16")
+    assert made
+    (against,) = metrics.compared_with(settings, EncodedSet("shop", made.name, made.encoder_version))
+    assert against.encoded.encoder_version == made.base_version
+
+
+def check_shorter(settings: Settings, name: str, base: str) -> None:
+    """Of the encoder that is made of the head ``name``."""
+    vitrine("embed", "--encoder", name, "--dataset", "shop")
+    of_head = told("evaluate", "--encoder", name, "--dataset", "shop")
+    longer = encoded_set(settings, name, "shop")
+    done = told("compress", "--encoder", name, "--dataset", "shop", "--make", "--max-drop", "0.9")
+    made = tuned.find(settings, done["made"])
+    assert made and made.base == base and made.base_version == by_name.joined_version(settings, base)
+    assert (made.strategy, made.shortens, made.shortens_version) == ("codec", name, longer.encoder_version)
+    embedded = told("embed", "--encoder", made.name, "--dataset", "shop")
+    assert (embedded["embedded"], embedded["dim"]) == (240, made.dim) and made.dim < done["dim"]
+    stored, short = stored_vectors(settings, longer.encoder_version), stored_vectors(settings, made.encoder_version)
+    linear = {row.codec.name: row.codec.linear for row in study(settings, longer, "product_id", 0.9).rows}
+    wanted = linear[f"PCA {made.dim}, float32"].apply(stored)
+    assert (wanted * short).sum(1).min() > 0.99999
+    measured = told("evaluate", "--encoder", made.name, "--dataset", "shop")
+    (codec,) = [each for each in done["codecs"] if each["codec"] == f"PCA {made.dim}, float32"]
+    assert measured["metrics"]["mMP@5"] == pytest.approx(codec["metrics"]["mMP@5"], abs=0.002)
+
+    encoded = EncodedSet("shop", made.name, made.encoder_version)
+    against = metrics.compared_with(settings, encoded)
+    assert [(one.kind, one.encoded) for one in against] == [("base", longer)], "held against the head, not its base"
+    checks = {check["expectation"].split(":")[0]: check for check in metrics.gate_metrics(settings, encoded).checks}
+    held = checks["no worse than its own backbone"]["figures"]
+    assert held["difference"] == pytest.approx(measured["metrics"]["mMP@5"] - of_head["metrics"]["mMP@5"])
+
+
+def stored_vectors(settings: Settings, version: str) -> np.ndarray:
+    sql = f"SELECT embedding FROM embeddings WHERE {lake.matches(encoder_version=version)} ORDER BY image_id"
+    return np.array([row["embedding"] for row in lake.rows(settings, sql)], np.float32)
