@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+import re
 import sys
 import threading
 import warnings
@@ -84,7 +85,7 @@ def to_mlflow(settings: Settings, run: Run, details: Details | None = None) -> s
         place = found.experiment_id if found else client.create_experiment(settings.mlflow.experiment, files)
         name = " ".join(tags[key] for key in ("verb", "dataset", "encoder") if key in tags)
         logged = client.create_run(place, start_time=started, run_name=name).info.run_id
-        metrics = [Metric(name, float(value), ended, 0) for name, value in numbers.items()]
+        metrics = [Metric(_allowed(name), float(value), ended, 0) for name, value in numbers.items()]
         client.log_batch(logged, metrics=metrics, tags=[RunTag(f"vitrine.{key}", value) for key, value in tags.items()])
         _log_details(client, place, logged, details or Details(), started, ended)
         client.set_terminated(logged, "FINISHED", ended)
@@ -95,15 +96,20 @@ def to_mlflow(settings: Settings, run: Run, details: Details | None = None) -> s
     return str(logged)
 
 
+def _allowed(name: str) -> str:
+    """``name`` as MLflow takes it, which refuses a whole run for one other character: ``mMP@5`` is ``mMP_at_5``."""
+    return re.sub(r"[^\w\-. :/]", "_", name.replace("@", "_at_"), flags=re.ASCII)
+
+
 def _log_details(client: Any, place: str, logged: str, details: Details, started: int, ended: int) -> None:
     from mlflow.entities import Metric, Param
 
     values = [
-        Metric(name, float(value), ended, step)
+        Metric(_allowed(name), float(value), ended, step)
         for step, metrics in enumerate(details.curves)
         for name, value in metrics.items()
     ]
-    params = [Param(name, str(value)[:500]) for name, value in details.params.items()]
+    params = [Param(_allowed(name), str(value)[:500]) for name, value in details.params.items()]
     for first in range(0, max(len(values), 1), 900):  # a batch holds 1,000 metrics
         client.log_batch(logged, metrics=values[first : first + 900], params=[] if first else params)
     for path in details.files:

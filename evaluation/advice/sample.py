@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrine import facts, lake
+from vitrine import facts, lake, photo_store
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError
 from vitrine.settings import Settings
@@ -51,6 +51,11 @@ class Sample:
     """(N,), -1 where there is none."""
     whole: bool
     """Is it all of the catalog?"""
+
+    @property
+    def where(self) -> str:
+        """SQL on the catalog's rows."""
+        return f"{_HASH} < {lake.quote(self.limit)}"
 
     @property
     def product_count(self) -> int:
@@ -168,7 +173,7 @@ def draw(settings: Settings, catalog: Catalog, products: int | None, photos: int
 def vectors(settings: Settings, encoded: EncodedSet, sample: Sample) -> Floats:
     """The sample's vectors, float32 (N, D); zeros of a photo that the encoder could not embed."""
     at = {name: number for number, name in enumerate(sample.ids)}
-    where = f"{encoded.where} AND {_HASH} < {lake.quote(sample.limit)}"
+    where = f"{encoded.where} AND {sample.where}"
     made = np.zeros((0, 0), np.float32)
     for batch in lake.stream(settings, f"SELECT image_id, embedding FROM {EMBEDDINGS.name} WHERE {where}"):
         rows = matrix(batch.column("embedding"))
@@ -181,11 +186,15 @@ def vectors(settings: Settings, encoded: EncodedSet, sample: Sample) -> Floats:
     return made
 
 
+def uris(settings: Settings, dataset: str, sample: Sample) -> dict[str, str]:
+    """Where the sample's photos can be read, by their ids."""
+    where, uri = f"{lake.matches(dataset=dataset)} AND {sample.where}", photo_store.readable_in_sql(settings)
+    rows = lake.rows(settings, f"SELECT image_id, {uri} AS uri FROM {CATALOG.name} WHERE {where} ORDER BY image_id")
+    return {row["image_id"]: row["uri"] for row in rows}
+
+
 def missing(settings: Settings, encoded: EncodedSet, sample: Sample) -> int:
     """Photos of the sample that the encoder has no current vector of, and did not refuse."""
     states = facts.photo_states(encoded, listed=("product_id",))
-    sql = (
-        f"SELECT count(*) AS n FROM ({states}) WHERE state IN ('missing', 'stale') AND NOT refused "
-        f"AND {_HASH} < {lake.quote(sample.limit)}"
-    )
+    sql = f"SELECT count(*) AS n FROM ({states}) WHERE state IN ('missing', 'stale') AND NOT refused AND {sample.where}"
     return int(lake.rows(settings, sql)[0]["n"])

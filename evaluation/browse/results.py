@@ -20,6 +20,7 @@ STRATEGIES = {
     "partial": "last part tuned",
     "low_rank": "changes of low rank tuned",
     "distil": "distilled",
+    "int8": "in 8 bits",
 }
 
 

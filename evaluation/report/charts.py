@@ -33,7 +33,7 @@ FAMILIES = {
 STRATEGIES = {
     **{"pretrained": "circle", "linear": "triangle-up", "top": "diamond", "full": "square"},
     **{"from_head": "star-square", "partial": "diamond-wide", "low_rank": "hexagram", "codec": "hexagon"},
-    "distil": "cross",
+    **{"distil": "cross", "int8": "pentagon"},
     "": "circle",
 }
 QUIET = "#868b95"

@@ -12,9 +12,11 @@ from spark_jobs.worker import probe
 from spark_jobs.worker.encoder_plan import EncoderPlan
 from spark_jobs.worker.exported import LEAST_COSINE, CannotExport, Exported, open_exported
 from vitrine.encoders import processor
+from vitrine.encoders.int8_network import Int8Network
 from vitrine.encoders.networks import Built
 
 Network = torch.nn.Module | Exported
+INT8 = "int8"
 
 
 def resolve_precision(asked: str, device: str) -> str:
@@ -32,8 +34,11 @@ def prepare(built: Built, plan: EncoderPlan, device: str) -> tuple[Network, str]
     """The network on its device, as fast as it stays true to itself, and the precision that it computes with.
 
     ``auto`` takes bf16 only where the network bears it: small networks without normalised activations do not.
-    Processors compute by OpenVINO, and by torch where it cannot: then one line on stderr says why.
+    Processors compute by OpenVINO, and by torch where it cannot: then one line on stderr says why. A network in eight
+    bits is computed by onnxruntime, on the processor, whatever the device and the precision that is asked for.
     """
+    if isinstance(built.network, Int8Network):
+        return built.network, INT8
     first = resolve_precision(plan.precision, device)
     precisions = list(dict.fromkeys((first, "fp32"))) if plan.precision == "auto" else [first]
     if device == "cpu":
@@ -92,7 +97,7 @@ def start_forward(network: Network, batch: torch.Tensor, device: str, precision:
     Raises:
         torch.OutOfMemoryError: the batch does not fit the device.
     """
-    if isinstance(network, Exported):
+    if isinstance(network, Exported | Int8Network):
         return network(batch)
     kind = device.split(":")[0]
     if kind == "cuda" and batch.device.type == "cpu":

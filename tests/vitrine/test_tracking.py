@@ -19,12 +19,14 @@ def test_a_run_is_told_to_mlflow(settings: Settings):
     with record(settings, "embed", "shop", "small") as run:
         run.encoder_version = "0" * 16
         run.figures |= {"embedded": 3, "images_per_second": 1.5, "devices": ["cpu"], "currency": "EUR"}
+        run.figures |= {"val_mMP@5": 0.5}
     to_mlflow(settings, run)
     client = MlflowClient(mlflow_uri(settings))
     assert [path.name for path in settings.home.parent.iterdir()] == [settings.home.name], "no folder of its escapes"
     (found,) = client.search_runs([client.get_experiment_by_name("vitrine").experiment_id])
     assert found.info.run_name == "embed shop small" and found.info.status == "FINISHED"
-    assert found.data.metrics == {"embedded": 3, "images_per_second": 1.5, "seconds": run.figures["seconds"]}
+    took = run.figures["seconds"]
+    assert found.data.metrics == {"embedded": 3, "images_per_second": 1.5, "seconds": took, "val_mMP_at_5": 0.5}
     assert found.data.tags["vitrine.run_id"] == lake.rows(settings, "SELECT run_id FROM runs")[0]["run_id"]
     assert found.data.tags["vitrine.encoder_version"] == "0" * 16
 

@@ -72,6 +72,7 @@ VERBS = {
         "Try how short an encoder's vectors may become: principal components, int8, 4 bits, 1 bit, product "
         "quantisation,\neach held against the vectors in full on the same queries."
     ),
+    "quantize": "Round a network to integers of eight bits, where that pays on this machine's processor.",
     "export": "Export an encoder as a folder that turns a customer's photo into a vector of exactly this version.",
     "advise": "Find the encoder for a catalog, as it is or with a linear head, from a sample and within a budget.",
     "pending": (

@@ -89,6 +89,8 @@ def plan(
         jobs.check_base(settings, base)
         if strategy not in tuned.HEADS and JOIN in base:
             raise UserError(f"a head alone can be tuned on several encoders joined, {base!r}: tune linear or top")
+        if strategy not in tuned.HEADS and backbones.resolve(settings, base).int8:
+            raise UserError(f"encoder {base!r} is in 8 bits, and learns nothing: tune what it was made of, or a head")
     tunings = []
     for dataset, base in pairs:
         given = f"{name}__{dataset}" if name and on_each else name

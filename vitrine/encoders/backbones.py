@@ -67,6 +67,8 @@ class Backbone:
     projection: int | None = field(default=None, repr=False)
     """Dimensions of the vectors, where the weights' file has a matrix on what the network pools
     (``encoders.projected``)."""
+    int8: bool | None = field(default=None, repr=False)
+    """Is the weights' file the whole network, in eight bits (``encoders.int8_network``)? None: it is not."""
     encoder_version: str | None = field(default=None, repr=False)
     """The version that the network has to have where it is built (``Identity.pinned``); None: any."""
 
@@ -235,6 +237,8 @@ def resolve(settings: Settings, name: str) -> Backbone:
             backbone=encoder.backbone, weights=weights, licence=encoder.licence, input_size=encoder.input_size
         )
         network = replace(_from_settings(settings, name, entry), family=encoder.family)
+        if encoder.strategy == tuned.INT8:
+            return replace(network, int8=True, facts=None)
         return replace(network, projection=encoder.projection, facts=None) if encoder.projection else network
     raise unknown("encoder", name, names(settings))
 

@@ -15,7 +15,7 @@ from vitrine.settings import Settings
 
 _DESCRIPTIVE = ("name", "licence", "family", "embedding", "facts", "encoder_version")
 """Fields of a backbone that decide no vector."""
-_WHERE_SET = ("revision", "colours", "projection")
+_WHERE_SET = ("revision", "colours", "projection", "int8")
 """Fields that came later: homes keep what they know under the names that it had without them."""
 _LIBRARIES = {"open_clip": "open_clip_torch", "dino": "torchvision", "maws": "timm"}
 """The package that builds the networks of a source, where it is not called like the source."""

@@ -13,7 +13,7 @@ import platform
 import re
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vitrine import images
 from vitrine.encoders import checkpoints, weights
@@ -97,10 +97,15 @@ def build(backbone: Backbone, dim: int | None = None, drop_path: float = 0.0) ->
         "dino": _build_dino,
         "maws": _build_maws,
     }
-    with weights.seeded(backbone):
-        network, transform, pooling, size = makers[backbone.source](backbone)
+    # Of a network in eight bits the file has all but the input, which the source's own network tells.
+    plain = replace(backbone, weights="random:0") if backbone.int8 else backbone
+    with weights.seeded(plain):
+        network, transform, pooling, size = makers[backbone.source](plain)
     revision = weights.revision(backbone, network)
     licence = weights.licence(network)
+    if backbone.int8:
+        network, dim = weights.int8(backbone)
+        pooling = f"{pooling}, in 8 bits"
     if backbone.projection:
         network, pooling = weights.projected(backbone, network), f"{pooling}, projected to {backbone.projection}"
     network = network.eval().requires_grad_(False)

@@ -15,13 +15,19 @@ _LARGEST_FILE = 1_500_000_000
 
 
 def write(built: Built, path: Path, encoder: str) -> None:
-    """Write the network as ``path``: float32 (B, 3, H, W) -> (B, dim), of any B.
+    """Write the network as ``path``: float32 (B, 3, H, W) -> (B, dim), of any B. One in eight bits is ONNX already.
 
     Raises:
         UserError: torch cannot export it; says what failed.
     """
     import torch
 
+    # Not at the top: it needs torch, which who only reads names does not load.
+    from vitrine.encoders.int8_network import Int8Network
+
+    if isinstance(built.network, Int8Network):
+        path.write_bytes(built.network.model)
+        return
     size = sum(value.nbytes for value in built.network.state_dict().values())
     example = torch.zeros(2, 3, *built.input_shape)
     said = io.StringIO()

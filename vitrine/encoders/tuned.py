@@ -16,16 +16,18 @@ from vitrine.names import JOIN, NAME_LENGTH, check_name
 from vitrine.settings import Settings
 
 WEIGHTS = "model.safetensors"
-"""The weights' file in the folder of an encoder that was tuned as a whole."""
+"""The weights' file in the folder of an encoder whose network is its own."""
 
 
 _LEAST = 10
 """Characters that a cut name keeps of the data set's."""
 HEADS = ("linear", "top", "codec")
 """The strategies that put a head on an encoder's stored vectors; ``codec`` only makes them shorter."""
-NETWORKS = ("full", "from_head", "partial", "low_rank", "distil")
-"""The strategies that tune weights of the network; ``from_head`` starts from a fitted classifier, ``partial`` too, and
-tunes the last part alone; ``distil`` learns another encoder's vectors."""
+INT8 = "int8"
+NETWORKS = ("full", "from_head", "partial", "low_rank", "distil", INT8)
+"""The strategies that make weights of a network: they are tuned, or, by ``INT8``, rounded to eight bits. ``from_head``
+starts from a fitted classifier, ``partial`` too, and tunes the last part alone; ``distil`` learns another encoder's
+vectors."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Tuned:
 
     name: str
     strategy: str
-    """One of ``HEADS``: a head on ``base``; one of ``NETWORKS``: all weights tuned."""
+    """One of ``HEADS``: a head on ``base``; one of ``NETWORKS``: a network of its own."""
     base: str
     """What it was tuned from; a head's may be several encoders, with ``names.JOIN`` between them."""
     base_version: str

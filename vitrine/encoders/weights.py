@@ -182,6 +182,25 @@ def projected(backbone: Backbone, network: "torch.nn.Module") -> "torch.nn.Modul
     return Projected(network, matrix)
 
 
+def int8(backbone: Backbone) -> "tuple[torch.nn.Module, int]":
+    """The network in eight bits that the file of weights is, and the dimensions of its vectors.
+
+    Raises:
+        UserError: the file has none.
+    """
+    # Not at the top: as ``projected``.
+    from vitrine.encoders.int8_network import read
+
+    path = weights_file(backbone)
+    assert path
+    try:
+        return read(path)
+    except Exception as error:  # what a damaged file raises has no common class
+        raise UserError(
+            f"encoder {backbone.name!r}: {str(path)!r} is no network in eight bits ({one_line(error)}): quantize again"
+        ) from None
+
+
 def _load_state(
     backbone: Backbone,
     network: "torch.nn.Module",

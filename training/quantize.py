@@ -1,0 +1,64 @@
+"""Quantisation after training: a network's matrices and convolutions rounded to integers of eight bits.
+
+By onnxruntime's static quantisation (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html):
+weights by channel, symmetric, int8; activations by tensor, uint8, between the least and the greatest value that the
+network gave on the calibration photos. Nothing is learned, no label is read.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from vitrine.encoders import onnx_network
+from vitrine.encoders.networks import Built
+from vitrine.encoders.onnx_network import INPUT
+from vitrine.errors import UserError, one_line
+
+BATCH = 8
+
+
+def quantised(built: Built, inputs: Sequence[torch.Tensor], encoder: str) -> bytes:
+    """``built`` in eight bits, as an ONNX file; ``inputs``: of the calibration photos, float32 (3, H, W) each.
+
+    Raises:
+        UserError: the network does not become ONNX, or cannot be quantised.
+    """
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Photos(CalibrationDataReader):
+        def __init__(self) -> None:
+            self._batches = _batches(inputs)
+
+        def get_next(self) -> dict[str, Any] | None:
+            return next(self._batches, None)
+
+    logging.getLogger().setLevel(max(logging.getLogger().level, logging.ERROR))  # it asks for what is done here
+    with TemporaryDirectory() as folder:
+        plain, ready, made = (Path(folder) / f"{name}.onnx" for name in ("plain", "ready", "int8"))
+        onnx_network.write(built, plain, encoder)
+        try:
+            quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
+            quantize_static(
+                str(ready),
+                str(made),
+                Photos(),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+            )
+        except Exception as error:  # what it meets in a network that it does not know has no common class
+            raise UserError(
+                f"encoder {encoder!r} cannot be quantised ({type(error).__name__}: {one_line(error)})"
+            ) from error
+        return made.read_bytes()
+
+
+def _batches(inputs: Sequence[torch.Tensor]) -> Iterator[dict[str, Any]]:
+    for first in range(0, len(inputs), BATCH):
+        yield {INPUT: torch.stack(list(inputs[first : first + BATCH])).numpy()}
