@@ -26,6 +26,8 @@ from vitrine_tasks import (
     repeated,
 )
 
+from vitrine.encoders.tuned import NETWORKS
+
 PARAMS = {
     "dataset": choice("The catalog", **({"default": DATASETS[0]} if DATASETS else {})),
     "use": Param(
@@ -37,6 +39,7 @@ PARAMS = {
     "encoders": choices("Candidates; none: all with weights on the machine", [], least=0),
     "margin": optional("number", "What a cheaper one may be worse; left out: 0.01, of cost 0.03", minimum=0, maximum=1),
     "non_commercial_too": Param(False, type="boolean", title="Try those, too, whose licence forbids commercial use"),
+    "tuning": Param(False, type="boolean", title="Probe which tuning the best two are worth"),
     "apply": Param(False, type="boolean", title="Backfill what is advised, and have nights promote it"),
 }
 
@@ -45,21 +48,23 @@ def arguments(context: Context) -> list[str]:
     params = context["params"]
     given = ["--dataset", params["dataset"], f"--use={params['use']}", *repeated("--encoder", params["encoders"])]
     given += [f"--{name}={params[name]}" for name in ("budget", "margin") if params[name] is not None]
-    return ["advise", *given, *(["--non-commercial-too"] if params["non_commercial_too"] else [])]
+    flags = [f"--{name.replace('_', '-')}" for name in ("non_commercial_too", "tuning") if params[name]]
+    return ["advise", *given, *flags]
 
 
 @task
 def backfills(params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     """The form of ``backfill_backbone`` for what the newest advice decided; none where it is undecided, or not asked
-    for."""
+    for, or the network is to be tuned itself, and embeds the catalog once it is."""
     from vitrine import lake  # here: Airflow reads the DAGs all day, and delta-rs is heavy
 
     if not params or not params["apply"]:
         return []
     where = lake.matches(verb="advise", state="done", dataset=params["dataset"])
     rows = lake.rows(SETTINGS, f"SELECT figures FROM runs WHERE {where} ORDER BY started_at DESC LIMIT 1")
-    encoders = [json.loads(row["figures"])["encoder"] for row in rows]
-    return [{"encoder": encoder, "datasets": [params["dataset"]]} for encoder in encoders if encoder]
+    decided = [json.loads(row["figures"]) for row in rows]
+    encoders = [each["encoder"] for each in decided if each["encoder"] and each["strategy"] not in NETWORKS]
+    return [{"encoder": encoder, "datasets": [params["dataset"]]} for encoder in encoders]
 
 
 with DAG(

@@ -18,6 +18,7 @@ from vitrine.cli.verbs.embed import embed_named
 from vitrine.cli.verbs.evaluate import ask_gates, evaluate_beside
 from vitrine.cli.verbs.gate import ask
 from vitrine.encoded_set import EncodedSet
+from vitrine.encoders import tuned
 from vitrine.errors import Undecided, UserError
 from vitrine.settings import Settings
 
@@ -76,10 +77,12 @@ def apply(settings: Settings, found: "answer.Advice") -> Applied:
             f"undecided for {found.dataset}: {found.why}; nothing was applied, and nights go on as they are"
         )
     path, dataset, name = nightly_file.check(settings, found.dataset), found.dataset, found.encoder
-    whole = backfill.Budget(None, None)
-    done = backfill_one(settings, found.encoder, dataset, _NAME, None, None, None, whole)
-    if found.strategy == answer.LINEAR:
-        name = _tuned(settings, found.encoder, dataset)
+    strategy, before = found.strategy or answer.PRETRAINED, 0
+    if strategy not in tuned.NETWORKS:  # whose vectors are their own
+        whole = backfill.Budget(None, None)
+        before = _count(backfill_one(settings, found.encoder, dataset, _NAME, None, None, None, whole))
+    if strategy != answer.PRETRAINED:
+        name = _tuned(settings, Strategy(strategy), found)
     embedded = embed_named(settings, [name], dataset)[0]
     ask(settings, "embeddings", dataset, EncodedSet.of(embedded))
     encoded = encoded_set(settings, name, dataset)
@@ -87,16 +90,16 @@ def apply(settings: Settings, found: "answer.Advice") -> Applied:
     ask_gates(settings, encoded)
     changed = nightly_file.put_first(path, name)
     others = [each.name for each in settings.nightly.datasets if each.name != dataset]
-    return Applied(name, str(path), changed, _count(done) + _count(embedded), [dataset, *others])
+    return Applied(name, str(path), changed, before + _count(embedded), [dataset, *others])
 
 
 def _count(figures: dict[str, Any]) -> int:
     return int(figures.get("embedded", 0))
 
 
-def _tuned(settings: Settings, encoder: str, dataset: str) -> str:
-    """The name of the linear head that ``vitrine tune linear`` makes, or has made, of the encoder."""
-    tunings = tuning.plan(settings, Strategy.linear, [dataset], [encoder])
-    for pair in tuning.with_rows(settings, tunings, "product_id", None):
+def _tuned(settings: Settings, strategy: Strategy, found: "answer.Advice") -> str:
+    """The name of what ``vitrine tune`` makes, or has made, of the encoder."""
+    tunings = tuning.plan(settings, strategy, [found.dataset], [found.encoder or ""])
+    for pair in tuning.with_rows(settings, tunings, found.label, None):
         tuning.tune(settings, *pair)
     return tunings[0].name
