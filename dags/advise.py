@@ -26,8 +26,6 @@ from vitrine_tasks import (
     repeated,
 )
 
-from vitrine.encoders.tuned import NETWORKS
-
 PARAMS = {
     "dataset": choice("The catalog", **({"default": DATASETS[0]} if DATASETS else {})),
     "use": Param(
@@ -55,16 +53,15 @@ def arguments(context: Context) -> list[str]:
 @task
 def backfills(params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     """The form of ``backfill_backbone`` for what the newest advice decided; none where it is undecided, or not asked
-    for, or the network is to be tuned itself, and embeds the catalog once it is."""
+    for."""
     from vitrine import lake  # here: Airflow reads the DAGs all day, and delta-rs is heavy
 
     if not params or not params["apply"]:
         return []
     where = lake.matches(verb="advise", state="done", dataset=params["dataset"])
     rows = lake.rows(SETTINGS, f"SELECT figures FROM runs WHERE {where} ORDER BY started_at DESC LIMIT 1")
-    decided = [json.loads(row["figures"]) for row in rows]
-    encoders = [each["encoder"] for each in decided if each["encoder"] and each["strategy"] not in NETWORKS]
-    return [{"encoder": encoder, "datasets": [params["dataset"]]} for encoder in encoders]
+    encoders = [json.loads(row["figures"])["encoder"] for row in rows]
+    return [{"encoder": encoder, "datasets": [params["dataset"]]} for encoder in encoders if encoder]
 
 
 with DAG(

@@ -18,7 +18,6 @@ from vitrine.cli.verbs.embed import embed_named
 from vitrine.cli.verbs.evaluate import ask_gates, evaluate_beside
 from vitrine.cli.verbs.gate import ask
 from vitrine.encoded_set import EncodedSet
-from vitrine.encoders import tuned
 from vitrine.errors import Undecided, UserError
 from vitrine.settings import Settings
 
@@ -77,12 +76,11 @@ def apply(settings: Settings, found: "answer.Advice") -> Applied:
             f"undecided for {found.dataset}: {found.why}; nothing was applied, and nights go on as they are"
         )
     path, dataset, name = nightly_file.check(settings, found.dataset), found.dataset, found.encoder
-    strategy, before = found.strategy or answer.PRETRAINED, 0
-    if strategy not in tuned.NETWORKS:  # whose vectors are their own
-        whole = backfill.Budget(None, None)
-        before = _count(backfill_one(settings, found.encoder, dataset, _NAME, None, None, None, whole))
-    if strategy != answer.PRETRAINED:
-        name = _tuned(settings, Strategy(strategy), found)
+    whole = backfill.Budget(None, None)
+    # A tuned network has vectors of its own; the gate on metrics compares it with what it was made of.
+    done = backfill_one(settings, found.encoder, dataset, _NAME, None, None, None, whole)
+    if found.strategy and found.strategy != answer.PRETRAINED:
+        name = _tuned(settings, Strategy(found.strategy), found)
     embedded = embed_named(settings, [name], dataset)[0]
     ask(settings, "embeddings", dataset, EncodedSet.of(embedded))
     encoded = encoded_set(settings, name, dataset)
@@ -90,7 +88,7 @@ def apply(settings: Settings, found: "answer.Advice") -> Applied:
     ask_gates(settings, encoded)
     changed = nightly_file.put_first(path, name)
     others = [each.name for each in settings.nightly.datasets if each.name != dataset]
-    return Applied(name, str(path), changed, before + _count(embedded), [dataset, *others])
+    return Applied(name, str(path), changed, _count(done) + _count(embedded), [dataset, *others])
 
 
 def _count(figures: dict[str, Any]) -> int:
