@@ -37,6 +37,7 @@ PARAMS = {
     "encoders": choices("Candidates; none: all with weights on the machine", [], least=0),
     "margin": optional("number", "What a cheaper one may be worse; left out: 0.01, of cost 0.03", minimum=0, maximum=1),
     "non_commercial_too": Param(False, type="boolean", title="Try those, too, whose licence forbids commercial use"),
+    "tuning": Param(False, type="boolean", title="Probe which tuning the best two are worth"),
     "apply": Param(False, type="boolean", title="Backfill what is advised, and have nights promote it"),
 }
 
@@ -45,7 +46,8 @@ def arguments(context: Context) -> list[str]:
     params = context["params"]
     given = ["--dataset", params["dataset"], f"--use={params['use']}", *repeated("--encoder", params["encoders"])]
     given += [f"--{name}={params[name]}" for name in ("budget", "margin") if params[name] is not None]
-    return ["advise", *given, *(["--non-commercial-too"] if params["non_commercial_too"] else [])]
+    flags = [f"--{name.replace('_', '-')}" for name in ("non_commercial_too", "tuning") if params[name]]
+    return ["advise", *given, *flags]
 
 
 @task

@@ -44,6 +44,7 @@ class _Plan:
     validation_share: float
     seed: int
     with_photos: bool
+    products_below: str | None
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -64,6 +65,7 @@ def build_training_set(
     validation_share: float = 0.1,
     seed: int = 0,
     with_photos: bool = False,
+    products_below: str | None = None,
 ) -> TrainingSet:
     """Write the training set of ``dataset``, or find the same one written before.
 
@@ -71,15 +73,15 @@ def build_training_set(
     (list of float32, of unit length; of joined encoders one vector after the other); without, ``uri`` (string);
     ``with_photos`` gives both. Where the data set has no validation split, ``validation_share`` of each class becomes
     the validation part: whole products where the class has several, photos where it has one; of equal pictures, none is
-    on both sides.
+    on both sides. ``products_below``: of the products alone whose ids' SHA-256, hexadecimal, is below it.
 
     Raises:
         UserError: unknown data set, no train split, nothing labelled or embedded in it, or fewer than two classes.
     """
     facts.check_dataset(settings, dataset)
     facts.check_label(settings, dataset, label)
-    splits = _splits(settings, dataset)
-    plan = _Plan(dataset, label, encoded, as_of or lake.now(), splits, validation_share, seed, with_photos)
+    splits, moment = learnable_splits(settings, dataset), as_of or lake.now()
+    plan = _Plan(dataset, label, encoded, moment, splits, validation_share, seed, with_photos, products_below)
     with _persisted(_featured(settings, plan), StorageLevel.DISK_ONLY) as featured:
         # The cut is decided on rows without their vectors. The checkpoint spares each query the plan of Feast's joins.
         known = F.expr(" AND ".join(f"{name} IS NOT NULL" for name in ("class", *plan.features)))
@@ -107,8 +109,12 @@ def _persisted(frame: DataFrame, level: StorageLevel) -> Iterator[DataFrame]:
         frame.unpersist()
 
 
-def _splits(settings: Settings, dataset: str) -> list[str]:
-    """The splits that may be learned from."""
+def learnable_splits(settings: Settings, dataset: str) -> list[str]:
+    """The splits that may be learned from, ``train`` first.
+
+    Raises:
+        UserError: there is no split ``train``.
+    """
     sql = f"SELECT DISTINCT split FROM {CATALOG.name} WHERE {lake.matches(dataset=dataset)}"
     known = sorted(row["split"] for row in lake.rows(settings, sql) if row["split"])
     if TRAIN not in known:
@@ -123,9 +129,11 @@ def _splits(settings: Settings, dataset: str) -> list[str]:
 def _catalog(settings: Settings, plan: _Plan, *, within: bool) -> str:
     """The catalog's rows within the splits that are learned from, or outside of them."""
     names = ", ".join(map(lake.quote, plan.splits))
+    sampled = f" AND sha2(product_id, 256) < {lake.quote(plan.products_below)}" if plan.products_below else ""
     return (
         f"SELECT image_id, content_sha256, split FROM {CATALOG.sql(settings)} WHERE "
         f"{lake.matches(dataset=plan.dataset)} AND coalesce(split, '') {'IN' if within else 'NOT IN'} ({names})"
+        f"{sampled if within else ''}"
     )
 
 

@@ -326,9 +326,9 @@ ADVICE = _table(
     _column("use"),  # search | tagging | cost
     _column("advised_at", _TIME),
     _column("encoder"),
-    _column("encoder_version", null=True),  # null where it was left out before it was identified
-    _column("strategy"),  # pretrained | linear; empty where it was left out
-    _column("verdict"),  # chosen | undecided | as good | worse | left out
+    _column("encoder_version", null=True),  # null where it was left out before it was identified, or is not made yet
+    _column("strategy"),  # pretrained | linear; of what was probed another one of vitrine tune; empty: left out
+    _column("verdict"),  # chosen | undecided | as good | worse | worth it | not worth it | unclear | left out
     _column("why"),
     _column("metric"),  # mMP@5 | accuracy of the nearest photo of another product
     _column("measured", pa.float64(), null=True),  # on the sample
@@ -350,6 +350,13 @@ ADVICE = _table(
     _column("currency"),
     _column("codec", null=True),  # of the chosen one: the fewest bytes shown to be good enough
     _column("codec_bytes", pa.int64(), null=True),  # of a vector
+    _column("over", null=True),  # of what was probed: the strategy that it was held against
+    _column("gain", pa.float64(), null=True),  # of the figure, over that
+    _column("gain_low", pa.float64(), null=True),
+    _column("gain_high", pa.float64(), null=True),
+    _column("probe_seconds", pa.float64(), null=True),
+    _column("tuning_seconds", pa.float64(), null=True),  # of the whole catalog, about
+    _column("tuning_money", pa.float64(), null=True),
     partition_by=("dataset",),
 )
 

@@ -5,11 +5,24 @@ from typing import Literal
 
 from evaluation.advice.confirm import FROM
 from evaluation.advice.shorter_vectors import Shorter
+from vitrine.encoders import tuned
 
 NIGHTS = 30
 """Of a month."""
 PRETRAINED, LINEAR = "pretrained", "linear"
-Verdict = Literal["chosen", "undecided", "as good", "worse"]
+Verdict = Literal["chosen", "undecided", "as good", "worse", "worth it", "not worth it", "unclear"]
+"""The last three of what was probed: is tuning the encoder so worth its cost?"""
+_TUNED = {
+    LINEAR: "with a linear head",
+    "top": "with a perceptron",
+    "partial": "tuned in its last part",
+    "low_rank": "tuned by changes of low rank",
+    "from_head": "tuned from a head",
+    "full": "tuned in full",
+}
+"""What follows an encoder's name, by strategy."""
+_VERBS = {"low_rank": "low-rank", "from_head": "full --from-head"}
+"""Of ``vitrine tune``, where the strategy has another name there."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +42,36 @@ class Use:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """What probes on the sample foretell of a tuning."""
+
+    over: str
+    """The strategy that it is held against."""
+    gain: float
+    """Of the figure."""
+    gain_low: float
+    gain_high: float
+    """The interval of ``gain``: 90 % for all that were probed of the encoder together."""
+    probe_seconds: float
+    tuning_seconds: float
+    """Of tuning it to the whole catalog, about."""
+    tuning_money: float
+
+
+@dataclass(frozen=True)
 class Option:
     """An encoder as it is or tuned, and what is known of it."""
 
     encoder: str
-    encoder_version: str
+    encoder_version: str | None
+    """None: it was probed, and is not made yet."""
     strategy: str
     verdict: Verdict
     why: str
-    measured: float
-    """On the sample."""
+    measured: float | None
+    """On the sample; None: it was probed."""
     curve: list[float]
-    """The same with a quarter, a half and all of the sample's products."""
+    """The same with a quarter, a half and all of the sample's products; none of what was probed."""
     value: float
     """Expected on the whole catalog."""
     low: float
@@ -55,6 +86,8 @@ class Option:
     """Of the encoder's vectors of the sample, as ``transferability`` has it; None: too few labels. Decides nothing."""
     h_score: float | None = None
     """The same."""
+    tuning: Tuning | None = None
+    """Of what was probed; None: the race asked it."""
 
     @property
     def name(self) -> str:
@@ -63,10 +96,16 @@ class Option:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An encoder that was not measured."""
+    """An encoder that was not measured, or a tuning of one that was not probed."""
 
     encoder: str
     why: str
+    strategy: str = ""
+    """Of the tuning."""
+
+    @property
+    def name(self) -> str:
+        return option_name(self.encoder, self.strategy or PRETRAINED)
 
 
 @dataclass(frozen=True)
@@ -99,6 +138,8 @@ class Advice:
     first_by_priors: list[str] = field(default_factory=list)
     """The order in which public figures would have encoders measured, the first few."""
     page: str = ""
+    label: str = "product_id"
+    """What is found, or told: what a tuning learns."""
 
     @property
     def chosen(self) -> Option | None:
@@ -108,12 +149,12 @@ class Advice:
         """The answer in sentences."""
         made = [self._headline()]
         if option := self.chosen:
-            made += [_worth(option, self), *_costs(option.use, self.currency), _shorter(self)]
-            if option.strategy == LINEAR:
-                made.append(f"Tune it: vitrine tune linear --dataset {self.dataset} --encoder {option.encoder}")
-            made.append(f"Embed the rest: vitrine embed --dataset {self.dataset} --encoder {option.encoder}")
+            made += [_worth(option, self), *_costs(option.use, self.currency)]
+            made += [] if option.tuning else [_shorter(self)]
+            made += _next_steps(option, self)
+        made += [_probed(each, self.currency) for each in self.options if each.tuning]
         for why in dict.fromkeys(each.why for each in self.left_out):
-            names = ", ".join(each.encoder for each in self.left_out if each.why == why)
+            names = ", ".join(each.name for each in self.left_out if each.why == why)
             made.append(f"Left out: {names}: {why}")
         made += [f"What would change this: {each}" for each in self.would_change]
         cost = f" and {self.money:.4f} {self.currency}" if self.money else ""
@@ -132,15 +173,45 @@ class Advice:
 
 
 def _worth(option: Option, advice: Advice) -> str:
+    expected = (
+        f"Expected {advice.metric} {option.value:.3f} ({option.low:.3f} to {option.high:.3f}) on the whole catalog"
+    )
+    if tuning := option.tuning:
+        over = option_name(option.encoder, tuning.over)
+        return f"{expected}: what is expected of {over}, and what probes on the sample foretell, {_gain(tuning)}."
     told = f"confirmed by {option.confirmed_by:,} products that did not choose it"
     if not option.confirmed_by:
         told = (
             f"a little flattered, since of fewer than {FROM} products with two photos none is set aside to confirm it"
         )
+    return f"{expected}, {told}; {option.measured:.3f} on {option.photos:,} photos of {option.products:,} products."
+
+
+def _gain(tuning: Tuning) -> str:
+    return f"{tuning.gain:+.3f} ({tuning.gain_low:+.3f} to {tuning.gain_high:+.3f})"
+
+
+def _probed(option: Option, currency: str) -> str:
+    tuning = option.tuning
+    assert tuning
+    money = f", {tuning.tuning_money:.4f} {currency}" if tuning.tuning_money else ""
     return (
-        f"Expected {advice.metric} {option.value:.3f} ({option.low:.3f} to {option.high:.3f}) on the whole catalog, "
-        f"{told}; {option.measured:.3f} on {option.photos:,} photos of {option.products:,} products."
+        f"Probed for {tuning.probe_seconds:,.0f} s: {option.name}: {_gain(tuning)} over "
+        f"{option_name(option.encoder, tuning.over)}: {option.why}; tuning it takes about "
+        f"{tuning.tuning_seconds:,.0f} s{money}."
     )
+
+
+def _next_steps(option: Option, advice: Advice) -> list[str]:
+    """The commands that follow."""
+    made, name, where = [], option.encoder, f"--dataset {advice.dataset}"
+    if option.strategy != PRETRAINED:
+        verb, label = _VERBS.get(option.strategy, option.strategy), advice.label
+        told = f" --label {label}" if label != "product_id" else ""
+        made.append(f"Tune it: vitrine tune {verb} {where} --encoder {name}{told}")
+    if option.tuning:
+        name = tuned.default_name(name, option.strategy, advice.dataset)
+    return [*made, f"Embed the rest: vitrine embed {where} --encoder {name}"]
 
 
 def _costs(use: Use, currency: str) -> list[str]:
@@ -168,4 +239,4 @@ def _shorter(advice: Advice) -> str:
 
 
 def option_name(encoder: str, strategy: str) -> str:
-    return f"{encoder} with a linear head" if strategy == LINEAR else encoder
+    return encoder if strategy == PRETRAINED else f"{encoder} {_TUNED[strategy]}"

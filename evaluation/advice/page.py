@@ -32,7 +32,7 @@ def _row(option: Option) -> list[str]:
     return [
         option.name,
         f"{option.value:.3f} ({option.low:.3f} to {option.high:.3f})",
-        f"{option.measured:.3f} ({option.photos:,} photos)",
+        "probed" if option.measured is None else f"{option.measured:.3f} ({option.photos:,} photos)",
         "-" if use.photos_per_second is None else f"{use.photos_per_second:,.1f}",
         "-" if use.first_night_seconds is None else f"{use.first_night_seconds:,.0f}",
         "-" if use.serving_bytes is None else f"{use.serving_bytes / 1e6:,.1f}",
@@ -54,7 +54,7 @@ def _chart(advice: Advice) -> Any:
             "legendgroup": option.name,
             "marker": {"color": _COLOURS[number % len(_COLOURS)]},
         }
-        shares = [share * option.products for share in SHARES[-len(option.curve) :]]
+        shares = [share * option.products for share in SHARES[len(SHARES) - len(option.curve) :]]
         figure.add_scatter(x=shares, y=option.curve, mode="lines+markers", **about)
         bounds = {"array": [option.high - option.value], "arrayminus": [option.value - option.low]}
         figure.add_scatter(

@@ -158,6 +158,15 @@ def test_forms_refuse_what_is_no_name(as_read: dict[str, Any]) -> None:
 def test_an_advice_is_backfilled_by_the_dag_of_backfills_before_it_is_applied(as_read: dict[str, Any]) -> None:
     dag = as_read["dags"]["advise"]
     assert dag["tasks"] == {"advise": ["backfills"], "backfills": ["backfill"], "backfill": ["apply"], "apply": []}
-    assert set(dag["params"]) == {"dataset", "use", "budget", "encoders", "margin", "non_commercial_too", "apply"}
+    assert set(dag["params"]) == {
+        "dataset",
+        "use",
+        "budget",
+        "encoders",
+        "margin",
+        "non_commercial_too",
+        "tuning",
+        "apply",
+    }
     assert dag["params"]["use"]["enum"] == ["search", "tagging", "cost"]
     assert dag["pools"]["backfill"] != "gpu", "the runs that it waits for take the slots"

@@ -1,6 +1,7 @@
 """The training set: what may be learned from, as it was at a moment, cut so that validation tells the truth."""
 
 from datetime import datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,23 @@ def test_only_the_train_split_is_learned_from(settings: Settings, spark: SparkSe
     assert len({"d/4", "d/8"} & parts["validation"].keys()) in (0, 2), "equal pictures are on one side"
     again = build_training_set(settings, spark, "d", "product_id", ENCODED, validation_share=0.2, seed=3)
     assert again.fingerprint == made.fingerprint and learned(again) == parts
+
+
+@pytest.mark.usefixtures("spark")
+def test_a_samples_products_alone_are_learned_from(settings: Settings, spark: SparkSession):
+    photos = [photo(at, f"p{at % 10}", "train") for at in range(60)]
+    photos += [photo(100 + at, f"p{at % 10}", "test") for at in range(20)]
+    fill(settings, photos)
+    hashes = sorted(sha256(f"d/p{product}".encode()).hexdigest() for product in range(10))
+    made = build_training_set(settings, spark, "d", "product_id", ENCODED, products_below=hashes[4])
+    parts = learned(made)
+    sampled = {f"d/p{at}" for at in range(10) if sha256(f"d/p{at}".encode()).hexdigest() < hashes[4]}
+    assert {*made.classes} == sampled and len(sampled) == 4
+    assert {*parts["train"].values()} == {*parts["validation"].values()} == sampled
+    assert made.train + made.validation == 24 and (made.without_features, made.left_out) == (0, 0)
+    whole = build_training_set(settings, spark, "d", "product_id", ENCODED)
+    everything = build_training_set(settings, spark, "d", "product_id", ENCODED, products_below="g")
+    assert everything.fingerprint == whole.fingerprint != made.fingerprint
 
 
 @pytest.mark.usefixtures("spark")

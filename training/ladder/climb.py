@@ -112,7 +112,7 @@ class Ladder:
             else:
                 decision.use_seconds = 0.0
             self.spent += decision.seconds
-            _say(decision)
+            say(decision)
         return self._held_against_base(taken, decisions)
 
     # ---- before a rung is paid for ----
@@ -120,7 +120,7 @@ class Ladder:
     def _may_begin(self, rung: Rung, decision: Decision) -> bool:
         decision.tuning_seconds = rung.estimated_seconds()
         decision.use_seconds = rung.use_seconds()
-        probes = self._probe_seconds(rung, decision)
+        probes = probe_seconds(rung, decision.tuning_seconds)
         if self._is_its_own_probe(rung, decision):
             probes = len(SEEDS) * _OF_NEW * decision.tuning_seconds if self.limits.known_share < 1 else 0.0
         planned = decision.tuning_seconds + probes + decision.use_seconds
@@ -129,24 +129,17 @@ class Ladder:
         decision.outcome = "left out"
         decision.why = f"about {planned:.0f} s more are beyond the budget"
         decision.tuning_seconds = decision.use_seconds = 0.0
-        _say(decision)
+        say(decision)
         return False
 
     def _is_its_own_probe(self, rung: Rung, decision: Decision) -> bool:
         """Would a probe cost half of the tuning, or the tuning next to nothing of what is left of the budget? Of what
         is probed whole: would that cost more than the budget has beside it?"""
-        probes, whole = self._probe_seconds(rung, decision), decision.tuning_seconds
+        whole = decision.tuning_seconds
+        probes = probe_seconds(rung, whole)
         if rung.levels[0][-1] < 1:
             return probes > whole / 2 or self._fits(_NOTHING_OF * whole + decision.use_seconds)
         return not self._fits(whole + probes + decision.use_seconds)
-
-    def _probe_seconds(self, rung: Rung, decision: Decision) -> float:
-        """What the first probes would take."""
-        first = rung.levels[0]
-        return len(SEEDS) * sum(
-            max(share, rung.least_cost) * rung.probe_cost * decision.tuning_seconds + rung.start_seconds
-            for share in first
-        )
 
     def _at_once(self, rung: TunedRung, below: Rung, decision: Decision) -> None:
         """The tuning is its own probe; what it does to new products is asked of a half of them."""
@@ -168,23 +161,37 @@ class Ladder:
 
     def _decide(self, rung: TunedRung, below: Rung, decision: Decision) -> None:
         """Probe until the forecast is clear, and tune where it says so."""
+        self._foretell(rung, below, decision)
+        if decision.outcome == "climbed":
+            self._pay(rung, below, decision)
+        else:
+            decision.tuning_seconds = 0.0
+
+    def _foretell(self, rung: Rung, below: Rung, decision: Decision) -> None:
+        """Probe until the forecast is clear, or no more may be probed."""
         probes: list[Probe] = []
         outcome: Verdict = "unclear"
-        for level in rung.levels:
+        for number, level in enumerate(rung.levels):
+            if number and not self._may_go_on(rung, number, decision):
+                break
             for share in level:
                 probes += [self._probe(rung, below, share, seed, decision) for seed in SEEDS]
             predicted = forecast(probes, self.limits.known_share, self._level).widened(self.limits.widen)
             decision.forecasts.append({"share": level[-1], **asdict(predicted)})
             outcome = verdict(predicted, self.limits.gain)
-            if outcome != "unclear" or not self._fits(decision.seconds):
+            if outcome != "unclear":
                 break
         self._conclude(decision, outcome, predicted)
         with_known = [probe for probe in probes if len(probe.known.sums()[0])]
         decision.forecast_known = forecast(with_known, 1.0, self._level) if with_known else None
-        if decision.outcome == "climbed":
-            self._pay(rung, below, decision)
-        else:
-            decision.tuning_seconds = 0.0
+
+    def _may_go_on(self, rung: Rung, number: int, decision: Decision) -> bool:
+        """May the level ``number`` of the rung be probed, too?"""
+        return self._fits(decision.seconds)
+
+    def _affords(self, decision: Decision) -> bool:
+        """May what was probed be tuned?"""
+        return self._fits(decision.seconds)
 
     def _conclude(self, decision: Decision, outcome: Verdict, predicted: Forecast) -> None:
         gain, interval = self.limits.gain, f"{predicted.low:+.3f} to {predicted.high:+.3f}"
@@ -195,7 +202,7 @@ class Ladder:
             decision.outcome, decision.why = "unclear", f"it would gain {interval}: not surely {gain:+.3f}"
         elif not is_worth(predicted, money, self.limits.point_price):
             decision.outcome, decision.why = "stopped", f"a sure {predicted.low:+.3f} is not worth {money:.2f}"
-        elif not self._fits(decision.seconds):
+        elif not self._affords(decision):
             decision.outcome, decision.why = "stopped", f"it would gain {interval}, beyond the budget"
         else:
             decision.outcome, decision.why = "climbed", f"it would gain {interval}, surely more than {gain:+.3f}"
@@ -252,7 +259,7 @@ class Ladder:
             decision = by_strategy[taken.pop().strategy]
             decision.outcome = "fell back"
             decision.why += "; held against the encoder as it is, it was no better"
-            _say(decision)
+            say(decision)
         return Climb([rung.made for rung in taken], decisions, self.spent, against if taken else {})
 
     def _against_base(self, rung: Rung) -> dict[str, Forecast]:
@@ -276,5 +283,12 @@ class Ladder:
         return compared
 
 
-def _say(decision: Decision) -> None:
+def probe_seconds(rung: Rung, whole: float, level: int = 0) -> float:
+    """What the probes of one level would take, of a rung whose whole tuning takes ``whole`` seconds."""
+    return len(SEEDS) * sum(
+        max(share, rung.least_cost) * rung.probe_cost * whole + rung.start_seconds for share in rung.levels[level]
+    )
+
+
+def say(decision: Decision) -> None:
     print(f"{decision.strategy}: {decision.outcome} ({decision.why})", file=sys.stderr, flush=True)

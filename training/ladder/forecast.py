@@ -19,6 +19,10 @@ EXPONENTS = (0.1, 1.0)
 RESAMPLES = 1000
 
 
+class NoAnswer(ValueError):
+    """No probe has a query with an answer."""
+
+
 @dataclass(frozen=True)
 class ByQuery:
     """mMP@5 query by query, or how much more of it one rung has than another: (Q,) each."""
@@ -83,7 +87,7 @@ def forecast(probes: Sequence[Probe], known_share: float, level: float, seed: in
         level: of the interval, as 0.9.
 
     Raises:
-        ValueError: no probe has a query with an answer.
+        NoAnswer: there is nothing to forecast from.
     """
     random = np.random.default_rng(seed)
     exponents = random.uniform(*EXPONENTS, RESAMPLES)
@@ -94,7 +98,7 @@ def forecast(probes: Sequence[Probe], known_share: float, level: float, seed: in
         if weight and answered:
             parts.append((weight, _predictions(answered, exponents, random)))
     if not parts:
-        raise ValueError("no probe has a query with an answer")
+        raise NoAnswer("no photo that its probes left aside has another one of its product to find")
     total = sum(weight for weight, _ in parts)
     draws = sum(weight / total * values for weight, values in parts)
     tail = (1 - level) / 2

@@ -12,7 +12,7 @@ from evaluation.advice import answer, confirm, measure, order, page, priors, rac
 from spark_jobs import backfill_order, embed_catalog
 from training.ladder import decide
 from vitrine import facts, lake, runs, tracking
-from vitrine.cli import advice_answer, embed_costs
+from vitrine.cli import advice_answer, advice_tuning, embed_costs
 from vitrine.cli.advice_answer import Findings, Measured, encoder_of, fitted
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import backbones, by_name, identity
@@ -35,18 +35,23 @@ class Asked:
     encoders: list[str] = field(default_factory=list)
     margin: float | None = None
     non_commercial: bool = False
+    tuning: bool = False
+    """Is it probed which tuning the best two are worth?"""
 
 
 def advise(settings: Settings, dataset: str, asked: Asked) -> "answer.Advice":
     """Measure encoders on samples of ``dataset`` until it is decided which to use, or the budget is spent.
 
     Raises:
-        UserError: nothing can be told of the data set, a budget that is none, an encoder that cannot be had.
+        UserError: nothing can be told of the data set, or of its tuning, where that is asked; a budget that is none, an
+            encoder that cannot be had.
     """
     prices = settings.prices
     budget = decide.Budget.parse(asked.budget, prices.currency, bool(prices.core_hour or prices.gpu_hour))
     facts.check_dataset(settings, dataset)
     catalog = sample.catalog(settings, dataset, asked.use)
+    if asked.tuning:
+        advice_tuning.check(settings, catalog)
     with runs.record(settings, "advise", dataset) as run:
         run.catalog_version = facts.catalog_version(settings, dataset)
         found = Work(settings, catalog, asked, budget).advice()
@@ -79,9 +84,15 @@ class Work:
         self.asking = 0.0  # seconds of a photo, once it has its vector
 
     def advice(self) -> "answer.Advice":
-        """The answer, once the race or the budget has ended."""
+        """The answer, once the race, and what is probed after it, or the budget has ended."""
         standing = self.run()
-        return advice_answer.answer_of(self.findings(), standing)
+        raced = advice_answer.answer_of(self.findings(), standing)
+        if not self.asked.tuning:
+            return raced
+        within = self._within if self.asked.budget else advice_tuning.usual_bound(self.settings)
+        probed = advice_tuning.probe(self.findings(), raced, within)
+        spent = self.findings()
+        return replace(probed, seconds=round(spent.seconds, 1), money=round(spent.money, 6))
 
     def run(self) -> "race.Standing | None":
         """Measure until it is decided, or no more can be; how it stands then, None where nothing was measured."""

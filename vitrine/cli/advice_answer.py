@@ -102,6 +102,7 @@ def answer_of(found: Findings, standing: "race.Standing | None") -> "answer.Advi
     first = sorted(found.candidates, key=lambda candidate: -candidate.prior)
     return answer.Advice(
         dataset=found.catalog.dataset,
+        label=found.catalog.label,
         use=found.use,
         metric="mMP@5" if found.catalog.label == "product_id" else "accuracy of the nearest photo",
         margin=found.margin,
@@ -215,13 +216,11 @@ def rows(found: "answer.Advice", run: "runs.Run") -> list[dict[str, Any]]:
     }
     measured = [
         about
-        | {name: value for name, value in asdict(each).items() if name not in ("curve", "use")}
+        | {name: value for name, value in asdict(each).items() if name not in ("curve", "use", "tuning")}
         | asdict(each.use)
+        | (asdict(each.tuning) if each.tuning else {})
         | ({"codec": short.codec, "codec_bytes": short.bytes} if short and each.verdict == "chosen" else {})
         for each in found.options
     ]
-    left = [
-        about | {"encoder": each.encoder, "strategy": "", "verdict": "left out", "why": each.why}
-        for each in found.left_out
-    ]
+    left = [about | asdict(each) | {"verdict": "left out"} for each in found.left_out]
     return measured + left

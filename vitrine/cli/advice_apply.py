@@ -77,9 +77,10 @@ def apply(settings: Settings, found: "answer.Advice") -> Applied:
         )
     path, dataset, name = nightly_file.check(settings, found.dataset), found.dataset, found.encoder
     whole = backfill.Budget(None, None)
+    # A tuned network has vectors of its own; the gate on metrics compares it with what it was made of.
     done = backfill_one(settings, found.encoder, dataset, _NAME, None, None, None, whole)
-    if found.strategy == answer.LINEAR:
-        name = _tuned(settings, found.encoder, dataset)
+    if found.strategy and found.strategy != answer.PRETRAINED:
+        name = _tuned(settings, Strategy(found.strategy), found)
     embedded = embed_named(settings, [name], dataset)[0]
     ask(settings, "embeddings", dataset, EncodedSet.of(embedded))
     encoded = encoded_set(settings, name, dataset)
@@ -94,9 +95,9 @@ def _count(figures: dict[str, Any]) -> int:
     return int(figures.get("embedded", 0))
 
 
-def _tuned(settings: Settings, encoder: str, dataset: str) -> str:
-    """The name of the linear head that ``vitrine tune linear`` makes, or has made, of the encoder."""
-    tunings = tuning.plan(settings, Strategy.linear, [dataset], [encoder])
-    for pair in tuning.with_rows(settings, tunings, "product_id", None):
+def _tuned(settings: Settings, strategy: Strategy, found: "answer.Advice") -> str:
+    """The name of what ``vitrine tune`` makes, or has made, of the encoder."""
+    tunings = tuning.plan(settings, strategy, [found.dataset], [found.encoder or ""])
+    for pair in tuning.with_rows(settings, tunings, found.label, None):
         tuning.tune(settings, *pair)
     return tunings[0].name

@@ -45,29 +45,38 @@ def climb(settings: Settings, dataset: str, encoder: str, asked: Asked) -> dict[
             for tuning, rows in with_rows(settings, [*tunings.values()], asked.label, asked.seed, asked.as_of)
         }
         whole = next(rows for each, rows in sets.items() if each in tuned.HEADS)
-        limits = climbing.Limits(
-            gain=options.gain if asked.gain is None else asked.gain,
-            budget=allowed,
-            point_price=options.point_price,
-            known_share=jobs.known_share(settings, whole, settings.tune.linear.products),
-            max_drop=settings.gates.max_drop,
-            widen=decide.widening(_errors(settings)),
-        )
+        asked_for = limits(settings, whole, allowed, options.gain if asked.gain is None else asked.gain)
         judges = judge.Judges(settings, whole)
-        steps = [_rung(settings, tunings[each], judges, sets[each]) for each in strategies]
-        done = climbing.Ladder(settings, rungs.AsItIs(judges), steps, limits).climb()
-        run.figures |= _figures(done, encoder, limits)
+        steps = [rung(settings, tunings[each], judges, sets[each]) for each in strategies]
+        done = climbing.Ladder(settings, rungs.AsItIs(judges), steps, asked_for).climb()
+        run.figures |= _figures(done, encoder, asked_for)
         run.encoder_version = run.figures["encoder_version"]
         path = settings.reports / f"auto_{dataset}_{encoder.replace(JOIN, '_')}.html"
-        page.draw(done, encoder, dataset, limits.gain, path)
+        page.draw(done, encoder, dataset, asked_for.gain, path)
         run.figures["page"] = str(path)
     tracking.to_mlflow(settings, run, tracking.Details(files=[path]))
     return {"dataset": dataset, **run.figures}
 
 
-def _rung(
+def limits(
+    settings: Settings, whole: "training_set.TrainingSet", budget: "decide.Budget", gain: float
+) -> "climbing.Limits":
+    """What ``[tune.auto]`` asks of a rung on ``whole``, whose rows have vectors."""
+    return climbing.Limits(
+        gain=gain,
+        budget=budget,
+        point_price=settings.tune.auto.point_price,
+        known_share=jobs.known_share(settings, whole, settings.tune.linear.products),
+        max_drop=settings.gates.max_drop,
+        widen=decide.widening(_errors(settings)),
+    )
+
+
+def rung(
     settings: Settings, tuning: Tuning, judges: "judge.Judges", rows: "training_set.TrainingSet"
 ) -> "rungs.TunedRung":
+    """The rung of the ladder that ``tuning`` is; ``rows`` are of its source."""
+
     def finish() -> tuned.Tuned:
         tune(settings, tuning, rows)
         made = tuned.find(settings, tuning.name)

@@ -25,10 +25,12 @@ def training_sets(
     seed: int | None,
     as_of: datetime | None = None,
     with_photos: bool = False,
+    products_below: str | None = None,
 ) -> "dict[Source, training_set.TrainingSet]":
     """One for each source, that its gate let through. Spark's memory is free again afterwards.
 
     ``as_of`` is in UTC; a ``seed`` of None is the settings'. ``with_photos``: rows of vectors have the photos too.
+    ``products_below``: of the products alone whose ids' SHA-256 is below it; then nothing is embedded.
 
     Raises:
         UserError: there is nothing to learn from.
@@ -37,7 +39,7 @@ def training_sets(
     sources = list(dict.fromkeys(sources))
     spark = session.build_session(settings, "training set")
     for dataset, encoder in sources:
-        if encoder:
+        if encoder and products_below is None:
             embed_named(settings, split_joined(encoder), dataset)
     feature_store.apply(feature_store.open_store(settings), definitions.objects(settings))
     moment = as_of.replace(tzinfo=UTC) if as_of else None
@@ -59,6 +61,7 @@ def training_sets(
                 validation_share=share,
                 seed=seed,
                 with_photos=with_photos,
+                products_below=products_below,
             )
             run.encoder_version = rows.encoder_version
             run.figures |= {"training_set": rows.fingerprint, **rows.sizes}

@@ -44,7 +44,7 @@ def test_known_and_new_products_count_by_their_share() -> None:
     assert forecast(probes, 0.0, 0.9) == Forecast(*[pytest.approx(-0.1)] * 3)
     without = [Probe(1.0, 0, known, new.nothing())]
     assert forecast(without, 0.5, 0.9).value == pytest.approx(0.2)  # what was not asked about has no say
-    with pytest.raises(ValueError, match="no probe has a query with an answer"):
+    with pytest.raises(ValueError, match="no photo that its probes left aside"):
         forecast([Probe(1.0, 0, known.nothing(), new.nothing())], 0.5, 0.9)
 
 

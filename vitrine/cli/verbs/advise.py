@@ -41,6 +41,13 @@ def advise(
     non_commercial_too: Annotated[
         bool, typer.Option("--non-commercial-too", help="Try those, too, whose licence forbids commercial use.")
     ] = False,
+    tuning: Annotated[
+        bool,
+        typer.Option(
+            "--tuning",
+            help="Then probe which tuning the best two are worth, within what is left; no budget: tune.auto.budget.",
+        ),
+    ] = False,
     apply: Annotated[
         bool,
         typer.Option(
@@ -55,13 +62,14 @@ def advise(
     The best of each kind of pre-training is measured first, then what may gain most; what is surely worse leaves, and
     the sample grows until one is left or all are within the margin: then the cheapest. Says "undecided" where that is
     the truth: then --apply changes nothing, and ends with 4. Vectors are the catalog's own: embed takes them over, and
-    killed, the same command goes on. Draws a page under HOME/reports.
+    killed, the same command goes on. With --tuning, the rungs of tune.auto are probed on the sample, and the answer
+    names the highest that is worth its cost. Draws a page under HOME/reports.
     """
     settings = load_settings()
     (chosen,) = chosen_datasets(settings, [dataset])
     if apply:
         advice_apply.check(settings, chosen, non_commercial_too)
-    asked = advice.Asked(use.value, budget, encoder or [], margin, non_commercial_too)
+    asked = advice.Asked(use.value, budget, encoder or [], margin, non_commercial_too, tuning)
     found = advice.advise(settings, chosen, asked)
     if not as_json:
         _show(found)
