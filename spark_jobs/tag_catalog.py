@@ -148,7 +148,7 @@ class _Tagging:
             ends = [*starts[1:], len(rows)]
             md5 = [_digest(lines[first:end]) for first, end in zip(starts, ends, strict=True)]
             own = {"product_id": products.dictionary, "images_md5": md5}
-            made = {**own, **_columns(classifier, mean.astype(np.float32), distances)}
+            made = {**own, **_columns(classifier, mean.astype(np.float32), distances.astype(np.float32))}
             return pa.Table.from_batches([_batch(PRODUCT_TAGS, made, same, moment)])
 
         photos = self.wanted.join(stale, "product_id", "left_semi").select("image_id", "content_sha256")

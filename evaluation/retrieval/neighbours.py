@@ -87,12 +87,14 @@ def read_items(settings: Settings, task: Task, at: dict[str, int]) -> Items:
     in_index = "true" if task.index_split == ALL else f"coalesce({lake.matches(split=task.index_split)}, false)"
     # Of each content as much as tells it apart, of names a number each: a large catalog's whole text would be most of
     # what an evaluation holds.
-    columns = ("image_id", "product_id", f"substr(content_sha256, 1, {_TOLD_APART}) AS content")
-    columns += (f"{in_index} AS in_index", f"coalesce({lake.matches(split=LEARNED_SPLIT)}, false) AS learned")
-    columns += tuple(
-        f"arrow_cast({facts.label_in_sql(name)}, 'Dictionary(Int32, Utf8)') AS {column}"
-        for name, column in sliced.items()
-    )
+    columns = [
+        *("image_id", "product_id", f"substr(content_sha256, 1, {_TOLD_APART}) AS content"),
+        *(f"{in_index} AS in_index", f"coalesce({lake.matches(split=LEARNED_SPLIT)}, false) AS learned"),
+        *(
+            f"arrow_cast({facts.label_in_sql(name)}, 'Dictionary(Int32, Utf8)') AS {own}"
+            for name, own in sliced.items()
+        ),
+    ]
     names = ("label", "product_id", "content", *sliced.values())
     chunks: dict[str, list[pa.Array]] = {name: [] for name in ("image_id", "in_index", "learned", *names)}
     for batch in lake.stream(settings, f"{facts.labelled(task.encoded, task.relevant, columns)} ORDER BY image_id", at):
