@@ -54,9 +54,14 @@ def test_it_is_written_once_and_replayed(
     arguments = ["advice_truth.py", "write", "shop", "--out", str(out), "--seeds", "0", "1"]
     monkeypatch.setattr(sys, "argv", [*arguments, "--encoder", "sharp"])
     truth.main()
+    said = capsys.readouterr().out.splitlines()
+    assert [line.rsplit(":", 1)[0] for line in said] == [
+        f"sharp, seed {seed}, {photos} photos" for seed in (0, 1) for photos in (120, 240, 320)
+    ]  # as far as it is, sample by sample
     first = (out / "sharp.parquet").stat()
     monkeypatch.setattr(sys, "argv", arguments)
     truth.main()
+    assert not any(line.startswith("sharp") for line in capsys.readouterr().out.splitlines())
     assert (out / "sharp.parquet").stat().st_mtime_ns == first.st_mtime_ns  # killed, it goes on with the others
     assert {path.stem for path in out.glob("*.parquet")} == {*NOISE, "samples"}
     found = truth.read(out)
@@ -73,6 +78,22 @@ def test_it_is_written_once_and_replayed(
     assert {"advice", *truth.BASELINES} < set(said)
     assert said["everything"][0].strip() == "0.0000" and said["everything"][4].strip() == "1.000"
     assert float(said["advice"][0]) >= 0 and 0 < float(said["advice"][4]) <= 1.01
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"), [((), "replay"), (("write",), "--seeds SEEDS [SEEDS ...]"), (("replay",), "--margin MARGIN")]
+)
+def test_its_help_says_how_it_is_called(
+    truth: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    asked: tuple[str, ...],
+    says: str,
+):
+    monkeypatch.setattr(sys, "argv", ["advice_truth.py", *asked, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        truth.main()
+    assert ended.value.code == 0 and says in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_sub_sample_is_whole_products_and_lies_in_the_next(truth: ModuleType):

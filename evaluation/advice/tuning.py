@@ -38,9 +38,10 @@ def with_probes(advice: Advice, probed: Sequence[Option], left_out: Sequence[Lef
         would_change.append(f"a larger budget probes {', '.join(names)}")
     changed = replace(advice, left_out=[*advice.left_out, *left_out], would_change=would_change)
     worth = {each.encoder: each for each in probed if each.verdict == WORTH_IT}
-    ahead = [each for each in worth.values() if _is_ahead(each, options, advice.margin)]
-    if picked := ahead[0] if ahead else worth.get(advice.encoder or ""):
-        changed = _picked(changed, picked, options, bool(ahead))
+    others = [each for each in worth.values() if each.encoder != advice.encoder]
+    ahead = next((each for each in others if _is_ahead(each, options, advice.margin)), None)
+    if picked := ahead or worth.get(advice.encoder or ""):
+        changed = _picked(changed, picked, options)
     else:
         changed = replace(changed, options=options)
     return replace(changed, options=sorted(changed.options, key=lambda each: (each.verdict != "chosen", -each.value)))
@@ -51,10 +52,13 @@ def _is_ahead(option: Option, options: Sequence[Option], margin: float) -> bool:
     return all(option.low > each.high + margin for each in options if each.encoder != option.encoder)
 
 
-def _picked(advice: Advice, picked: Option, options: Sequence[Option], ahead: bool) -> Advice:
-    why = f"by its probes, it is surely ahead of all other encoders by more than {advice.margin:g}"
-    if not ahead:
+def _picked(advice: Advice, picked: Option, options: Sequence[Option]) -> Advice:
+    if picked.encoder == advice.encoder:
         why = f"the race chose {picked.encoder}, and by its probes this tuning is worth its cost"
+    elif any(each.encoder != picked.encoder for each in options):
+        why = f"by its probes, it is surely ahead of all other encoders by more than {advice.margin:g}"
+    else:
+        why = "by its probes this tuning is worth its cost, and no other encoder was measured"
     beaten = f"{picked.name} is the answer: {picked.why}"
     after = [
         replace(each, verdict="chosen")

@@ -96,3 +96,14 @@ def test_what_was_undecided_stays_so_unless_a_tuning_is_surely_ahead() -> None:
         None,
     )
     assert [option.verdict for option in decided.options] == ["chosen", "worse", "worse"]
+
+
+def test_of_one_encoder_alone_no_other_is_spoken_of() -> None:
+    tuned = probed(OPTION)
+    assert with_probes(ADVICE, [tuned], []).why.startswith("the race chose e, and by its probes")
+    undecided = replace(
+        ADVICE, options=[replace(OPTION, verdict="undecided")], state="undecided", encoder=None, strategy=None
+    )
+    after = with_probes(undecided, [tuned], [])
+    assert (after.state, after.encoder, after.strategy) == ("decided", "e", "from_head")
+    assert after.why == "by its probes this tuning is worth its cost, and no other encoder was measured"

@@ -26,17 +26,10 @@ weights = "random:2"
 input_size = 64
 
 [tune.auto]
-rungs = ["linear", "top"]
-
-[tune.top]
-trials = 3
-epochs = 3
-executions = 1
-final_epochs = 4
-units = [128, 128]
+rungs = ["linear", "from_head"]
 
 [tune.from_head]
-epochs = 2
+epochs = 1
 batch_size = 16
 precision = "fp32"
 
@@ -88,7 +81,7 @@ def test_the_best_two_are_probed_on_the_sample_killed_and_told(shop: Settings, m
     assert before and results(shop) == before  # killed, the same command finds what was probed
     probed = {(each["encoder"], each["strategy"]): each for each in found["options"] if each["tuning"]}
     left = {(each["encoder"], each["strategy"]): each["why"] for each in found["left_out"]}
-    assert {*probed, *left} == {("small", "top"), ("other", "top")}
+    assert {*probed, *left} == {("small", "from_head"), ("other", "from_head")}
     assert not left, left
     for option in probed.values():
         gain = option["tuning"]
@@ -102,7 +95,7 @@ def test_the_best_two_are_probed_on_the_sample_killed_and_told(shop: Settings, m
     said = [line for line in Path(found["page"]).read_text().splitlines() if "Probed for" in line]
     assert said
 
-    rows = lake.rows(shop, "SELECT * FROM advice WHERE strategy = 'top' ORDER BY encoder")
+    rows = lake.rows(shop, "SELECT * FROM advice WHERE strategy = 'from_head' ORDER BY encoder")
     assert [(row["encoder"], row["strategy"]) for row in rows] == sorted(probed)
     for row in rows:
         option = probed[row["encoder"], row["strategy"]]
@@ -112,8 +105,8 @@ def test_the_best_two_are_probed_on_the_sample_killed_and_told(shop: Settings, m
     climbs(monkeypatch)
     text = vitrine(*ASKED, "--encoder", "small")
     assert results(shop) == before
-    assert "For search in shop: small with a perceptron: the race chose small, and by its probes" in text
-    assert "Tune it: vitrine tune top --dataset shop --encoder small" in text
+    assert "For search in shop: small tuned from a head: the race chose small, and by its probes" in text
+    assert "Tune it: vitrine tune full --from-head --dataset shop --encoder small" in text
 
 
 @pytest.mark.slow
@@ -122,8 +115,7 @@ def test_an_advised_network_is_tuned_and_embedded_before_nights_take_it(
 ):
     climbs(monkeypatch)
     nightly = '[nightly]\nencoders = ["other"]\n[[nightly.datasets]]\nname = "shop"\nsource = "16x6"\n'
-    config = CONFIG.replace('"top"', '"from_head"')
-    (tmp_path / "vitrine.toml").write_text(config + nightly)
+    (tmp_path / "vitrine.toml").write_text(CONFIG + nightly)
     found = told(*ASKED, "--encoder", "small", "--apply")
     name = "small__from_head__shop"
     assert (found["strategy"], found["applied"]["encoder"], found["applied"]["embedded"]) == ("from_head", name, 120)
@@ -148,8 +140,8 @@ def test_what_cannot_be_probed_is_refused_or_left_out_in_a_sentence(shop: Settin
     assert found["state"] == "decided" and not any(each["tuning"] for each in found["options"])
     (left,) = found["left_out"]
     assert left == {
-        **{"encoder": "small", "strategy": "top"},
+        **{"encoder": "small", "strategy": "from_head"},
         "why": "about 30 s for its training set are beyond the budget",
     }
-    assert "a larger budget probes small with a perceptron" in found["would_change"]
+    assert "a larger budget probes small tuned from a head" in found["would_change"]
     assert results(shop) == {}
