@@ -62,7 +62,7 @@ class Foresight(Ladder):
             try:
                 self._look(rung, below, decision)
             except VitrineError as error:  # such a network cannot be tuned so, or a probe failed
-                decision.outcome, decision.why = "left out", str(error)
+                decision.outcome, decision.why, decision.forecasts = "left out", str(error), []
             except NoAnswer as error:
                 decision.outcome, decision.why = "unclear", str(error)
             say(decision)

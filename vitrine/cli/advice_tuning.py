@@ -67,7 +67,7 @@ def probe(found: Findings, said: "answer.Advice", within: Within) -> "answer.Adv
         try:
             foretold = _foretold(found, base, asked, within)
         except VitrineError as error:  # a gate, or too little to learn from: what the race said stays
-            left_out += [answer.LeftOut(encoder, str(error), strategy) for strategy in asked]
+            left_out += [answer.LeftOut(encoder, str(error), strategy.value) for strategy in asked]
             continue
         options, left = _options(found, base, foretold)
         probed, left_out = probed + options, left_out + left

@@ -76,9 +76,25 @@ def test_a_level_more_is_probed_where_it_is_unclear_and_fits(foretell: Foretell)
 
 def test_a_probe_that_fails_leaves_its_rung_out_and_the_next_is_asked(foretell: Foretell) -> None:
     class Broken(Sharpened):
+        levels = ((0.08, 0.16), (0.5,))
+
+        def probe(self, share: float, seed: int, products: float) -> tuple[float, Answers]:
+            if share > self.known:
+                raise VitrineError("its parts do not follow each other")
+            return super().probe(share, seed, products)
+
+    at_once, later = Broken("partial", 0.0), Broken("low_rank", 0.2)
+    partial, low_rank, full = foretell(at_once, later, Sharpened("full", 2.0), widen=1e6)
+    for found in (partial, low_rank):  # whatever an earlier level said
+        assert (found.outcome, found.gain) == ("left out", None) and "do not follow" in found.why
+    assert at_once.probed == [] and {*later.probed} == {0.08, 0.16}
+    assert (full.outcome, full.over) == ("unclear", "pretrained")
+
+
+def test_the_next_rung_is_held_against_what_is_below_one_that_failed(foretell: Foretell) -> None:
+    class Broken(Sharpened):
         def probe(self, share: float, seed: int, products: float) -> tuple[float, Answers]:
             raise VitrineError("its parts do not follow each other")
 
-    partial, full = foretell(Broken("partial", 1.0), Sharpened("full", 2.0))
-    assert (partial.outcome, partial.gain) == ("left out", None) and "do not follow" in partial.why
+    _, full = foretell(Broken("partial", 1.0), Sharpened("full", 2.0))
     assert (full.outcome, full.over) == ("climbed", "pretrained")
