@@ -66,7 +66,7 @@ def climbs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(climb, "verdict", lambda predicted, gain: "climb")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_best_two_are_probed_on_the_sample_killed_and_told(shop: Settings, monkeypatch: pytest.MonkeyPatch):
     def killed(*arguments: Any) -> Any:
         raise RuntimeError("killed")
@@ -109,7 +109,7 @@ def test_the_best_two_are_probed_on_the_sample_killed_and_told(shop: Settings, m
     assert "Tune it: vitrine tune full --from-head --dataset shop --encoder small" in text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_advised_network_is_tuned_and_embedded_before_nights_take_it(
     shop: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
