@@ -13,12 +13,27 @@ from typing import Any
 
 import torch
 
+from vitrine import images, photo_files
 from vitrine.encoders import onnx_network
 from vitrine.encoders.networks import Built
 from vitrine.encoders.onnx_network import INPUT
 from vitrine.errors import UserError, one_line
+from vitrine.images import ImageError
+from vitrine.settings import Settings
 
 BATCH = 8
+
+
+def inputs(settings: Settings, built: Built, uris: Sequence[str]) -> list[torch.Tensor]:
+    """Of the photos that can be read, the network's input, float32 (3, H, W) each."""
+    made = []
+    for uri in uris:
+        try:
+            data = photo_files.read(uri, settings.sources)
+            made.append(built.input(images.decode(data, settings.max_pixels, built.min_side, built.managed)))
+        except ImageError:
+            continue
+    return made
 
 
 def quantised(built: Built, inputs: Sequence[torch.Tensor], encoder: str) -> bytes:

@@ -10,21 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from evaluation.advice import measure, sample
-from evaluation.statistics.bootstrap import PairedDifference, paired_difference
-from spark_jobs.worker.encoder import Encoder
-from spark_jobs.worker.encoder_plan import EncoderPlan
-from spark_jobs.worker.precision import finish_forward, start_forward
+from evaluation.statistics import bootstrap
+from spark_jobs.worker import encoder as engine
+from spark_jobs.worker import encoder_plan, forward_rate
 from training import quantize as job
 from training import tune as jobs
-from vitrine import files, images, lake, locks, photo_files, photo_store, runs
+from vitrine import files, lake, locks, photo_store, runs
 from vitrine.encoders import backbones, by_name, int8_network, tuned
 from vitrine.encoders.backbones import Backbone
 from vitrine.encoders.identity import identify
 from vitrine.errors import UserError
-from vitrine.images import ImageError
 from vitrine.names import LEARNED_SPLIT, check_name
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG
@@ -34,7 +31,6 @@ CALIBRATED, FEWEST, JUDGED = 256, 16, 1_000
 """Photos that the ranges come from, at least so many, and photos on which both networks are asked."""
 FASTER = 1.1
 """So many times the photos a second have to be had, or eight bits are not worth it here."""
-_SIZES, _ROUNDS, _SECONDS = (1, 4, 8, 16), 3, 0.5
 _SAY_EVERY = 100
 
 
@@ -71,11 +67,11 @@ def quantize(settings: Settings, asked: Asked, run: "runs.Run") -> None:
     base = identify(settings, base).pinned(base)
     catalog = sample.catalog(settings, asked.dataset, sample.SEARCH)
     drawn = sample.draw(settings, catalog, None, JUDGED)
-    as_it_is, started = Encoder(_plan(settings, base)), time.monotonic()
+    as_it_is, started = engine.Encoder(_plan(settings, base)), time.monotonic()
     made, calibrated = _made(settings, asked, base, as_it_is, drawn)
-    in_8_bits = Encoder(_plan(settings, made))
+    in_8_bits = engine.Encoder(_plan(settings, made))
     seconds = time.monotonic() - started
-    rates = _rates(as_it_is, in_8_bits)
+    rates = forward_rate.rates(as_it_is, in_8_bits)
     vectors = [_vectors(settings, each, catalog.dataset, drawn) for each in (as_it_is, in_8_bits)]
     change, figures = _change(settings, catalog, drawn, vectors, asked.max_drop)
     why = _why_not(rates, change, asked.max_drop)
@@ -100,13 +96,13 @@ def quantize(settings: Settings, asked: Asked, run: "runs.Run") -> None:
     run.figures |= {"made": asked.name, "made_version": version, "dim": in_8_bits.built.dim}
 
 
-def _plan(settings: Settings, backbone: Backbone) -> EncoderPlan:
+def _plan(settings: Settings, backbone: Backbone) -> "encoder_plan.EncoderPlan":
     """On one core, as a worker has it."""
-    return EncoderPlan(backbone, None, settings.embed.precision, settings.max_pixels, 1, settings.sources)
+    return encoder_plan.EncoderPlan(backbone, None, settings.embed.precision, settings.max_pixels, 1, settings.sources)
 
 
 def _made(
-    settings: Settings, asked: Asked, base: Backbone, as_it_is: Encoder, drawn: "sample.Sample"
+    settings: Settings, asked: Asked, base: Backbone, as_it_is: "engine.Encoder", drawn: "sample.Sample"
 ) -> tuple[Backbone, int]:
     """The network in eight bits, made where the same was not made before, and on how many photos."""
     photos = _calibration(settings, asked.dataset, drawn)
@@ -118,7 +114,9 @@ def _made(
     weights = folder / tuned.WEIGHTS
     with locks.held_file(folder / "lock", f"another process makes {str(folder)!r}"):
         if not (folder / "result.json").is_file():
-            inputs = _inputs(settings, as_it_is, photos)
+            inputs = job.inputs(settings, as_it_is.built, [uri for _, uri, _ in photos])
+            if len(inputs) < FEWEST:
+                raise UserError(f"{len(inputs)} of {len(photos)} photos to calibrate on can be read: it takes {FEWEST}")
             with files.whole(weights) as fresh:
                 int8_network.write(job.quantised(as_it_is.built, inputs, asked.base), fresh)
             files.write_json(folder / "result.json", {"photos": len(inputs)})
@@ -141,36 +139,7 @@ def _calibration(settings: Settings, dataset: str, drawn: "sample.Sample") -> li
     return [(row["image_id"], row["uri"], row["content_sha256"]) for row in rows]
 
 
-def _inputs(settings: Settings, encoder: Encoder, photos: list[tuple[str, str, str]]) -> list[torch.Tensor]:
-    built, inputs = encoder.built, []
-    for _, uri, _ in photos:
-        try:
-            data = photo_files.read(uri, settings.sources)
-            inputs.append(built.input(images.decode(data, settings.max_pixels, built.min_side, built.managed)))
-        except ImageError:
-            continue
-    if len(inputs) < FEWEST:
-        raise UserError(f"{len(inputs)} of {len(photos)} photos to calibrate on can be read: it takes {FEWEST}")
-    return inputs
-
-
-def _rates(*encoders: Encoder) -> list[float]:
-    """Photos a second of the bare forward pass on one core, at the best batch: they take turns, round by round, and
-    the shortest pass counts."""
-    best = [0.0] * len(encoders)
-    ready = torch.rand(max(_SIZES), 3, *encoders[0].built.input_shape, generator=torch.Generator().manual_seed(0))
-    for _ in range(_ROUNDS):
-        for number, encoder in enumerate(encoders):
-            for size in _SIZES:
-                until = time.perf_counter() + _SECONDS
-                while time.perf_counter() < until:
-                    begun = time.perf_counter()
-                    finish_forward(start_forward(encoder.network, ready[:size], encoder.device, encoder.precision))
-                    best[number] = max(best[number], size / (time.perf_counter() - begun))
-    return best
-
-
-def _vectors(settings: Settings, encoder: Encoder, dataset: str, drawn: "sample.Sample") -> Floats:
+def _vectors(settings: Settings, encoder: "engine.Encoder", dataset: str, drawn: "sample.Sample") -> Floats:
     """The sample's vectors, float32 (N, D); zeros of a photo that cannot be read."""
     uris, at = sample.uris(settings, dataset, drawn), {name: place for place, name in enumerate(drawn.ids)}
     made, done = np.zeros((len(at), encoder.built.dim), np.float32), 0
@@ -184,10 +153,10 @@ def _vectors(settings: Settings, encoder: Encoder, dataset: str, drawn: "sample.
 
 def _change(
     settings: Settings, catalog: "sample.Catalog", drawn: "sample.Sample", vectors: list[Floats], max_drop: float
-) -> tuple[PairedDifference, dict[str, Any]]:
+) -> "tuple[bootstrap.PairedDifference, dict[str, Any]]":
     questions = measure.Questions(catalog, drawn)
     before, after = (questions.as_it_is(rows).values for rows in vectors)
-    change = paired_difference(after, before, drawn.products, max_drop, settings.gates.confidence)
+    change = bootstrap.paired_difference(after, before, drawn.products, max_drop, settings.gates.confidence)
     cosines = (vectors[0] * vectors[1]).sum(axis=1)[vectors[0].any(axis=1)]
     return change, {
         "cosine": round(float(cosines.mean()), 6),
@@ -201,7 +170,7 @@ def _change(
     }
 
 
-def _why_not(rates: list[float], change: PairedDifference, max_drop: float) -> str:
+def _why_not(rates: list[float], change: "bootstrap.PairedDifference", max_drop: float) -> str:
     if rates[1] < FASTER * rates[0]:
         return f"{rates[1] / rates[0]:.2f} times the photos a second, and it takes {FASTER:g}"
     if change.worse:

@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 
-from vitrine.encoders.onnx_network import INPUT, OUTPUT
-
 _TENSOR = "onnx"
 
 
@@ -28,14 +26,15 @@ class Int8Network(torch.nn.Module):
         self._session: Any = None
 
     @property
-    def model(self) -> bytes:
-        """The ONNX file."""
+    def onnx_file(self) -> bytes:
+        """The network as ONNX, whole."""
         return self.onnx.cpu().numpy().tobytes()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self._session is None:  # at the first photo: its threads do not outlive a fork
-            self._session = _session(self.model)
-        (vectors,) = self._session.run([OUTPUT], {INPUT: x.detach().cpu().contiguous().numpy()})
+            self._session = _session(self.onnx_file)
+        (photos,) = self._session.get_inputs()
+        (vectors,) = self._session.run(None, {photos.name: x.detach().cpu().contiguous().numpy()})
         return torch.from_numpy(vectors)
 
 
@@ -58,7 +57,7 @@ def read(path: Path) -> tuple[Int8Network, int]:
     from safetensors.torch import load_file
 
     network = Int8Network(load_file(path)[_TENSOR])
-    (output,) = onnx.load_model_from_string(network.model).graph.output
+    (output,) = onnx.load_model_from_string(network.onnx_file).graph.output
     return network, output.type.tensor_type.shape.dim[1].dim_value
 
 

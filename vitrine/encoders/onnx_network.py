@@ -22,11 +22,8 @@ def write(built: Built, path: Path, encoder: str) -> None:
     """
     import torch
 
-    # Not at the top: it needs torch, which who only reads names does not load.
-    from vitrine.encoders.int8_network import Int8Network
-
-    if isinstance(built.network, Int8Network):
-        path.write_bytes(built.network.model)
+    if ready := getattr(built.network, "onnx_file", None):  # an ``Int8Network``
+        path.write_bytes(ready)
         return
     size = sum(value.nbytes for value in built.network.state_dict().values())
     example = torch.zeros(2, 3, *built.input_shape)

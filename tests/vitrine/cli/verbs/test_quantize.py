@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spark_jobs.worker import forward_rate
 from tests.support.verbs_here import told
 from vitrine import facts, lake
 from vitrine.cli import quantize
@@ -32,7 +33,7 @@ def test_a_network_in_eight_bits_where_it_pays(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("spark_jobs.session.end_session", lambda: None)  # other tests go on with it
     monkeypatch.setattr(quantize, "CALIBRATED", 24)
-    monkeypatch.setattr(quantize, "_SECONDS", 0.01)  # what it measures is no part of the test
+    monkeypatch.setattr(forward_rate, "SECONDS", 0.01)  # what it measures is no part of the test
     (tmp_path / "vitrine.toml").write_text(CONFIG)
     told("ingest", "16x3", *ON, "--layout", "generated", "--test-share", "0.25")
     command = ("quantize", "--encoder", "lite", *ON)
