@@ -7,6 +7,7 @@ network gave on the calibration photos. Nothing is learned, no label is read.
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -52,8 +53,7 @@ def quantised(built: Built, inputs: Sequence[torch.Tensor], encoder: str) -> byt
         def get_next(self) -> dict[str, Any] | None:
             return next(self._batches, None)
 
-    logging.getLogger().setLevel(max(logging.getLogger().level, logging.ERROR))  # it asks for what is done here
-    with TemporaryDirectory() as folder:
+    with _quiet(), TemporaryDirectory() as folder:
         plain, ready, made = (Path(folder) / f"{name}.onnx" for name in ("plain", "ready", "int8"))
         onnx_network.write(built, plain, encoder)
         try:
@@ -72,6 +72,19 @@ def quantised(built: Built, inputs: Sequence[torch.Tensor], encoder: str) -> byt
                 f"encoder {encoder!r} cannot be quantised ({type(error).__name__}: {one_line(error)})"
             ) from error
         return made.read_bytes()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """In the block the root logger, which onnxruntime's quantisation uses, has errors alone: it asks for what is done
+    here."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(max(before, logging.ERROR))
+    try:
+        yield
+    finally:
+        root.setLevel(before)
 
 
 def _batches(inputs: Sequence[torch.Tensor]) -> Iterator[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """A network whose matrices and convolutions are computed in integers of eight bits, by onnxruntime, on processors.
 
 Its file is a safetensors file with one tensor, ``onnx``: the bytes of the network as ONNX, with scales and rounding in
-it (QuantizeLinear, DequantizeLinear). onnxruntime multiplies integers exactly, so that machines agree on its vectors
-far better than they agree in bf16.
+it (QuantizeLinear, DequantizeLinear). By onnxruntime's own documentation, processors without VNNI may overflow where
+they multiply such integers: there its vectors are others.
 """
 
 from pathlib import Path
