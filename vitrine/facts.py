@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from vitrine import lake, staging
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import unknown
@@ -44,6 +42,8 @@ PHOTO_OF_PRODUCT = (
 """What a product's row depends on, of each of its photos."""
 _JOINED = 250_000
 """Photos that are joined at once in this process: two kilobytes each."""
+_IDS = 2_000_000
+"""Ids of photos that are joined at once."""
 _PRODUCT_MD5 = f"md5(string_agg({PHOTO_OF_PRODUCT}, '\n' ORDER BY {PHOTO_OF_PRODUCT}))"
 
 
@@ -105,16 +105,9 @@ def _fingerprint(
     settings: Settings, table: Table, where: str, labels: Sequence[str], versions: dict[str, int] | None = None
 ) -> str:
     own = [f"coalesce({label_in_sql(label)}, '')" for label in labels if label not in LABELS_OF_ALL]
-    names = ("image_id", "content_sha256", "product_id", "coalesce(category, '')", "coalesce(split, '')", *own)
-    digest = f"arrow_cast(digest(concat_ws('\x1f', {', '.join(names)}), 'md5'), 'FixedSizeBinary(16)')"
-    total, count = np.zeros(16, np.uint8), 0
-    for batch in lake.stream(settings, f"SELECT {digest} AS digest FROM {table.name} WHERE {where}", versions):
-        # Ids are unique, so nothing cancels out; the order of rows does not matter.
-        digests = np.frombuffer(batch.column("digest").buffers()[1], np.uint8)
-        start = 16 * batch.column("digest").offset
-        total ^= np.bitwise_xor.reduce(digests[start : start + 16 * len(batch)].reshape(-1, 16), axis=0)
-        count += len(batch)
-    return hashlib.sha256(f"{total.tobytes().hex()}/{count}".encode()).hexdigest()[:16]
+    columns = ("image_id", "content_sha256", "product_id", "coalesce(category, '')", "coalesce(split, '')", *own)
+    total, count = lake.digest(settings, columns, f"{table.name} WHERE {where}", versions)
+    return hashlib.sha256(f"{total.hex()}/{count}".encode()).hexdigest()[:16]
 
 
 # ---- labels ----
@@ -226,8 +219,19 @@ def unlabelled(settings: Settings, dataset: str) -> Iterator[str]:
 
 
 def lacks_labels(settings: Settings, dataset: str) -> bool:
-    """Is any photo ``unlabelled``?"""
+    """Is any photo ``unlabelled``? Where none was ever relabelled, the two tables are alike, which takes no join."""
+    columns, here = (
+        ("image_id", *_texts("product_id", "category"), _ATTRIBUTES.format("attributes")),
+        matches(dataset=dataset),
+    )
+    if len({lake.digest(settings, columns, f"{table.name} WHERE {here}") for table in (CATALOG, LABELS)}) == 1:
+        return False
     return any(lake.rows(settings, f"{sql} LIMIT 1") for sql in unlabelled(settings, dataset))
+
+
+def _texts(*columns: str) -> list[str]:
+    """Of columns that may be null, texts that are not, for ``lake.digest``."""
+    return [f"coalesce('=' || {name}, '')" for name in columns]
 
 
 def reported_split(settings: Settings, encoded: EncodedSet) -> str | None:
@@ -351,41 +355,39 @@ def settled(settings: Settings, encoded: EncodedSet) -> int | None:
     """The number of photos where nothing at all is to be done, else None: most nights start no JVM for a data set."""
     state = usual_state(settings, encoded.encoder)
     row = find_encoder(settings, encoded.encoder_version)
-    if row is None or row["state"] not in (state, RETIRED) or not products_settled(settings, encoded):
+    if row is None or row["state"] not in (state, RETIRED):
         return None
     if staging.left(settings, encoded.dataset, encoded.encoder_version):  # a run was killed after its last commit
         return None
-    here, refused = matches(dataset=encoded.dataset), quarantined(encoded)
-    if lake.rows(settings, f"SELECT 1 FROM {QUARANTINE.name} WHERE {refused} LIMIT 1"):
+    if lake.rows(settings, f"SELECT 1 FROM {QUARANTINE.name} WHERE {quarantined(encoded)} LIMIT 1"):
         return None
-    photos = count(settings, CATALOG, here)
-    for low, high in lake.key_ranges(photos, _JOINED):
-        catalog, embeddings = (
-            f"(SELECT * FROM {table.name} WHERE {here} AND {lake.hashed_between('image_id', low, high)})"
-            for table in (CATALOG, EMBEDDINGS)
+    columns = ("image_id", "content_sha256", *_texts(*LABEL_COLUMNS), _ATTRIBUTES.format("attributes"))
+    catalog = lake.digest(settings, columns, f"{CATALOG.name} WHERE {matches(dataset=encoded.dataset)}")
+    if catalog != lake.digest(settings, columns, f"{EMBEDDINGS.name} WHERE {encoded.where}"):
+        return None
+    return catalog[1] if not _left_of_others(settings, encoded) and products_settled(settings, encoded) else None
+
+
+def _left_of_others(settings: Settings, encoded: EncodedSet) -> bool:
+    """Has another version a vector of a photo that left, of a catalog that ``encoded`` has all of?"""
+    others = f"{matches(dataset=encoded.dataset)} AND encoder_version <> {lake.quote(encoded.encoder_version)}"
+    for low, high in lake.key_ranges(count(settings, EMBEDDINGS, others), _IDS):
+        within = lake.hashed_between("image_id", low, high)
+        here, other = (
+            f"(SELECT image_id FROM {EMBEDDINGS.name} WHERE {where} AND {within})" for where in (encoded.where, others)
         )
-        states = photo_states(encoded, catalog=catalog, embeddings=embeddings)
-        open_cases = (
-            # A photo that left takes its vectors of every version along.
-            f"SELECT 1 FROM (SELECT image_id FROM {embeddings}) e LEFT ANTI JOIN "
-            f"(SELECT image_id FROM {catalog}) c ON e.image_id = c.image_id LIMIT 1",
-            f"SELECT 1 FROM ({states}) WHERE state <> 'current' LIMIT 1",
-        )
-        if any(lake.rows(settings, sql) for sql in open_cases):
-            return None
-    return photos
+        if lake.rows(settings, f"SELECT 1 FROM {other} a LEFT ANTI JOIN {here} b ON a.image_id = b.image_id LIMIT 1"):
+            return True
+    return False
 
 
 def products_settled(settings: Settings, encoded: EncodedSet) -> bool:
     """Has every product the vector of its photos as they are now? Asked without a JVM."""
-    same = "a.product_id = b.product_id AND a.images_md5 = b.images_md5"
+    columns, total, number = ("product_id", "images_md5"), 0, 0
     for low, high in lake.key_ranges(embedded(settings, encoded), _JOINED):
         where = f"{encoded.where} AND {lake.hashed_between('product_id', low, high)}"
         photos = f"SELECT product_id, {_PRODUCT_MD5} AS images_md5 FROM {EMBEDDINGS.name} WHERE {where}"
-        wanted = f"({photos} GROUP BY product_id)"
-        stored = f"(SELECT product_id, images_md5 FROM {PRODUCT_EMBEDDINGS.name} WHERE {where})"
-        lacking = f"SELECT 1 FROM {wanted} a LEFT ANTI JOIN {stored} b ON {same} LIMIT 1"
-        too_many = f"SELECT 1 FROM {stored} a LEFT ANTI JOIN {wanted} b ON a.product_id = b.product_id LIMIT 1"
-        if lake.rows(settings, lacking) or lake.rows(settings, too_many):
-            return False
-    return True
+        part, products = lake.digest(settings, columns, f"({photos} GROUP BY product_id)")
+        total, number = total ^ int.from_bytes(part), number + products
+    stored = lake.digest(settings, columns, f"{PRODUCT_EMBEDDINGS.name} WHERE {encoded.where}")
+    return (total.to_bytes(16), number) == stored

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, QueryBuilder, write_deltalake
 
@@ -163,6 +164,22 @@ def _null(field: pa.Field) -> str:
 def _tables_named_in(sql: str) -> set[str]:
     """The tables whose names are words of ``sql`` outside its string literals."""
     return TABLES.keys() & set(re.findall(r"\w+", re.sub(r"'(?:[^']|'')*'", "", sql)))
+
+
+def digest(
+    settings: Settings, columns: Iterable[str], found: str, versions: dict[str, int] | None = None
+) -> tuple[bytes, int]:
+    """Of ``columns``, texts without nulls, of the rows ``found``, what follows FROM: 16 bytes that are equal where the
+    rows are, in whatever order, and how many there are. Rows that are alike cancel out in pairs. Memory holds a batch.
+    """
+    md5 = f"arrow_cast(digest(concat_ws('\x1f', {', '.join(columns)}), 'md5'), 'FixedSizeBinary(16)')"
+    total, count = np.zeros(16, np.uint8), 0
+    for batch in stream(settings, f"SELECT {md5} AS digest FROM {found}", versions):
+        column = batch.column("digest")
+        digests = np.frombuffer(column.buffers()[1], np.uint8)[16 * column.offset :][: 16 * len(column)]
+        total ^= np.bitwise_xor.reduce(digests.reshape(-1, 16), axis=0)
+        count += len(batch)
+    return total.tobytes(), count
 
 
 def query(settings: Settings, sql: str, versions: dict[str, int] | None = None) -> pa.Table:

@@ -20,6 +20,7 @@ from vitrine.tables import CATALOG
 from vitrine.vectors import lengths
 
 PARTS = ("train", "validation")
+SEEN = ("once", "in both parts", "in another split")
 
 
 class WrittenSet(Protocol):
@@ -97,12 +98,15 @@ def _shares(gates: GateSettings, written: WrittenSet, frame: pd.DataFrame) -> li
 def _frame(settings: Settings, written: WrittenSet) -> pd.DataFrame:
     """A row a photo, without its vector: ``image_id``, ``label``, ``part``, ``seen``, and ``norm`` where there are
     vectors (-1 where one is not finite)."""
-    parts = [_read(Path(written.folder) / part).assign(part=part) for part in PARTS]
-    frame = pd.concat(parts, ignore_index=True)
+    read = [_read(Path(written.folder) / part) for part in PARTS]
+    frame = pd.concat(read, ignore_index=True)
+    sides = np.repeat(np.arange(len(PARTS), dtype=np.int8), [len(part) for part in read])
+    frame["part"] = pd.Categorical.from_codes(sides, pd.Index(PARTS))
     frame["label"] = frame["label"].fillna(-1).astype(int)  # what is null is in no set of values, and GX passes it
     content, measured = _contents(settings, written.dataset, frame["image_id"])
     both = (frame["part"] == "validation") & np.isin(content, content[frame["part"] == "train"])
-    frame["seen"] = np.where(measured, "in another split", np.where(both & (content >= 0), "in both parts", "once"))
+    seen = np.where(measured, SEEN.index("in another split"), both & (content >= 0))
+    frame["seen"] = pd.Categorical.from_codes(seen.astype(np.int8), pd.Index(SEEN))
     return frame
 
 
@@ -112,18 +116,23 @@ def _contents(settings: Settings, dataset: str, ids: pd.Series) -> tuple[NDArray
     learned = ", ".join(map(lake.quote, (*PARTS, "val")))
     here = f"{lake.matches(dataset=dataset)} AND coalesce(split, '')"
     measured_on = f"FROM {CATALOG.name} WHERE {here} NOT IN ({learned})"
-    rows = lake.query(
-        settings,
-        f"SELECT image_id, content_sha256, other IS NOT NULL AS measured FROM {CATALOG.name} LEFT JOIN "
-        f"(SELECT DISTINCT content_sha256 AS other {measured_on}) ON content_sha256 = other "
-        f"WHERE {here} IN ({learned})",
+    sql = (
+        f"SELECT image_id, content_sha256, other IS NOT NULL AS measured "
+        f"FROM (SELECT DISTINCT content_sha256 AS other {measured_on}) RIGHT JOIN "
+        f"(SELECT image_id, content_sha256 FROM {CATALOG.name} WHERE {here} IN ({learned})) ON content_sha256 = other"
     )
+    known: dict[str, list[pa.Array]] = {"image_id": [], "content_sha256": [], "measured": []}
+    for batch in lake.stream(settings, sql):
+        for name, column in known.items():
+            column.append(batch.column(name).dictionary_encode() if name == "content_sha256" else batch.column(name))
     asked = pa.array(ids, pa.string())
-    places = pc.index_in(asked, value_set=rows.column("image_id").combine_chunks())
+    places = pc.index_in(asked, value_set=pa.chunked_array(known["image_id"], pa.string()).combine_chunks())
     at = places.fill_null(-1).to_numpy()
-    codes = rows.column("content_sha256").combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    contents = pa.chunked_array(known["content_sha256"], pa.dictionary(pa.int32(), pa.string()))
+    codes = contents.unify_dictionaries().combine_chunks().indices.to_numpy()
     # One more: of an id that is not there, -1 is the last.
-    content, measured = np.append(codes, -1)[at], np.append(rows.column("measured").to_numpy(), False)[at]
+    content = np.append(codes, -1)[at]
+    measured = np.append(pa.chunked_array(known["measured"], pa.bool_()).to_numpy(), False)[at]
     if places.null_count:  # they changed sides since, or left
         strangers = asked.filter(places.is_null())
         for batch in lake.stream(settings, f"SELECT image_id {measured_on}"):
@@ -132,11 +141,16 @@ def _contents(settings: Settings, dataset: str, ids: pd.Series) -> tuple[NDArray
     return content, measured
 
 
+_SHORT = {pa.string(): pd.ArrowDtype(pa.string())}
+"""An object of Python's for each id would take five times its bytes."""
+
+
 def _read(folder: Path) -> pd.DataFrame:
     """Vectors pass in batches: memory holds ids and numbers."""
     frames = []
     for batch in ds.dataset(folder, format="parquet").to_batches():
-        columns: dict[str, Any] = {name: batch.column(name).to_pandas() for name in ("image_id", "label")}
+        columns: dict[str, Any] = {"image_id": batch.column("image_id").to_pandas(types_mapper=_SHORT.get)}
+        columns["label"] = batch.column("label").to_pandas()
         if "embedding" in batch.schema.names:
             columns["norm"] = _norms(batch.column("embedding"))
         frames.append(pd.DataFrame(columns))

@@ -97,28 +97,32 @@ def read_items(settings: Settings, task: Task, at: dict[str, int]) -> Items:
     ]
     names = ("label", "product_id", "content", *sliced.values())
     chunks: dict[str, list[pa.Array]] = {name: [] for name in ("image_id", "in_index", "learned", *names)}
-    for batch in lake.stream(settings, f"{facts.labelled(task.encoded, task.relevant, columns)} ORDER BY image_id", at):
+    for batch in lake.stream(settings, facts.labelled(task.encoded, task.relevant, columns), at):
         for name, made in chunks.items():
             column = batch.column(name)
             made.append(column.dictionary_encode() if name in names else column)
     kinds = {"image_id": pa.string(), "in_index": pa.bool_(), "learned": pa.bool_()}
     whole = {name: pa.chunked_array(chunks.pop(name), kinds.get(name, _NUMBERED)) for name in list(chunks)}
-    products, learned = _numbers(whole["product_id"]), whole["learned"].to_numpy()
+    ids = whole.pop("image_id").combine_chunks()
+    order = pc.sort_indices(ids)
+    ids = ids.take(order)
+    label, product, content = (_numbers(whole.pop(name), order) for name in ("label", "product_id", "content"))
+    flags = {name: whole[name].to_numpy()[order.to_numpy()] for name in ("in_index", "learned")}
     return Items(
-        whole["image_id"].combine_chunks(),
-        _numbers(whole["label"]),
-        products,
-        _numbers(whole["content"]),
-        {name: whole[column].unify_dictionaries().combine_chunks() for name, column in sliced.items()},
-        whole["in_index"].to_numpy(),
-        np.isin(products, products[learned]),
+        ids,
+        label,
+        product,
+        content,
+        {name: whole[column].unify_dictionaries().combine_chunks().take(order) for name, column in sliced.items()},
+        flags["in_index"],
+        np.isin(product, product[flags["learned"]]),
     )
 
 
-def _numbers(names: pa.ChunkedArray) -> Ints:
-    """(N,): a number for each of ``names``, -1 where there is none."""
-    codes = names.unify_dictionaries().combine_chunks().indices.fill_null(-1)
-    return codes.to_numpy(zero_copy_only=False).astype(np.int64)
+def _numbers(names: pa.ChunkedArray, order: pa.Array) -> Ints:
+    """(N,), in that order: a number for each of ``names``, by first appearance; -1 where there is none."""
+    codes = names.unify_dictionaries().combine_chunks().indices.take(order)
+    return codes.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def count_queries(settings: Settings, task: Task, at: dict[str, int] | None = None) -> int:

@@ -22,7 +22,7 @@ from vitrine.encoders import backbones, by_name, int8_network, tuned
 from vitrine.encoders.backbones import Backbone
 from vitrine.encoders.identity import identify
 from vitrine.errors import UserError
-from vitrine.names import LEARNED_SPLIT, check_name
+from vitrine.names import LEARNED_SPLIT
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG
 from vitrine.vectors import Floats
@@ -55,9 +55,7 @@ def check(settings: Settings, dataset: str, encoder: str, name: str | None, max_
         )
     if backbones.resolve(settings, encoder).int8:
         raise UserError(f"encoder {encoder!r} is in 8 bits already: name the network that it was made of")
-    to = check_name(name or tuned.default_name(encoder, tuned.INT8, dataset), "encoder name")
-    if to in {*settings.encoders, *backbones.REGISTRY}:
-        raise UserError(f"encoder {to!r} is there already, and not by quantisation: choose another --name")
+    to = by_name.check_free(settings, name or tuned.default_name(encoder, tuned.INT8, dataset), encoder)
     return Asked(dataset, encoder, to, settings.gates.max_drop if max_drop is None else max_drop)
 
 

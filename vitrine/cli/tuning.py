@@ -18,7 +18,7 @@ from vitrine.cli.verbs.evaluate import evaluate_one
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import backbones, by_name, heads, tuned
 from vitrine.errors import UserError
-from vitrine.names import JOIN, check_name, split_joined
+from vitrine.names import JOIN, split_joined
 from vitrine.settings import Settings, load_settings
 
 
@@ -94,10 +94,8 @@ def plan(
     tunings = []
     for dataset, base in pairs:
         given = f"{name}__{dataset}" if name and on_each else name
-        to = check_name(given, "encoder name") if given else tuned.default_name(base, strategy, dataset)
+        to = by_name.check_free(settings, given or tuned.default_name(base, strategy, dataset), base)
         tunings.append(Tuning(strategy, dataset, base, to, teacher))
-    if taken := {tuning.name for tuning in tunings} & {*settings.encoders, *backbones.REGISTRY}:
-        raise UserError(f"encoder {min(taken)!r} is there already, and not by tuning: choose another --name")
     return tunings
 
 

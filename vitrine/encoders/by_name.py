@@ -4,13 +4,29 @@ from vitrine.encoders import backbones, tuned
 from vitrine.encoders.identity import identify
 from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError, unknown
-from vitrine.names import JOIN, split_joined
+from vitrine.names import JOIN, check_name, split_joined
 from vitrine.settings import Settings
 
 
 def names(settings: Settings) -> list[str]:
     """Every encoder that can be named."""
     return sorted({*backbones.names(settings), *tuned.names(settings)})
+
+
+def check_free(settings: Settings, name: str, of: str) -> str:
+    """``name``, which an encoder that is to be made of ``of``, one or several with ``JOIN`` between them, may have.
+
+    Raises:
+        UserError: ``name`` breaks the rule for names, is an encoder's of vitrine.toml or the registry, which would go
+            before it, or is an encoder's that it is made of, which would be lost.
+    """
+    if check_name(name, "encoder name") in settings.encoders or name in backbones.REGISTRY:
+        raise UserError(f"encoder {name!r} is there already, and was not made by a command: choose another --name")
+    heads = (tuned.find(settings, each) for each in split_joined(of))
+    bases = {base for head in heads if head for base in split_joined(head.base)}
+    if name in {*split_joined(of), *bases}:
+        raise UserError(f"encoder {name!r} is what the new one is made of: choose another --name")
+    return name
 
 
 def find_head(settings: Settings, name: str) -> Tuned | None:

@@ -16,7 +16,7 @@ from vitrine.encoders import by_name, heads
 from vitrine.encoders.codecs import LinearPart
 from vitrine.encoders.tuned import Tuned
 from vitrine.errors import UserError
-from vitrine.names import NAME_LENGTH, check_name
+from vitrine.names import NAME_LENGTH
 from vitrine.settings import Settings
 
 
@@ -49,7 +49,7 @@ def make(settings: Settings, of: Longer, linear: LinearPart, name: str | None) -
     it yet.
 
     Raises:
-        UserError: ``name`` breaks the rule for names, or the head that it is put on is damaged.
+        UserError: ``name`` cannot be taken (``by_name.check_free``), or the head that it is put on is damaged.
     """
     assert linear.weight is not None
     encoded, bias = of.encoded, np.asarray(-linear.mean @ linear.weight, np.float32)
@@ -65,7 +65,7 @@ def make(settings: Settings, of: Longer, linear: LinearPart, name: str | None) -
     heads.save(head, folder)
     about = facts.encoder_row(settings, encoded.encoder_version)
     made = Tuned(
-        name=check_name(name or default_name(encoded.encoder, linear.dim), "encoder name"),
+        name=by_name.check_free(settings, name or default_name(encoded.encoder, linear.dim), encoded.encoder),
         strategy="codec",
         base=base,
         base_version=base_version,

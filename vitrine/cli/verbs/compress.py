@@ -11,8 +11,7 @@ from vitrine import facts, runs, tracking
 from vitrine.cli import output
 from vitrine.cli.choices import chosen_datasets, encoded_set
 from vitrine.cli.options import Dataset, Encoder, Json, Relevant
-from vitrine.encoders import shorter, tuned
-from vitrine.names import check_name
+from vitrine.encoders import by_name, shorter, tuned
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import EMBEDDINGS
 
@@ -42,7 +41,7 @@ def compress(
     encoded = encoded_set(settings, encoder, chosen)
     longer = shorter.longer(settings, encoded) if make else None
     if name:
-        check_name(name, "encoder name")
+        by_name.check_free(settings, name, encoded.encoder)
     drop = settings.gates.max_drop if max_drop is None else max_drop
     with runs.record(settings, "compress", chosen, encoded.encoder) as run:
         run.encoder_version = encoded.encoder_version

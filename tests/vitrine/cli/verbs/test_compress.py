@@ -14,6 +14,7 @@ from vitrine import facts, lake
 from vitrine.cli.choices import encoded_set
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import by_name, heads, tuned
+from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
 
 CONFIG = """
@@ -44,6 +45,8 @@ def test_a_shorter_encoder_is_made_and_embedded_without_a_photo(tmp_path: Path, 
     assert codecs[f"PCA {done['made_dim']}, float32"]["good_enough"] and codecs[done["cheapest"]]["good_enough"]
     assert done["cheapest_bytes"] == min(each["bytes"] for each in done["codecs"] if each["good_enough"])
     assert "How short may vectors of small be" in Path(done["page"]).read_text()
+    with pytest.raises(UserError, match="encoder 'small' is there already"):
+        told(*compress, "--make", "--name", "small")
     narrow = told(*compress, "--max-drop", "0.2", "--bytes-at-most", "1")
     assert narrow["cheapest"] is None and "made" not in narrow
 

@@ -75,7 +75,7 @@ def test_what_cannot_be_quantised_is_said(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "vitrine.toml").write_text(CONFIG)
     told("ingest", "12x2", *ON, "--layout", "generated")
     command = ("quantize", "--encoder", "lite", *ON)
-    with pytest.raises(UserError, match="encoder 'lite' is there already, and not by quantisation"):
+    with pytest.raises(UserError, match="encoder 'lite' is there already, and was not made by a command"):
         told(*command, "--name", "lite")
     monkeypatch.setattr(quantize, "FEWEST", 1_000)
     with pytest.raises(UserError, match="'shop' has 24 photos to calibrate on: it takes 1000"):
