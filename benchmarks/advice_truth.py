@@ -353,8 +353,10 @@ BASELINES = {
 
 
 def settings_of(truth: Truth, home: Path = Path("/nonexistent")) -> Settings:
-    """Such that the table's encoders can be named."""
-    own = {name: about["settings"] for name, about in truth.encoders.items() if about["settings"]}
+    """Such that the table's encoders can be named; no network is built, so no weights have to be there."""
+    own = {
+        name: about["settings"] | {"weights": "random:0"} for name, about in truth.encoders.items() if about["settings"]
+    }
     return Settings.model_validate({"home": home, "encoders": own})
 
 

@@ -180,7 +180,9 @@ def _worth(option: Option, advice: Advice) -> str:
         over = option_name(option.encoder, tuning.over)
         return f"{expected}: what is expected of {over}, and what probes on the sample foretell, {_gain(tuning)}."
     told = f"confirmed by {option.confirmed_by:,} products that did not choose it"
-    if not option.confirmed_by:
+    if option.photos >= advice.catalog_photos:
+        told = "as measured on all of it; the interval is for products like these"
+    elif not option.confirmed_by:
         told = (
             f"a little flattered, since of fewer than {FROM} products with two photos none is set aside to confirm it"
         )

@@ -23,8 +23,8 @@ FROM = EVERY * FEWEST
 
 def set_aside(catalog: Catalog, sample: Sample) -> NDArray[np.bool_]:
     """Whose queries the race may not see, (N,). Products count in the order of their hashes, so that one that was asked
-    in a smaller sample is asked in a larger one, too."""
-    if catalog.asked < FROM:
+    in a smaller sample is asked in a larger one, too. None of the whole catalog: what it answers is no estimate."""
+    if catalog.asked < FROM or sample.whole:
         return np.zeros(len(sample.ids), dtype=bool)
     asked = np.bincount(sample.products, minlength=sample.product_count) > 1
     return np.asarray((asked & (np.cumsum(asked) % EVERY == 0))[sample.products])

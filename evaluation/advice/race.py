@@ -9,13 +9,19 @@ other half.
 
 Differences are paired by query. Their standard error is clustered by product (the linearised variance of a ratio of
 sums, Cochran, Sampling Techniques, 1977, chapter 9A; as in Cameron and Miller, J. Human Resources 50, 2015), and bounds
-have Student's t with one degree less than there are products. The standard error is never taken to be below that of one
-product in all that differs wholly: what no product showed, one in so many may.
+have Student's t with one degree less than there are products. Where fewer than ``_SHOWN`` products tell two contenders
+apart, the standard error is not taken to be below that of one product in all that differs wholly: what no product
+showed, one in so many may.
+
+What is asked is the catalog as it is, so figures are those of the sample as they would be among all of it: they fall
+as the catalog grows, and one that falls less stays in. A sample of n of its N products leaves 1 - n / N of the variance
+(the correction for finite populations, ibid., chapter 2): of the whole catalog nothing is left to chance, and the race
+ends.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +29,10 @@ from scipy import stats
 
 Floats = NDArray[np.float64]
 CONFIDENCE = 0.9
-_CROSSING = 0.95
-"""How sure it has to be that a contender gains on the leader as the catalog grows, to stay in for that."""
 _MOST_PRODUCTS = 10_000_000
 _NOISE = 1e-12
+_SHOWN, _TELLS = 10, 0.01
+"""So many products whose difference is so far from the mean one show how differences spread."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +41,9 @@ class Contender:
 
     name: str
     values: Floats
-    """Each query's figure, (Q,); NaN where the query has no right answer."""
+    """Each query's figure, as it would be among all of the catalog, (Q,); NaN where the query has no right answer."""
     cost: float
     """What using it costs, in any one unit."""
-    slopes: Floats = field(default_factory=lambda: np.zeros(0))
-    """What each query's figure gains when the catalog doubles, (Q,); none: it is not known."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +84,12 @@ class Standing:
     """About how many more products would decide; None where it is decided, or where none would."""
 
 
-def clustered_mean(values: Floats, products: NDArray[np.generic], bounded: float = 0.0) -> Mean:
+def clustered_mean(values: Floats, products: NDArray[np.generic], bounded: float = 0.0, of: int | None = None) -> Mean:
     """The mean of ``values``, (Q,), NaN left out, with its error over ``products``, (Q,).
 
-    ``bounded``: the most that one product may differ, for the least error that is believed.
+    Args:
+        bounded: the most that one product may differ, for the least error that is believed where few products differ.
+        of: how many products could be asked, where the mean is of these; None: of any number more.
     """
     kept = ~np.isnan(values)
     if not kept.any():
@@ -94,7 +100,9 @@ def clustered_mean(values: Floats, products: NDArray[np.generic], bounded: float
         return Mean(mean, math.inf, count)
     residuals = np.bincount(codes, weights=values - mean)
     error = math.sqrt(count / (count - 1) * float(residuals @ residuals)) / len(values)
-    return Mean(mean, max(error, bounded / count), count)
+    if np.count_nonzero(np.abs(residuals) >= _TELLS * np.bincount(codes)) < _SHOWN:
+        error = max(error, bounded / count)
+    return Mean(mean, error * math.sqrt(max(0.0, 1 - count / of)) if of else error, count)
 
 
 def level(look: int, rivals: int) -> float:
@@ -108,7 +116,7 @@ def judge(
     look: int,
     started: int,
     margin: float,
-    doublings: float = 0.0,
+    of: int | None = None,
 ) -> Standing:
     """Who leaves and who is chosen, by the queries of ``products``, (Q,).
 
@@ -117,15 +125,15 @@ def judge(
         look: which sample this is, from 1 on.
         started: how many contenders there ever were.
         margin: what one may be worse and still be as good.
-        doublings: how often the sample has to double to be the catalog.
+        of: how many products of the catalog can be asked; None: any number.
     """
     alpha = level(look, started - 1)
     ranked = sorted(contenders, key=lambda each: (-_mean(each), each.cost, each.name))
     leader = ranked[0]
     left, remaining = {}, [leader]
     for each in ranked[1:]:
-        behind = clustered_mean(each.values - leader.values, products, bounded=1.0)
-        if behind.upper(alpha) >= -margin or _gains(each, leader, products, behind, margin, doublings):
+        behind = clustered_mean(each.values - leader.values, products, 1.0, of)
+        if behind.upper(alpha) >= -margin:
             remaining.append(each)
         else:
             left[each.name] = f"{-behind.value:.3f} below {leader.name}, at least {-behind.upper(alpha):.3f}"
@@ -134,11 +142,11 @@ def judge(
         return Standing(leader.name, left, names, leader.name, "all others are surely worse by more than the margin")
     cheapest = min(remaining, key=lambda each: (each.cost, -_mean(each), each.name))
     others = [each for each in remaining if each is not cheapest]
-    ahead = {each.name: clustered_mean(each.values - cheapest.values, products, bounded=1.0) for each in others}
+    ahead = {each.name: clustered_mean(each.values - cheapest.values, products, 1.0, of) for each in others}
     if all(mean.upper(alpha) <= margin for mean in ahead.values()):
         why = f"the cheapest of {len(remaining)} that are within the margin of {margin:g}"
         return Standing(leader.name, left, names, cheapest.name, why)
-    more = _more_products(leader, remaining, products, level(look + 1, started - 1), margin)
+    more = _more_products(leader, remaining, products, level(look + 1, started - 1), margin, of)
     return Standing(leader.name, left, names, None, "undecided", more)
 
 
@@ -146,18 +154,13 @@ def _mean(contender: Contender) -> float:
     return float(np.nanmean(contender.values))
 
 
-def _gains(
-    each: Contender, leader: Contender, products: NDArray[np.generic], behind: Mean, margin: float, doublings: float
-) -> bool:
-    """Does it surely gain on the leader as the catalog grows, so that it comes within the margin by then?"""
-    if doublings <= 0 or not len(each.slopes) or not len(leader.slopes):
-        return False
-    gain = clustered_mean(each.slopes - leader.slopes, products)
-    return gain.lower(1 - _CROSSING) > 0 and behind.value + gain.value * doublings > -margin
-
-
 def _more_products(
-    leader: Contender, remaining: Sequence[Contender], products: NDArray[np.generic], alpha: float, margin: float
+    leader: Contender,
+    remaining: Sequence[Contender],
+    products: NDArray[np.generic],
+    alpha: float,
+    margin: float,
+    of: int | None,
 ) -> int | None:
     """How many more products would decide, if figures and their spread stay as they are: normal approximation.
 
@@ -170,7 +173,8 @@ def _more_products(
         """Products that show ``ahead`` minus ``behind`` to be on its side of ``gap``."""
         mean = clustered_mean(ahead.values - behind.values, products, bounded=1.0)
         distance = abs(mean.value - gap)
-        return mean.products * (reach * mean.error / distance) ** 2 if distance > _NOISE else math.inf
+        count = mean.products * (reach * mean.error / distance) ** 2 if distance > _NOISE else math.inf
+        return count if of is None else 1 / (1 / max(count, 1) + 1 / of)
 
     def until_out(one: Contender, chosen: Contender) -> float:
         ways = [math.inf]

@@ -38,6 +38,11 @@ class Catalog:
     known_share: float
     """Of what will be asked, the photos of products that tuning learned from."""
 
+    @property
+    def asking(self) -> int:
+        """Products whose photos have a right answer: with another photo of the product, or a category."""
+        return self.asked if self.label == "product_id" else self.products
+
 
 @dataclass(frozen=True)
 class Sample:

@@ -274,13 +274,12 @@ class Work:
         self.common[drawn.limit] = np.mean([each.moved(growth) for _, _, each in still_in], axis=0)
         asks = ~confirm.set_aside(self.catalog, drawn)
         contenders = [
-            race.Contender(
-                answer.option_name(name, strategy), each.values[asks], findings.price(name), each.slopes[asks]
-            )
+            race.Contender(answer.option_name(name, strategy), each.moved(growth)[asks], findings.price(name))
             for name, strategy, each in still_in
         ]
         started = 2 * (len(self.backbones) + sum("budget" in each.why for each in self.left_out))
-        standing = race.judge(contenders, drawn.products[asks], self.looks, started, self.margin, growth)
+        of = self.catalog.asking
+        standing = race.judge(contenders, drawn.products[asks], self.looks, started, self.margin, of)
         # One product in so many is set aside of those to come, too.
         more = standing.more_products and math.ceil(standing.more_products * (1 + (~asks).sum() / max(1, asks.sum())))
         return replace(standing, more_products=more)

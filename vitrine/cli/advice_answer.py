@@ -134,7 +134,7 @@ def _choice(found: Findings, standing: "race.Standing | None") -> tuple[str | No
         # Of equal prices the first: the highest figure comes first.
         cheapest = min(standing.remaining, key=lambda name: found.price(encoder_of(name)))
         return cheapest, f"the cheapest that is not shown to be worse by more than {found.margin:g}"
-    return None, found.stopped or "all of the catalog was asked"
+    return None, found.stopped or "all that is measured at once was asked"
 
 
 def _shorter(found: Findings, picked: "answer.Option") -> "shorter_vectors.Shorter | None":

@@ -16,8 +16,8 @@ def catalog(asked: int) -> Catalog:
     return Catalog("shop", 0, 0, asked, "product_id", 0.5)
 
 
-def sample(products: np.ndarray) -> Sample:
-    return Sample("g", [str(at) for at in range(len(products))], products, products, False)
+def sample(products: np.ndarray, whole: bool = False) -> Sample:
+    return Sample("g", [str(at) for at in range(len(products))], products, products, whole)
 
 
 def test_every_fifth_product_that_can_be_asked_is_set_aside_and_stays_so():
@@ -37,6 +37,7 @@ def test_a_small_catalog_has_none_set_aside():
     products = np.repeat(np.arange(FROM), PHOTOS)
     assert set_aside(catalog(FROM), sample(products)).sum() == FROM // EVERY * PHOTOS
     assert not set_aside(catalog(FROM - 1), sample(products)).any()
+    assert not set_aside(catalog(FROM), sample(products, whole=True)).any(), "nor of one that is asked whole"
 
 
 def test_the_best_of_equals_is_not_flattered_and_its_interval_holds():

@@ -98,16 +98,42 @@ def test_equal_answers_of_few_products_prove_nothing():
     assert judge(both, many, 1, 2, margin=0.01).chosen == "b"
 
 
-def test_one_that_gains_as_the_catalog_grows_stays_in():
-    chance = np.random.default_rng(1)
-    answers, codes = draw(chance, 300, {"a": 0.7, "b": 0.5})
-    growing = [
-        Contender(each.name, each.values, each.cost, chance.normal(slope, 0.05, len(codes)))
-        for each, slope in zip(answers, (-0.05, 0.05), strict=True)
-    ]
-    assert judge(growing, codes, 1, 2, 0.01, doublings=0.0).chosen == "a"
-    assert judge(growing, codes, 1, 2, 0.01, doublings=1.0).chosen == "a"
-    assert judge(growing, codes, 1, 2, 0.01, doublings=4.0).remaining == ["a", "b"]
+def test_few_products_that_differ_alike_tell_as_much_as_they_differ():
+    """As encoders on large products do: a spread of some hundredths, nowhere near a product that differs wholly."""
+    chance, codes = np.random.default_rng(0), np.repeat(np.arange(20), PHOTOS)
+    leader = chance.normal(0.9, 0.05, 20)[codes]
+    behind = leader - 0.08 + chance.normal(0, 0.03, 20)[codes]
+    both = [Contender("a", leader, 2.0), Contender("b", behind, 1.0)]
+    assert judge(both, codes, 1, 2, margin=0.01).chosen == "a"
+    hardly = leader - 0.08 * (codes == 0)
+    both = [Contender("a", leader, 2.0), Contender("b", hardly, 1.0)]
+    assert judge(both, codes, 1, 2, margin=0.01).chosen is None, "one product of twenty tells them apart"
+
+
+def test_of_the_whole_catalog_nothing_is_left_to_chance():
+    chance = np.random.default_rng(0)
+    answers, codes = draw(chance, 20, {"a": 0.6, "b": 0.55, "c": 0.5})
+    figures = {each.name: float(each.values.mean()) for each in answers}
+    assert judge(answers, codes, 1, 3, margin=0.0).chosen is None
+    assert judge(answers, codes, 1, 3, margin=0.0, of=40).chosen is None
+    assert judge(answers, codes, 1, 3, margin=0.0, of=20).chosen == max(figures, key=figures.__getitem__)
+    near = [name for name, figure in figures.items() if max(figures.values()) - figure <= 0.3]
+    assert judge(answers, codes, 1, 3, margin=0.3, of=20).chosen == min(near, key=COSTS.__getitem__)
+
+
+def test_mistakes_about_a_small_catalog_are_as_few():
+    """Of sixty products thirty are asked: the best of the sixty does not leave, and none is chosen that is worse."""
+    left, worse = 0, 0
+    for seed in range(300):
+        chance = np.random.default_rng(seed)
+        answers, codes = draw(chance, 60, {"a": 0.5, "b": 0.5, "c": 0.47, "d": 0.5})
+        truth = {each.name: float(each.values.mean()) for each in answers}
+        asked = codes < 30
+        some = [Contender(each.name, each.values[asked], each.cost) for each in answers]
+        standing = judge(some, codes[asked], 1, len(some), margin=0.02, of=60)
+        left += max(truth, key=truth.__getitem__) in standing.left
+        worse += standing.chosen is not None and truth[standing.chosen] < max(truth.values()) - 0.02
+    assert left / 300 <= 0.05 and worse / 300 <= 0.05
 
 
 def test_queries_without_a_right_answer_and_single_products():

@@ -79,7 +79,8 @@ def test_it_answers_from_a_sample_and_embed_takes_its_vectors_over(shop: Setting
     measured = told("evaluate", "--encoder", "small", "--dataset", "shop")
     again = told("advise", "--dataset", "shop", "--encoder", "small", "--margin", "0")
     as_it_is = next(option for option in again["options"] if option["strategy"] == "pretrained")
-    assert as_it_is["photos"] == 180 and again["looks"] == 2
+    assert as_it_is["photos"] == 180 and (again["looks"], again["state"]) == (2, "decided")
+    assert "as measured on all of it" in Path(again["page"]).read_text()
     assert as_it_is["measured"] == pytest.approx(measured["metrics"]["mMP@5"], abs=1e-4)
     assert embeds(shop, "small") == 2  # nothing is computed twice
 
@@ -106,6 +107,7 @@ def test_every_fifth_product_confirms_and_is_not_raced(shop: Settings, monkeypat
 @pytest.mark.slow
 def test_killed_it_goes_on_and_undecided_it_says_so(shop: Settings, monkeypatch: pytest.MonkeyPatch):
     ask, asked = advice.Work.ask, []
+    monkeypatch.setattr(advice, "SIZES", ((12, 1_000), (20, 1_000)))  # of the whole catalog, one is chosen
 
     def killed(work: Any, name: str, drawn: Any) -> None:
         if asked:
@@ -123,7 +125,7 @@ def test_killed_it_goes_on_and_undecided_it_says_so(shop: Settings, monkeypatch:
     assert [embeds(shop, name) for name in ("small", "other")] == [2, 2]  # one of each sample
     text = vitrine("advise", "--dataset", "shop", *BOTH, "--margin", "0")
     assert [embeds(shop, name) for name in ("small", "other")] == [2, 2]
-    assert "Undecided between" in text and "all of the catalog was asked" in text
+    assert "Undecided between" in text and "all that is measured at once was asked" in text
 
 
 @pytest.mark.slow
