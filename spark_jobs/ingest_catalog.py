@@ -92,6 +92,8 @@ def ingest(
     return asdict(replace(counts, blank_rows=sum(int(row["reason"]) for row in survey["noted"])))
 
 
+_READ_AT_ONCE, _IN_A_FILE = 1024, 100_000
+"""Photos that a task reads, and rows of ``catalog`` that a file has, where there are so many."""
 _IS_PHOTO = f"coalesce(code, '') NOT IN ('{REFUSED}', '{BLANK}')"
 _IS_LINKED = photo_store.LINKED.format(uri="uri")
 
@@ -224,8 +226,8 @@ def _update(
         if not allow_removals:
             _refuse_removals(settings, dataset, counts.images - counts.added + removed, removed, gone, checked)
         moment = lake.now()
-        if counts.added + counts.changed + counts.updated + removed:
-            _merge_catalog(spark, settings, dataset, good, catalog, gone, moment)
+        if moved := counts.added + counts.changed + counts.updated + removed:
+            _merge_catalog(spark, settings, dataset, good, catalog, gone, moment, moved)
         if linked or has_rows(settings, LINKS, lake.matches("t", dataset=dataset)):
             linked_photos.merge_links(spark, settings, dataset, good)
         append_labels(spark, settings, dataset)
@@ -249,7 +251,7 @@ def _checked(
     known = catalog.select("image_id", *(F.col(name).alias(f"known_{name}") for name in KNOWN))
     both = listed.join(known, "image_id", "left")
     files = both.filter(f"NOT ({_IS_LINKED})") if linked else both
-    parts = max(2 * spark.sparkContext.defaultParallelism, (count - linked) // 1024)
+    parts = max(2 * spark.sparkContext.defaultParallelism, (count - linked) // _READ_AT_ONCE)
     checked = files.repartition(parts).mapInArrow(checker(settings.max_pixels, settings.photos), spark_schema(CHECKED))
     checked = checked.withColumn("away", F.lit(False))
     if not linked:
@@ -301,7 +303,9 @@ def _merge_catalog(
     catalog: DataFrame,
     gone: DataFrame,
     moment: datetime,
+    moved: int,
 ) -> None:
+    """``moved``: how many rows are written or removed."""
     seen = catalog.select("image_id", F.col("content_seen_at").alias("seen_before"))
     fresh = (
         good.filter("NOT same_row")
@@ -317,6 +321,8 @@ def _merge_catalog(
     )
     columns = [*CATALOG.schema.names, "gone"]
     source = fresh.select(columns).unionByName(gone.withColumn("gone", F.lit(True)).select(columns))
+    # Photos are read a thousand a task, and each task would write a file of its own.
+    source = source.coalesce(max(2 * spark.sparkContext.defaultParallelism, moved // _IN_A_FILE))
     merge_or_append(spark, settings, CATALOG, source, lake.matches("t", dataset=dataset))
 
 

@@ -371,6 +371,12 @@ def test_a_row_that_spells_its_uri_as_before_is_not_read_again(tmp_path: Path, n
     assert again["same_row"] == (not set(name) & set("%?#"))
 
 
+def test_what_many_tasks_read_is_written_in_few_files(settings: Settings, spark: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ingest_catalog, "_READ_AT_ONCE", 1)
+    assert figures(ingest(settings, "24x2", "d", "generated"))["added"] == 48
+    assert len(lake.delta(settings, CATALOG).file_uris()) <= 2 * spark.sparkContext.defaultParallelism < 48
+
+
 def test_labels_of_a_large_catalog_are_asked_for_in_parts(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
