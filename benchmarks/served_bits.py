@@ -6,7 +6,7 @@ the anonymous memory of its processes, less that of an empty server. Millisecond
 by pymilvus, median, of the rows as they are (``Eventually``: by default, Milvus first waits for what is being written).
 
 Redis: what ``vitrine features`` writes of products, in floats and packed to bytes (``[feast] vectors = "int8"``): its
-``used_memory`` a row.
+``used_memory_dataset`` a row.
 
 "Said" is by Faiss and arithmetic, as ``vitrine compress`` has it. What a row takes beside its vector (keys, ids,
 labels) is in what is measured and in no codec's bytes: so what fewer bits save is compared, against floats.

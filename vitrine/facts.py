@@ -220,11 +220,9 @@ def unlabelled(settings: Settings, dataset: str) -> Iterator[str]:
 
 def lacks_labels(settings: Settings, dataset: str) -> bool:
     """Is any photo ``unlabelled``? Where none was ever relabelled, the two tables are alike, which takes no join."""
-    columns, here = (
-        ("image_id", *_texts("product_id", "category"), _ATTRIBUTES.format("attributes")),
-        matches(dataset=dataset),
-    )
-    if len({lake.digest(settings, columns, f"{table.name} WHERE {here}") for table in (CATALOG, LABELS)}) == 1:
+    columns = ("image_id", *_texts("product_id", "category"), _ATTRIBUTES.format("attributes"))
+    rows = (f"{table.name} WHERE {matches(dataset=dataset)}" for table in (CATALOG, LABELS))
+    if len({lake.digest(settings, columns, each) for each in rows}) == 1:
         return False
     return any(lake.rows(settings, f"{sql} LIMIT 1") for sql in unlabelled(settings, dataset))
 
@@ -371,7 +369,8 @@ def settled(settings: Settings, encoded: EncodedSet) -> int | None:
 def _left_of_others(settings: Settings, encoded: EncodedSet) -> bool:
     """Has another version a vector of a photo that left, of a catalog that ``encoded`` has all of?"""
     others = f"{matches(dataset=encoded.dataset)} AND encoder_version <> {lake.quote(encoded.encoder_version)}"
-    for low, high in lake.key_ranges(count(settings, EMBEDDINGS, others), _IDS):
+    number = count(settings, EMBEDDINGS, others)
+    for low, high in lake.key_ranges(number, _IDS) if number else ():
         within = lake.hashed_between("image_id", low, high)
         here, other = (
             f"(SELECT image_id FROM {EMBEDDINGS.name} WHERE {where} AND {within})" for where in (encoded.where, others)

@@ -1,7 +1,7 @@
 """The Delta tables without a JVM (delta-rs): for everything small, and for the followers' change feed."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -180,6 +180,23 @@ def digest(
         total ^= np.bitwise_xor.reduce(digests.reshape(-1, 16), axis=0)
         count += len(batch)
     return total.tobytes(), count
+
+
+def columns(
+    settings: Settings, sql: str, encoded: Collection[str] = (), versions: dict[str, int] | None = None
+) -> dict[str, pa.ChunkedArray]:
+    """The columns of ``sql``, however many rows there are; those of ``encoded``, texts, as dictionaries, whose indices
+    are int32: memory holds each of their texts about once."""
+    found = _reader(settings, sql, versions)
+    numbered = pa.dictionary(pa.int32(), pa.string())
+    kinds = {field.name: numbered if field.name in encoded else field.type for field in _plain_schema(found.schema)}
+    chunks: dict[str, list[pa.Array]] = {name: [] for name in kinds}
+    for batch in map(_plain, found):
+        for name, made in chunks.items():
+            column = batch.column(name)
+            made.append(column.dictionary_encode() if name in encoded else column)
+    whole = {name: pa.chunked_array(chunks.pop(name), kind) for name, kind in kinds.items()}
+    return {name: each.unify_dictionaries() if name in encoded else each for name, each in whole.items()}
 
 
 def query(settings: Settings, sql: str, versions: dict[str, int] | None = None) -> pa.Table:

@@ -21,6 +21,8 @@ from vitrine.vectors import lengths
 
 PARTS = ("train", "validation")
 SEEN = ("once", "in both parts", "in another split")
+_SHORT = {pa.string(): pd.ArrowDtype(pa.string())}
+"""An object of Python's for each id would take five times its bytes."""
 
 
 class WrittenSet(Protocol):
@@ -105,7 +107,7 @@ def _frame(settings: Settings, written: WrittenSet) -> pd.DataFrame:
     frame["label"] = frame["label"].fillna(-1).astype(int)  # what is null is in no set of values, and GX passes it
     content, measured = _contents(settings, written.dataset, frame["image_id"])
     both = (frame["part"] == "validation") & np.isin(content, content[frame["part"] == "train"])
-    seen = np.where(measured, SEEN.index("in another split"), both & (content >= 0))
+    seen = np.select([measured, both & (content >= 0)], [2, 1], 0)  # places in SEEN
     frame["seen"] = pd.Categorical.from_codes(seen.astype(np.int8), pd.Index(SEEN))
     return frame
 
@@ -121,28 +123,20 @@ def _contents(settings: Settings, dataset: str, ids: pd.Series) -> tuple[NDArray
         f"FROM (SELECT DISTINCT content_sha256 AS other {measured_on}) RIGHT JOIN "
         f"(SELECT image_id, content_sha256 FROM {CATALOG.name} WHERE {here} IN ({learned})) ON content_sha256 = other"
     )
-    known: dict[str, list[pa.Array]] = {"image_id": [], "content_sha256": [], "measured": []}
-    for batch in lake.stream(settings, sql):
-        for name, column in known.items():
-            column.append(batch.column(name).dictionary_encode() if name == "content_sha256" else batch.column(name))
+    known = lake.columns(settings, sql, encoded=("content_sha256",))
     asked = pa.array(ids, pa.string())
-    places = pc.index_in(asked, value_set=pa.chunked_array(known["image_id"], pa.string()).combine_chunks())
+    places = pc.index_in(asked, value_set=known["image_id"].combine_chunks())
     at = places.fill_null(-1).to_numpy()
-    contents = pa.chunked_array(known["content_sha256"], pa.dictionary(pa.int32(), pa.string()))
-    codes = contents.unify_dictionaries().combine_chunks().indices.to_numpy()
+    codes = known["content_sha256"].combine_chunks().indices.to_numpy()
     # One more: of an id that is not there, -1 is the last.
     content = np.append(codes, -1)[at]
-    measured = np.append(pa.chunked_array(known["measured"], pa.bool_()).to_numpy(), False)[at]
+    measured = np.append(known["measured"].to_numpy(), False)[at]
     if places.null_count:  # they changed sides since, or left
         strangers = asked.filter(places.is_null())
         for batch in lake.stream(settings, f"SELECT image_id {measured_on}"):
             moved = batch.column("image_id").filter(pc.is_in(batch.column("image_id"), value_set=strangers))
             measured |= pc.is_in(asked, value_set=moved).to_numpy(zero_copy_only=False)
     return content, measured
-
-
-_SHORT = {pa.string(): pd.ArrowDtype(pa.string())}
-"""An object of Python's for each id would take five times its bytes."""
 
 
 def _read(folder: Path) -> pd.DataFrame:

@@ -31,7 +31,6 @@ BLOCK = 1_000  # queries searched at once
 ROUNDING = 1e-5  # of a cosine in float32
 _TOLD_APART = 24
 """Digits of a content's SHA-256: 96 bits."""
-_NUMBERED = pa.dictionary(pa.int32(), pa.string())
 
 Ints = NDArray[np.int64]
 
@@ -95,14 +94,8 @@ def read_items(settings: Settings, task: Task, at: dict[str, int]) -> Items:
             for name, own in sliced.items()
         ),
     ]
-    names = ("label", "product_id", "content", *sliced.values())
-    chunks: dict[str, list[pa.Array]] = {name: [] for name in ("image_id", "in_index", "learned", *names)}
-    for batch in lake.stream(settings, facts.labelled(task.encoded, task.relevant, columns), at):
-        for name, made in chunks.items():
-            column = batch.column(name)
-            made.append(column.dictionary_encode() if name in names else column)
-    kinds = {"image_id": pa.string(), "in_index": pa.bool_(), "learned": pa.bool_()}
-    whole = {name: pa.chunked_array(chunks.pop(name), kinds.get(name, _NUMBERED)) for name in list(chunks)}
+    encoded = ("label", "product_id", "content", *sliced.values())
+    whole = lake.columns(settings, facts.labelled(task.encoded, task.relevant, columns), encoded, at)
     ids = whole.pop("image_id").combine_chunks()
     order = pc.sort_indices(ids)
     ids = ids.take(order)
@@ -113,7 +106,7 @@ def read_items(settings: Settings, task: Task, at: dict[str, int]) -> Items:
         label,
         product,
         content,
-        {name: whole[column].unify_dictionaries().combine_chunks().take(order) for name, column in sliced.items()},
+        {name: whole[column].combine_chunks().take(order) for name, column in sliced.items()},
         flags["in_index"],
         np.isin(product, product[flags["learned"]]),
     )
@@ -121,7 +114,7 @@ def read_items(settings: Settings, task: Task, at: dict[str, int]) -> Items:
 
 def _numbers(names: pa.ChunkedArray, order: pa.Array) -> Ints:
     """(N,), in that order: a number for each of ``names``, by first appearance; -1 where there is none."""
-    codes = names.unify_dictionaries().combine_chunks().indices.take(order)
+    codes = names.combine_chunks().indices.take(order)
     return codes.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 

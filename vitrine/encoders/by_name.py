@@ -22,8 +22,8 @@ def check_free(settings: Settings, name: str, of: str) -> str:
     """
     if check_name(name, "encoder name") in settings.encoders or name in backbones.REGISTRY:
         raise UserError(f"encoder {name!r} is there already, and was not made by a command: choose another --name")
-    heads = (tuned.find(settings, each) for each in split_joined(of))
-    bases = {base for head in heads if head for base in split_joined(head.base)}
+    made = (tuned.find(settings, each) for each in split_joined(of))
+    bases = {base for each in made if each for base in split_joined(each.base)}
     if name in {*split_joined(of), *bases}:
         raise UserError(f"encoder {name!r} is what the new one is made of: choose another --name")
     return name
