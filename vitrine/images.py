@@ -2,16 +2,17 @@
 
 Choices that make up DECODE_POLICY:
 
-* Formats: JPEG, MPO, PNG, WebP, GIF, BMP, TIFF, AVIF where Pillow has it, and HEIC and HEIF by pillow-heif, told by
-  content and never by name. Of an animation or a multi-picture file, the first picture.
-* Pixels: 8-bit RGB, turned upright by EXIF (an unreadable EXIF block leaves the picture as stored; HEIC and HEIF are
-  turned by what their container says, whatever their EXIF does).
+* Formats: JPEG, MPO, PNG, WebP, GIF, BMP, TIFF, AVIF where Pillow has it, HEIC and HEIF by pillow-heif, and JPEG XL by
+  pillow-jxl-plugin, told by content and never by name. Of an animation or a multi-picture file, the first picture; an
+  animation in JPEG XL, of which the plugin gives the last one, is refused as ``unsupported``.
+* Pixels: 8-bit RGB, turned upright by EXIF (an unreadable EXIF block leaves the picture as stored; HEIC, HEIF and
+  JPEG XL are turned by what the picture itself says, whatever their EXIF does).
   Transparency is laid on white. 16-bit gray is divided by 257; pixels whose range is not known (floating
   point, integers outside 0..65535) are refused as ``unsupported``.
-* Colour: of HEIC and HEIF, which phones write in Display P3, an ICC profile is converted to sRGB by LittleCMS
-  (relative colorimetric); a broken one is ignored. Of other formats, profiles are ignored and sRGB is assumed, since
-  homes hold vectors of their pixels so; ``managed`` converts those too, which is MANAGED_POLICY. Without a profile,
-  CMYK and YCCK become RGB by the plain formula.
+* Colour: of HEIC and HEIF, which phones write in Display P3, and of JPEG XL, an ICC profile is converted to sRGB by
+  LittleCMS (relative colorimetric); a broken one is ignored. Of other formats, profiles are ignored and sRGB is
+  assumed, since homes hold vectors of their pixels so; ``managed`` converts those too, which is MANAGED_POLICY.
+  Without a profile, CMYK and YCCK become RGB by the plain formula.
 * Not a camera's raw file (DNG, NEF, CR2, ARW), nor another TIFF whose first picture is a preview: those are refused as
   ``unsupported``, since a thumbnail would be taken for the photo.
 * Damage: a file that ends early is refused, never filled with gray. Two things pass: a file that lost only
@@ -27,6 +28,8 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
+from fractions import Fraction
 from io import BytesIO
 
 import numpy as np
@@ -65,8 +68,18 @@ _SIDEWAYS = {
 _HEIF = "HEIF"
 _HEIF_BRANDS = tuple(f"ftyp{brand}".encode() for brand in ("heic", "heix", "heim", "heis", "hevc", "mif1", "msf1"))
 """Of ISO/IEC 23008-12; the last two may also begin an AVIF file."""
-_JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
+_JXL = "JXL"
+_JXL_STREAM, _JXL_BOXES = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"
 """How a codestream and a container of ISO/IEC 18181 begin."""
+_JXL_RATIOS = (
+    Fraction(1),
+    Fraction(12, 10),
+    Fraction(4, 3),
+    Fraction(3, 2),
+    Fraction(16, 9),
+    Fraction(5, 4),
+    Fraction(2),
+)
 _SUBFILE, _PHOTOMETRIC, _DNG_VERSION = 254, 262, 50706
 _SENSOR = (32803, 34892)  # what a camera's sensor saw: its colour filters, or one linear
 
@@ -130,7 +143,10 @@ def _pixels(data: bytes, limit: int, min_side: int | None, managed: bool) -> tup
     if _is_preview(data):
         raise ImageError("unsupported", "a camera's raw file, or a TIFF that starts with a preview: export the photo")
     _check_size(_webp_canvas(data), limit)
-    image = Image.open(BytesIO(data), formats=(*_FORMATS, *_heif(data)))
+    if data.startswith((_JXL_STREAM, _JXL_BOXES)):
+        data = _jxl_stream(data)
+        _check_size(_jxl_size(data), limit)
+    image = Image.open(BytesIO(data), formats=(*_FORMATS, *_plugged_in(data)))
     size = image.size
     _check_size(size, limit)
     if 0 in size:
@@ -141,8 +157,8 @@ def _pixels(data: bytes, limit: int, min_side: int | None, managed: bool) -> tup
     image.load()
     if reduced is None:
         size = image.size  # Pillow turns TIFFs upright while it loads them
-    upright = _upright(image)
-    rgb = _rgb(_in_srgb(image) if managed or image.format == _HEIF else image)
+    upright = None if image.format == _JXL else _upright(image)
+    rgb = _rgb(_in_srgb(image) if managed or image.format in (_HEIF, _JXL) else image)
     if upright is not None:
         rgb = rgb.transpose(upright)
     elif isinstance(rgb, ImageFile.ImageFile):
@@ -157,18 +173,81 @@ def _check_size(size: tuple[int, int], limit: int) -> None:
         raise ImageError("too_large", f"{width} x {height} pixels, more than the limit of {limit}")
 
 
-def _heif(data: bytes) -> tuple[str, ...]:
-    """The format's name, which Pillow knows from then on, where the file may be of it."""
-    if data[4:12] not in _HEIF_BRANDS:
-        return ()
+def _plugged_in(data: bytes) -> tuple[str, ...]:
+    """The format's name, which Pillow knows from then on, where the file may be of one that a package of its own reads:
+    imported here, since few catalogs have one, and not there where an exported encoder does without."""
     try:
-        import pillow_heif  # here: few catalogs have one
-    except ImportError:  # an exported encoder does without
-        return ()
+        if data[4:12] in _HEIF_BRANDS:
+            import pillow_heif
 
-    pillow_heif.options.DECODE_THREADS = 1  # a worker has its share of the cores already
-    pillow_heif.register_heif_opener(thumbnails=False)
-    return (_HEIF,)
+            pillow_heif.options.DECODE_THREADS = 1  # a worker has its share of the cores already
+            pillow_heif.register_heif_opener(thumbnails=False)
+            return (_HEIF,)
+        if data.startswith(_JXL_STREAM):
+            from pillow_jxl import JpegXLImagePlugin
+
+            JpegXLImagePlugin.DECODE_THREADS = 0  # in this thread
+            return (_JXL,)
+    except ImportError:
+        pass
+    return ()
+
+
+def _jxl_stream(data: bytes) -> bytes:
+    """The codestream of a JPEG XL file, without its boxes (ISO/IEC 18181-2): they hold compressed texts of any
+    size, and what a JPEG is made again by, which would be turned by its EXIF."""
+    if data.startswith(_JXL_STREAM):
+        return data
+    parts, at = [], 0
+    while at + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        start = at + 8
+        if size == 1 and at + 16 <= len(data):
+            (size,), start = struct.unpack_from(">Q", data, start), at + 16
+        end = at + size if size else len(data)
+        if end < start:
+            break
+        if kind in (b"jxlc", b"jxlp"):
+            parts.append(data[start + 4 * (kind == b"jxlp") : end])
+        at = end
+    return b"".join(parts)
+
+
+def _jxl_size(stream: bytes) -> tuple[int, int]:
+    """Width and height in a codestream's header, before it is turned: the plugin decodes a file where it opens it.
+
+    ISO/IEC 18181-1, annex D: SizeHeader and the begin of ImageMetadata, whose bits come lowest first.
+
+    Raises ImageError: truncated, unsupported (an animation, or a preview before the picture).
+    """
+    header, at = int.from_bytes(stream[2:40], "little"), 0
+
+    def take(count: int) -> int:
+        nonlocal at
+        at += count
+        return header >> (at - count) & ((1 << count) - 1)
+
+    if not stream.startswith(_JXL_STREAM):
+        raise ImageError("truncated", "the file ends before its picture does")
+    size = _jxl_sides(take)
+    if not take(1) and take(1):  # not all as usual, and more fields
+        take(3)  # orientation
+        if take(1):  # the size that it should be shown in
+            _jxl_sides(take)
+        if take(1) or take(1):
+            raise ImageError("unsupported", "an animation in JPEG XL, or one with a preview, is not read")
+    return size
+
+
+def _jxl_sides(take: Callable[[int], int]) -> tuple[int, int]:
+    eights = take(1)
+
+    def side() -> int:
+        return 8 * (take(5) + 1) if eights else take((9, 13, 18, 30)[take(2)]) + 1
+
+    height = side()
+    ratio = take(3)
+    return (int(height * _JXL_RATIOS[ratio - 1]) if ratio else side()), height
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
@@ -271,17 +350,20 @@ def _refusal(error: Exception, data: bytes, limit: int) -> ImageError:
         return ImageError("too_large", f"{pixels} pixels, more than the limit of {limit}")
     if _ends_early(error, data):
         return ImageError("truncated", "the file ends before its picture does")
+    is_jxl = data.startswith((_JXL_STREAM, _JXL_BOXES))
+    if is_jxl and isinstance(error, RuntimeError):  # the plugin says no more of any damage
+        return ImageError("corrupt", "damaged picture: its JPEG XL data is cut off or broken")
     if not isinstance(error, UnidentifiedImageError):
         return ImageError("corrupt", f"damaged picture: {type(error).__name__}: {without_paths(text)}")
     if data[4:12] in _HEIF_BRANDS and _HEIF not in Image.OPEN:
         return ImageError("unsupported", "HEIC and HEIF are read where the package pillow-heif is installed")
-    if data.startswith(_JPEG_XL):
-        return ImageError("unsupported", "JPEG XL is not read: export the photo as JPEG, PNG, WebP or AVIF")
+    if is_jxl and _JXL not in Image.OPEN:
+        return ImageError("unsupported", "JPEG XL is read where the package pillow-jxl-plugin is installed")
     if data[4:12] in _HEIF_BRANDS or any(
         accept is None or accept(data[:16]) for _, accept in (Image.OPEN[f] for f in _FORMATS)
     ):
         return ImageError("corrupt", "damaged picture: its header cannot be read")
-    return ImageError("not_an_image", f"not a picture in a format read here ({', '.join((*_FORMATS, _HEIF))})")
+    return ImageError("not_an_image", f"not a picture in a format read here ({', '.join((*_FORMATS, _HEIF, _JXL))})")
 
 
 def _ends_early(error: Exception, data: bytes) -> bool:

@@ -12,6 +12,7 @@ from io import BytesIO
 
 import numpy as np
 import pillow_heif
+import pillow_jxl  # noqa: F401  to write them
 import pytest
 from PIL import Image, ImageFile, ImageOps, features
 
@@ -297,6 +298,8 @@ def sweep():
     yield "tiff", encode(picture, "TIFF")
     yield "tiff lzw", encode(picture, "TIFF", compression="tiff_lzw")
     yield "heic", encode(picture, "HEIF")
+    yield "jpeg xl", encode(picture, "JXL")
+    yield "jpeg xl in boxes", encode(picture, "JXL", use_container=True)
     if features.check("avif"):
         yield "avif", encode(picture, "AVIF")
 
@@ -328,7 +331,7 @@ def test_cut_in_half_is_called_truncated(kind):
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "JXL"])
 def test_random_damage_raises_nothing_else(kind):
     data = encode(photo(48, 32), kind)
     chance = random.Random(1)
@@ -550,7 +553,70 @@ def test_import_is_light():
     assert done.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("begins", [b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"])
-def test_jpeg_xl_is_named(begins: bytes):
-    error = refused(begins + bytes(100))
-    assert error.code == "unsupported" and str(error).startswith("JPEG XL is not read: export")
+# ---- JPEG XL ----
+
+ANIMATION = bytes.fromhex(
+    "ff0a41044d0020286e090804010040004b188b1542a9d04900000000000000000804050044004b188b15c249414e480000000000000000"
+)
+"""Two frames of 8 x 8, by libjxl."""
+
+
+def from_jpeg(path, picture, **options):
+    """JPEG XL that a JPEG can be made from again, bit by bit: what shops turn their old photos into."""
+    picture.save(path, "JPEG", quality=95, **options)
+    with Image.open(path) as image:
+        return encode(image, "JXL", lossless_jpeg=True)
+
+
+def test_jpeg_xl():
+    picture = photo(97, 33)
+    for options in ({}, {"use_container": True}):
+        data = encode(picture, "JXL", lossless=True, **options)
+        assert images.decode(data).tobytes() == picture.tobytes() and images.checked_size(data) == (97, 33)
+    deep = np.full((4, 4), 40 * 257, np.uint16)  # the plugin says of 16 bits that they are linear
+    assert near(images.decode(encode(Image.fromarray(deep), "JXL", lossless=True)).getpixel((1, 1)), (110, 110, 110))
+    alpha = picture.convert("RGBA")
+    alpha.putalpha(0)
+    assert near(images.decode(encode(alpha, "JXL", lossless=True)).getpixel((5, 5)), WHITE)
+
+
+def test_jpeg_xl_of_a_jpeg_is_upright_and_in_srgb(tmp_path):
+    picture = Image.new("RGB", (80, 64), (210, 60, 40))
+    picture.paste((30, 160, 70), (0, 0, 16, 64))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    data = from_jpeg(tmp_path / "a.jpg", picture, exif=turned.tobytes(), icc_profile=profile(DISPLAY_P3))
+    decoded = images.decode(data)
+    assert decoded.size == images.checked_size(data) == (64, 80)
+    for place, colour in (((5, 70), (210, 60, 40)), ((5, 5), (30, 160, 70))):
+        assert near(decoded.getpixel(place), in_srgb(colour, DISPLAY_P3), within=6)
+
+
+def test_exif_alone_does_not_turn_jpeg_xl():
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    assert images.decode(encode(photo(80, 60), "JXL", exif=turned.tobytes(), use_container=True)).size == (80, 60)
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 1), (512, 9), (513, 8192), (4, 8193), (400, 300), (256, 256), (64, 40), (300, 200)]
+)
+def test_jpeg_xl_too_large_is_refused_before_it_is_decoded(size, monkeypatch):
+    for boxes in (False, True):
+        data = encode(Image.new("L", size), "JXL", effort=1, use_container=boxes)
+        assert images.checked_size(data) == size
+        with monkeypatch.context() as patch:
+            patch.setattr(Image, "open", None)  # the plugin decodes there
+            error = refused(data, max_pixels=size[0] * size[1] - 1)
+        assert (error.code, str(error)) == (
+            "too_large",
+            f"{size[0]} x {size[1]} pixels, more than the limit of {size[0] * size[1] - 1}",
+        )
+
+
+def test_what_of_jpeg_xl_is_not_read():
+    error = refused(ANIMATION)
+    assert error.code == "unsupported" and "an animation in JPEG XL" in str(error)
+    for begins in (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"):
+        assert refused(begins + bytes(100)).code in ("corrupt", "truncated")
+    assert str(refused(b"\xff\x0a" + bytes(100))) == "damaged picture: its JPEG XL data is cut off or broken"

@@ -32,7 +32,7 @@ ABOUT = (
     "tar files of img2dataset or WebDataset, a file or a folder: KEY.jpg beside KEY.json (or KEY.cls, KEY.txt, or "
     "Parquet beside the shard) with product_id; where there are, image_id, category, split"
 )
-_SUFFIXES = {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "heif"}
+_SUFFIXES = {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "heif", "jxl"}
 _TEXTS = ("cls", "txt")
 _SHARD = re.compile(r".+\.(tar|tar\.gz|tgz)", re.IGNORECASE)
 _NAME = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)

@@ -161,6 +161,7 @@ def test_photos_are_refused_as_the_catalogs_are(small: Path, tmp_path: Path):
             (narrow.getvalue(), "too long and narrow"),
             (wide.getvalue(), "more than the limit of 100000000"),
             (phone.getvalue(), "read where the package pillow-heif is installed"),
+            (b"\xff\x0a" + bytes(50), "read where the package pillow-jxl-plugin is installed"),
         )
     ):
         photo = tmp_path / f"{number}.jpg"
