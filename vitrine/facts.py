@@ -34,17 +34,17 @@ LABELS_OF_ALL = ("product_id", "category")
 REPORTED = ("test", "query")
 """Splits that classifiers are measured on, the first that there is."""
 _ATTRIBUTES = "concat_ws('\x1f', array_join(map_keys({0}), '\x1f'), array_join(map_values({0}), '\x1f'))"
-"""A map of attributes as one text, empty where there are none: engines compare no maps. In Spark's words and
-DataFusion's alike, as is what follows."""
+"""A map of attributes as one text, since engines compare no maps; in Spark's words and DataFusion's, as the next."""
 PHOTO_OF_PRODUCT = (
     f"concat(image_id, ':', content_sha256, ':', coalesce(category, ''), {_ATTRIBUTES.format('attributes')})"
 )
 """What a product's row depends on, of each of its photos."""
 _JOINED = 250_000
 """Photos that are joined at once in this process: two kilobytes each."""
-_IDS = 2_000_000
-"""Ids of photos that are joined at once."""
-_PRODUCT_MD5 = f"md5(string_agg({PHOTO_OF_PRODUCT}, '\n' ORDER BY {PHOTO_OF_PRODUCT}))"
+_AT_ONCE = 1_000_000
+"""Photos that are grouped by product, or joined by id alone, at once."""
+# DataFusion's string_agg in order takes several times the memory.
+_PRODUCT_MD5 = f"md5(array_to_string(array_sort(array_agg({PHOTO_OF_PRODUCT})), '\n'))"
 
 
 # ---- data sets ----
@@ -311,14 +311,15 @@ def photo_states(
     quarantine: str = QUARANTINE.name,
     listed: Sequence[str] = (),
     carried: Sequence[str] = (),
+    within: str = "true",
 ) -> str:
     """A query, in Spark's SQL and DataFusion's alike, of how each photo stands.
 
     A row for every photo of the catalog and every vector: ``image_id``; ``state``: ``missing`` (no vector),
     ``stale`` (one of other content), ``relabelled`` (one with other labels than the catalog's), ``current``, or
     ``left over`` (a vector of a photo that the catalog has not); ``refused``: is the photo in quarantine for this
-    encoder? ``listed`` names columns of ``catalog`` to add, ``carried`` of ``embeddings``. The other arguments are the
-    tables' names in the statement.
+    encoder? ``listed`` names columns of ``catalog`` to add, ``carried`` of ``embeddings``; ``within`` is a condition of
+    ``image_id`` for all photos that are asked about. The other arguments are the tables' names in the statement.
     """
     columns = ("image_id", "content_sha256", *LABEL_COLUMNS, "attributes")
     relabelled = " OR ".join(f"(e.{name} IS DISTINCT FROM c.{name})" for name in LABEL_COLUMNS)
@@ -331,8 +332,8 @@ def photo_states(
         "WHEN e.image_id IS NULL THEN 'missing' WHEN c.image_id IS NULL THEN 'left over' "
         "WHEN e.content_sha256 IS DISTINCT FROM c.content_sha256 THEN 'stale' "
         f"WHEN {relabelled} THEN 'relabelled' ELSE 'current' END AS state "
-        f"FROM (SELECT {in_catalog} FROM {catalog} WHERE {matches(dataset=encoded.dataset)}) c FULL OUTER JOIN "
-        f"(SELECT {in_embeddings} FROM {embeddings} WHERE {encoded.parts[0].where}) e "
+        f"FROM (SELECT {in_catalog} FROM {catalog} WHERE {matches(dataset=encoded.dataset)} AND {within}) c "
+        f"FULL OUTER JOIN (SELECT {in_embeddings} FROM {embeddings} WHERE {encoded.parts[0].where} AND {within}) e "
         f"ON c.image_id = e.image_id LEFT JOIN (SELECT DISTINCT image_id FROM {quarantine} WHERE {refused}) q "
         "ON q.image_id = coalesce(c.image_id, e.image_id)"
     )
@@ -345,8 +346,15 @@ def quarantined(encoded: EncodedSet) -> str:
 
 def missing(settings: Settings, encoded: EncodedSet) -> int:
     """Photos without a current vector; those that the encoder could not embed are not counted."""
-    sql = f"SELECT count(*) AS n FROM ({photo_states(encoded)}) WHERE state IN ('missing', 'stale') AND NOT refused"
-    return int(lake.rows(settings, sql)[0]["n"])
+    columns, number = ("image_id", "content_sha256"), 0
+    catalog = lake.digest(settings, columns, f"{CATALOG.name} WHERE {matches(dataset=encoded.dataset)}")
+    if catalog == lake.digest(settings, columns, f"{EMBEDDINGS.name} WHERE {encoded.parts[0].where}"):
+        return 0
+    for low, high in lake.key_ranges(catalog[1], _AT_ONCE):
+        states = photo_states(encoded, within=lake.hashed_between("image_id", low, high))
+        sql = f"SELECT count(*) AS n FROM ({states}) WHERE state IN ('missing', 'stale') AND NOT refused"
+        number += int(lake.rows(settings, sql)[0]["n"])
+    return number
 
 
 def settled(settings: Settings, encoded: EncodedSet) -> int | None:
@@ -370,7 +378,7 @@ def _left_of_others(settings: Settings, encoded: EncodedSet) -> bool:
     """Has another version a vector of a photo that left, of a catalog that ``encoded`` has all of?"""
     others = f"{matches(dataset=encoded.dataset)} AND encoder_version <> {lake.quote(encoded.encoder_version)}"
     number = count(settings, EMBEDDINGS, others)
-    for low, high in lake.key_ranges(number, _IDS) if number else ():
+    for low, high in lake.key_ranges(number, _AT_ONCE) if number else ():
         within = lake.hashed_between("image_id", low, high)
         here, other = (
             f"(SELECT image_id FROM {EMBEDDINGS.name} WHERE {where} AND {within})" for where in (encoded.where, others)
@@ -383,7 +391,7 @@ def _left_of_others(settings: Settings, encoded: EncodedSet) -> bool:
 def products_settled(settings: Settings, encoded: EncodedSet) -> bool:
     """Has every product the vector of its photos as they are now? Asked without a JVM."""
     columns, total, number = ("product_id", "images_md5"), 0, 0
-    for low, high in lake.key_ranges(embedded(settings, encoded), _JOINED):
+    for low, high in lake.key_ranges(embedded(settings, encoded), _AT_ONCE):
         where = f"{encoded.where} AND {lake.hashed_between('product_id', low, high)}"
         photos = f"SELECT product_id, {_PRODUCT_MD5} AS images_md5 FROM {EMBEDDINGS.name} WHERE {where}"
         part, products = lake.digest(settings, columns, f"({photos} GROUP BY product_id)")

@@ -92,6 +92,16 @@ def test_photos_that_came_or_left_are_to_be_done(done: Settings):
     assert facts.settled(done, D1) is None
 
 
+def test_missing_photos_are_counted_range_by_range(done: Settings, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(facts, "_AT_ONCE", 1)  # photos
+    assert facts.missing(done, D1) == 0 and facts.settled(done, D1) == len(PHOTOS)
+    come = [{**PHOTOS[0], "image_id": f"d/{number}"} for number in range(20, 23)]
+    put(done, CATALOG, [*changed(1, content_sha256="0" * 64), *come])
+    assert facts.missing(done, D1) == 4
+    put(done, CATALOG, PHOTOS[1:])  # one left, and its vector stays
+    assert facts.missing(done, D1) == 0 and facts.settled(done, D1) is None
+
+
 def test_another_versions_vector_of_a_photo_that_left_is_to_be_done(done: Settings):
     put_vectors(done, [*PHOTOS, PHOTOS[0] | {"image_id": "d/left", "encoder_version": V2}])
     assert facts.settled(done, D1) is None
