@@ -58,7 +58,7 @@ def cell(full: float, change: dict[str, Any], shown: bool) -> str:
 
 
 def table(home: Path, dataset: str, encoders: list[str], names: list[str], max_drop: float) -> None:
-    print(f"| encoder | in full | {' | '.join(names)} |\n|{'---|' * (len(names) + 2)}", flush=True)
+    print(f"| encoder | bytes in full | {METRIC} | {' | '.join(names)} |\n|{'---|' * (len(names) + 3)}", flush=True)
     for encoder in encoders:
         asked = ("--encoder", encoder, "--dataset", dataset, "--max-drop", str(max_drop))
         said = vitrine(home, "compress", *asked)
@@ -72,9 +72,9 @@ def table(home: Path, dataset: str, encoders: list[str], names: list[str], max_d
             cells.append(f"{row['bytes']}: {cell(full, row, row['good_enough'])}")
             new = row["on_new_products"]
             on_new.append(f"{new['change']:+.4f} ({new['low']:+.3f} to {new['high']:+.3f})" if new else "-")
-        print(f"| {encoder} | {said['bytes']}: {full:.3f} | {' | '.join(cells)} |", flush=True)
+        print(f"| {encoder} | {said['bytes']:,} | {full:.3f} | {' | '.join(cells)} |", flush=True)
         if said["new_queries"]:
-            print(f"| of it {said['new_queries']} on new products | | {' | '.join(on_new)} |", flush=True)
+            print(f"| of it {said['new_queries']} on new products | | | {' | '.join(on_new)} |", flush=True)
 
 
 def main() -> None:
