@@ -13,11 +13,11 @@ to lose less than ``--max-drop``. Of queries for new products it prints a row of
 """
 
 import argparse
-import csv
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from tuning_gain import vitrine
 
 from vitrine import lake
@@ -34,21 +34,18 @@ CODECS = [
 
 def half(settings: Settings, dataset: str, name: str) -> None:
     """Ingest the photos of ``dataset`` as ``name``, with splits by product."""
-    sql = (
-        "SELECT image_id, uri, product_id, category, md5(product_id) < '8' AS known, "
-        "row_number() OVER (PARTITION BY product_id ORDER BY md5(image_id)) AS place "
-        f"FROM catalog WHERE {lake.matches(dataset=dataset)} ORDER BY image_id"
+    own = f"{len(dataset) + 2}"  # ids without the data set's name
+    placed = (
+        "SELECT *, row_number() OVER (PARTITION BY product_id ORDER BY md5(image_id)) AS place "
+        f"FROM catalog WHERE {lake.matches(dataset=dataset)}"
     )
-    table = settings.home / f"{name}.csv"
-    with table.open("w", newline="") as file:
-        out = csv.writer(file)
-        out.writerow(["image_id", "uri", "product_id", "category", "split"])
-        for row in lake.rows(settings, sql):
-            place, prefix = int(row["place"]), f"{dataset}/"
-            learned = row["known"] and place % 5 < 3
-            split = "train" if learned else ("query", "gallery")[place % 2]
-            image, product = (row[key].removeprefix(prefix) for key in ("image_id", "product_id"))
-            out.writerow([image, row["uri"], product, row["category"], split])
+    sql = (
+        f"SELECT substr(image_id, {own}) AS image_id, uri, substr(product_id, {own}) AS product_id, category, "
+        "CASE WHEN md5(product_id) < '8' AND place % 5 < 3 THEN 'train' "
+        f"WHEN place % 2 = 0 THEN 'query' ELSE 'gallery' END AS split FROM ({placed})"
+    )
+    table = settings.home / f"{name}.parquet"
+    pq.write_table(lake.query(settings, sql), table)
     vitrine(settings.home, "ingest", str(table), "--dataset", name, "--layout", "table")
 
 

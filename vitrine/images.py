@@ -29,7 +29,6 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
-from fractions import Fraction
 from io import BytesIO
 
 import numpy as np
@@ -69,17 +68,11 @@ _HEIF = "HEIF"
 _HEIF_BRANDS = tuple(f"ftyp{brand}".encode() for brand in ("heic", "heix", "heim", "heis", "hevc", "mif1", "msf1"))
 """Of ISO/IEC 23008-12; the last two may also begin an AVIF file."""
 _JXL = "JXL"
-_JXL_STREAM, _JXL_BOXES = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"
+_JXL_STREAM = b"\xff\x0a"
+_JXL_BEGINS = (_JXL_STREAM, b"\0\0\0\x0cJXL \r\n\x87\n")
 """How a codestream and a container of ISO/IEC 18181 begin."""
-_JXL_RATIOS = (
-    Fraction(1),
-    Fraction(12, 10),
-    Fraction(4, 3),
-    Fraction(3, 2),
-    Fraction(16, 9),
-    Fraction(5, 4),
-    Fraction(2),
-)
+_JXL_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+"""Width to height, by the number that a header has, from 1."""
 _SUBFILE, _PHOTOMETRIC, _DNG_VERSION = 254, 262, 50706
 _SENSOR = (32803, 34892)  # what a camera's sensor saw: its colour filters, or one linear
 
@@ -143,7 +136,7 @@ def _pixels(data: bytes, limit: int, min_side: int | None, managed: bool) -> tup
     if _is_preview(data):
         raise ImageError("unsupported", "a camera's raw file, or a TIFF that starts with a preview: export the photo")
     _check_size(_webp_canvas(data), limit)
-    if data.startswith((_JXL_STREAM, _JXL_BOXES)):
+    if data.startswith(_JXL_BEGINS):
         data = _jxl_stream(data)
         _check_size(_jxl_size(data), limit)
     image = Image.open(BytesIO(data), formats=(*_FORMATS, *_plugged_in(data)))
@@ -246,8 +239,10 @@ def _jxl_sides(take: Callable[[int], int]) -> tuple[int, int]:
         return 8 * (take(5) + 1) if eights else take((9, 13, 18, 30)[take(2)]) + 1
 
     height = side()
-    ratio = take(3)
-    return (int(height * _JXL_RATIOS[ratio - 1]) if ratio else side()), height
+    if not (ratio := take(3)):
+        return side(), height
+    wide, high = _JXL_RATIOS[ratio - 1]
+    return height * wide // high, height
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
@@ -350,7 +345,7 @@ def _refusal(error: Exception, data: bytes, limit: int) -> ImageError:
         return ImageError("too_large", f"{pixels} pixels, more than the limit of {limit}")
     if _ends_early(error, data):
         return ImageError("truncated", "the file ends before its picture does")
-    is_jxl = data.startswith((_JXL_STREAM, _JXL_BOXES))
+    is_jxl = data.startswith(_JXL_BEGINS)
     if is_jxl and isinstance(error, RuntimeError):  # the plugin says no more of any damage
         return ImageError("corrupt", "damaged picture: its JPEG XL data is cut off or broken")
     if not isinstance(error, UnidentifiedImageError):
