@@ -12,8 +12,9 @@ from vitrine import plain_page
 from vitrine.setting_sections import Prices
 
 
-def draw(study: Study, max_drop: float, prices: Prices, photos: int, path: Path) -> None:
-    """Write the page to ``path``: it opens without a network. ``photos``: how many vectors are paid for."""
+def draw(study: Study, max_drop: float, prices: Prices, photos: int, stores: str, path: Path) -> None:
+    """Write the page to ``path``: it opens without a network. ``photos``: how many vectors are paid for; ``stores``: a
+    sentence on what they take where they serve."""
     best = study.cheapest()
     answer = (
         f"{best.codec.name}: {best.bytes} bytes in place of {4 * study.dim}"
@@ -43,7 +44,7 @@ def draw(study: Study, max_drop: float, prices: Prices, photos: int, path: Path)
     in_full += [*_speed(study.full_speed), f"{month(prices, photos, 4 * study.dim, 4 * study.dim):.4g}", ""]
     rows = [in_full, *(_line(row, prices, photos) for row in study.rows)]
     title = f"How short may vectors of {study.encoded.encoder} be for {study.encoded.dataset}?"
-    plain_page.write(path, title, answer, [about, searched, in_lists], _chart(study, max_drop), head, rows)
+    plain_page.write(path, title, answer, [about, searched, in_lists, stores], _chart(study, max_drop), head, rows)
 
 
 def _line(row: Row, prices: Prices, photos: int) -> list[str]:

@@ -60,7 +60,7 @@ class Findings:
     def using(self, encoder: str) -> "answer.Use":
         """What using it takes; a linear head's vectors have as many dimensions at most."""
         done, catalog = self.measured[encoder], self.catalog
-        size = serving_costs.vector_bytes(self.settings, done.dim, catalog.photos, catalog.products)
+        size = serving_costs.stored_bytes(self.settings, done.dim, catalog.photos, catalog.products)
         money = round(serving_costs.month_money(self.settings, size), 6)
         return replace(self.costs.use(done.encoded, catalog.photos), serving_bytes=size, serving_money=money)
 

@@ -37,7 +37,7 @@ def test_in_full_it_is_the_evaluation(home: Callable[[], Settings], tmp_path: Pa
     again = study(settings, encoded, "product_id", 0.05, dims=(8, 4))
     assert [(row.codec.name, row.metrics) for row in again.rows] == [(row.codec.name, row.metrics) for row in done.rows]
     prices = Prices(memory_gb_month=3.0, disk_gb_month=0.1, currency="EUR")
-    page.draw(done, 0.05, prices, 1_000, tmp_path / "page.html")
+    page.draw(done, 0.05, prices, 1_000, "Redis int8: 640 bytes.", tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     assert "a month, EUR" in text and "1,000 vectors" in text
     assert "How short may vectors of e be for shop?" in text and "PCA 4 rotated, 1 bit" in text

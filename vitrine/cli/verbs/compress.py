@@ -8,7 +8,7 @@ import typer
 
 from evaluation.compression import codec_rows, page, study
 from vitrine import facts, runs, tracking
-from vitrine.cli import output
+from vitrine.cli import output, serving_costs
 from vitrine.cli.choices import chosen_datasets, encoded_set
 from vitrine.cli.options import Dataset, Encoder, Json, Relevant
 from vitrine.encoders import by_name, shorter, tuned
@@ -32,9 +32,9 @@ def compress(
     each held against the vectors in full on the same queries.
 
     Names the fewest bytes that are surely good enough, or says that none is; with what search takes on this machine,
-    exact and in lists, and what a month costs by the prices of vitrine.toml. With --make, the principal components that
-    are good enough become an encoder like any other, applied to stored vectors: no photo is read. Draws a page under
-    HOME/reports, and writes each codec's figures into the table metrics.
+    exact and in lists, what a month costs by the prices of vitrine.toml, and what a row takes in each store. With
+    --make, the principal components that are good enough become an encoder like any other, applied to stored vectors:
+    no photo is read. Draws a page under HOME/reports, and writes each codec's figures into the table metrics.
     """
     settings = load_settings()
     (chosen,) = chosen_datasets(settings, [dataset])
@@ -47,9 +47,11 @@ def compress(
         run.encoder_version = encoded.encoder_version
         done = study.study(settings, encoded, relevant, drop)
         photos = facts.count(settings, EMBEDDINGS, encoded.where)
+        stores = serving_costs.ways(settings, done.dim, photos)
         run.figures |= _figures(settings, done, drop, bytes_at_most, photos)
+        run.figures["stores"] = [each._asdict() for each in stores]
         path = settings.reports / f"compress_{chosen}_{encoded.encoder}.html"
-        page.draw(done, drop, settings.prices, photos, path)
+        page.draw(done, drop, settings.prices, photos, _sentence(stores, settings.prices.currency), path)
         run.figures["page"] = str(path)
         codec_rows.write_rows(settings, done.task, done.input_version, run.run_id, done.codecs)
         shortest = done.cheapest(quantiser="float32")
@@ -64,9 +66,20 @@ def compress(
         columns = ["codec", "bytes", *done.full, "change", "low", "high", "change on new products"]
         columns += ["ms a query", "queries/s", "build s", "ms in lists", "recall@10", "good enough", "why"]
         output.emit_rows(columns, [_line(row) for row in done.rows], "table")
+        output.emit_rows(serving_costs.Stored._fields, [list(each) for each in stores], "table")
     output.show(
         f"compressed {chosen} {encoded.encoder}", {"dataset": chosen, "encoder": encoder, **run.figures}, as_json
     )
+
+
+def _sentence(stores: "list[serving_costs.Stored]", currency: str) -> str:
+    """What the vectors in full take where they serve."""
+    told = [
+        f"{each.store} {each.kept} {each.bytes_a_row:,} bytes"
+        + f" ({each.money_month:.4g} {currency} a month)" * bool(each.money_month)
+        for each in stores
+    ]
+    return f"Where they serve, a row takes in memory about, by the index or the kind of vectors: {', '.join(told)}."
 
 
 def _line(row: "study.Row") -> list[Any]:

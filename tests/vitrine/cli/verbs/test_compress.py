@@ -45,6 +45,9 @@ def test_a_shorter_encoder_is_made_and_embedded_without_a_photo(tmp_path: Path, 
     assert codecs[f"PCA {done['made_dim']}, float32"]["good_enough"] and codecs[done["cheapest"]]["good_enough"]
     assert done["cheapest_bytes"] == min(each["bytes"] for each in done["codecs"] if each["good_enough"])
     assert "How short may vectors of small be" in Path(done["page"]).read_text()
+    kept = {(each["store"], each["kept"]): each["bytes_a_row"] for each in done["stores"]}
+    assert kept["Redis", "float32"] > kept["Redis", "int8"] and kept["Milvus", "FLAT"] > kept["Milvus", "IVF_SQ8"]
+    assert f"Milvus IVF_SQ8 {kept['Milvus', 'IVF_SQ8']:,} bytes" in Path(done["page"]).read_text()
     with pytest.raises(UserError, match="encoder 'small' is there already"):
         told(*compress, "--make", "--name", "small")
     narrow = told(*compress, "--max-drop", "0.2", "--bytes-at-most", "1")
