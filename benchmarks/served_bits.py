@@ -9,8 +9,7 @@ beside it, the same of a collection of ten rows, which is what a call costs befo
 Redis: what ``vitrine features`` writes of products, in floats and packed to bytes (``[feast] vectors = "int8"``): its
 ``used_memory_dataset`` a row.
 
-"Said" is by Faiss and arithmetic, as ``vitrine compress`` has it. What a row takes beside its vector (keys, ids,
-labels) is in what is measured and in no codec's bytes: so what fewer bits save is compared, against floats.
+"Said" is what ``vitrine compress`` says: bytes of a row by arithmetic, milliseconds by Faiss.
 
     python benchmarks/served_bits.py --rows 100000 --dim 512
 """
@@ -38,6 +37,7 @@ from pymilvus.exceptions import MilvusException
 from evaluation.compression import speed
 from evaluation.milvus.vector_index import VectorIndex
 from vitrine import lake
+from vitrine.cli import serving_costs
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders.codecs import Codec, LinearPart
 from vitrine.settings import load_settings
@@ -191,39 +191,31 @@ def main() -> None:
     parser.add_argument("--indexes", nargs="*", default=["FLAT", "IVF_SQ8", "IVF_PQ"], help="of Milvus, FLAT first")
     asked = parser.parse_args()
     os.environ["VITRINE_MILVUS__IVF_PQ__PARTS"] = str(asked.parts)
+    stores = serving_costs.ways(load_settings(), asked.dim, asked.rows)
+    a_row = {(each.store, each.kept): each.bytes_a_row for each in stores}
     as_it_is = LinearPart("as it is", np.zeros(asked.dim, np.float32), None)
     kinds = {"FLAT": None, "IVF_SQ8": Codec(as_it_is, "int8"), "IVF_PQ": Codec(as_it_is, f"PQ {asked.parts}")}
     with tempfile.TemporaryDirectory(prefix="vitrine-bits-") as home:
         os.chdir(home)
-        print(
-            "| Milvus | bytes a row | saved | said | ms a search | of ten rows | said | s to fill |\n"
-            + "|---" * 8
-            + "|"
-        )
+        print("| Milvus | bytes a row | said | ms a search | of ten rows | said | s to fill |\n" + "|---" * 8 + "|")
         fill_lake(asked.rows, asked.dim)
         parts = range(0, asked.rows, PART)
         index = np.concatenate([vectors(min(PART, asked.rows - at), asked.dim, 1 + at) for at in parts])
-        queries, in_floats = vectors(ASKED, asked.dim, 0), 0.0
+        queries = vectors(ASKED, asked.dim, 0)
         for kind in asked.indexes:
             codec = kinds[kind]
             said = speed.speed(lambda c=codec: speed.over(c, index) if c else speed.in_full(index), queries)
             found = in_milvus(kind, queries)
-            a_row = found["bytes"] / asked.rows
-            in_floats = in_floats or a_row
-            saves = 4 * asked.dim - codec.bytes if codec else 0
             ms = said.lists_latency_ms if codec else said.latency_ms
-            row = f"| {kind} | {a_row:,.0f} | {in_floats - a_row:,.0f} | {saves:,} | {found['ms']:.2f} "
+            row = f"| {kind} | {found['bytes'] / asked.rows:,.0f} | {a_row['Milvus', kind]:,} | {found['ms']:.2f} "
             print(f"{row}| {found['round trip']:.2f} | {ms:.2f} | {found['filled']:.0f} |", flush=True)
     with tempfile.TemporaryDirectory(prefix="vitrine-bits-") as home:
         os.chdir(home)
-        print("\n| Redis | bytes a row | saved | said |\n|---|---|---|---|")
+        print("\n| Redis | bytes a row | said |\n|---|---|---|")
         online_lookup.fill_lake(asked.rows, asked.dim)
-        in_floats = 0.0
-        for packed, vector in (("float32", 4 * asked.dim), ("int8", asked.dim + 4)):
-            a_row = in_redis(asked.rows, asked.dim, packed) / asked.rows
-            in_floats = in_floats or a_row
-            saves = 4 * asked.dim - vector
-            print(f"| {packed} | {a_row:,.0f} | {in_floats - a_row:,.0f} | {saves:,} |", flush=True)
+        for packed in ("float32", "int8"):
+            took = in_redis(asked.rows, asked.dim, packed) / asked.rows
+            print(f"| {packed} | {took:,.0f} | {a_row['Redis', packed]:,} |", flush=True)
 
 
 if __name__ == "__main__":

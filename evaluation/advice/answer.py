@@ -36,7 +36,7 @@ class Use:
     night_seconds: float | None
     night_money: float | None
     serving_bytes: int | None = None
-    """Of the vectors online and in Milvus."""
+    """Of memory, online and in Milvus, with ids and labels."""
     serving_money: float | None = None
     """What their memory costs a month."""
 
@@ -227,7 +227,7 @@ def _costs(use: Use, currency: str) -> list[str]:
     if use.serving_bytes is not None:
         priced = f", {use.serving_money:.4f} {currency} a month" if use.serving_money else ""
         beside = f"; {NIGHTS} nights beside it {NIGHTS * use.night_money:.4f} {currency}" if use.night_money else ""
-        made.append(f"Serving holds {use.serving_bytes / 1e6:,.1f} MB of vectors online and in Milvus{priced}{beside}.")
+        made.append(f"Serving holds {use.serving_bytes / 1e6:,.1f} MB online and in Milvus{priced}{beside}.")
     return made
 
 

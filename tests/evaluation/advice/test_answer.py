@@ -79,7 +79,7 @@ def test_the_sentences_of_a_decided_advice():
         "Expected mMP@5 0.750 (0.700 to 0.800) on the whole catalog, confirmed by 30 products that did not choose it; "
         "0.800 on 1,200 photos of 150 products.",
         "First night about 500 s, 0.2500 EUR; later ones 5.0 s, 0.0025 EUR.",
-        "Serving holds 112.6 MB of vectors online and in Milvus, 0.5632 EUR a month; 30 nights beside it 0.0750 EUR.",
+        "Serving holds 112.6 MB online and in Milvus, 0.5632 EUR a month; 30 nights beside it 0.0750 EUR.",
         "No shorter vectors are shown to lose less than 0.01 on the sample.",
         "Tune it: vitrine tune linear --dataset shop --encoder e",
         "Embed the rest: vitrine embed --dataset shop --encoder e",
