@@ -197,7 +197,7 @@ def main() -> None:
     kinds = {"FLAT": None, "IVF_SQ8": Codec(as_it_is, "int8"), "IVF_PQ": Codec(as_it_is, f"PQ {asked.parts}")}
     with tempfile.TemporaryDirectory(prefix="vitrine-bits-") as home:
         os.chdir(home)
-        print("| Milvus | bytes a row | said | ms a search | of ten rows | said | s to fill |\n" + "|---" * 8 + "|")
+        print("| Milvus | bytes a row | said | ms a search | of ten rows | said | s to fill |\n" + "|---" * 7 + "|")
         fill_lake(asked.rows, asked.dim)
         parts = range(0, asked.rows, PART)
         index = np.concatenate([vectors(min(PART, asked.rows - at), asked.dim, 1 + at) for at in parts])
