@@ -190,14 +190,16 @@ def _would_change(found: Findings, standing: "race.Standing | None", chosen: str
 
 
 def _price_and_margin(found: Findings, picked: "answer.Option | None", options: "list[answer.Option]") -> list[str]:
-    """The margin at which a cheaper option would do, and the cost at which a dearer one would be taken."""
+    """The margin, to the best of all, at which a cheaper option would do, and the cost at which a dearer one would be
+    taken."""
     if picked is None or not (ours := found.price(picked.encoder)):
         return []
     made = []
     cheaper = [each for each in options if each.verdict == "worse" and 0 < found.price(each.encoder) < ours]
     if cheaper:
         best = max(cheaper, key=lambda each: each.value)
-        gap, share = max(picked.value - best.value, found.margin), found.price(best.encoder) / ours
+        leads = max(each.value for each in options if each.verdict != "worse")
+        gap, share = max(leads - best.value, found.margin), found.price(best.encoder) / ours
         made.append(f"with a --margin above {gap:.3f}, {best.name} may do, at {share:.0%} of the cost")
     as_good = [each for each in options if each.verdict == "as good" and each.encoder != picked.encoder]
     if as_good:
