@@ -52,9 +52,19 @@ class Answers:
         return np.where(np.isnan(quarter), whole - half, (whole - quarter) / 2)
 
     def moved(self, doublings: float) -> Floats:
-        """Each figure as it would be once the sample has doubled so often, (N,): along the line through its curve over
-        the logarithm of the number of products."""
-        return self.values + np.nan_to_num(self.slopes) * doublings
+        """Each figure once the sample has doubled so often, (N,): along its curve over the logarithm of the
+        number of products, which flattens as far as keeps the mean between 0 and 1.
+
+        A mean that falls does so by the same share with each doubling, as a power of the number of products does; of a
+        mean that rises, what it lacks to 1.
+        """
+        asked = ~np.isnan(self.values)
+        if not asked.any():
+            return self.values
+        slopes = np.nan_to_num(self.slopes)
+        return self.values + slopes * _flattened(
+            doublings, float(self.values[asked].mean()), float(slopes[asked].mean())
+        )
 
     @property
     def curve(self) -> list[float]:
@@ -197,6 +207,15 @@ class Questions:
         values = figures["mR@1" if self.tags else f"mMP@{depth}"]
         unseen = ~rows[asks].any(axis=1) & ~np.isnan(values)  # a photo without a vector finds nothing
         return np.where(unseen, 0.0, values)
+
+
+def _flattened(doublings: float, mean: float, slope: float) -> float:
+    """By how many doublings along its line, of ``slope`` at ``mean``, the mean gets where it does along its curve."""
+    room = mean if slope < 0 else 1 - mean
+    if not slope:
+        return doublings
+    kept = room / (room + abs(slope))
+    return room * (1 - kept**doublings) / abs(slope)
 
 
 def _in_fewest_dimensions(rows: vectors.Floats) -> vectors.Floats:

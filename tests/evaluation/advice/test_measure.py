@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from evaluation.advice.measure import Embed, Questions
+from evaluation.advice.measure import Answers, Embed, Questions
 from evaluation.advice.sample import Catalog, Ints, Sample
 from vitrine.vectors import Floats
 
@@ -109,3 +109,26 @@ def test_a_photo_without_a_vector_finds_nothing():
     assert questions.as_it_is(rows).values[0] == 0.0
     tuned = questions.tuned(rows, whitened)
     assert tuned and tuned.values[0] == 0.0
+
+
+def test_a_falling_mean_falls_by_the_same_share_with_each_doubling():
+    """0.45, 0.4, 0.35 of four photos: after 20 doublings a line would be far below 0."""
+    values = np.array([0.9, 0.5, 0.0, 0.0])
+    falls = Answers(np.stack([values + [0.1, 0.3, 0, 0], values + [0.05, 0.15, 0, 0], values]))
+    means = [float(falls.moved(doublings).mean()) for doublings in (0, 1, 2, 20)]
+    share = 0.35 / 0.4
+    assert means == pytest.approx([0.35, 0.35 * share, 0.35 * share**2, 0.35 * share**20])
+    assert (falls.moved(3)[2:] == 0).all(), "a figure that does not fall stays"
+
+
+def test_what_a_rising_mean_lacks_shrinks_by_the_same_share():
+    values = np.array([0.9, 0.5, np.nan])
+    rises = Answers(np.stack([values - [0.0, 0.4, 0], values - [0.0, 0.2, 0], values]))
+    means = [float(np.nanmean(rises.moved(doublings))) for doublings in (0, 1, 2, 20)]
+    share = 0.3 / 0.4
+    assert means == pytest.approx([0.7, 1 - 0.3 * share, 1 - 0.3 * share**2, 1 - 0.3 * share**20])
+    assert np.isnan(rises.moved(1)[2])
+    flat = Answers(np.stack([values, values, values]))
+    assert flat.moved(5)[:2] == pytest.approx(values[:2])
+    alone = Answers(np.full((3, 2), np.nan))
+    assert np.isnan(alone.moved(2)).all()
