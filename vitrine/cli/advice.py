@@ -15,7 +15,7 @@ from vitrine import facts, lake, runs, tracking
 from vitrine.cli import advice_answer, advice_tuning, embed_costs
 from vitrine.cli.advice_answer import Findings, Measured, encoder_of, fitted
 from vitrine.encoded_set import EncodedSet
-from vitrine.encoders import backbones, by_name, identity
+from vitrine.encoders import backbones, by_name, identity, tuned
 from vitrine.errors import UserError
 from vitrine.settings import Settings
 from vitrine.tables import ADVICE
@@ -131,7 +131,10 @@ class Work:
                     f"encoder {name!r} is a head on {head.base!r}: advice tries networks, so name {head.base!r}"
                 )
             backbone = backbones.resolve(self.settings, name)
-            if backbones.forbids_commerce(backbone.licence) and not allowed:
+            made = tuned.find(self.settings, name)
+            if made and made.source_dataset == self.catalog.dataset and made.strategy != tuned.INT8:
+                why = "it learned from photos of this data set, so what it answers here would flatter it"
+            elif backbones.forbids_commerce(backbone.licence) and not allowed:
                 why = f"the licence, {backbone.licence}, forbids commercial use (--non-commercial-too tries it)"
             elif not self.asked.encoders and not identity.can_be_had_here(self.settings, backbone):
                 why = "no weights on this machine (--encoder fetches them from their hub)"
@@ -215,8 +218,8 @@ class Work:
             raise UserError(f"encoder {name!r} could embed none of the {len(drawn.ids)} photos of the sample")
         started, questions = time.monotonic(), measure.Questions(self.catalog, drawn)
         answers = {answer.PRETRAINED: questions.as_it_is(rows)}
-        if tuned := questions.tuned(rows, fitted):
-            answers[answer.LINEAR] = tuned
+        if head := questions.tuned(rows, fitted):
+            answers[answer.LINEAR] = head
         foretold = transferability.scores(rows, drawn.labels)
         self.measured[name] = Measured(encoded, answers, questions, rows.shape[1], foretold)
         self.asking = (time.monotonic() - started) / len(drawn.ids)

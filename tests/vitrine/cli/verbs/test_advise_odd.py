@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.evaluation.advice.test_sample import fill
+from tests.support.tuned_by_hand import make_full
 from tests.vitrine.cli.test_command_line import Ran
 from tests.vitrine.cli.test_command_line import vitrine as process
 from vitrine import lake
-from vitrine.settings import Settings
+from vitrine.settings import Settings, load_settings
 
 CONFIG = """
 [encoders.small]
@@ -106,3 +107,16 @@ def test_an_absurdly_small_budget_ends_undecided_and_says_what_it_would_take(
     assert row == {"encoder": "small", "strategy": "", "verdict": "left out"}
     applied = advise([], "--budget", budget, "--apply")
     assert applied.code == 4 and "nothing was applied" in applied.err.splitlines()[-1], applied.err
+
+
+@pytest.mark.slow
+def test_a_network_that_learned_this_data_set_is_not_asked_about_it(settings: Settings, tmp_path: Path):
+    (tmp_path / "vitrine.toml").write_text(CONFIG)
+    fill(settings, PRODUCTS)
+    make_full(load_settings(tmp_path), "learned", "small", seed=3)
+    done = process(tmp_path, "advise", "--dataset", "shop", "--encoder", "learned")
+    done.refused(
+        2,
+        "no encoder is left to try: learned: it learned from photos of this data set, so what it answers here would "
+        "flatter it",
+    )
