@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from evaluation.compression import speed
 from vitrine.encoders import processor
-from vitrine.encoders.codecs import Codec, LinearPart
+from vitrine.encoders.codecs import Codec, as_it_is
 from vitrine.vectors import Floats
 
 ROUNDS, ALONE, NEAREST = 3, 15, 10
@@ -35,11 +35,10 @@ def by_numpy(index: Floats, queries: Floats) -> Floats:
 def searches(index: Floats) -> Iterator[tuple[str, int, Callable[[Floats], object]]]:
     """Name, bytes a vector, and search."""
     dim = index.shape[1]
-    as_it_is = LinearPart("as it is", np.zeros(dim, np.float32), None)
     yield "floats, Faiss", 4 * dim, speed.in_full(index).exact
     yield "floats, NumPy", 4 * dim, functools.partial(by_numpy, index)
     for quantiser in ("int8", "1 bit"):
-        codec = Codec(as_it_is, quantiser)
+        codec = Codec(as_it_is(dim), quantiser)
         yield f"{quantiser}, Faiss", codec.bytes, speed.over(codec, index).exact
 
 
@@ -72,16 +71,13 @@ def main() -> None:
             seen[name].append(took(search, queries))
     print(f"{given.rows:,} x {given.dim}; {processor.model()} ({processor.instruction_set()})\n")
     print("| search | bytes a vector | ms of one query | times | queries a second | times |\n|---|---|---|---|---|---|")
-    base: dict[int, float] = {}
+    base_ms, base_rate = np.median(seen[made[0][0]], axis=0)
     for name, size, _ in made:
-        cells = []
-        for at, (rounds, form) in enumerate(zip(zip(*seen[name], strict=True), ("{:,.1f}", "{:,.1f}"), strict=True)):
-            middle = base.setdefault(at, float(np.median(rounds)))
-            now = float(np.median(rounds))
-            times = middle / now if at == 0 else now / middle
-            spread = f"{form.format(min(rounds))} to {form.format(max(rounds))}"
-            cells.append(f"{form.format(now)} ({spread}) | {times:.1f}")
-        print(f"| {name} | {size:,} | {' | '.join(cells)} |", flush=True)
+        ms, rate = np.median(seen[name], axis=0)
+        (least_ms, least_rate), (most_ms, most_rate) = np.min(seen[name], axis=0), np.max(seen[name], axis=0)
+        alone = f"{ms:,.1f} ({least_ms:,.1f} to {most_ms:,.1f}) | {base_ms / ms:.1f}"
+        many = f"{rate:,.1f} ({least_rate:,.1f} to {most_rate:,.1f}) | {rate / base_rate:.1f}"
+        print(f"| {name} | {size:,} | {alone} | {many} |", flush=True)
 
 
 if __name__ == "__main__":

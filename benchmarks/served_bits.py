@@ -39,12 +39,13 @@ from evaluation.milvus.vector_index import VectorIndex
 from vitrine import lake
 from vitrine.cli import serving_costs
 from vitrine.encoded_set import EncodedSet
-from vitrine.encoders.codecs import Codec, LinearPart
+from vitrine.encoders.codecs import Codec, as_it_is
 from vitrine.settings import load_settings
 from vitrine.tables import EMBEDDINGS
 from vitrine.vectors import Floats, lists
 
 SHOP = EncodedSet("shop", "drawn", "00000000000000aa")
+INDEXES = ("FLAT", "IVF_SQ8", "IVF_PQ")
 PART, CLUSTERS, ASKED = 50_000, 1_000, 200
 
 
@@ -188,22 +189,21 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--parts", type=int, default=64, help="of IVF_PQ, bytes a vector")
-    parser.add_argument("--indexes", nargs="*", default=["FLAT", "IVF_SQ8", "IVF_PQ"], help="of Milvus, FLAT first")
+    parser.add_argument("--indexes", nargs="*", choices=INDEXES, default=INDEXES, help="of Milvus; none: Redis alone")
     asked = parser.parse_args()
     os.environ["VITRINE_MILVUS__IVF_PQ__PARTS"] = str(asked.parts)
-    stores = serving_costs.ways(load_settings(), asked.dim, asked.rows)
-    a_row = {(each.store, each.kept): each.bytes_a_row for each in stores}
-    as_it_is = LinearPart("as it is", np.zeros(asked.dim, np.float32), None)
-    kinds = {"FLAT": None, "IVF_SQ8": Codec(as_it_is, "int8"), "IVF_PQ": Codec(as_it_is, f"PQ {asked.parts}")}
+    quantisers = dict(zip(INDEXES, (None, "int8", f"PQ {asked.parts}"), strict=True))
     with tempfile.TemporaryDirectory(prefix="vitrine-bits-") as home:
         os.chdir(home)
+        stores = serving_costs.ways(load_settings(), asked.dim, asked.rows)
+        a_row = {(each.store, each.kept): each.bytes_a_row for each in stores}
         print("| Milvus | bytes a row | said | ms a search | of ten rows | said | s to fill |\n" + "|---" * 7 + "|")
         fill_lake(asked.rows, asked.dim)
         parts = range(0, asked.rows, PART)
         index = np.concatenate([vectors(min(PART, asked.rows - at), asked.dim, 1 + at) for at in parts])
         queries = vectors(ASKED, asked.dim, 0)
         for kind in asked.indexes:
-            codec = kinds[kind]
+            codec = Codec(as_it_is(asked.dim), quantisers[kind]) if quantisers[kind] else None
             said = speed.speed(lambda c=codec: speed.over(c, index) if c else speed.in_full(index), queries)
             found = in_milvus(kind, queries)
             ms = said.lists_latency_ms if codec else said.latency_ms

@@ -211,11 +211,11 @@ class Questions:
 
 def _flattened(doublings: float, mean: float, slope: float) -> float:
     """By how many doublings along its line, of ``slope`` at ``mean``, the mean gets where it does along its curve."""
-    room = mean if slope < 0 else 1 - mean
-    if not slope:
-        return doublings
-    kept = room / (room + abs(slope))
-    return room * (1 - kept**doublings) / abs(slope)
+    room, steep = mean if slope < 0 else 1 - mean, abs(slope)
+    if not steep or not room:
+        return 0.0 if steep else doublings
+    # What is left of the room shrinks by room / (room + steep) with each doubling; exact for the least of slopes, too.
+    return float(-room * np.expm1(-doublings * np.log1p(steep / room)) / steep)
 
 
 def _in_fewest_dimensions(rows: vectors.Floats) -> vectors.Floats:

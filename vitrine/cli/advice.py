@@ -131,8 +131,7 @@ class Work:
                     f"encoder {name!r} is a head on {head.base!r}: advice tries networks, so name {head.base!r}"
                 )
             backbone = backbones.resolve(self.settings, name)
-            made = tuned.find(self.settings, name)
-            if made and made.source_dataset == self.catalog.dataset and made.strategy != tuned.INT8:
+            if self.catalog.dataset in tuned.learned_from(self.settings, name):
                 why = "it learned from photos of this data set, so what it answers here would flatter it"
             elif backbones.forbids_commerce(backbone.licence) and not allowed:
                 why = f"the licence, {backbone.licence}, forbids commercial use (--non-commercial-too tries it)"

@@ -6,7 +6,7 @@ of the Milvus server 2.3.5 by ``benchmarks/served_bits.py``, on rows whose ids h
 
 from typing import NamedTuple, get_args
 
-from vitrine.setting_sections import MilvusSettings
+from vitrine.setting_sections import FeastSettings, MilvusSettings
 from vitrine.settings import Settings
 
 _LINK = 4
@@ -47,7 +47,9 @@ class Stored(NamedTuple):
 
 def ways(settings: Settings, dim: int, photos: int) -> list[Stored]:
     """Each way in which the stores may keep the vectors of ``photos``, (photos, dim), by the settings of its own."""
-    made = [("Redis", kept, online_row(dim, kept)) for kept in ("float32", "int8")]
+    made = [
+        ("Redis", kept, online_row(dim, kept)) for kept in get_args(FeastSettings.model_fields["vectors"].annotation)
+    ]
     for index in get_args(MilvusSettings.model_fields["index"].annotation):
         made.append(("Milvus", index, round(milvus_row(settings.milvus.model_copy(update={"index": index}), dim))))
     return [Stored(*each, month_money(settings, photos * each[-1])) for each in made]

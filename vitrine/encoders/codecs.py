@@ -127,6 +127,11 @@ def quantised(rows: Floats, quantiser: str) -> Floats:
     return np.asarray(low + step * np.round((np.clip(rows, low, high) - low) / step), np.float32)
 
 
+def as_it_is(dim: int) -> LinearPart:
+    """The linear part that leaves vectors, (N, dim), as they are."""
+    return LinearPart("as it is", np.zeros(dim, np.float32), None)
+
+
 def tried(index: Floats, dims: tuple[int, ...]) -> Iterator[Codec]:
     """The codecs that are worth a try on ``index``, float32 (N, D): every linear part of ``linear_parts``, with what
     goes with it; product quantisation, where there are enough vectors; and one bit with a second pass by int8."""
@@ -177,7 +182,7 @@ def linear_parts(index: Floats, dims: tuple[int, ...]) -> list[LinearPart]:
     mean = index.mean(0, dtype=np.float64)
     centred = mean.astype(np.float32)
     parts = [
-        LinearPart("as it is", np.zeros(width, np.float32), None),
+        as_it_is(width),
         LinearPart("centred", centred, None),
         LinearPart("centred and rotated", centred, _rotation(width)),
     ]

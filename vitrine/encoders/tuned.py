@@ -121,6 +121,16 @@ def find(settings: Settings, name: str) -> Tuned | None:
         raise UserError(f"cannot read {str(path)!r} ({error}): tune {name!r} again") from None
 
 
+def learned_from(settings: Settings, name: str) -> set[str]:
+    """The data sets from whose photos the weights that ``name`` means were tuned, by it or by what it was made of."""
+    datasets, made = set(), find(settings, name)
+    while made:
+        if made.strategy != INT8:  # it rounds weights, and learns nothing
+            datasets.add(made.source_dataset)
+        made = find(settings, made.base)
+    return datasets
+
+
 def names(settings: Settings, *strategies: str) -> list[str]:
     """Every tuned encoder's name, or those of ``strategies``."""
     known = sorted(path.stem for path in _pointer(settings, "x").parent.glob("*.json"))

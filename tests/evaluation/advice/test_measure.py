@@ -130,5 +130,7 @@ def test_what_a_rising_mean_lacks_shrinks_by_the_same_share():
     assert np.isnan(rises.moved(1)[2])
     flat = Answers(np.stack([values, values, values]))
     assert flat.moved(5)[:2] == pytest.approx(values[:2])
+    nearly_flat = Answers(np.stack([values + [0.1, 2e-17 - 0.1, 0], values, values]))
+    assert nearly_flat.moved(5)[:2] == pytest.approx(values[:2] + [-0.25, 0.25]), "some rise as others fall"
     alone = Answers(np.full((3, 2), np.nan))
     assert np.isnan(alone.moved(2)).all()

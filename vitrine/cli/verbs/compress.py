@@ -74,11 +74,10 @@ def compress(
 
 def _sentence(stores: "list[serving_costs.Stored]", currency: str) -> str:
     """What the vectors in full take where they serve."""
-    told = [
-        f"{each.store} {each.kept} {each.bytes_a_row:,} bytes"
-        + f" ({each.money_month:.4g} {currency} a month)" * bool(each.money_month)
-        for each in stores
-    ]
+    told = []
+    for each in stores:
+        money = f" ({each.money_month:.4g} {currency} a month)" if each.money_month else ""
+        told.append(f"{each.store} {each.kept} {each.bytes_a_row:,} bytes{money}")
     return f"Where they serve, a row takes in memory about, by the index or the kind of vectors: {', '.join(told)}."
 
 

@@ -1,6 +1,7 @@
 """``vitrine advise`` of catalogs that can tell nothing, and without the time to: exit code and one sentence each."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.support.tuned_by_hand import make_full
 from tests.vitrine.cli.test_command_line import Ran
 from tests.vitrine.cli.test_command_line import vitrine as process
 from vitrine import lake
+from vitrine.encoders import tuned
 from vitrine.settings import Settings, load_settings
 
 CONFIG = """
@@ -114,6 +116,11 @@ def test_a_network_that_learned_this_data_set_is_not_asked_about_it(settings: Se
     (tmp_path / "vitrine.toml").write_text(CONFIG)
     fill(settings, PRODUCTS)
     make_full(load_settings(tmp_path), "learned", "small", seed=3)
+    learned = tuned.find(settings, "learned")
+    assert learned
+    tuned.register(settings, replace(learned, name="rounded", strategy="int8", base="learned", source_dataset="other"))
+    assert tuned.learned_from(settings, "rounded") == {"shop"}, "eight bits learn nothing, their network did"
+    assert tuned.learned_from(settings, "small") == set()
     done = process(tmp_path, "advise", "--dataset", "shop", "--encoder", "learned")
     done.refused(
         2,
