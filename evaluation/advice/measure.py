@@ -24,6 +24,7 @@ SHARES = (0.25, 0.5, 1.0)
 _PARTS = (4, 2, 1)
 _FEWEST_A_PART = 5
 _BLOCK = 1024
+_NOISE = 1e-9
 _MOSTLY = 0.5
 """From this share of known products on, these are whom a matrix is looked at for."""
 Embed = Callable[[vectors.Floats], vectors.Floats]
@@ -53,18 +54,18 @@ class Answers:
 
     def moved(self, doublings: float) -> Floats:
         """Each figure once the sample has doubled so often, (N,): along its curve over the logarithm of the
-        number of products, which flattens as far as keeps the mean between 0 and 1.
+        number of products, which bends as far as brings the mean to where a logistic curve has it.
 
-        A mean that falls does so by the same share with each doubling, as a power of the number of products does; of a
-        mean that rises, what it lacks to 1.
+        A mean near 1 so loses by a power of the number of products what it lacks, and one near 0 falls by a power; the
+        log-odds are a line between (the Hill or log-logistic curve; Finney, Probit Analysis, 1971).
         """
         asked = ~np.isnan(self.values)
         if not asked.any():
             return self.values
         slopes = np.nan_to_num(self.slopes)
-        return self.values + slopes * _flattened(
-            doublings, float(self.values[asked].mean()), float(slopes[asked].mean())
-        )
+        mean, slope = float(self.values[asked].mean()), float(slopes[asked].mean())
+        span = 1 if np.isnan(self.by_share[0]).all() else 2
+        return self.values + slopes * _along_line(doublings, mean, slope, span, int(asked.sum()))
 
     @property
     def curve(self) -> list[float]:
@@ -209,13 +210,18 @@ class Questions:
         return np.where(unseen, 0.0, values)
 
 
-def _flattened(doublings: float, mean: float, slope: float) -> float:
-    """By how many doublings along its line, of ``slope`` at ``mean``, the mean gets where it does along its curve."""
-    room, steep = mean if slope < 0 else 1 - mean, abs(slope)
-    if not steep or not room:
-        return 0.0 if steep else doublings
-    # What is left of the room shrinks by room / (room + steep) with each doubling; exact for the least of slopes, too.
-    return float(-room * np.expm1(-doublings * np.log1p(steep / room)) / steep)
+def _along_line(doublings: float, mean: float, slope: float, span: int, count: int) -> float:
+    """By how many doublings along its line, of ``slope`` at ``mean``, the mean of ``count`` figures gets where it does
+    along the logistic curve through it and what it was ``span`` doublings before.
+
+    Log-odds are those with half a query more on either side, so that they are finite where all queries are right.
+    """
+    if abs(slope) < _NOISE:
+        return doublings
+    shares = (np.clip([mean, mean - span * slope], 0, 1) * count + 0.5) / (count + 1)
+    odds = np.log(shares) - np.log1p(-shares)
+    moved = 1 / (1 + np.exp(-odds[0] - doublings * (odds[0] - odds[1]) / span))
+    return float((moved - shares[0]) * (count + 1) / count / slope)
 
 
 def _in_fewest_dimensions(rows: vectors.Floats) -> vectors.Floats:

@@ -111,23 +111,45 @@ def test_a_photo_without_a_vector_finds_nothing():
     assert tuned and tuned.values[0] == 0.0
 
 
-def test_a_falling_mean_falls_by_the_same_share_with_each_doubling():
+def logistic(before: float, after: float, doublings: float, count: int) -> float:
+    """What a mean of ``count`` figures, ``before`` two doublings ago and ``after`` now, comes to: by its odds."""
+    odds = [(mean * count + 0.5) / ((1 - mean) * count + 0.5) for mean in (before, after)]
+    moved = odds[1] * (odds[1] / odds[0]) ** (doublings / 2)
+    return (moved / (1 + moved) * (count + 1) - 0.5) / count
+
+
+def test_a_falling_mean_falls_along_a_logistic_curve():
     """0.45, 0.4, 0.35 of four photos: after 20 doublings a line would be far below 0."""
-    values = np.array([0.9, 0.5, 0.0, 0.0])
-    falls = Answers(np.stack([values + [0.1, 0.3, 0, 0], values + [0.05, 0.15, 0, 0], values]))
-    means = [float(falls.moved(doublings).mean()) for doublings in (0, 1, 2, 20)]
-    share = 0.35 / 0.4
-    assert means == pytest.approx([0.35, 0.35 * share, 0.35 * share**2, 0.35 * share**20])
-    assert (falls.moved(3)[2:] == 0).all(), "a figure that does not fall stays"
+    values = np.tile([0.9, 0.5, 0.0, 0.0], 250)
+    before, between = np.tile([0.1, 0.3, 0, 0], 250), np.tile([0.05, 0.15, 0, 0], 250)
+    falls = Answers(np.stack([values + before, values + between, values]))
+    means = [float(falls.moved(doublings).mean()) for doublings in (-2, 0, 1, 2, 8)]
+    assert means == pytest.approx([0.45, 0.35, *(logistic(0.45, 0.35, doublings, 1000) for doublings in (1, 2, 8))])
+    assert 0 < means[-1] < 0.1 < means[-2] < 0.27
+    assert (falls.moved(3)[2::4] == 0).all(), "a figure that does not fall stays"
 
 
-def test_what_a_rising_mean_lacks_shrinks_by_the_same_share():
-    values = np.array([0.9, 0.5, np.nan])
-    rises = Answers(np.stack([values - [0.0, 0.4, 0], values - [0.0, 0.2, 0], values]))
+def test_a_mean_near_all_loses_ever_more_at_first():
+    """From 0.99 to 0.98 in two doublings: what is lost doubles so, where a line would lose the same each time."""
+    values = np.r_[np.ones(980), np.zeros(20)]
+    earlier = np.r_[np.ones(990), np.zeros(10)]
+    falls = Answers(np.stack([earlier, (earlier + values) / 2, values]))
+    lost = [1 - float(falls.moved(doublings).mean()) for doublings in (0, 2, 4)]
+    assert lost == pytest.approx([1 - logistic(0.99, 0.98, doublings, 1000) for doublings in (0, 2, 4)])
+    assert lost[2] > 0.07, "a line would lose 0.04"
+
+
+def test_a_rising_mean_stays_below_one():
+    values = np.tile([0.9, 0.5, np.nan], 100)
+    rises = Answers(np.stack([values - np.tile([0, 0.4, 0], 100), values - np.tile([0, 0.2, 0], 100), values]))
     means = [float(np.nanmean(rises.moved(doublings))) for doublings in (0, 1, 2, 20)]
-    share = 0.3 / 0.4
-    assert means == pytest.approx([0.7, 1 - 0.3 * share, 1 - 0.3 * share**2, 1 - 0.3 * share**20])
+    assert means == pytest.approx([0.7, *(logistic(0.5, 0.7, doublings, 200) for doublings in (1, 2, 20))])
+    assert means[-1] < 1.01
     assert np.isnan(rises.moved(1)[2])
+
+
+def test_a_mean_that_stays_moves_no_figure_or_each_along_its_line():
+    values = np.array([0.9, 0.5, np.nan])
     flat = Answers(np.stack([values, values, values]))
     assert flat.moved(5)[:2] == pytest.approx(values[:2])
     nearly_flat = Answers(np.stack([values + [0.1, 2e-17 - 0.1, 0], values, values]))
