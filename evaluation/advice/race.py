@@ -68,13 +68,27 @@ class Mean:
 
 
 @dataclass(frozen=True)
+class Behind:
+    """By how much one that left is below the leader of that look, of the same queries."""
+
+    leader: str
+    by: float
+    at_least: float
+    """Surely."""
+
+    @property
+    def why(self) -> str:
+        return f"{self.by:.3f} below {self.leader}, at least {self.at_least:.3f}"
+
+
+@dataclass(frozen=True)
 class Standing:
     """How the race stands after a look."""
 
     leader: str
     """The highest figure."""
-    left: dict[str, str]
-    """Who left at this look, and why."""
+    left: dict[str, Behind]
+    """Who left at this look."""
     remaining: list[str]
     """The highest figure first."""
     chosen: str | None
@@ -136,7 +150,7 @@ def judge(
         if behind.upper(alpha) >= -margin:
             remaining.append(each)
         else:
-            left[each.name] = f"{-behind.value:.3f} below {leader.name}, at least {-behind.upper(alpha):.3f}"
+            left[each.name] = Behind(leader.name, -behind.value, -behind.upper(alpha))
     names = [each.name for each in remaining]
     if len(remaining) == 1:
         return Standing(leader.name, left, names, leader.name, "all others are surely worse by more than the margin")

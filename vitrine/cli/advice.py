@@ -78,7 +78,7 @@ class Work:
         self.costs = embed_costs.Costs(settings, catalog.dataset)
         self.own_catalogs = priors.own_catalogs(settings, catalog.dataset)
         self.measured: dict[str, Measured] = {}
-        self.worse: dict[str, str] = {}
+        self.worse: dict[str, race.Behind] = {}
         self.common: dict[str, race.Floats] = {}
         self.looks, self.stopped = 0, ""
         self.asking = 0.0  # seconds of a photo, once it has its vector

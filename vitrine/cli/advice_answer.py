@@ -44,8 +44,8 @@ class Findings:
     margin: float
     measured: dict[str, Measured]
     """By encoder."""
-    worse: dict[str, str]
-    """Why options left, by their names."""
+    worse: "dict[str, race.Behind]"
+    """The options that left, by their names."""
     common: "dict[str, race.Floats]"
     """The mean of the contenders' figures, (Q,), by the limit of the sample that they were asked."""
     left_out: "list[answer.LeftOut]"
@@ -150,7 +150,7 @@ def _option(found: Findings, name: str, strategy: str, chosen: str | None, remai
     figures = answers.moved(doublings(found.catalog, asked))
     value, low, high = confirm.expected(figures, found.common[asked.limit], aside, asked.products)
     verdict: answer.Verdict = "chosen" if shown == chosen else "worse"
-    why = found.worse.get(shown, "")
+    why = found.worse[shown].why if shown in found.worse else ""
     if shown in remaining and shown != chosen:
         verdict = "as good" if chosen else "undecided"
         why = "not shown to be worse, and no cheaper" if chosen else "not shown to be worse"
@@ -190,16 +190,15 @@ def _would_change(found: Findings, standing: "race.Standing | None", chosen: str
 
 
 def _price_and_margin(found: Findings, picked: "answer.Option | None", options: "list[answer.Option]") -> list[str]:
-    """The margin, to the best of all, at which a cheaper option would do, and the cost at which a dearer one would be
-    taken."""
+    """The margin at which a cheaper option might have stayed, by the look at which it left, since another look's
+    figures are of other queries; and the cost at which a dearer one would be taken."""
     if picked is None or not (ours := found.price(picked.encoder)):
         return []
     made = []
-    cheaper = [each for each in options if each.verdict == "worse" and 0 < found.price(each.encoder) < ours]
+    cheaper = [each for each in options if each.name in found.worse and 0 < found.price(each.encoder) < ours]
     if cheaper:
-        best = max(cheaper, key=lambda each: each.value)
-        leads = max(each.value for each in options if each.verdict != "worse")
-        gap, share = max(leads - best.value, found.margin), found.price(best.encoder) / ours
+        best = min(cheaper, key=lambda each: found.worse[each.name].by)
+        gap, share = max(found.worse[best.name].by, found.margin), found.price(best.encoder) / ours
         made.append(f"with a --margin above {gap:.3f}, {best.name} may do, at {share:.0%} of the cost")
     as_good = [each for each in options if each.verdict == "as good" and each.encoder != picked.encoder]
     if as_good:
