@@ -1,20 +1,23 @@
 """How good advice is, by a truth table: what each encoder answers on samples of a data set, and on all of it.
 
 ``write`` asks the vectors that a home has of a data set (it computes none): every encoder that is embedded in full, as
-it is and with a linear head, on the samples of each seed and on the whole. One Parquet file an encoder, of figures by
-query and no vectors; killed, the same command goes on with the encoders that are missing. ``replay`` runs the product's
-own race on these figures, and beside it what one would do without it. It needs the table alone.
+it is and with a linear head, and joined ones that are named; on the samples of each seed, and on the whole. One Parquet
+file an encoder, of figures by query and no vectors; killed, the same command goes on with those that are missing.
+``replay`` runs the product's own race on these figures, and beside it what one would do without it. It needs the table
+alone, and says which joined encoders the race would have asked that are not there.
 
     cd HOME_WITH_VITRINE_TOML
-    python benchmarks/advice_truth.py write grocery --out truth/grocery --seeds 0 1 2
+    python benchmarks/advice_truth.py write grocery --out truth/grocery --seeds 0 1 2 --joined lite0_96+squeezenet_96
     python benchmarks/advice_truth.py replay truth/grocery --margin 0.01
 
-Regret is what the chosen option lacks, on the whole data set, to the best of all; undecided, the leader is taken. The
-cost is that of embedding by the rates which the home's runs have, and of asking, as a share of trying everything.
+Regret is what the chosen option lacks, on the whole data set, to the best of all, joined ones among them; undecided,
+the leader is taken. The ways beside the race join nothing, but for "everything". The cost is that of embedding by the
+rates which the home's runs have, and of asking, as a share of trying everything.
 """
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy import stats
 
-from evaluation.advice import confirm, priors, sample, transferability
+from evaluation.advice import confirm, order, priors, sample, transferability
 from evaluation.advice.answer import LINEAR, PRETRAINED, Use, option_name
 from evaluation.advice.measure import Answers, Questions
 from evaluation.advice.sample import FEWEST, Catalog, Sample
@@ -37,6 +40,7 @@ from vitrine import files, lake
 from vitrine.cli import advice, advice_answer, embed_costs
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import backbones
+from vitrine.names import JOIN, split_joined
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import EMBEDDINGS
 
@@ -73,29 +77,41 @@ def embedded(settings: Settings, dataset: str, photos: int) -> list[EncodedSet]:
     return [EncodedSet(dataset, row["encoder"], row["encoder_version"]) for row in full]
 
 
-def write(dataset: str, out: Path, seeds: list[int], encoders: list[str]) -> None:
+def joined(found: list[EncodedSet], name: str) -> EncodedSet:
+    versions = {each.encoder: each.encoder_version for each in found}
+    return EncodedSet(found[0].dataset, name, JOIN.join(versions[part] for part in split_joined(name)))
+
+
+def write(dataset: str, out: Path, seeds: list[int], encoders: list[str], pairs: list[str]) -> None:
     settings = load_settings()
     catalog = sample.catalog(settings, dataset, sample.SEARCH)
     whole = sample.draw(settings, catalog, *advice.SIZES[-1])
     drawn = {(seed, look): subsample(whole, seed, *size) for seed in seeds for look, size in enumerate(advice.SIZES)}
     write_samples(out, catalog, drawn)
     costs = embed_costs.Costs(settings, dataset)
-    for encoded in embedded(settings, dataset, catalog.photos):
-        path = out / f"{encoded.encoder}.parquet"
-        if path.exists() or (encoders and encoded.encoder not in encoders):
+    found = embedded(settings, dataset, catalog.photos)
+    for encoded in [*found, *(joined(found, name) for name in pairs)]:
+        name, path = encoded.encoder, out / f"{encoded.encoder}.parquet"
+        if path.exists() or (encoders and name not in encoders and name not in pairs):
             continue
         rows = sample.vectors(settings, encoded, whole)
-        rate = costs.rate(encoder_version=encoded.encoder_version)
-        backbone = backbones.resolve(settings, encoded.encoder)
+        own = settings.encoders.get(name)
         about = {
-            "encoder": encoded.encoder,
-            "settings": settings.encoders[encoded.encoder].model_dump(mode="json", exclude_none=True)
-            if encoded.encoder in settings.encoders
-            else None,
+            "encoder": name,
+            "settings": own.model_dump(mode="json", exclude_none=True) if own else None,
             "dim": rows.shape[1],
-            "seconds_a_photo": rate.seconds if rate else costs.sample_seconds(backbone, 1000, started=True) / 1000,
+            "seconds_a_photo": embedding_seconds(settings, costs, encoded),
         }
         write_encoder(path, about, catalog, rows, drawn)
+
+
+def embedding_seconds(settings: Settings, costs: embed_costs.Costs, encoded: EncodedSet) -> float:
+    """Of a photo; nothing of encoders joined, whose parts' vectors are there."""
+    if len(encoded.parts) > 1:
+        return 0.0
+    if rate := costs.rate(encoder_version=encoded.encoder_version):
+        return rate.seconds
+    return costs.sample_seconds(backbones.resolve(settings, encoded.encoder), 1000, started=True) / 1000
 
 
 def write_samples(out: Path, catalog: Catalog, drawn: dict[tuple[int, int], tuple[Sample, np.ndarray]]) -> None:
@@ -118,9 +134,11 @@ def write_encoder(
     tables, asked, foretold = [], {}, {}
     for (seed, look), (each, places) in drawn.items():
         started, questions, mine = time.monotonic(), Questions(catalog, each), rows[places]
-        answers = {PRETRAINED: questions.as_it_is(mine), LINEAR: questions.tuned(mine, advice_answer.fitted)}
+        alone = JOIN not in about["encoder"]
+        answers = {PRETRAINED: questions.as_it_is(mine)} if alone else {}
+        answers |= {LINEAR: questions.tuned(mine, advice_answer.fitted)}
         asked[f"{seed}/{look}"] = time.monotonic() - started
-        foretold[f"{seed}/{look}"] = transferability.scores(mine, each.labels)
+        foretold[f"{seed}/{look}"] = transferability.scores(mine, each.labels) if alone else None
         for strategy, found in answers.items():
             if found is not None:
                 figures = {name: found.by_share[at].astype(np.float32) for at, name in enumerate(SHARES)}
@@ -156,6 +174,11 @@ class Truth:
     def seeds(self) -> list[int]:
         return sorted({seed for seed, _ in self.samples})
 
+    @property
+    def single(self) -> list[str]:
+        """The encoders that are not joined."""
+        return [name for name in self.encoders if JOIN not in name]
+
     @cached_property
     def options(self) -> dict[str, tuple[str, str]]:
         """Encoder and strategy of each, by its name."""
@@ -187,6 +210,11 @@ class Truth:
         about = self.encoders[encoder]
         new = max(0, len(self.samples[seed, look].ids) - known)
         return new * about["seconds_a_photo"] + about["asking"][f"{seed}/{look}"]
+
+    def network(self, name: str) -> tuple[str, str | None]:
+        """Which network it is, whatever its size."""
+        own, there = self.encoders[name]["settings"], backbones.REGISTRY.get(name)
+        return (there.spelled, there.weights) if there else (own["backbone"], own.get("weights"))
 
     def best_strategy(self, encoder: str, seed: int, look: int) -> tuple[str, float]:
         """The option of the encoder with the highest figure on a sample, and that figure."""
@@ -247,7 +275,7 @@ class Rates:
         self.truth, self.settings = truth, settings
 
     def use(self, encoded: EncodedSet, photos: int) -> Use:
-        rate = self.truth.encoders[encoded.encoder]["seconds_a_photo"]
+        rate = sum(self.truth.encoders[part.encoder]["seconds_a_photo"] for part in encoded.parts)
         changed = photos * self.settings.tune.auto.changed_share
         return Use(1 / rate, photos * rate, 0.0, changed * rate, 0.0)
 
@@ -257,19 +285,31 @@ class Replayed(advice.Work):
 
     def __init__(self, settings: Settings, truth: Truth, seed: int, margin: float) -> None:
         self.truth, self.seed, self.spent = truth, seed, 0.0
-        asked = advice.Asked(encoders=[*truth.encoders], margin=margin, non_commercial=True)
+        self.known: dict[str, int] = {}
+        asked = advice.Asked(encoders=truth.single, margin=margin, non_commercial=True)
         super().__init__(settings, truth.catalog, asked, decide.Budget.parse(None, "USD", False))
         self.costs = Rates(truth, settings)  # type: ignore[assignment]
 
     def draw(self, products: int | None, photos: int) -> Sample:
         return self.truth.samples[self.seed, advice.SIZES.index((products, photos))]
 
-    def takes(self, name: str, drawn: Sample) -> float:
-        known = len(self.measured[name].asked.ids) if name in self.measured else 0
-        return self.truth.seconds(name, self.seed, self._look(drawn), known)
+    def pairs(self, figures: dict[str, float]) -> list[str]:
+        named = {name: self.truth.network(name) for name in figures}
+        wanted = order.pairs(figures, named, advice.JOINED)
+        if missing := [name for name in wanted if name not in self.truth.encoders]:
+            print(f"seed {self.seed}: not in the table: {' '.join(missing)}", file=sys.stderr)
+        return [name for name in wanted if name in self.truth.encoders]
+
+    def _embedding(self, name: str, drawn: Sample) -> float:
+        known, look = self.known.get(name, 0), self._look(drawn)
+        return self.truth.seconds(name, self.seed, look, known) - self._asking(name, drawn)
+
+    def _asking(self, name: str, drawn: Sample) -> float:
+        return float(self.truth.encoders[name]["asking"][f"{self.seed}/{self._look(drawn)}"])
 
     def ask(self, name: str, drawn: Sample) -> None:
         self.spent += self.takes(name, drawn)
+        self.known |= dict.fromkeys(split_joined(name), len(drawn.ids))
         self.measured[name] = self.truth.measured(name, self.seed, self._look(drawn))
 
     def _look(self, drawn: Sample) -> int:
@@ -293,8 +333,8 @@ def by_score(score: Callable[[Truth, str, int], float]) -> Callable[[Truth, int]
     """All encoders on the first sample; the one with the highest score, with its better strategy there."""
 
     def choose(truth: Truth, seed: int) -> Outcome:
-        best = max(truth.encoders, key=lambda name: score(truth, name, seed))
-        seconds = sum(truth.seconds(name, seed, 0) for name in truth.encoders)
+        best = max(truth.single, key=lambda name: score(truth, name, seed))
+        seconds = sum(truth.seconds(name, seed, 0) for name in truth.single)
         return Outcome(truth.best_strategy(best, seed, 0)[0], seconds)
 
     return choose
@@ -313,18 +353,18 @@ def single(truth: Truth, name: str, seed: int) -> Outcome:
 
 
 def static(truth: Truth, seed: int) -> Outcome:
-    named = [backbones.resolve(settings_of(truth), name) for name in truth.encoders]
+    named = [backbones.resolve(settings_of(truth), name) for name in truth.single]
     known = priors.candidates(named, [1.0] * len(named))
     return single(truth, max(known, key=lambda each: each.prior).name, seed)
 
 
 def random(truth: Truth, seed: int) -> Outcome:
-    return single(truth, str(np.random.default_rng(1000 + seed).choice([*truth.encoders])), seed)
+    return single(truth, str(np.random.default_rng(1000 + seed).choice(truth.single)), seed)
 
 
 def halving(truth: Truth, seed: int) -> Outcome:
     """Successive halving (Jamieson and Talwalkar, AISTATS 2016): the better half goes on to the next sample."""
-    left, seconds, known = [*truth.encoders], 0.0, 0
+    left, seconds, known = truth.single, 0.0, 0
     for look in range(len(advice.SIZES)):
         seconds += sum(truth.seconds(name, seed, look, known) for name in left)
         known = len(truth.samples[seed, look].ids)
@@ -409,12 +449,13 @@ def main() -> None:
     writing.add_argument("--out", type=Path, required=True)
     writing.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     writing.add_argument("--encoder", action="append", default=[])
+    writing.add_argument("--joined", nargs="+", default=[], metavar="A+B")
     replaying = verbs.add_parser("replay")
     replaying.add_argument("folders", type=Path, nargs="+")
     replaying.add_argument("--margin", type=float, default=0.01)
     asked = parser.parse_args()
     if asked.verb == "write":
-        write(asked.dataset, asked.out, asked.seeds, asked.encoder)
+        write(asked.dataset, asked.out, asked.seeds, asked.encoder, asked.joined)
     else:
         replay(asked.folders, asked.margin)
 

@@ -54,14 +54,15 @@ def arguments(context: Context) -> list[str]:
 def backfills(params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     """The form of ``backfill_backbone`` for what the newest advice decided; none where it is undecided, or not asked
     for."""
-    from vitrine import lake  # here: Airflow reads the DAGs all day, and delta-rs is heavy
+    from vitrine import lake, names  # here: Airflow reads the DAGs all day, and delta-rs is heavy
 
     if not params or not params["apply"]:
         return []
     where = lake.matches(verb="advise", state="done", dataset=params["dataset"])
     rows = lake.rows(SETTINGS, f"SELECT figures FROM runs WHERE {where} ORDER BY started_at DESC LIMIT 1")
     encoders = [json.loads(row["figures"])["encoder"] for row in rows]
-    return [{"encoder": encoder, "datasets": [params["dataset"]]} for encoder in encoders if encoder]
+    networks = [name for encoder in encoders if encoder for name in names.split_joined(encoder)]
+    return [{"encoder": name, "datasets": [params["dataset"]]} for name in networks]
 
 
 with DAG(

@@ -6,6 +6,7 @@ from typing import Literal
 from evaluation.advice.confirm import FROM
 from evaluation.advice.shorter_vectors import Shorter
 from vitrine.encoders import tuned
+from vitrine.names import JOIN
 
 NIGHTS = 30
 """Of a month."""
@@ -211,7 +212,7 @@ def _next_steps(option: Option, advice: Advice) -> list[str]:
         verb, label = _VERBS.get(option.strategy, option.strategy), advice.label
         told = f" --label {label}" if label != "product_id" else ""
         made.append(f"Tune it: vitrine tune {verb} {where} --encoder {name}{told}")
-    if option.tuning:
+    if option.tuning or JOIN in name:  # joined, they are no encoder before
         name = tuned.default_name(name, option.strategy, advice.dataset)
     return [*made, f"Embed the rest: vitrine embed {where} --encoder {name}"]
 

@@ -8,7 +8,7 @@ ones, one half of each product's photos. Its kind and strength are those that di
 those of products that are set aside.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -32,6 +32,8 @@ Embed = Callable[[vectors.Floats], vectors.Floats]
 Fit = Callable[[vectors.Floats, Ints, int], Iterator[Embed]]
 """From rows, their classes, and how many dimensions the encoder has (rows may be written in fewer) to what can be
 learned from them, the same kinds in the same order each time; raises ArithmeticError where that is nothing."""
+Space = tuple[vectors.Floats, Ints]
+"""Vectors of the sample, float32 (N, D) of unit length, and the places, (Q,), of those that ask there."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ class Questions:
             [self._ask(np.where(seen[:, None], embed(mine), np.float32(0)), group, asks) for embed in chosen]
         )
 
-    def spaces(self, rows: vectors.Floats, fit: Fit, answers: Answers) -> list[tuple[vectors.Floats, Ints]]:
+    def spaces(self, rows: vectors.Floats, fit: Fit, answers: Answers) -> list[Space]:
         """The vectors in which ``answers`` were found, and who asks there: ``rows`` themselves, or those by the matrix
         that each half's photos taught the other half."""
         if answers.taken is None:
@@ -173,6 +175,19 @@ class Questions:
     def ask(self, asking: vectors.Floats, index: vectors.Floats, asks: Ints) -> Floats:
         """As every query is asked, of the whole sample: ``asking`` and ``index``, (N, K), are vectors of its photos."""
         return self._ask(index, np.arange(len(index)), asks, asking)
+
+    def nearest(self, spaces: Sequence[Space], at: int, count: int) -> list[tuple[int, bool]]:
+        """What the photo at place ``at`` finds first in ``spaces``: ``count`` places, and whether each is right.
+
+        A photo without a vector finds nothing.
+        """
+        rows = next(rows for rows, asks in spaces if at in asks)
+        if not rows[at].any():
+            return []
+        near = rows @ rows[at]
+        near[self.sample.products == self.sample.products[at] if self.tags else at] = -np.inf
+        labels = self.sample.labels
+        return [(int(other), bool(labels[other] == labels[at])) for other in nearest_first(near[None], count)[0]]
 
     def _by_share(self, answers: Callable[[Ints], Floats]) -> Answers:
         by_share = np.full((len(SHARES), len(self.sample.ids)), np.nan)

@@ -7,7 +7,7 @@ nothing about them. But where figures lie farther apart than the process allows,
 as a Student-t process has them (Shah, Wilson and Ghahramani, AISTATS 2014): it excludes nothing by what surprised it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from evaluation.advice.priors import Candidate, Floats
+from vitrine.names import JOIN
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,22 @@ def firsts(candidates: Sequence[Candidate]) -> list[Candidate]:
     for each in sorted(candidates, key=lambda candidate: (-candidate.prior, candidate.name)):
         best.setdefault(each.pretraining, each)
     return list(best.values())
+
+
+def pairs(figures: Mapping[str, float], networks: Mapping[str, Hashable], most: int) -> list[str]:
+    """Which encoders to join: the best one with the best of each other network, up to ``most`` of these.
+
+    One network at two sizes sees alike, and is joined with others alone.
+
+    Args:
+        figures: of each encoder that may be joined.
+        networks: which network each is, whatever its size.
+    """
+    best: dict[Hashable, str] = {}
+    for name in sorted(figures, key=lambda name: (-figures[name], name)):
+        best.setdefault(networks[name], name)
+    first, *others = best.values() or [""]
+    return [JOIN.join(sorted((first, other))) for other in others[:most]]
 
 
 def next_to_measure(

@@ -1,5 +1,6 @@
 """The page of one advice: the answer, each option with its interval, curve and cost, and what was left out."""
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from vitrine import plain_page
 _COLOURS = ("#2b83c4", "#c9630f", "#9061d6", "#3d8f5f", "#b0447c", "#7a7f2a")
 
 
-def draw(advice: Advice, path: Path) -> None:
+def draw(advice: Advice, path: Path, galleries: Sequence[plain_page.Gallery] = ()) -> None:
     """Write the page to ``path``: it opens without a network."""
     first, *others = advice.lines()
     about = [
@@ -24,7 +25,9 @@ def draw(advice: Advice, path: Path) -> None:
     head: tuple[str, ...] = ("encoder", "expected on the catalog", "on the sample", "photos/s", "first night, s")
     head += ("MB served", "LogME", "H-score", "verdict", "why")
     title = f"Which encoder for {advice.dataset}?"
-    plain_page.write(path, title, first.rstrip("."), about, _chart(advice), head, list(map(_row, advice.options)))
+    plain_page.write(
+        path, title, first.rstrip("."), about, _chart(advice), head, list(map(_row, advice.options)), galleries
+    )
 
 
 def _row(option: Option) -> list[str]:

@@ -176,7 +176,20 @@ def draw(settings: Settings, catalog: Catalog, products: int | None, photos: int
 
 
 def vectors(settings: Settings, encoded: EncodedSet, sample: Sample) -> Floats:
-    """The sample's vectors, float32 (N, D); zeros of a photo that the encoder could not embed."""
+    """The sample's vectors, float32 (N, D); zeros of a photo that the encoder, or a part of it, could not embed.
+
+    Those of joined encoders follow each other, each of unit length.
+    """
+    parts = [_part(settings, part, sample) for part in encoded.parts]
+    if len(parts) == 1:
+        return parts[0]
+    if not all(part.size for part in parts):
+        return np.zeros((0, 0), np.float32)
+    seen = np.logical_and.reduce([part.any(axis=1) for part in parts])
+    return np.where(seen[:, None], np.concatenate(parts, axis=1), np.float32(0))
+
+
+def _part(settings: Settings, encoded: EncodedSet, sample: Sample) -> Floats:
     at = {name: number for number, name in enumerate(sample.ids)}
     where = f"{encoded.where} AND {sample.where}"
     made = np.zeros((0, 0), np.float32)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.advice.measure import Questions
+from evaluation.advice.measure import Questions, Space
 from evaluation.advice.race import Floats, clustered_mean
 from evaluation.advice.sample import Ints
 from vitrine import vectors
@@ -19,9 +19,6 @@ from vitrine.encoders.codecs import Codec, tried
 DIMS = (128, 64, 32)
 CONFIDENCE = 0.95
 _TAIL = 0.025
-
-Space = tuple[vectors.Floats, Ints]
-"""Vectors of the sample, float32 (N, D) of unit length, and the places, (Q,), of those that ask there."""
 
 
 @dataclass(frozen=True)

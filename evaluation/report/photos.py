@@ -3,13 +3,11 @@
 Every photo is opened once a page at most, and no more than ``MOST_THUMBNAILS`` a data set.
 """
 
-import base64
 from functools import lru_cache
 
 from evaluation.report.figures import Group, Row
 from evaluation.report.paired import results_of
-from vitrine import lake, links, photo_files, photo_store, thumbnails
-from vitrine.images import ImageError
+from vitrine import lake, photo_store, thumbnails
 from vitrine.lake import matches, quote
 from vitrine.retrieval_metrics import mmp_in_sql
 from vitrine.settings import Settings
@@ -184,11 +182,4 @@ def _photo(settings: Settings, image_id: str, photos: dict[str, Row]) -> Row:
 
 @lru_cache(maxsize=4 * MOST_THUMBNAILS)
 def _thumbnail(uri: str, max_pixels: int) -> tuple[str | None, str | None]:
-    """A data: URI of the photo as a small JPEG, or why there is none."""
-    if links.is_link(uri):
-        return None, "behind a link, which ingest alone asks for"
-    try:
-        small = thumbnails.draw(photo_files.read(uri), THUMBNAIL, max_pixels)
-    except ImageError as error:
-        return None, f"{error.code}: {error}"
-    return "data:image/jpeg;base64," + base64.b64encode(small).decode(), None
+    return thumbnails.inline(uri, THUMBNAIL, max_pixels)

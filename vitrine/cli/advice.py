@@ -17,12 +17,15 @@ from vitrine.cli.advice_answer import Findings, Measured, encoder_of, fitted
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import backbones, by_name, identity, tuned
 from vitrine.errors import UserError
+from vitrine.names import JOIN, split_joined
 from vitrine.settings import Settings
 from vitrine.tables import ADVICE
 
 SIZES = ((150, 1_500), (300, 3_000), (None, 20_000))
 """Products and photos that the samples have at most, one look each; None: all."""
 _MARGIN, _MARGIN_OF_COST = 0.01, 0.03
+JOINED = 3
+"""So many pairs of encoders are asked, their vectors joined."""
 _NAME = "advice"
 
 
@@ -54,12 +57,13 @@ def advise(settings: Settings, dataset: str, asked: Asked) -> "answer.Advice":
         advice_tuning.check(settings, catalog)
     with runs.record(settings, "advise", dataset) as run:
         run.catalog_version = facts.catalog_version(settings, dataset)
-        found = Work(settings, catalog, asked, budget).advice()
+        work = Work(settings, catalog, asked, budget)
+        found = work.advice()
         run.encoder = found.encoder
         path = settings.reports / f"advice_{dataset}.html"
         found = replace(found, page=str(path))
         run.figures |= asdict(found)
-        page.draw(found, path)
+        page.draw(found, path, advice_answer.galleries(work.findings(), found))
         lake.append(settings, ADVICE, advice_answer.rows(found, run))
     tracking.to_mlflow(settings, run, tracking.Details(files=[path]))
     return found
@@ -77,11 +81,11 @@ class Work:
         self.backbones = {each.name: each for each in self._candidates()}
         self.costs = embed_costs.Costs(settings, catalog.dataset)
         self.own_catalogs = priors.own_catalogs(settings, catalog.dataset)
-        self.measured: dict[str, Measured] = {}
+        self.measured: dict[str, Measured] = {}  # by encoder, or several joined
         self.worse: dict[str, race.Behind] = {}
         self.common: dict[str, race.Floats] = {}
         self.looks, self.stopped = 0, ""
-        self.asking = 0.0  # seconds of a photo, once it has its vector
+        self.asking = 0.0  # seconds of a photo and a network, once it has its vector
 
     def advice(self) -> "answer.Advice":
         """The answer, once the race, and what is probed after it, or the budget has ended."""
@@ -103,6 +107,7 @@ class Work:
                 break
             if not self.looks:
                 self._ask_first(drawn)
+                self._ask_joined(drawn)
             if not self.measured:
                 break
             self.looks += 1
@@ -175,6 +180,23 @@ class Work:
             why = "by public figures and what was measured not going to be the best here"
             self.left_out.append(answer.LeftOut(name, why))
 
+    def _ask_joined(self, drawn: "sample.Sample") -> None:
+        """The best encoder and others, joined: their vectors are there, and a matrix on both takes seconds.
+
+        Without a matrix they are no encoder.
+        """
+        heads = {name for name, done in self.measured.items() if answer.LINEAR in done.answers}
+        figures = {name: _best(self.measured[name], drawn).value for name in heads}
+        for name in self.pairs(figures):
+            if self._within(takes := self.takes(name, drawn)):
+                self.ask(name, drawn)
+            else:
+                self.left_out.append(answer.LeftOut(name, f"the budget: about {takes:.0f} s", answer.LINEAR))
+
+    def pairs(self, figures: dict[str, float]) -> list[str]:
+        networks = {name: (self.backbones[name].spelled, self.backbones[name].weights) for name in figures}
+        return order.pairs(figures, networks, JOINED)
+
     def _try(self, name: str, drawn: "sample.Sample") -> None:
         """Ask; one that nobody named and that cannot be had is left out.
 
@@ -195,7 +217,8 @@ class Work:
         if any(len(drawn.ids) <= len(self.measured[name].asked.ids) for name in names):
             self.stopped = "all that is measured at once was asked"
             return False
-        takes = sum(self.takes(name, drawn) for name in names)
+        parts = dict.fromkeys(part for name in names for part in split_joined(name))
+        takes = sum(self._embedding(part, drawn) for part in parts) + sum(self._asking(name, drawn) for name in names)
         if not self._within(takes):
             self.stopped = (
                 f"the budget of {self.asked.budget} has {max(0.0, self._seconds_left()):.0f} s left, and "
@@ -207,21 +230,23 @@ class Work:
         return True
 
     def ask(self, name: str, drawn: "sample.Sample") -> None:
-        backbone = self.backbones[name]
-        version = identity.identify(self.settings, backbone).encoder_version
-        encoded = EncodedSet(self.catalog.dataset, name, version)
-        if sample.missing(self.settings, encoded, drawn):
-            self._embed(encoded, drawn)
+        networks = [self.backbones[part] for part in split_joined(name)]
+        versions = [identity.identify(self.settings, network).encoder_version for network in networks]
+        encoded = EncodedSet(self.catalog.dataset, name, JOIN.join(versions))
+        for part in encoded.parts:
+            if sample.missing(self.settings, part, drawn):
+                self._embed(part, drawn)
         rows = sample.vectors(self.settings, encoded, drawn)
         if not rows.size:
             raise UserError(f"encoder {name!r} could embed none of the {len(drawn.ids)} photos of the sample")
         started, questions = time.monotonic(), measure.Questions(self.catalog, drawn)
-        answers = {answer.PRETRAINED: questions.as_it_is(rows)}
+        joined = len(versions) > 1
+        answers = {} if joined else {answer.PRETRAINED: questions.as_it_is(rows)}
         if head := questions.tuned(rows, fitted):
             answers[answer.LINEAR] = head
-        foretold = transferability.scores(rows, drawn.labels)
+        foretold = None if joined else transferability.scores(rows, drawn.labels)
         self.measured[name] = Measured(encoded, answers, questions, rows.shape[1], foretold)
-        self.asking = (time.monotonic() - started) / len(drawn.ids)
+        self.asking = (time.monotonic() - started) / len(drawn.ids) / len(versions)
         shown = ", ".join(f"{strategy} {np.nanmean(each.values):.4f}" for strategy, each in answers.items())
         print(f"{name} on {len(drawn.ids):,} photos: {shown}", file=sys.stderr, flush=True)
 
@@ -244,12 +269,17 @@ class Work:
 
     def takes(self, name: str, drawn: "sample.Sample") -> float:
         """Seconds of embedding what the encoder lacks of the sample, and of asking it as the last one was asked."""
+        return sum(self._embedding(part, drawn) for part in split_joined(name)) + self._asking(name, drawn)
+
+    def _asking(self, name: str, drawn: "sample.Sample") -> float:
+        return self.asking * len(drawn.ids) * len(split_joined(name))
+
+    def _embedding(self, name: str, drawn: "sample.Sample") -> float:
         backbone, lacks = self.backbones[name], len(drawn.ids)
         if known := identity.find(self.settings, backbone):
             encoded = EncodedSet(self.catalog.dataset, name, known.encoder_version)
             lacks = sample.missing(self.settings, encoded, drawn)
-        embedding = self.costs.sample_seconds(backbone, lacks, started=self.embedding.passes > 0)
-        return embedding + self.asking * len(drawn.ids)
+        return self.costs.sample_seconds(backbone, lacks, started=self.embedding.passes > 0)
 
     def _within(self, more: float) -> bool:
         seconds = self._seconds + more
@@ -280,6 +310,7 @@ class Work:
             for name, strategy, each in still_in
         ]
         started = 2 * (len(self.backbones) + sum("budget" in each.why for each in self.left_out))
+        started += sum(JOIN in name for name in self.measured)
         of = self.catalog.asking
         standing = race.judge(contenders, drawn.products[asks], self.looks, started, self.margin, of)
         # One product in so many is set aside of those to come, too.

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.advice import answer, confirm, measure, priors, race, sample, shorter_vectors
+from evaluation.advice import answer, confirm, differing, measure, priors, race, sample, shorter_vectors
 from training import linear_tuning
-from vitrine import lake, runs
+from vitrine import lake, plain_page, runs
 from vitrine.cli import embed_costs, serving_costs
 from vitrine.encoded_set import EncodedSet
 from vitrine.settings import Settings
@@ -138,10 +138,40 @@ def _choice(found: Findings, standing: "race.Standing | None") -> tuple[str | No
 
 
 def _shorter(found: Findings, picked: "answer.Option") -> "shorter_vectors.Shorter | None":
-    done = found.measured[picked.encoder]
+    return shorter_vectors.shortest(
+        found.measured[picked.encoder].questions, _spaces(found, picked.encoder, picked.strategy), found.margin
+    )
+
+
+def _spaces(found: Findings, encoder: str, strategy: str) -> "list[measure.Space]":
+    done = found.measured[encoder]
     rows = sample.vectors(found.settings, done.encoded, done.asked)
-    spaces = done.questions.spaces(rows, fitted, done.answers[picked.strategy])
-    return shorter_vectors.shortest(done.questions, spaces, found.margin)
+    return done.questions.spaces(rows, fitted, done.answers[strategy])
+
+
+def galleries(found: Findings, said: "answer.Advice") -> "list[plain_page.Gallery]":
+    """Queries on which the finalists differ: the first option that the race asked, and the best one of another encoder
+    that was asked the same sample."""
+    asked = [each for each in said.options if each.measured is not None]
+    if not asked:
+        return []
+    first, limit = asked[0], found.measured[asked[0].encoder].asked.limit
+    others = (
+        each for each in asked if each.encoder != first.encoder and found.measured[each.encoder].asked.limit == limit
+    )
+    if (other := next(others, None)) is None:
+        return []
+    ours, theirs = (
+        differing.Side(
+            each.name,
+            found.measured[each.encoder].answers[each.strategy].values,
+            _spaces(found, each.encoder, each.strategy),
+        )
+        for each in (first, other)
+    )
+    questions = found.measured[first.encoder].questions
+    uris = sample.uris(found.settings, found.catalog.dataset, questions.sample)
+    return differing.galleries(questions, ours, theirs, uris, found.settings.max_pixels)
 
 
 def _option(found: Findings, name: str, strategy: str, chosen: str | None, remaining: list[str]) -> "answer.Option":

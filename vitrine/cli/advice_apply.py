@@ -19,6 +19,7 @@ from vitrine.cli.verbs.evaluate import ask_gates, evaluate_beside
 from vitrine.cli.verbs.gate import ask
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import Undecided, UserError
+from vitrine.names import split_joined
 from vitrine.settings import Settings
 
 _NAME = "advice"
@@ -78,7 +79,9 @@ def apply(settings: Settings, found: "answer.Advice") -> Applied:
     path, dataset, name = nightly_file.check(settings, found.dataset), found.dataset, found.encoder
     whole = backfill.Budget(None, None)
     # A tuned network has vectors of its own; the gate on metrics compares it with what it was made of.
-    done = backfill_one(settings, found.encoder, dataset, _NAME, None, None, None, whole)
+    done = [
+        backfill_one(settings, part, dataset, _NAME, None, None, None, whole) for part in split_joined(found.encoder)
+    ]
     if found.strategy and found.strategy != answer.PRETRAINED:
         name = _tuned(settings, Strategy(found.strategy), found)
     embedded = embed_named(settings, [name], dataset)[0]
@@ -88,7 +91,7 @@ def apply(settings: Settings, found: "answer.Advice") -> Applied:
     ask_gates(settings, encoded)
     changed = nightly_file.put_first(path, name)
     others = [each.name for each in settings.nightly.datasets if each.name != dataset]
-    return Applied(name, str(path), changed, _count(done) + _count(embedded), [dataset, *others])
+    return Applied(name, str(path), changed, sum(map(_count, [*done, embedded])), [dataset, *others])
 
 
 def _count(figures: dict[str, Any]) -> int:

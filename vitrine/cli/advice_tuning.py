@@ -17,6 +17,7 @@ from vitrine.cli.advice_answer import Findings
 from vitrine.cli.training_sets import training_sets
 from vitrine.cli.tuning import Strategy, plan
 from vitrine.errors import UserError, VitrineError
+from vitrine.names import JOIN
 from vitrine.settings import Settings
 
 Within = Callable[[float], bool]
@@ -62,7 +63,8 @@ def probe(found: Findings, said: "answer.Advice", within: Within) -> "answer.Adv
     asked = [Strategy(name) for name in found.settings.tune.auto.rungs if name != answer.LINEAR]
     probed: list[answer.Option] = []
     left_out: list[answer.LeftOut] = []
-    for encoder in list(dict.fromkeys(each.encoder for each in said.options))[: tuned_options.PROBED]:
+    networks = dict.fromkeys(each.encoder for each in said.options if JOIN not in each.encoder)
+    for encoder in list(networks)[: tuned_options.PROBED]:
         base = next(each for each in said.options if each.encoder == encoder)
         try:
             foretold = _foretold(found, base, asked, within)

@@ -129,3 +129,11 @@ def test_a_task_left_out_is_won_by_a_pretraining_that_is_weak_elsewhere():
         assert chosen
         measured[chosen.name] = Measured(truth[chosen.name], 1e-5)
     assert max(truth.values()) - max(each.value for each in measured.values()) < 0.02
+
+
+def test_the_best_is_joined_with_the_best_of_other_networks():
+    figures = {"a_224": 0.9, "a_128": 0.89, "b": 0.7, "c_128": 0.8, "c_224": 0.81, "d": 0.1}
+    networks = {name: name[0] for name in figures}
+    assert order.pairs(figures, networks, 2) == ["a_224+c_224", "a_224+b"]
+    assert order.pairs(figures, networks, 9) == ["a_224+c_224", "a_224+b", "a_224+d"]
+    assert order.pairs({"a_224": 0.9, "a_128": 0.89}, networks, 3) == [] == order.pairs({}, {}, 3)

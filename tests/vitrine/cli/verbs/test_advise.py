@@ -1,5 +1,6 @@
 """``vitrine advise`` on drawn photos: what it finds, writes and leaves to ``embed``; killed; without budget."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ def test_it_answers_from_a_sample_and_embed_takes_its_vectors_over(shop: Setting
     assert "Which encoder for shop?" in Path(found["page"]).read_text()
     written = rows(shop, "SELECT * FROM advice ORDER BY encoder, strategy")
     assert [(row["encoder"], row["strategy"]) for row in written] == [
-        (encoder, strategy) for encoder in ("other", "small") for strategy in ("linear", "pretrained")
+        *(("other", "linear"), ("other", "pretrained"), ("other+small", "linear")),
+        *(("small", "linear"), ("small", "pretrained")),
     ]
     assert {row["verdict"] for row in written} >= {"chosen"}
     assert rows(shop, "SELECT count(*) AS n FROM embeddings")[0]["n"] == 144
@@ -152,6 +154,36 @@ def test_applied_it_passes_its_gates_and_comes_first_in_the_nights_once(shop: Se
     before = config.read_bytes()
     again = told(*asked)["applied"]
     assert (again["changed"], again["embedded"], config.read_bytes()) == (False, 0, before)
+
+
+@pytest.mark.slow
+def test_two_networks_joined_are_asked_named_and_applied(
+    shop: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Of random networks none is sure to be the best: here the race is won by the pair."""
+    both, judge, raced = "other+small with a linear head", race.judge, {}
+
+    def judged(contenders: Any, *arguments: Any) -> race.Standing:
+        raced.update({each.name: each for each in contenders})
+        return replace(judge(contenders, *arguments), left={}, remaining=[both], chosen=both)
+
+    monkeypatch.setattr(race, "judge", judged)
+    text = vitrine("advise", "--dataset", "shop", *BOTH)
+    assert "Tune it: vitrine tune linear --dataset shop --encoder other+small\n" in text
+    assert "Embed the rest: vitrine embed --dataset shop --encoder other_small__linear__shop\n" in text
+    assert rows(shop, "SELECT count(*) AS n FROM embeddings")[0]["n"] == 144  # a pair has no vectors of its own
+    alone = raced["other with a linear head"].cost + raced["small with a linear head"].cost
+    assert raced[both].cost == pytest.approx(alone, rel=0.01)
+
+    gates = "[gates]\nmin_value = 0\nmin_above_chance = 0\n"
+    nightly = '[nightly]\nencoders = ["other"]\n[[nightly.datasets]]\nname = "shop"\nsource = "30x6"\n'
+    (tmp_path / "vitrine.toml").write_text(f"{CONFIG}{nightly}{gates}")
+    found = told("advise", "--dataset", "shop", *BOTH, "--apply")
+    assert (found["encoder"], found["strategy"]) == ("other+small", "linear")
+    name = "other_small__linear__shop"
+    assert found["applied"]["encoder"] == name and load_settings().nightly.encoders == (name, "other")
+    counted = rows(shop, "SELECT encoder, count(*) AS n FROM embeddings GROUP BY encoder ORDER BY encoder")
+    assert [(row["encoder"], row["n"]) for row in counted] == [("other", 180), (name, 180), ("small", 180)]
 
 
 @pytest.mark.slow
