@@ -31,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy import stats
 
-from evaluation.advice import confirm, order, priors, sample, transferability
+from evaluation.advice import confirm, priors, sample, transferability
 from evaluation.advice.answer import LINEAR, PRETRAINED, Use, option_name
 from evaluation.advice.measure import Answers, Questions
 from evaluation.advice.sample import FEWEST, Catalog, Sample
@@ -211,11 +211,6 @@ class Truth:
         new = max(0, len(self.samples[seed, look].ids) - known)
         return new * about["seconds_a_photo"] + about["asking"][f"{seed}/{look}"]
 
-    def network(self, name: str) -> tuple[str, str | None]:
-        """Which network it is, whatever its size."""
-        own, there = self.encoders[name]["settings"], backbones.REGISTRY.get(name)
-        return (there.spelled, there.weights) if there else (own["backbone"], own.get("weights"))
-
     def best_strategy(self, encoder: str, seed: int, look: int) -> tuple[str, float]:
         """The option of the encoder with the highest figure on a sample, and that figure."""
         answers = self.measured(encoder, seed, look).answers
@@ -294,8 +289,7 @@ class Replayed(advice.Work):
         return self.truth.samples[self.seed, advice.SIZES.index((products, photos))]
 
     def pairs(self, figures: dict[str, float]) -> list[str]:
-        named = {name: self.truth.network(name) for name in figures}
-        wanted = order.pairs(figures, named, advice.JOINED)
+        wanted = super().pairs(figures)
         if missing := [name for name in wanted if name not in self.truth.encoders]:
             print(f"seed {self.seed}: not in the table: {' '.join(missing)}", file=sys.stderr)
         return [name for name in wanted if name in self.truth.encoders]

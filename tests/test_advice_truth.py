@@ -31,7 +31,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VITRINE_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(advice, "SIZES", ((30, 1000), (60, 1000), (None, 1000)))
-    config = [f'[encoders.{name}]\nbackbone = "torchvision/squeezenet1_0"\nweights = "random:1"\n' for name in NOISE]
+    config = [
+        f'[encoders.{name}]\nbackbone = "torchvision/{network}"\nweights = "random:1"\n'
+        for name, network in zip(NOISE, ("squeezenet1_0", "squeezenet1_1", "resnet18"), strict=True)
+    ]
     (tmp_path / "vitrine.toml").write_text("\n".join(config))
     settings, products = load_settings(tmp_path), np.arange(PRODUCTS * PHOTOS) % PRODUCTS
     fill(settings, [(f"p{product}", None, None) for product in products])
@@ -59,22 +62,25 @@ def test_it_is_written_once_and_replayed(
         f"sharp, seed {seed}, {photos} photos" for seed in (0, 1) for photos in (120, 240, 320)
     ]  # as far as it is, sample by sample
     first = (out / "sharp.parquet").stat()
-    monkeypatch.setattr(sys, "argv", arguments)
+    monkeypatch.setattr(sys, "argv", [*arguments, "--joined", "dull+sharp"])
     truth.main()
     assert not any(line.startswith("sharp") for line in capsys.readouterr().out.splitlines())
     assert (out / "sharp.parquet").stat().st_mtime_ns == first.st_mtime_ns  # killed, it goes on with the others
-    assert {path.stem for path in out.glob("*.parquet")} == {*NOISE, "samples"}
+    assert {path.stem for path in out.glob("*.parquet")} == {*NOISE, "dull+sharp", "samples"}
     found = truth.read(out)
-    assert max(found.figures, key=found.figures.__getitem__).startswith("sharp") and len(found.figures) == 6
+    assert len(found.figures) == 7 and "dull+sharp" not in found.figures  # joined, they have a head
+    alone = {name: figure for name, figure in found.figures.items() if "+" not in name}
+    assert max(alone, key=alone.__getitem__).startswith("sharp")
+    assert found.figures["dull+sharp with a linear head"] > found.figures["dull with a linear head"]
     whole = found.answers["dull", "pretrained", 0, 2].values.mean()
     assert whole == pytest.approx(found.answers["dull", "pretrained", 1, 2].values.mean(), abs=1e-6)
 
     capsys.readouterr()
     monkeypatch.setattr(sys, "argv", ["advice_truth.py", "replay", str(out)])
     truth.main()
-    said = {
-        line.split("|")[1].strip(): line.split("|")[2:] for line in capsys.readouterr().out.splitlines() if "|" in line
-    }
+    printed = capsys.readouterr()
+    assert "not in the table: blind+sharp\n" in printed.err
+    said = {line.split("|")[1].strip(): line.split("|")[2:] for line in printed.out.splitlines() if "|" in line}
     assert {"advice", *truth.BASELINES} < set(said)
     assert said["everything"][0].strip() == "0.0000" and said["everything"][4].strip() == "1.000"
     assert float(said["advice"][0]) >= 0 and 0 < float(said["advice"][4]) <= 1.01

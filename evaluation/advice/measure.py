@@ -59,7 +59,7 @@ class Answers:
         number of products, which bends as far as brings the mean to where a logistic curve has it.
 
         A mean near 1 so loses by a power of the number of products what it lacks, and one near 0 falls by a power; the
-        log-odds are a line between (the Hill or log-logistic curve; Finney, Probit Analysis, 1971).
+        log-odds are a line (as of a response over the logarithm of a dose: Berkson, JASA 39, 1944).
         """
         asked = ~np.isnan(self.values)
         if not asked.any():

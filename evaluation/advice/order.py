@@ -59,7 +59,7 @@ def firsts(candidates: Sequence[Candidate]) -> list[Candidate]:
 def pairs(figures: Mapping[str, float], networks: Mapping[str, Hashable], most: int) -> list[str]:
     """Which encoders to join: the best one with the best of each other network, up to ``most`` of these.
 
-    One network at two sizes sees alike, and is joined with others alone.
+    One network at two sizes, or in eight bits, sees alike, and is joined with others alone.
 
     Args:
         figures: of each encoder that may be joined.

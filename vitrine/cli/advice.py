@@ -194,8 +194,7 @@ class Work:
                 self.left_out.append(answer.LeftOut(name, f"the budget: about {takes:.0f} s", answer.LINEAR))
 
     def pairs(self, figures: dict[str, float]) -> list[str]:
-        networks = {name: (self.backbones[name].spelled, self.backbones[name].weights) for name in figures}
-        return order.pairs(figures, networks, JOINED)
+        return order.pairs(figures, {name: self.backbones[name].spelled for name in figures}, JOINED)
 
     def _try(self, name: str, drawn: "sample.Sample") -> None:
         """Ask; one that nobody named and that cannot be had is left out.

@@ -168,6 +168,7 @@ def test_two_networks_joined_are_asked_named_and_applied(
         return replace(judge(contenders, *arguments), left={}, remaining=[both], chosen=both)
 
     monkeypatch.setattr(race, "judge", judged)
+    vitrine("ingest", "30x6", "--dataset", "shop", "--layout", "generated", "--test-share", "0.3")
     text = vitrine("advise", "--dataset", "shop", *BOTH)
     assert "Tune it: vitrine tune linear --dataset shop --encoder other+small\n" in text
     assert "Embed the rest: vitrine embed --dataset shop --encoder other_small__linear__shop\n" in text
