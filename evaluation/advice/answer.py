@@ -141,6 +141,8 @@ class Advice:
     page: str = ""
     label: str = "product_id"
     """What is found, or told: what a tuning learns."""
+    learnable: bool = True
+    """Has the data set photos that a tuning could learn from?"""
 
     @property
     def chosen(self) -> Option | None:
@@ -211,7 +213,8 @@ def _next_steps(option: Option, advice: Advice) -> list[str]:
     if option.strategy != PRETRAINED:
         verb, label = _VERBS.get(option.strategy, option.strategy), advice.label
         told = f" --label {label}" if label != "product_id" else ""
-        made.append(f"Tune it: vitrine tune {verb} {where} --encoder {name}{told}")
+        first = "" if advice.learnable else f", once {advice.dataset} has a split train to learn from"
+        made.append(f"Tune it{first}: vitrine tune {verb} {where} --encoder {name}{told}")
     if option.tuning or JOIN in name:  # joined, they are no encoder before
         name = tuned.default_name(name, option.strategy, advice.dataset)
     return [*made, f"Embed the rest: vitrine embed {where} --encoder {name}"]

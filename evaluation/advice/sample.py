@@ -37,6 +37,8 @@ class Catalog:
     """``product_id`` or ``category``: what has to be found, or told."""
     known_share: float
     """Of what will be asked, the photos of products that tuning learned from."""
+    learnable: bool = True
+    """Has it photos of the split ``train``, which tuning learns from?"""
 
     @property
     def asking(self) -> int:
@@ -90,9 +92,10 @@ def catalog(settings: Settings, dataset: str, use: str) -> Catalog:
     _check(dataset, photos, products, asked)
     if label == "category":
         _check_categories(settings, dataset)
-    return Catalog(
-        dataset, photos, products, asked, label, _known_share(settings, dataset) if label != "category" else 0
-    )
+    known_share = _known_share(settings, dataset) if label != "category" else 0
+    trains = lake.matches(dataset=dataset, split="train")
+    learnable = bool(lake.rows(settings, f"SELECT image_id FROM {CATALOG.name} WHERE {trains} LIMIT 1"))
+    return Catalog(dataset, photos, products, asked, label, known_share, learnable)
 
 
 def _check(dataset: str, photos: int, products: int, asked: int) -> None:

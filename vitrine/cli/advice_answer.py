@@ -117,6 +117,7 @@ def answer_of(found: Findings, standing: "race.Standing | None") -> "answer.Advi
         catalog_photos=found.catalog.photos,
         catalog_products=found.catalog.products,
         known_share=found.catalog.known_share,
+        learnable=found.catalog.learnable,
         looks=found.looks,
         shorter=_shorter(found, picked) if picked else None,
         seconds=round(found.seconds, 1),

@@ -70,11 +70,16 @@ def apply(settings: Settings, found: "answer.Advice") -> Applied:
     Raises:
         Undecided: there is no answer to apply; nothing is written.
         GateRefused: a gate refuses; vitrine.toml stays as it is.
-        UserError: as ``check``, or it cannot be tuned.
+        UserError: as ``check``, or what is advised has nothing to learn from, or cannot be tuned.
     """
     if not found.encoder:
         raise Undecided(
             f"undecided for {found.dataset}: {found.why}; nothing was applied, and nights go on as they are"
+        )
+    if found.strategy != answer.PRETRAINED and not found.learnable:
+        raise UserError(
+            f"{found.chosen.name if found.chosen else found.encoder} learns from the split 'train', and data set "
+            f"{found.dataset!r} has none: ingest it with one; nothing was applied, and nights go on as they are"
         )
     path, dataset, name = nightly_file.check(settings, found.dataset), found.dataset, found.encoder
     whole = backfill.Budget(None, None)

@@ -102,3 +102,16 @@ def test_the_sentence_of_an_undecided_one(more: int | None, says: str):
     options = [replace(OPTION, verdict="undecided"), replace(OPTION, strategy="pretrained", verdict="undecided")]
     undecided = replace(ADVICE, options=options, more_products=more, why="the budget of 1m has 3 s left")
     assert undecided.lines()[0] == f"Undecided between e with a linear head and e{says}; the budget of 1m has 3 s left."
+
+
+def test_the_commands_that_follow():
+    """Of joined encoders, what is embedded is the head on them; a head learns from a split that has to be there."""
+    joined = replace(ADVICE, encoder="e+f", options=[replace(OPTION, encoder="e+f")])
+    assert [line for line in joined.lines() if ": vitrine " in line] == [
+        "Tune it: vitrine tune linear --dataset shop --encoder e+f",
+        "Embed the rest: vitrine embed --dataset shop --encoder e_f__linear__shop",
+    ]
+    assert (
+        "Tune it, once shop has a split train to learn from: vitrine tune linear --dataset shop --encoder e"
+        in replace(ADVICE, learnable=False).lines()
+    )

@@ -35,7 +35,7 @@ def test_samples_are_whole_products_and_each_lies_in_the_next(settings: Settings
     )
     catalog = sample.catalog(settings, "shop", sample.SEARCH)
     assert (catalog.photos, catalog.products, catalog.asked, catalog.label) == (160, 80, 40, "product_id")
-    assert catalog.known_share == 0.5
+    assert (catalog.known_share, catalog.learnable) == (0.5, False)
     small, large, whole = (sample.draw(settings, catalog, size, 1000) for size in (10, 20, None))
     assert set(small.ids) < set(large.ids) < set(whole.ids) and len(whole.ids) == 160
     assert (small.whole, large.whole, whole.whole) == (False, False, True)
@@ -53,7 +53,8 @@ def test_samples_are_whole_products_and_each_lies_in_the_next(settings: Settings
 def test_the_shops_own_splits_say_how_much_will_be_known(settings: Settings):
     known = [(f"p{number % 12}", None, "train" if number < 24 else "test") for number in range(36)]
     fill(settings, [*known, *((f"new{number % 2}", None, "test") for number in range(12))])
-    assert sample.catalog(settings, "shop", sample.SEARCH).known_share == 0.5
+    catalog = sample.catalog(settings, "shop", sample.SEARCH)
+    assert (catalog.known_share, catalog.learnable) == (0.5, True)
     assert sample.catalog(settings, "shop", sample.TAGGING).label == "product_id"  # there is no category
 
 

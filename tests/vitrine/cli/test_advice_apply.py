@@ -39,6 +39,13 @@ def test_undecided_changes_nothing_and_has_its_own_exit_code(settings: Settings,
     assert (tmp_path / "vitrine.toml").read_text() == CONFIG
 
 
+def test_a_head_without_anything_to_learn_from_is_refused_before_the_backfill(settings: Settings, tmp_path: Path):
+    assert ADVICE.strategy == "linear"
+    with pytest.raises(UserError, match=r"learns from the split 'train', and data set 'shop' has none.* nothing was"):
+        advice_apply.apply(settings, replace(ADVICE, learnable=False))
+    assert (tmp_path / "vitrine.toml").read_text() == CONFIG
+
+
 def test_what_may_not_serve_is_refused_before_it_is_measured(settings: Settings):
     with pytest.raises(UserError, match="what forbids commercial use may not serve"):
         advice_apply.check(settings, "shop", non_commercial=True)
