@@ -61,10 +61,17 @@ def evaluate_beside(
     with_serving: bool = True,
 ) -> list[dict[str, Any]]:
     """As ``evaluate_one``; with what the gate compares with, where its figures are missing."""
-    done = evaluate_one(settings, encoded, how, full_map, again)
-    against = _compared_with(settings, encoded) if with_serving else []
-    lacking = [each for each in against if not _has_figures(settings, each, done)]
-    return [done, *(evaluate_one(settings, each, how, full_map, again) for each in lacking)]
+    done = {encoded: evaluate_one(settings, encoded, how, full_map, again)}
+    # Of encoders that were joined, the gate asks the best: one without figures may be that until it has some.
+    while with_serving and (
+        lacking := [
+            each
+            for each in _compared_with(settings, encoded)
+            if each not in done and not _has_figures(settings, each, done[encoded])
+        ]
+    ):
+        done |= {each: evaluate_one(settings, each, how, full_map, again) for each in lacking}
+    return list(done.values())
 
 
 def ask_gates(settings: Settings, encoded: EncodedSet) -> None:
