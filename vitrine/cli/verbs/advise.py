@@ -57,7 +57,7 @@ def advise(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Find the encoder for a catalog, as it is or with a linear head, from a sample and within a budget.
+    """Find the encoder for a catalog, as it is, with a linear head, or joined with another one, from a sample.
 
     The best of each kind of pre-training is measured first, then what may gain most; what is surely worse leaves, and
     the sample grows until one is left or all are within the margin: then the cheapest. Says "undecided" where that is
