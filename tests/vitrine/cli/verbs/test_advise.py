@@ -169,18 +169,13 @@ def test_two_networks_joined_are_asked_named_and_applied(
 
     monkeypatch.setattr(race, "judge", judged)
     vitrine("ingest", "30x6", "--dataset", "shop", "--layout", "generated", "--test-share", "0.3")
-    text = vitrine("advise", "--dataset", "shop", *BOTH)
-    assert "Tune it: vitrine tune linear --dataset shop --encoder other+small\n" in text
-    assert "Embed the rest: vitrine embed --dataset shop --encoder other_small__linear__shop\n" in text
-    assert rows(shop, "SELECT count(*) AS n FROM embeddings")[0]["n"] == 144  # a pair has no vectors of its own
-    alone = raced["other with a linear head"].cost + raced["small with a linear head"].cost
-    assert raced[both].cost == pytest.approx(alone, rel=0.01)
-
     gates = "[gates]\nmin_value = 0\nmin_above_chance = 0\n"
     nightly = '[nightly]\nencoders = ["other"]\n[[nightly.datasets]]\nname = "shop"\nsource = "30x6"\n'
     (tmp_path / "vitrine.toml").write_text(f"{CONFIG}{nightly}{gates}")
     found = told("advise", "--dataset", "shop", *BOTH, "--apply")
     assert (found["encoder"], found["strategy"]) == ("other+small", "linear")
+    alone = raced["other with a linear head"].cost + raced["small with a linear head"].cost
+    assert raced[both].cost == pytest.approx(alone, rel=0.01)
     name = "other_small__linear__shop"
     assert found["applied"]["encoder"] == name and load_settings().nightly.encoders == (name, "other")
     counted = rows(shop, "SELECT encoder, count(*) AS n FROM embeddings GROUP BY encoder ORDER BY encoder")
