@@ -12,8 +12,8 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem; padding: 0 1rem; color: #1d2026;
   background: #fff }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0 } th, td { text-align: left; padding: .3rem .6rem;
-  border-bottom: 1px solid #d5d8de; vertical-align: top }
-.strip { display: flex; flex-wrap: wrap; gap: .5rem; align-items: end; margin: .5rem 0 }
+  border-bottom: 1px solid #d5d8de; vertical-align: top } td:last-child { overflow-wrap: anywhere }
+.strip { display: flex; flex-wrap: wrap; gap: .5rem; margin: .5rem 0 }
 .strip > p { flex: 0 0 100%; margin: 0 } figure { margin: 0; width: 7rem; font-size: .75rem; overflow-wrap: anywhere }
 figure img { width: 7rem; height: 7rem; object-fit: contain; border: 3px solid #8a909c; box-sizing: border-box }
 figure.right img { border-color: #2e8b57 } figure.wrong img { border-color: #c0392b; border-style: dashed }

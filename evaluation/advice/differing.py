@@ -45,7 +45,7 @@ def galleries(
         made = [Strip(f"{questions.sample.ids[at]} is asked.", [picture(at)])]
         for side in (ours, theirs):
             found = [picture(*each) for each in questions.nearest(side.spaces, at, NEAREST)]
-            made.append(Strip(f"{side.name} finds, by {side.values[at]:.2f}:", found))
+            made.append(Strip(f"{side.name} finds ({side.values[at]:.2f}):", found))
         return made
 
     pairs = ((ours, theirs), (theirs, ours))

@@ -57,10 +57,13 @@ class Findings:
     seconds: float
     money: float
 
-    def using(self, encoder: str) -> "answer.Use":
-        """What using it takes; a linear head's vectors have as many dimensions at most."""
+    def using(self, encoder: str, strategy: str) -> "answer.Use":
+        """What using it takes. Discriminants of C classes have C - 1 dimensions at most, whitening keeps all."""
         done, catalog = self.measured[encoder], self.catalog
-        size = serving_costs.stored_bytes(self.settings, done.dim, catalog.photos, catalog.products)
+        taken = done.answers[strategy].taken or ()
+        discriminants = [number % len(_KINDS) == _KINDS.index("discriminants") for number in taken]
+        dim = min(done.dim, max(1, catalog.products - 1)) if discriminants and all(discriminants) else done.dim
+        size = serving_costs.stored_bytes(self.settings, dim, catalog.photos, catalog.products)
         money = round(serving_costs.month_money(self.settings, size), 6)
         return replace(self.costs.use(done.encoded, catalog.photos), serving_bytes=size, serving_money=money)
 
@@ -199,7 +202,7 @@ def _option(found: Findings, name: str, strategy: str, chosen: str | None, remai
         products=asked.product_count,
         photos=len(asked.ids),
         confirmed_by=len(np.unique(asked.products[aside])),
-        use=found.using(name),
+        use=found.using(name, strategy),
         logme=done.foretold and round(done.foretold[0], 5),
         h_score=done.foretold and round(done.foretold[1], 5),
     )

@@ -36,9 +36,9 @@ def test_each_side_shows_what_it_alone_finds_of_each_product_once(tmp_path: Path
     asks = [strip.pictures[0] for strip in first.strips[::3]]
     products = {codes[asked.ids.index(each.caption.split(":")[0])] for each in asks}
     assert len(products) == differing.MOST and 11 not in products
-    assert first.strips[2] == Strip("b finds, by 0.00:", []), "a photo without a vector finds nothing"
+    assert first.strips[2] == Strip("b finds (0.00):", []), "a photo without a vector finds nothing"
     finds, misses = first.strips[4], first.strips[5]
-    assert (finds.title, misses.title) == ("a finds, by 1.00:", "b finds, by 0.00:")
+    assert (finds.title, misses.title) == ("a finds (1.00):", "b finds (0.00):")
     assert len(finds.pictures) == differing.NEAREST
     assert [each.right for each in finds.pictures] == [True, *[False] * 4] and not misses.pictures[0].right
     assert second.strips[0].title in {f"{name} is asked." for name in asked.ids[22:]}

@@ -4,9 +4,14 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
+
+from evaluation.advice.answer import Use
+from evaluation.advice.measure import Answers
 from evaluation.advice.race import Behind
 from tests.evaluation.advice.test_answer import OPTION
-from vitrine.cli import advice_answer
+from vitrine.cli import advice_answer, serving_costs
+from vitrine.settings import Settings
 
 
 def test_the_margin_at_which_a_cheaper_one_would_do_is_that_of_the_look_at_which_it_left():
@@ -25,3 +30,21 @@ def test_the_margin_at_which_a_cheaper_one_would_do_is_that_of_the_look_at_which
         "with a --margin above 0.013, cheap with a linear head may do, at 50% of the cost",
         "best with a linear head is as good and costs 2.00 times as much: it would be taken if it cost less",
     ]
+
+
+def test_discriminants_of_few_products_are_stored_in_few_dimensions(settings: Settings) -> None:
+    """Of 81 products: 80 dimensions by discriminants, which both halves took, and all 1,280 where one whitened."""
+    figures = np.zeros((3, 4))
+    answers = {
+        "pretrained": Answers(figures),
+        "linear": Answers(figures, taken=(0, 2)),
+        "whitened": Answers(figures, taken=(0, 1)),
+    }
+    measured = {"e": SimpleNamespace(dim=1280, answers=answers, encoded=None)}
+    costs = SimpleNamespace(use=lambda *_: Use(None, None, None, None, None))
+    catalog = SimpleNamespace(photos=5421, products=81)
+    found = cast(Any, SimpleNamespace(settings=settings, measured=measured, costs=costs, catalog=catalog))
+    sizes = {strategy: advice_answer.Findings.using(found, "e", strategy).serving_bytes for strategy in answers}
+    stored = {dim: serving_costs.stored_bytes(settings, dim, 5421, 81) for dim in (80, 1280)}
+    assert sizes == {"pretrained": stored[1280], "linear": stored[80], "whitened": stored[1280]}
+    assert stored[80] < stored[1280] / 4
