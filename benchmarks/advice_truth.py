@@ -316,8 +316,10 @@ class Replayed(advice.Work):
         encoder, strategy = self.truth.options[option]
         done = self.measured[encoder]
         asked, aside = done.asked, done.questions.aside
-        moved = done.answers[strategy].moved(advice_answer.doublings(self.catalog, asked))
-        _, low, high = confirm.expected(moved, self.common[asked.limit], aside, asked.products)
+        measured = done.answers[strategy]
+        figures = measured.moved(advice_answer.doublings(self.catalog, asked))
+        moved = float(np.nanmean(figures) - np.nanmean(measured.values))
+        _, low, high = confirm.expected(figures, self.common[asked.limit], aside, asked.products, moved)
         held = low <= self.truth.figures[option] <= high
         best = max(self.truth.figures, key=self.truth.figures.__getitem__)
         return Outcome(option, self.spent, standing.chosen is None, held, best in standing.remaining)

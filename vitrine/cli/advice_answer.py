@@ -182,7 +182,8 @@ def _option(found: Findings, name: str, strategy: str, chosen: str | None, remai
     done, shown = found.measured[name], answer.option_name(name, strategy)
     answers, asked, aside = done.answers[strategy], done.asked, done.questions.aside
     figures = answers.moved(doublings(found.catalog, asked))
-    value, low, high = confirm.expected(figures, found.common[asked.limit], aside, asked.products)
+    moved = float(np.nanmean(figures) - np.nanmean(answers.values))
+    value, low, high = confirm.expected(figures, found.common[asked.limit], aside, asked.products, moved)
     verdict: answer.Verdict = "chosen" if shown == chosen else "worse"
     why = found.worse[shown].why if shown in found.worse else ""
     if shown in remaining and shown != chosen:

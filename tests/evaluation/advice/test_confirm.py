@@ -86,3 +86,15 @@ def test_the_kind_of_a_matrix_is_chosen_by_those_that_the_race_asks():
     tried = np.stack([turned[asks], 1 - turned[asks]])
     assert questions._best(tried, asks) == 1  # the first one is right about those set aside alone
     assert questions.tuned(rows, whitened)
+
+
+def test_what_a_curve_moved_may_be_missed_by_a_share_of_it():
+    """Every product alike: nothing is left to chance but the curve, of which a quarter is one standard deviation."""
+    products = np.repeat(np.arange(400), PHOTOS)
+    figures, aside = np.full(len(products), 0.5), products % EVERY == 0
+    value, low, high = expected(figures, figures, aside, products)
+    assert value == pytest.approx(0.5) and high - low < 0.01
+    for moved in (-0.2, 0.2):
+        value, low, high = expected(figures, figures, aside, products, moved)
+        assert value == pytest.approx(0.5)
+        assert (0.5 - low, high - 0.5) == (pytest.approx(1.66 * 0.05, abs=0.002),) * 2
