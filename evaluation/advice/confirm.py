@@ -23,8 +23,8 @@ FROM = EVERY * FEWEST
 
 
 CURVE_ERROR = 0.25
-"""Standard deviation of what a curve misses, as a share of what it moves a mean by: 0.06 to 0.30 on a drawn catalog
-three to four doublings larger than its samples (docs/advice.md)."""
+"""Standard deviation of what a curve misses, as a share of what it moves a mean by: 0.06 to 0.34 on a drawn catalog
+some three doublings larger than its samples (docs/advice.md)."""
 
 
 def set_aside(catalog: Catalog, sample: Sample) -> NDArray[np.bool_]:
