@@ -31,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy import stats
 
-from evaluation.advice import confirm, priors, sample, transferability
+from evaluation.advice import priors, sample, transferability
 from evaluation.advice.answer import LINEAR, PRETRAINED, Use, option_name
 from evaluation.advice.measure import Answers, Questions
 from evaluation.advice.sample import FEWEST, Catalog, Sample
@@ -134,20 +134,14 @@ def write_encoder(
     tables, asked, foretold = [], {}, {}
     for (seed, look), (each, places) in drawn.items():
         started, questions, mine = time.monotonic(), Questions(catalog, each), rows[places]
-        alone = JOIN not in about["encoder"]
-        answers = {PRETRAINED: questions.as_it_is(mine)} if alone else {}
-        answers |= {LINEAR: questions.tuned(mine, advice_answer.fitted)}
+        joined = JOIN in about["encoder"]
+        answers = advice_answer.asked(questions, mine, joined)
         asked[f"{seed}/{look}"] = time.monotonic() - started
-        foretold[f"{seed}/{look}"] = transferability.scores(mine, each.labels) if alone else None
+        foretold[f"{seed}/{look}"] = None if joined else transferability.scores(mine, each.labels)
         for strategy, found in answers.items():
-            if found is not None:
-                figures = {name: found.by_share[at].astype(np.float32) for at, name in enumerate(SHARES)}
-                same = {
-                    "strategy": [strategy] * len(places),
-                    "seed": [seed] * len(places),
-                    "look": [look] * len(places),
-                }
-                tables.append(pa.table(same | figures))
+            figures = {name: found.by_share[at].astype(np.float32) for at, name in enumerate(SHARES)}
+            same = {"strategy": [strategy], "seed": [seed], "look": [look]}
+            tables.append(pa.table({name: value * len(places) for name, value in same.items()} | figures))
         print(f"{about['encoder']}, seed {seed}, {len(places):,} photos: {asked[f'{seed}/{look}']:.1f} s", flush=True)
     about |= {"asking": asked, "foretold": foretold}
     table = pa.concat_tables(tables).replace_schema_metadata({"about": json.dumps(about)})
@@ -207,9 +201,14 @@ class Truth:
 
     def seconds(self, encoder: str, seed: int, look: int, known: int = 0) -> float:
         """Of embedding what is new of a sample beside ``known`` photos, and of asking it."""
-        about = self.encoders[encoder]
+        return self.embedding(encoder, seed, look, known) + self.asking(encoder, seed, look)
+
+    def embedding(self, encoder: str, seed: int, look: int, known: int) -> float:
         new = max(0, len(self.samples[seed, look].ids) - known)
-        return new * about["seconds_a_photo"] + about["asking"][f"{seed}/{look}"]
+        return float(new * self.encoders[encoder]["seconds_a_photo"])
+
+    def asking(self, encoder: str, seed: int, look: int) -> float:
+        return float(self.encoders[encoder]["asking"][f"{seed}/{look}"])
 
     def best_strategy(self, encoder: str, seed: int, look: int) -> tuple[str, float]:
         """The option of the encoder with the highest figure on a sample, and that figure."""
@@ -295,11 +294,10 @@ class Replayed(advice.Work):
         return [name for name in wanted if name in self.truth.encoders]
 
     def _embedding(self, name: str, drawn: Sample) -> float:
-        known, look = self.known.get(name, 0), self._look(drawn)
-        return self.truth.seconds(name, self.seed, look, known) - self._asking(name, drawn)
+        return self.truth.embedding(name, self.seed, self._look(drawn), self.known.get(name, 0))
 
     def _asking(self, name: str, drawn: Sample) -> float:
-        return float(self.truth.encoders[name]["asking"][f"{self.seed}/{self._look(drawn)}"])
+        return self.truth.asking(name, self.seed, self._look(drawn))
 
     def ask(self, name: str, drawn: Sample) -> None:
         self.spent += self.takes(name, drawn)
@@ -315,11 +313,7 @@ class Replayed(advice.Work):
         option = standing.chosen or standing.leader
         encoder, strategy = self.truth.options[option]
         done = self.measured[encoder]
-        asked, aside = done.asked, done.questions.aside
-        measured = done.answers[strategy]
-        figures = measured.moved(advice_answer.doublings(self.catalog, asked))
-        moved = float(np.nanmean(figures) - np.nanmean(measured.values))
-        _, low, high = confirm.expected(figures, self.common[asked.limit], aside, asked.products, moved)
+        _, low, high = advice_answer.expected(self.catalog, done, strategy, self.common[done.asked.limit])
         held = low <= self.truth.figures[option] <= high
         best = max(self.truth.figures, key=self.truth.figures.__getitem__)
         return Outcome(option, self.spent, standing.chosen is None, held, best in standing.remaining)

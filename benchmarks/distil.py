@@ -26,6 +26,7 @@ from evaluation.statistics.bootstrap import paired_difference
 from vitrine import lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import by_name, processor
+from vitrine.names import LEARNED_SPLIT
 from vitrine.retrieval_metrics import nearest_first, per_query
 from vitrine.settings import Settings, load_settings
 from vitrine.vectors import matrix
@@ -69,7 +70,7 @@ def side(settings: Settings, where: str) -> tuple[Any, Any, Any]:
 
 def learned(settings: Settings, dataset: str) -> list[str]:
     """The products of the split ``train``."""
-    where = lake.matches(dataset=dataset, split="train")
+    where = lake.matches(dataset=dataset, split=LEARNED_SPLIT)
     return [row["product_id"] for row in lake.rows(settings, f"SELECT DISTINCT product_id FROM catalog WHERE {where}")]
 
 

@@ -83,6 +83,17 @@ def test_it_is_written_once_and_replayed(
     said = {line.split("|")[1].strip(): line.split("|")[2:] for line in printed.out.splitlines() if "|" in line}
     assert {"advice", *truth.BASELINES} < set(said)
     assert said["everything"][0].strip() == "0.0000" and said["everything"][4].strip() == "1.000"
+    script = load_script(PROJECT / "benchmarks" / "advice_forecasts.py")
+    for strategy, options in ((truth.PRETRAINED, len(NOISE)), (truth.LINEAR, len(NOISE) + 1)):
+        for look in (0, 1):
+            fell, missed, held = zip(*script.forecasts(found, strategy, look), strict=True)
+            assert len(held) == 2 * options and np.mean(fell) < 0 < sum(held)
+            first = next(key for key in found.answers if key[1:] == (strategy, 0, look))
+            measured, name = found.answers[first], truth.option_name(first[0], strategy)
+            foretold = measured.moved(np.log2(PRODUCTS / (30, 60)[look])).mean()
+            assert fell[0] == pytest.approx(found.figures[name] - measured.values.mean())
+            assert missed[0] == pytest.approx(foretold - found.figures[name])
+
     assert float(said["advice"][0]) >= 0 and 0 < float(said["advice"][4]) <= 1.01
 
 

@@ -20,10 +20,8 @@ EVERY = 5
 """One product in so many, of those with two photos or more, is set aside."""
 FROM = EVERY * FEWEST
 """Such products in the catalog, below which none is: the race needs them all."""
-
-
 CURVE_ERROR = 0.25
-"""Standard deviation of what a curve misses, as a share of what it moves a mean by: 0.06 to 0.34 on a drawn catalog
+"""Standard deviation of what a curve misses, as a share of what it moves a mean by: 0.04 to 0.31 on a drawn catalog
 some three doublings larger than its samples (docs/advice.md)."""
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 
@@ -35,10 +36,12 @@ def galleries(
         max_pixels: the most that a photo may have.
     """
 
+    thumbnail = cache(partial(thumbnails.inline, side=_SIDE, max_pixels=max_pixels))
+
     def picture(at: int, right: bool | None = None) -> Picture:
         name = questions.sample.ids[at]
         gone = None, "no longer in the catalog"
-        data, fault = thumbnails.inline(uris[name], _SIDE, max_pixels) if name in uris else gone
+        data, fault = thumbnail(uris[name]) if name in uris else gone
         return Picture(data, name if data else f"{name}: {fault}", right)
 
     def strips(at: int) -> list[Strip]:

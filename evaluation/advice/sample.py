@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vitrine import facts, lake, photo_store
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError
+from vitrine.names import LEARNED_SPLIT
 from vitrine.settings import Settings
 from vitrine.tables import CATALOG, EMBEDDINGS
 from vitrine.vectors import Floats, matrix
@@ -93,7 +94,7 @@ def catalog(settings: Settings, dataset: str, use: str) -> Catalog:
     if label == "category":
         _check_categories(settings, dataset)
     known_share = _known_share(settings, dataset) if label != "category" else 0
-    trains = lake.matches(dataset=dataset, split="train")
+    trains = lake.matches(dataset=dataset, split=LEARNED_SPLIT)
     learnable = bool(lake.rows(settings, f"SELECT image_id FROM {CATALOG.name} WHERE {trains} LIMIT 1"))
     return Catalog(dataset, photos, products, asked, label, known_share, learnable)
 

@@ -13,7 +13,7 @@ from spark_jobs import backfill_order, embed_catalog
 from training.ladder import decide
 from vitrine import facts, lake, runs, tracking
 from vitrine.cli import advice_answer, advice_tuning, embed_costs
-from vitrine.cli.advice_answer import Findings, Measured, encoder_of, fitted
+from vitrine.cli.advice_answer import Findings, Measured, encoder_of
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders import backbones, by_name, identity, tuned
 from vitrine.errors import UserError
@@ -84,6 +84,7 @@ class Work:
         self.measured: dict[str, Measured] = {}  # by encoder, or several joined
         self.worse: dict[str, race.Behind] = {}
         self.common: dict[str, race.Floats] = {}
+        self.spaces: dict[tuple[str, str], list[measure.Space]] = {}
         self.looks, self.stopped = 0, ""
         self.asking = 0.0  # seconds of a photo and a network, once it has its vector
 
@@ -229,9 +230,7 @@ class Work:
         return True
 
     def ask(self, name: str, drawn: "sample.Sample") -> None:
-        networks = [self.backbones[part] for part in split_joined(name)]
-        versions = [identity.identify(self.settings, network).encoder_version for network in networks]
-        encoded = EncodedSet(self.catalog.dataset, name, JOIN.join(versions))
+        encoded = EncodedSet(self.catalog.dataset, name, by_name.joined_version(self.settings, name))
         for part in encoded.parts:
             if sample.missing(self.settings, part, drawn):
                 self._embed(part, drawn)
@@ -239,13 +238,11 @@ class Work:
         if not rows.size:
             raise UserError(f"encoder {name!r} could embed none of the {len(drawn.ids)} photos of the sample")
         started, questions = time.monotonic(), measure.Questions(self.catalog, drawn)
-        joined = len(versions) > 1
-        answers = {} if joined else {answer.PRETRAINED: questions.as_it_is(rows)}
-        if head := questions.tuned(rows, fitted):
-            answers[answer.LINEAR] = head
+        joined = len(encoded.parts) > 1
+        answers = advice_answer.asked(questions, rows, joined)
         foretold = None if joined else transferability.scores(rows, drawn.labels)
         self.measured[name] = Measured(encoded, answers, questions, rows.shape[1], foretold)
-        self.asking = (time.monotonic() - started) / len(drawn.ids) / len(versions)
+        self.asking = (time.monotonic() - started) / len(drawn.ids) / len(encoded.parts)
         shown = ", ".join(f"{strategy} {np.nanmean(each.values):.4f}" for strategy, each in answers.items())
         print(f"{name} on {len(drawn.ids):,} photos: {shown}", file=sys.stderr, flush=True)
 
@@ -325,6 +322,7 @@ class Work:
             measured=self.measured,
             worse=self.worse,
             common=self.common,
+            spaces=self.spaces,
             left_out=self.left_out,
             candidates=priors.candidates(list(self.backbones.values()), [1.0] * len(self.backbones), self.own_catalogs),
             costs=self.costs,

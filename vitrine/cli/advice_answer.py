@@ -43,11 +43,13 @@ class Findings:
     use: str
     margin: float
     measured: dict[str, Measured]
-    """By encoder."""
+    """By encoder, or several joined."""
     worse: "dict[str, race.Behind]"
     """The options that left, by their names."""
     common: "dict[str, race.Floats]"
     """The mean of the contenders' figures, (Q,), by the limit of the sample that they were asked."""
+    spaces: "dict[tuple[str, str], list[measure.Space]]"
+    """Where an encoder's strategy was answered, once that is asked for."""
     left_out: "list[answer.LeftOut]"
     candidates: "list[priors.Candidate]"
     costs: "embed_costs.Costs"
@@ -86,6 +88,23 @@ def fitted(rows: Any, classes: Any, dim: int) -> Iterator[Any]:
     odds = [each / (1 - each) * rows.shape[1] / dim for each in _STRENGTHS]
     strengths = [each / (1 + each) for each in odds]
     return (each.embed for each in linear_tuning.solutions(moments, _KINDS, strengths))
+
+
+def asked(questions: "measure.Questions", rows: Any, joined: bool) -> "dict[str, measure.Answers]":
+    """What ``rows``, (N, D), answer by each strategy that they have; joined, they are an encoder by a head alone."""
+    found = {} if joined else {answer.PRETRAINED: questions.as_it_is(rows)}
+    head = questions.tuned(rows, fitted)
+    return found | ({answer.LINEAR: head} if head else {})
+
+
+def expected(
+    catalog: "sample.Catalog", done: Measured, strategy: str, common: "race.Floats"
+) -> tuple[float, float, float]:
+    """What is expected on the whole catalog, and its 90 % interval; ``common`` as ``confirm.expected`` has it."""
+    answers, drawn = done.answers[strategy], done.asked
+    figures = answers.moved(doublings(catalog, drawn))
+    moved = float(np.nanmean(figures) - np.nanmean(answers.values))
+    return confirm.expected(figures, common, done.questions.aside, drawn.products, moved)
 
 
 def encoder_of(option: str) -> str:
@@ -148,20 +167,22 @@ def _shorter(found: Findings, picked: "answer.Option") -> "shorter_vectors.Short
 
 
 def _spaces(found: Findings, encoder: str, strategy: str) -> "list[measure.Space]":
-    done = found.measured[encoder]
-    rows = sample.vectors(found.settings, done.encoded, done.asked)
-    return done.questions.spaces(rows, fitted, done.answers[strategy])
+    if (encoder, strategy) not in found.spaces:
+        done = found.measured[encoder]
+        rows = sample.vectors(found.settings, done.encoded, done.asked)
+        found.spaces[encoder, strategy] = done.questions.spaces(rows, fitted, done.answers[strategy])
+    return found.spaces[encoder, strategy]
 
 
 def galleries(found: Findings, said: "answer.Advice") -> "list[plain_page.Gallery]":
     """Queries on which the finalists differ: the first option that the race asked, and the best one of another encoder
     that was asked the same sample."""
-    asked = [each for each in said.options if each.measured is not None]
-    if not asked:
+    raced = [each for each in said.options if each.measured is not None]
+    if not raced:
         return []
-    first, limit = asked[0], found.measured[asked[0].encoder].asked.limit
+    first, limit = raced[0], found.measured[raced[0].encoder].asked.limit
     others = (
-        each for each in asked if each.encoder != first.encoder and found.measured[each.encoder].asked.limit == limit
+        each for each in raced if each.encoder != first.encoder and found.measured[each.encoder].asked.limit == limit
     )
     if (other := next(others, None)) is None:
         return []
@@ -180,10 +201,8 @@ def galleries(found: Findings, said: "answer.Advice") -> "list[plain_page.Galler
 
 def _option(found: Findings, name: str, strategy: str, chosen: str | None, remaining: list[str]) -> "answer.Option":
     done, shown = found.measured[name], answer.option_name(name, strategy)
-    answers, asked, aside = done.answers[strategy], done.asked, done.questions.aside
-    figures = answers.moved(doublings(found.catalog, asked))
-    moved = float(np.nanmean(figures) - np.nanmean(answers.values))
-    value, low, high = confirm.expected(figures, found.common[asked.limit], aside, asked.products, moved)
+    answers, drawn, aside = done.answers[strategy], done.asked, done.questions.aside
+    value, low, high = expected(found.catalog, done, strategy, found.common[drawn.limit])
     verdict: answer.Verdict = "chosen" if shown == chosen else "worse"
     why = found.worse[shown].why if shown in found.worse else ""
     if shown in remaining and shown != chosen:
@@ -200,9 +219,9 @@ def _option(found: Findings, name: str, strategy: str, chosen: str | None, remai
         value=round(value, 5),
         low=round(low, 5),
         high=round(high, 5),
-        products=asked.product_count,
-        photos=len(asked.ids),
-        confirmed_by=len(np.unique(asked.products[aside])),
+        products=drawn.product_count,
+        photos=len(drawn.ids),
+        confirmed_by=len(np.unique(drawn.products[aside])),
         use=found.using(name, strategy),
         logme=done.foretold and round(done.foretold[0], 5),
         h_score=done.foretold and round(done.foretold[1], 5),
