@@ -5,6 +5,8 @@
 
 # The user's Spark, Python path and environment have no say in this project's.
 unexport SPARK_HOME PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYTHONPATH PYTHONHOME VIRTUAL_ENV
+# Where it is set, as in many containers, each process would compile all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The set-up leaves a link where the Java that Spark would take by itself does not fit.
 JAVA = [ ! -e .tools/java ] || export JAVA_HOME="$$PWD/.tools/java";

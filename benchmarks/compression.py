@@ -10,6 +10,11 @@ photos are ``train``, and the others, like all photos of the other products, are
 head that is tuned on it has never seen half of the products that are asked for. ``table`` prints, for each encoder,
 mMP@5 in full, and of each codec how much of it is left, with the 95 % interval of the change; * marks what is not shown
 to lose less than ``--max-drop``. Of queries for new products it prints a row of their own.
+
+    python benchmarks/compression.py table grocery_half --encoders lite0__top__half,lite0__top__half1,lite0__top__half2
+
+Encoders with commas between them were tuned alike by several seeds: theirs is one row, of the means over them, with the
+least and the most behind.
 """
 
 import argparse
@@ -44,34 +49,56 @@ def half(settings: Settings, dataset: str, name: str) -> None:
         "CASE WHEN md5(product_id) < '8' AND place % 5 < 3 THEN 'train' "
         f"WHEN place % 2 = 0 THEN 'query' ELSE 'gallery' END AS split FROM ({placed})"
     )
+    ingest_rows(settings, sql, name)
+
+
+def ingest_rows(settings: Settings, sql: str, name: str) -> None:
+    """Ingest what ``sql`` says of the catalog, columns of a table of photos, as data set ``name``."""
     table = settings.home / f"{name}.parquet"
     pq.write_table(lake.query(settings, sql), table)
     vitrine(settings.home, "ingest", str(table), "--dataset", name, "--layout", "table")
 
 
-def cell(full: float, change: dict[str, Any], shown: bool) -> str:
-    left = 100 * (full + change["change"]) / full
-    return f"{left:.1f} % ({change['low']:+.3f} to {change['high']:+.3f}){'' if shown else ' *'}"
+def cell(fulls: list[float], rows: list[dict[str, Any]]) -> str:
+    """The bytes of a vector, and how much of the figure in full is left."""
+    bytes_each = "/".join(dict.fromkeys(str(row["bytes"]) for row in rows))
+    left = [100 * (full + row["change"]) / full for full, row in zip(fulls, rows, strict=True)]
+    if len(rows) > 1:
+        return f"{bytes_each}: {spread(left, '.1f')} %"
+    interval = f"({rows[0]['low']:+.3f} to {rows[0]['high']:+.3f})"
+    return f"{bytes_each}: {left[0]:.1f} % {interval}{'' if rows[0]['good_enough'] else ' *'}"
+
+
+def on_new(rows: list[dict[str, Any]]) -> str:
+    """The change of the figure on new products."""
+    found = [row["on_new_products"] for row in rows]
+    if not all(found):
+        return "-"
+    if len(rows) > 1:
+        return spread([each["change"] for each in found], "+.4f")
+    return f"{found[0]['change']:+.4f} ({found[0]['low']:+.3f} to {found[0]['high']:+.3f})"
+
+
+def spread(values: list[float], form: str) -> str:
+    least, most = (format(each, form) for each in (min(values), max(values)))
+    return f"{sum(values) / len(values):{form}} ({least} to {most})"
 
 
 def table(home: Path, dataset: str, encoders: list[str], names: list[str], max_drop: float) -> None:
     print(f"| encoder | bytes in full | {METRIC} | {' | '.join(names)} |\n|{'---|' * (len(names) + 3)}", flush=True)
-    for encoder in encoders:
-        asked = ("--encoder", encoder, "--dataset", dataset, "--max-drop", str(max_drop))
-        said = vitrine(home, "compress", *asked)
-        full, cells, on_new = said["metrics"][METRIC], [], []
+    on = ("--dataset", dataset, "--max-drop", str(max_drop))
+    for alike in encoders:
+        said = [vitrine(home, "compress", "--encoder", encoder, *on) for encoder in alike.split(",")]
+        fulls, cells, of_new = [each["metrics"][METRIC] for each in said], [], []
         for name in names:
-            row = next((row for row in said["codecs"] if fnmatchcase(row["codec"], name)), None)
-            if row is None:
-                cells.append("-")
-                on_new.append("-")
-                continue
-            cells.append(f"{row['bytes']}: {cell(full, row, row['good_enough'])}")
-            new = row["on_new_products"]
-            on_new.append(f"{new['change']:+.4f} ({new['low']:+.3f} to {new['high']:+.3f})" if new else "-")
-        print(f"| {encoder} | {said['bytes']:,} | {full:.3f} | {' | '.join(cells)} |", flush=True)
-        if said["new_queries"]:
-            print(f"| of it {said['new_queries']} on new products | | | {' | '.join(on_new)} |", flush=True)
+            found = [next((row for row in each["codecs"] if fnmatchcase(row["codec"], name)), None) for each in said]
+            rows = [row for row in found if row]
+            cells.append(cell(fulls, rows) if len(rows) == len(said) else "-")
+            of_new.append(on_new(rows) if len(rows) == len(said) else "-")
+        full = spread(fulls, ".3f") if len(said) > 1 else f"{fulls[0]:.3f}"
+        print(f"| {alike} | {said[0]['bytes']:,} | {full} | {' | '.join(cells)} |", flush=True)
+        if said[0]["new_queries"]:
+            print(f"| of it {said[0]['new_queries']} on new products | | | {' | '.join(of_new)} |", flush=True)
 
 
 def main() -> None:

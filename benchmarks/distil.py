@@ -10,6 +10,7 @@ was, by the paired bootstrap over products. With ``--home``, what was made there
     python benchmarks/distil.py PHOTOS --layout grocery_store --teacher efficientnet_lite2 --student lite0_128 \\
         --settings benchmarks/tuning_gain.toml --home HOME
     python benchmarks/distil.py --dataset grocery_half --seeds 0 1 2 --home HOME
+    python benchmarks/distil.py --dataset grocery_half --seeds 0 1 2 --home HOME --unlabelled gallery
 """
 
 import argparse
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--teacher", default="efficientnet_lite2")
     parser.add_argument("--student", default="efficientnet_lite0")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--unlabelled", help="a split that the student learns from too: the index's", metavar="SPLIT")
     parser.add_argument("--linear", action="store_true", help="the teacher is a linear head on --teacher")
     parser.add_argument("--settings", type=Path, help="a vitrine.toml for a home that has none")
     parser.add_argument("--home", type=Path, help="a folder with a vitrine.toml; left out: one that is gone afterwards")
@@ -98,9 +100,10 @@ def main() -> None:
             teacher = vitrine(home, "tune", "linear", "--encoder", teacher, *on)["encoder"]
         for name in (teacher, given.student):
             vitrine(home, "embed", "--encoder", name, *on)
-        students = []
+        students, more = [], ("--unlabelled", given.unlabelled) if given.unlabelled else ()
+        called = "_".join(filter(None, (dataset, given.unlabelled)))
         for seed in given.seeds:
-            own = ("--seed", str(seed), "--name", f"{given.student}__distil__{dataset}{seed or ''}")
+            own = ("--seed", str(seed), "--name", f"{given.student}__distil__{called}{seed or ''}", *more)
             made_of = vitrine(home, "tune", "distil", "--teacher", teacher, "--encoder", given.student, *own, *on)
             students.append(made_of["encoder"])
             vitrine(home, "embed", "--encoder", students[-1], *on)

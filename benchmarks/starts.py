@@ -1,7 +1,8 @@
 """What a command costs before it does any work: whole commands on a home where nothing is left to do, disk warm.
 
 With ``--before``, another checkout of Vitrine (a git worktree, its environment linked or made there) is timed in the
-same run, command by command in turn. Times are wall-clock medians of the rounds.
+same run, command by command in turn. Times are wall-clock medians of the rounds. With ``--uncompiled``, that one finds
+no compiled module and keeps none: as packages lie that uv has installed, where PYTHONDONTWRITEBYTECODE is set.
 
     git worktree add ../before COMMIT && ln -s "$PWD/.venv" ../before/.venv
     python benchmarks/starts.py --before ../before
@@ -47,13 +48,13 @@ NIGHT, SAME_NIGHT = "demo: 480 new photos, by Airflow", "demo again, nothing new
 class Checkout:
     """A copy of Vitrine, and a home that it made."""
 
-    def __init__(self, folder: Path, home: Path) -> None:
-        self.folder, self.home = folder.resolve(), home
+    def __init__(self, folder: Path, home: Path, environment: dict[str, str]) -> None:
+        self.folder, self.home, self.environment = folder.resolve(), home, environment
         self.times: dict[str, list[float]] = {}
 
     def run(self, name: str, arguments: list[str]) -> None:
         python = str(self.folder / ".venv" / "bin" / "python")
-        env = os.environ | {"PYTHONPATH": str(self.folder), "VITRINE_HOME": str(self.home)}
+        env = os.environ | {"PYTHONPATH": str(self.folder), "VITRINE_HOME": str(self.home)} | self.environment
         started = time.monotonic()
         done = subprocess.run(
             [python, "-m", "vitrine", *arguments], cwd=self.folder, env=env, capture_output=True, text=True
@@ -67,12 +68,17 @@ class Checkout:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, help="another checkout, timed beside this one")
+    parser.add_argument("--uncompiled", action="store_true", help="the other checkout compiles all that it imports")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=list(COMMANDS), choices=list(COMMANDS))
     given = parser.parse_args()
     folders = [*([given.before] if given.before else []), PROJECT]
     with tempfile.TemporaryDirectory(prefix="vitrine-starts-") as made:
-        checkouts = [Checkout(folder, Path(made) / f"home{number}") for number, folder in enumerate(folders)]
+        anew = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": str(Path(made) / "nothing")}
+        checkouts = [
+            Checkout(folder, Path(made) / f"home{number}", anew if given.uncompiled and folder == given.before else {})
+            for number, folder in enumerate(folders)
+        ]
         for name in (NIGHT, SAME_NIGHT):
             for checkout in checkouts:
                 checkout.run(name, ["demo"])

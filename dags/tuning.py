@@ -43,6 +43,7 @@ PARAMS = {
     "label": choice("What to tell apart: product_id, category, or an attribute", default="product_id"),
     "seed": optional("integer", "Left out: [tune] seed", minimum=0),
     "teacher": optional("string", "Of distil: whose vectors are learned; A+B: both, joined", pattern=TEACHER),
+    "unlabelled": choices("Of distil: further splits to learn from, that of the index", [], least=0),
     "budget": optional("string", "Of auto, as 30m or 2EUR; left out: [tune.auto] budget", pattern=BUDGET),
     "processes": Param(1, type="integer", minimum=1, title="Of a full tuning, one a GPU"),
     "quick": Param(False, type="boolean", title="Small and short: for a first look"),
@@ -55,6 +56,7 @@ def arguments(context: Context) -> list[str]:
     pairs = [*repeated("--encoder", params["encoders"]), *repeated("--dataset", params["datasets"])]
     given = [] if strategy == "distil" else [f"--label={params['label']}"]  # a student learns no label
     given += [f"--teacher={params['teacher']}"] if strategy == "distil" and params["teacher"] else []
+    given += repeated("--unlabelled", params["unlabelled"]) if strategy == "distil" else []
     given += [f"--seed={params['seed']}"] if params["seed"] is not None else []
     given += [f"--processes={params['processes']}"] if strategy in ("full", "from_head") else []
     given += [f"--budget={params['budget']}"] if strategy == "auto" and params["budget"] else []

@@ -6,6 +6,7 @@ set -eu
 [ $# -ge 1 ] || { sed -n '2,4s/^# //p' "$0" >&2; exit 2; }
 project=$(cd -- "$(dirname -- "$0")/.." && pwd -P)
 PATH=$PATH:$project/.tools/uv/bin
+export UV_COMPILE_BYTECODE=1 # else each executor that unpacks it compiles its modules first
 made=$(mktemp -d)
 trap 'rm -rf "$made" "$1.part"' EXIT
 trap 'exit 1' HUP INT TERM

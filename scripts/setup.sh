@@ -4,7 +4,7 @@
 # the JVM's classes (beside Spark's).
 # make runs it before every target; where nothing is left to do it takes a fraction of a second.
 set -eu
-unset CDPATH VIRTUAL_ENV UV_PROJECT_ENVIRONMENT PYTHONHOME PYTHONPATH SPARK_HOME
+unset CDPATH VIRTUAL_ENV UV_PROJECT_ENVIRONMENT PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE SPARK_HOME
 cd -- "$(dirname -- "$0")/.."
 root=$(pwd -P)
 stamp=.venv/.vitrine-setup
@@ -190,6 +190,17 @@ archive_classes() { # without it all works, and every JVM takes some seconds lon
         say 'it could not be made, see .tools/classes.log; Spark starts slower without it'
 }
 
+# uv compiles no module, and the first commands would wait for it. What they import and the archive does not: TensorFlow
+# and torch never share a process.
+compile_modules() {
+    for names in 'spark_jobs.worker.encoder, timm, open_clip, openvino, sklearn.linear_model' training.perceptron \
+        'feature_repo.definitions, evaluation.gates.data_docs, evaluation.report.report, evaluation.milvus.sync, mlflow' \
+        'airflow.sdk, airflow.cli.cli_parser, airflow.models, airflow.jobs.scheduler_job_runner'; do
+        AIRFLOW_HOME="$root/.tools/airflow" .venv/bin/python -c "import $names" >>.tools/modules.log 2>&1 </dev/null ||
+            say "$names: not compiled, see .tools/modules.log; the first command that needs one compiles it"
+    done
+}
+
 need_java
 up_to_date && exit 0
 find_python
@@ -207,7 +218,10 @@ find_python # what .venv held may be gone
 find_uv
 install
 fetch_jars
+: >.tools/modules.log
+compile_modules &
 archive_classes
+wait
 facts >"$stamp.part"
 mv "$stamp.part" "$stamp"
 say "done in $(($(date +%s) - started)) s"

@@ -154,11 +154,13 @@ class _HeadRows:
                 if deleted:
                     source = source.unionByName(leaving(self.gone))
                 with progress(self.spark, f"embedding {self.dataset} with {self.tuned.name}", count):
-                    merge_or_append(self.spark, self.settings, EMBEDDINGS, source, self.within)
+                    rows = count + deleted
+                    merge_or_append(self.spark, self.settings, EMBEDDINGS, source, self.within, rows=rows)
         total, without = self._known()
         bad = self._refused(any_without=without > 0, any_zero=spent.value.refused > 0)
         quarantined = bad.count()
-        merge_quarantine(self.spark, self.settings, self.dataset, "embed", self.tuned.name, bad, lake.now())
+        about = (self.dataset, "embed", self.tuned.name)
+        merge_quarantine(self.spark, self.settings, *about, bad, quarantined, lake.now())
         made = embed_products(self.spark, self.settings, self.dataset, self.tuned.encoder_version)
         counts = EmbedCounts(
             embedded=count - updated - (quarantined - without),

@@ -5,34 +5,41 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 from delta import exceptions
 from delta.tables import DeltaTable
+from deltalake.exceptions import CommitFailedError
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from spark_jobs import small_merges
 from vitrine import lake
 from vitrine.errors import VitrineError
 from vitrine.settings import Settings
 from vitrine.tables import Table
 
-_CONFLICTS = tuple(getattr(exceptions, name) for name in exceptions.__all__)
+_CONFLICTS = (CommitFailedError, *(getattr(exceptions, name) for name in exceptions.__all__))
 _ATTEMPTS = 6
 NO_PATTERNS = ("__globPaths__", "false")
 """An option of Spark's readers of files: a path is the name of one place, whatever brackets it has."""
-_MARKS = "delta.enableDeletionVectors"
 _LARGE = 512 << 20
 """Bytes from which deletion vectors pay: 1 % of 300,000 rows x 512 merged in 26 s against 66 s; small tables lose."""
 
 
 def read_table(spark: SparkSession, settings: Settings, table: Table) -> DataFrame:
-    """``table`` as it is now. One without a file costs Spark nothing: it plans no join with it, nor opens its log."""
-    if not lake.size(settings, table)[0]:
+    """``table`` as it is now. One without a file costs Spark nothing: it plans no join with it, nor opens its log. The
+    rows of a small one are read without Spark and handed to it."""
+    size = lake.size(settings, table)
+    if not size.bytes:
         return no_rows(spark, table.schema)
+    if size.is_small:
+        rows = lake.query(settings, f"SELECT {', '.join(table.schema.names)} FROM {table.name}")
+        return spark.createDataFrame(rows.cast(table.schema))
     return with_all_columns(spark.read.format("delta").load(table.uri(settings)), table)
 
 
@@ -83,20 +90,27 @@ def merge_table(
     within: str,
     keep: tuple[str, ...] = (),
     known: tuple[str, ...] = (),
+    rows: int | None = None,
 ) -> None:
     """Bring the rows of ``table`` to those of ``source`` by key, in one commit.
 
     ``source`` has the table's columns and a boolean ``gone``: true deletes the row with that key. ``within`` is a
     condition on ``t`` that holds for every row that may be touched: it prunes partitions and keeps writers of other
     data sets from conflicting. The columns in ``keep`` hold their old value where a row is updated, those in ``known``
-    where the source has null; a row with null there is never inserted.
+    where the source has null; a row with null there is never inserted. ``rows``: how many ``source`` has at most, where
+    that is known; a few are committed to a small table without a plan of Spark's.
 
     Raises:
         VitrineError: other writers came between time and again.
     """
+    columns = table.schema.names
+    if small_merges.fits(settings, table, rows):
+        changed = source.select(*columns, "gone").toArrow()
+        commit = partial(small_merges.commit, settings, table, changed, within, keep, known)
+        retried(f"merge into {table.name}", commit)
+        return
     grow_table(spark, settings, table)
     _mark_rather_than_copy(spark, settings, table)
-    columns = table.schema.names
     same = " AND ".join(f"t.{column} = s.{column}" for column in table.key)
     whole = " AND ".join(["NOT s.gone", *(f"s.{column} IS NOT NULL" for column in known)])
     updated = {column: f"s.{column}" for column in columns if column not in keep}
@@ -124,6 +138,7 @@ def merge_or_append(
     source: DataFrame,
     within: str,
     known: tuple[str, ...] = (),
+    rows: int | None = None,
 ) -> None:
     """As ``merge_table``; where ``table`` has no row ``within`` yet, the rows of ``source`` are appended instead.
 
@@ -133,17 +148,29 @@ def merge_or_append(
     Raises:
         VitrineError: other writers came between time and again.
     """
-    if has_rows(settings, table, within):
-        merge_table(spark, settings, table, source, within, known=known)
+    if small_merges.fits(settings, table, rows) or has_rows(settings, table, within):
+        merge_table(spark, settings, table, source, within, known=known, rows=rows)
+        return
+    append(spark, settings, table, source.filter("NOT gone"))
+
+
+def append(spark: SparkSession, settings: Settings, table: Table, new: DataFrame, rows: int | None = None) -> None:
+    """Add the rows of ``new``, which has the columns of ``table``, in one commit. ``rows`` as in ``merge_table``.
+
+    Raises:
+        VitrineError: other writers came between time and again.
+    """
+    added = new.select(*table.schema.names)
+    if small_merges.fits(settings, table, rows):
+        lake.write(settings, table, added.toArrow())
         return
     grow_table(spark, settings, table)
-    rows = source.filter("NOT gone").select(*table.schema.names)
 
-    def append() -> None:
+    def write() -> None:
         with lake.committing(settings, table):
-            rows.write.format("delta").mode("append").save(table.uri(settings))
+            added.write.format("delta").mode("append").save(table.uri(settings))
 
-    retried(f"append to {table.name}", append)
+    retried(f"append to {table.name}", write)
 
 
 def has_rows(settings: Settings, table: Table, within: str) -> bool:
@@ -175,8 +202,8 @@ def _mark_rather_than_copy(spark: SparkSession, settings: Settings, table: Table
 
     On a small table they cost more than they spare: each change adds a file that every later read opens.
     """
-    size, properties = lake.size(settings, table)
-    if size < _LARGE or _MARKS in properties:
+    size = lake.size(settings, table)
+    if size.bytes < _LARGE or small_merges.MARKS_ROWS in size.properties:
         return
     with lake.committing(settings, table):
-        spark.sql(f"ALTER TABLE {table.sql(settings)} SET TBLPROPERTIES ('{_MARKS}' = 'true')")
+        spark.sql(f"ALTER TABLE {table.sql(settings)} SET TBLPROPERTIES ('{small_merges.MARKS_ROWS}' = 'true')")

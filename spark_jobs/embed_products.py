@@ -70,7 +70,7 @@ def _bring(spark: SparkSession, settings: Settings, encoded: EncodedSet) -> tupl
             vectors = images.select("product_id", "encoder_version", "dataset", "embedding")
             known = F.broadcast(stale) if count <= _BROADCAST else stale
             source = _means(vectors.join(known, "product_id")).unionByName(gone.withColumn("gone", F.lit(True)))
-            merge_or_append(spark, settings, PRODUCT_EMBEDDINGS, source, encoded.within("t"))
+            merge_or_append(spark, settings, PRODUCT_EMBEDDINGS, source, encoded.within("t"), rows=count + left)
     return count, left
 
 

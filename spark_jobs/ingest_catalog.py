@@ -15,7 +15,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from spark_jobs import linked_photos
 from spark_jobs.checked_photos import CHECKED, KNOWN, LISTED, checker
-from spark_jobs.delta_tables import grow_table, has_rows, merge_or_append, persisted, read_table, spark_schema
+from spark_jobs.delta_tables import append, has_rows, merge_or_append, persisted, read_table, spark_schema
 from spark_jobs.progress import progress
 from spark_jobs.quarantine import merge_quarantine
 from spark_jobs.repeated_photos import one_photo_each
@@ -233,7 +233,7 @@ def _update(
         append_labels(spark, settings, dataset)
         # Of a constant, Spark knows that there is none before it looks.
         bad = checked.filter("code IS NOT NULL" if counts.quarantined else "false")
-        mended = merge_quarantine(spark, settings, dataset, "ingest", "", bad, moment)
+        mended = merge_quarantine(spark, settings, dataset, "ingest", "", bad, counts.quarantined, moment)
         return replace(counts, removed=removed, mended=mended)
 
 
@@ -323,7 +323,7 @@ def _merge_catalog(
     source = fresh.select(columns).unionByName(gone.withColumn("gone", F.lit(True)).select(columns))
     # Photos are read a thousand a task, and each task would write a file of its own.
     source = source.coalesce(max(2 * spark.sparkContext.defaultParallelism, moved // _IN_A_FILE))
-    merge_or_append(spark, settings, CATALOG, source, lake.matches("t", dataset=dataset))
+    merge_or_append(spark, settings, CATALOG, source, lake.matches("t", dataset=dataset), rows=moved)
 
 
 def append_labels(spark: SparkSession, settings: Settings, dataset: str) -> None:
@@ -331,7 +331,7 @@ def append_labels(spark: SparkSession, settings: Settings, dataset: str) -> None
 
     The last ones have the latest time, also where the clock was set back since.
     """
-    if not facts.lacks_labels(settings, dataset):  # without a job of Spark's
+    if not (lacking := facts.lacking_labels(settings, dataset)):  # without a job of Spark's
         return
     catalog = read_table(spark, settings, CATALOG).filter(F.col("dataset") == dataset)
     said = F.to_json("attributes").alias("said")  # Spark compares no maps
@@ -349,7 +349,4 @@ def append_labels(spark: SparkSession, settings: Settings, dataset: str) -> None
         "AND last.said <=> to_json(attributes))"
     )
     later = F.expr("greatest(updated_at, last_from + INTERVAL '0.000001' SECOND)")
-    rows = fresh.withColumn("valid_from", later).select(LABELS.schema.names)
-    grow_table(spark, settings, LABELS)
-    with lake.committing(settings, LABELS):
-        rows.write.format("delta").mode("append").save(LABELS.uri(settings))
+    append(spark, settings, LABELS, fresh.withColumn("valid_from", later), rows=lacking)

@@ -90,8 +90,8 @@ def merge_links(spark: SparkSession, settings: Settings, dataset: str, good: Dat
     gone = mine.join(behind, "image_id", "left_anti").withColumn("gone", F.lit(True))
     columns = [*LINKS.schema.names, "gone"]
     source = fresh.select(columns).unionByName(gone.select(columns))
-    if not source.isEmpty():
-        merge_or_append(spark, settings, LINKS, source, lake.matches("t", dataset=dataset))
+    if rows := source.count():
+        merge_or_append(spark, settings, LINKS, source, lake.matches("t", dataset=dataset), rows=rows)
 
 
 @dataclass(frozen=True)

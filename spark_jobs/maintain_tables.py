@@ -50,7 +50,7 @@ def _remove_old_runs(spark: SparkSession, settings: Settings, keep_days: int) ->
     count = old.count()
     if count:
         source = old.drop("number").withColumn("gone", F.lit(True))
-        merge_table(spark, settings, RUNS, source, "true")
+        merge_table(spark, settings, RUNS, source, "true", rows=count)
     return count
 
 

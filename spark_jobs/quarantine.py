@@ -18,13 +18,14 @@ def merge_quarantine(
     stage: str,
     encoder: str,
     bad: DataFrame,
+    count: int,
     moment: datetime,
 ) -> int:
-    """Who is in quarantine at ``stage`` becomes who is in ``bad`` (image_id, uri, code, reason); how many left it."""
+    """Who is in quarantine at ``stage`` becomes who is in ``bad`` (image_id, uri, code, reason), which has ``count``
+    rows; how many left it."""
     key = {"dataset": dataset, "stage": stage, "encoder": encoder}
     mine = lake.matches(**key)
-    any_bad = bad.limit(1).count() > 0
-    if not any_bad and not lake.rows(settings, f"SELECT 1 FROM {QUARANTINE.name} WHERE {mine} LIMIT 1"):
+    if not count and not lake.rows(settings, f"SELECT 1 FROM {QUARANTINE.name} WHERE {mine} LIMIT 1"):
         return 0
     left = read_table(spark, settings, QUARANTINE).filter(mine).join(bad, "image_id", "left_anti")
     mended = left.count()
@@ -32,7 +33,8 @@ def merge_quarantine(
     refused = bad.select(
         "image_id", "uri", "code", "reason", *(F.lit(value).alias(name) for name, value in same.items())
     )
-    if mended or any_bad:
+    if mended or count:
         source = refused.unionByName(left.withColumn("gone", F.lit(True)))
-        merge_table(spark, settings, QUARANTINE, source, lake.matches("t", dataset=dataset), keep=("first_seen",))
+        within = lake.matches("t", dataset=dataset)
+        merge_table(spark, settings, QUARANTINE, source, within, keep=("first_seen",), rows=count + mended)
     return mended

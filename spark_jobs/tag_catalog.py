@@ -105,7 +105,7 @@ class _Tagging:
                 columns = [known.get(f.name, F.lit(None).cast(f.dataType)).alias(f.name) for f in schema.fields]
                 leaving = gone.select(*columns, F.lit(True).alias("gone"))
                 source = tagged(stale).withColumn("gone", F.lit(False)).unionByName(leaving)
-                merge_or_append(self.spark, self.settings, table, source, self.within)
+                merge_or_append(self.spark, self.settings, table, source, self.within, rows=made + left)
         return made, left
 
     def _vectors(self, photos: DataFrame, *columns: Column | str) -> DataFrame:

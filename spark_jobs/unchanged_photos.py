@@ -33,7 +33,7 @@ def unchanged(
         return None
     if facts.count(settings, QUARANTINE, f"{here} AND {matches(stage='ingest')}"):
         return None
-    if facts.lacks_labels(settings, dataset):
+    if facts.lacking_labels(settings, dataset):
         return None
     columns = ", ".join(("image_id", *KNOWN))
     batches = lake.stream(settings, f"SELECT {columns} FROM {CATALOG.name} WHERE {here}")

@@ -235,12 +235,15 @@ class Work:
                 touched = ", ".join(lake.quote(version) for version in sorted({*gone, rows.version}))
                 within = f"t.dataset = {lake.quote(rows.dataset)} AND t.encoder_version IN ({touched})"
                 source = reduce(DataFrame.unionByName, changes)
-                merge_or_append(rows.spark, rows.settings, EMBEDDINGS, source, within, known=("embedding",))
+                most = self.to_embed + quarantined + self.updated + sum(gone.values())
+                merge_or_append(rows.spark, rows.settings, EMBEDDINGS, source, within, ("embedding",), most)
             bad = refused.select("image_id", "uri", "code", "reason")
             bad = bad if quarantined else bad.filter("false")  # which Spark knows to be empty
+            count, encoder = quarantined, rows.registered.encoder
             if rows.order:
                 bad = bad.unionByName(rows.refused_before())
-            merge_quarantine(rows.spark, rows.settings, rows.dataset, "embed", rows.registered.encoder, bad, moment)
+                count = bad.count()
+            merge_quarantine(rows.spark, rows.settings, rows.dataset, "embed", encoder, bad, count, moment)
         made = embed_products(rows.spark, rows.settings, rows.dataset, rows.version)
         for version in gone.keys() - {rows.version}:  # photos that left took their vectors of every version along
             embed_products(rows.spark, rows.settings, rows.dataset, version)

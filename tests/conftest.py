@@ -27,6 +27,17 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return load_settings(tmp_path)
 
 
+@pytest.fixture
+def taken_as_large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lake's tables are read and written by Spark, as large ones are; ``IN_BOTH_SIZES`` asks for both ways."""
+    if getattr(request, "param", True):
+        from spark_jobs import small_merges
+        from vitrine import lake
+
+        monkeypatch.setattr(lake, "_SMALL", (0, 0))
+        monkeypatch.setattr(small_merges, "_MOST_ROWS", -1)
+
+
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     """One session for all tests, as the jobs make it."""

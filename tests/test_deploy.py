@@ -84,6 +84,7 @@ def test_the_kubernetes_example_fits_the_image_and_the_settings(tmp_path: Path):
     spec: dict[str, Any] = application["spec"]
     assert (application["apiVersion"], application["kind"]) == ("sparkoperator.k8s.io/v1beta2", "SparkApplication")
     text = (DEPLOY / "Dockerfile").read_text()
+    assert "UV_COMPILE_BYTECODE=1\n" in text, "user 185 may not write beside the modules"
     assert f"ARG SPARK_VERSION={spec['sparkVersion']}\n" in text
     assert f"deploy/discover_gpus.sh {spec['sparkConf']['spark.executor.resource.gpu.discoveryScript']}\n" in text
     main = spec["mainApplicationFile"].removeprefix("local://")

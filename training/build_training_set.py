@@ -1,7 +1,8 @@
 """Building a training set: labels as they were said at a moment, with the features of that moment, by Feast.
 
 Feast joins both point in time: a label that was said later, and a vector of a picture that was seen later, do not get
-in. Rows of other splits reach no tuning, nor do pictures that any of them shows.
+in. Rows of other splits reach no tuning, nor do pictures that any of them shows. What needs no label may learn from
+further splits, those of the index above all: their labels stay unread.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -20,7 +21,7 @@ from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from training.training_set import ABOUT, TRAIN, VALIDATION, TrainingSet, read_training_set
+from training.training_set import ABOUT, TRAIN, UNLABELLED, VALIDATION, TrainingSet, read_training_set
 from vitrine import facts, feature_store, lake, photo_store
 from vitrine.encoded_set import EncodedSet
 from vitrine.errors import UserError
@@ -45,6 +46,8 @@ class _Plan:
     seed: int
     with_photos: bool
     products_below: str | None
+    unlabelled: list[str]
+    """Splits whose photos are in the training part without a label."""
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -66,6 +69,7 @@ def build_training_set(
     seed: int = 0,
     with_photos: bool = False,
     products_below: str | None = None,
+    unlabelled: Sequence[str] = (),
 ) -> TrainingSet:
     """Write the training set of ``dataset``, or find the same one written before.
 
@@ -73,18 +77,22 @@ def build_training_set(
     (list of float32, of unit length; of joined encoders one vector after the other); without, ``uri`` (string);
     ``with_photos`` gives both. Where the data set has no validation split, ``validation_share`` of each class becomes
     the validation part: whole products where the class has several, photos where it has one; of equal pictures, none is
-    on both sides. ``products_below``: of the products alone whose ids' SHA-256, hexadecimal, is below it.
+    on both sides. ``products_below``: of the products alone whose ids' SHA-256, hexadecimal, is below it. The photos of
+    splits that are ``unlabelled`` are in the training part too; no label of theirs is read, and their ``label`` is -1.
 
     Raises:
-        UserError: unknown data set, no train split, nothing labelled or embedded in it, or fewer than two classes.
+        UserError: unknown data set, no train split, nothing labelled or embedded in it, fewer than two classes, or a
+            split of ``unlabelled`` that there is not, that is learned from or that queries are of.
     """
     facts.check_dataset(settings, dataset)
     facts.check_label(settings, dataset, label)
     splits, moment = learnable_splits(settings, dataset), as_of or lake.now()
-    plan = _Plan(dataset, label, encoded, moment, splits, validation_share, seed, with_photos, products_below)
+    beside = unlabelled_splits(settings, dataset, unlabelled)
+    plan = _Plan(dataset, label, encoded, moment, splits, validation_share, seed, with_photos, products_below, beside)
     with _persisted(_featured(settings, plan), StorageLevel.DISK_ONLY) as featured:
         # The cut is decided on rows without their vectors. The checkpoint spares each query the plan of Feast's joins.
-        known = F.expr(" AND ".join(f"{name} IS NOT NULL" for name in ("class", *plan.features)))
+        known = F.expr(" AND ".join(f"{name} IS NOT NULL" for name in plan.features))
+        known &= F.col("class").isNotNull() | _is_unlabelled(plan)
         photos = featured.withColumn("known", known).drop(*plan.features).localCheckpoint()
         others = spark.sql(_catalog(settings, plan, within=False)).select("content_sha256").distinct()
         apart = photos.filter("known").drop("known").join(others, "content_sha256", "left_anti")
@@ -115,8 +123,7 @@ def learnable_splits(settings: Settings, dataset: str) -> list[str]:
     Raises:
         UserError: there is no split ``train``.
     """
-    sql = f"SELECT DISTINCT split FROM {CATALOG.name} WHERE {lake.matches(dataset=dataset)}"
-    known = sorted(row["split"] for row in lake.rows(settings, sql) if row["split"])
+    known = _splits(settings, dataset)
     if TRAIN not in known:
         raise UserError(
             f"data set {dataset!r} has no split {TRAIN!r} (it has {', '.join(known) or 'none'}): tuning learns from "
@@ -126,9 +133,37 @@ def learnable_splits(settings: Settings, dataset: str) -> list[str]:
     return [TRAIN, *(split for split in _OWN_VALIDATION if split in known)]
 
 
+def _splits(settings: Settings, dataset: str) -> list[str]:
+    sql = f"SELECT DISTINCT split FROM {CATALOG.name} WHERE {lake.matches(dataset=dataset)}"
+    return sorted(row["split"] for row in lake.rows(settings, sql) if row["split"])
+
+
+def unlabelled_splits(settings: Settings, dataset: str, asked: Sequence[str]) -> list[str]:
+    """``asked``, each once, in their order by name.
+
+    Raises:
+        UserError: the data set has no such split, or it is learned from with labels, or queries are of it.
+    """
+    if not asked:
+        return []
+    kept = (TRAIN, *_OWN_VALIDATION, *facts.REPORTED)
+    others = [split for split in _splits(settings, dataset) if split not in kept]
+    for split in asked:
+        if split not in others:
+            raise UserError(
+                f"nothing can be learned from split {split!r} of {dataset!r} without its labels: it must be a split of "
+                f"that data set, other than {', '.join(kept)}; there is {', '.join(others) or 'none'}"
+            )
+    return sorted(set(asked))
+
+
+def _is_unlabelled(plan: _Plan) -> Column:
+    return F.col("split").isin(plan.unlabelled)
+
+
 def _catalog(settings: Settings, plan: _Plan, *, within: bool) -> str:
     """The catalog's rows within the splits that are learned from, or outside of them."""
-    names = ", ".join(map(lake.quote, plan.splits))
+    names = ", ".join(map(lake.quote, [*plan.splits, *plan.unlabelled]))
     sampled = f" AND sha2(product_id, 256) < {lake.quote(plan.products_below)}" if plan.products_below else ""
     return (
         f"SELECT image_id, content_sha256, split FROM {CATALOG.sql(settings)} WHERE "
@@ -165,9 +200,10 @@ def _featured(settings: Settings, plan: _Plan) -> DataFrame:
     )
 
 
-def _cut(photos: DataFrame, plan: _Plan) -> DataFrame:
-    """``photos`` with ``part`` and ``label``, without validation rows whose picture the training part shows too, or
-    whose class it lacks."""
+def _cut(every_photo: DataFrame, plan: _Plan) -> DataFrame:
+    """``every_photo`` with ``part`` and ``label``, without validation rows whose picture the training part shows too,
+    or whose class it lacks, and without unlabelled rows whose picture the validation part shows."""
+    photos = every_photo.filter(~_is_unlabelled(plan)) if plan.unlabelled else every_photo
     if len(plan.splits) > 1:
         parts = photos.withColumn("part", F.when(F.col("split") == TRAIN, TRAIN).otherwise(VALIDATION))
     else:
@@ -181,7 +217,13 @@ def _cut(photos: DataFrame, plan: _Plan) -> DataFrame:
     kept = train.unionByName(validation.select(*train.columns))
     numbers = train.select("class").distinct()
     numbers = numbers.withColumn("label", (F.row_number().over(Window.orderBy("class")) - 1).cast("int"))
-    return kept.join(numbers, "class")
+    labelled = kept.join(numbers, "class")
+    if not plan.unlabelled:
+        return labelled
+    beside = every_photo.filter(_is_unlabelled(plan)).withColumn("class", F.lit(None).cast("string"))
+    beside = beside.join(validation.select("content_sha256").distinct(), "content_sha256", "left_anti")
+    beside = beside.withColumns({"part": F.lit(TRAIN), "label": F.lit(UNLABELLED)})
+    return labelled.unionByName(beside.select(*labelled.columns))
 
 
 def _drawn(photos: DataFrame, plan: _Plan) -> DataFrame:
@@ -214,8 +256,8 @@ def _describe(plan: _Plan, photos: DataFrame, parts: DataFrame) -> TrainingSet:
     sizes: dict[str, int] = {TRAIN: 0, VALIDATION: 0} | dict(parts.groupBy("part").count().collect())
     # Classes may be as many as the products: in Arrow's memory, where rows would take ten times theirs. Spark numbered
     # them in the same order.
-    groups = parts.groupBy("class").agg(F.expr(f"bool_or(part = '{VALIDATION}') AS validated")).toArrow()
-    groups = groups.sort_by("class")
+    of_class = parts.filter(f"label <> {UNLABELLED}").groupBy("class")
+    groups = of_class.agg(F.expr(f"bool_or(part = '{VALIDATION}') AS validated")).toArrow().sort_by("class")
     classes: list[str] = groups.column("class").to_pylist()
     _check(plan, sizes, classes)
     count, labelled = photos.agg(F.count("*"), F.count_if("known")).first() or (0, 0)
@@ -235,6 +277,7 @@ def _describe(plan: _Plan, photos: DataFrame, parts: DataFrame) -> TrainingSet:
         without_features=count - labelled,
         left_out=labelled - sum(sizes.values()),
         fingerprint=_fingerprint(plan, parts),
+        unlabelled=plan.unlabelled,
     )
 
 

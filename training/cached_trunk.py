@@ -154,18 +154,25 @@ def _unfolded(module: nn.Module, opened: set[nn.Module]) -> Iterator[tuple[nn.Mo
 class Activations(Dataset[tuple[torch.Tensor, int]]):
     """What the first part made of the photos of one part of a training set, float16 on disk, and their labels.
 
-    With several draws, of each photo as augmented so many times; ``draw`` says which is given.
+    With several draws, of each photo as augmented so many times; ``turn_to`` says which is given. Asked again for the
+    same photo right away, it gives the next one.
     """
 
     def __init__(self, paths: list[Path], labels: NDArray[Any], unreadable: torch.Tensor) -> None:
         self.arrays = [np.load(path, mmap_mode="r") for path in paths]
-        self.labels, self.unreadable, self.draw = labels, unreadable, 0
+        self.labels, self.unreadable = labels, unreadable
+        self.turn_to(0)
+
+    def turn_to(self, draw: int) -> None:
+        self.draw, self._last, self._again = draw, -1, 0
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, at: int) -> tuple[torch.Tensor, int]:
-        kept = self.arrays[self.draw % len(self.arrays)][at]
+        self._again = self._again + 1 if at == self._last else 0
+        self._last = at
+        kept = self.arrays[(self.draw + self._again) % len(self.arrays)][at]
         return torch.from_numpy(kept.astype(np.float32)), int(self.labels[at])
 
 

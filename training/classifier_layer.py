@@ -1,7 +1,8 @@
 """The layer by which a network in tuning tells classes apart, and the losses that it learns by.
 
 Retrieval is by cosine. ``cosine`` and ``proxy_anchor`` learn the cosines themselves: to a vector for each class, its
-proxy.
+proxy. ``supcon`` learns those of a batch's photos to each other; the proxies beside it learn to tell classes apart, and
+move no vector.
 """
 
 import math
@@ -46,7 +47,7 @@ class Classifier(torch.nn.Module):
     def __init__(self, built: Built, classes: int, settings: FullSettings) -> None:
         super().__init__()
         self.network = built.network.requires_grad_(True)
-        self.learns_vectors = settings.loss == "proxy_anchor"
+        self.learns_vectors = settings.learns_vectors
         self.head: torch.nn.Linear | CosineLayer
         if settings.learns_cosines:
             self.head = CosineLayer(built.dim, classes, settings.temperature)
@@ -96,4 +97,10 @@ def loss_of(settings: FullSettings, classifier: Classifier) -> Any:
         return loss
     if settings.loss == "binary":
         return BinaryCrossEntropy(smoothing=0.0, target_threshold=settings.label_threshold)
-    return torch.nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+    of_logits = torch.nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+    if settings.loss != "supcon":
+        return of_logits
+    from pytorch_metric_learning.losses import SupConLoss  # as above
+
+    of_pairs = SupConLoss(temperature=1 / settings.temperature)
+    return lambda vectors, y: of_pairs(vectors, y) + of_logits(classifier.head(vectors.detach()), y)

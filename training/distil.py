@@ -27,7 +27,7 @@ from torch.nn import functional
 from training import full_tuning, head_first
 from training.full_tuning import Tuner
 from training.photo_loader import augmented, normalisation, seed_all
-from training.training_set import TRAIN, VALIDATION, open_part
+from training.training_set import TRAIN, UNLABELLED, VALIDATION, open_part
 from training.tuning_process import run
 from vitrine import files
 from vitrine.encoders.networks import Built, build
@@ -129,18 +129,20 @@ class Distiller(Tuner):
         return named(self.learned, self._backbone.source)
 
     def judged(self, weights: Path) -> dict[str, Any]:
-        """mMP@5 of validation photos among training photos, by product: the teacher's, the network's as it was, the
-        student's, and the student's in the teacher's index."""
+        """mMP@5 of validation photos among training photos that have labels, by product: the teacher's, the network's
+        as it was, the student's, and the student's in the teacher's index."""
         backbone = replace(self._backbone, weights=str(weights), encoder_version=None, revision=None)
         student, before = build(replace(backbone, projection=self.dim)), build(self._backbone)
         by: dict[str, list[Any]] = {"teacher": [], "as_it_was": [], "student": []}
         for part, most in _judges():
             photos = super().plain(part)
             made, labels = head_first.features(student, photos, most, self.device)
+            as_it_was, _ = head_first.features(before, photos, most, self.device)
             readable = np.flatnonzero(~photos.unreadable[:most].numpy())
-            by["student"].append((made, labels))
-            by["as_it_was"].append(head_first.features(before, photos, most, self.device))
-            by["teacher"].append((self.vectors(part, readable).numpy(), labels))
+            vectors = {"teacher": self.vectors(part, readable).numpy(), "as_it_was": as_it_was, "student": made}
+            labelled = labels != UNLABELLED
+            for who, rows in vectors.items():
+                by[who].append((rows[labelled], labels[labelled]))
         asked = by | {"asymmetric": [by["teacher"][0], by["student"][1]]}
         return {"val_mMP@5": {name: round(head_first.found_again(*parts), 6) for name, parts in asked.items()}}
 

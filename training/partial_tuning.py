@@ -49,7 +49,7 @@ class PartialTuner(Tuner):
         return self._augmented
 
     def epoch(self, number: int, photos: Activations, scheduler: CosineLRScheduler, steps: int) -> float:
-        photos.draw = number
+        photos.turn_to(number)
         return super().epoch(number, photos, scheduler, steps)
 
     def weights(self) -> dict[str, torch.Tensor]:

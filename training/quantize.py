@@ -2,7 +2,8 @@
 
 By onnxruntime's static quantisation (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html):
 weights by channel, symmetric, int8; activations by tensor, uint8, between the least and the greatest value that the
-network gave on the calibration photos. Nothing is learned, no label is read.
+network gave on the calibration photos. Nothing is learned, no label is read. Where the processor would overflow,
+weights take seven of the eight bits: what is made there gives the same vectors on every processor.
 """
 
 import logging
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from vitrine import images, photo_files
-from vitrine.encoders import onnx_network
+from vitrine.encoders import onnx_network, processor
 from vitrine.encoders.networks import Built
 from vitrine.encoders.onnx_network import INPUT
 from vitrine.errors import UserError, one_line
@@ -66,6 +67,7 @@ def quantised(built: Built, inputs: Sequence[torch.Tensor], encoder: str) -> byt
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
+                reduce_range=not processor.adds_products_exactly(),
             )
         except Exception as error:  # what it meets in a network that it does not know has no common class
             raise UserError(

@@ -5,7 +5,7 @@ shuffled once and for all; whoever learns streams them from there, and no proces
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,14 @@ from vitrine.vectors import Floats, matrix
 
 TRAIN, VALIDATION = "train", "validation"
 ABOUT = "training_set.json"
+UNLABELLED = -1
+"""A row's label in the training part, where it comes from a split whose labels stay unread."""
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What ``training_set.json`` in ``folder`` says; a row's ``label`` is the number of its class in ``classes``."""
+    """What ``training_set.json`` in ``folder`` says; a row's ``label`` is the number of its class in ``classes``, or
+    ``UNLABELLED``."""
 
     folder: str
     dataset: str
@@ -47,6 +50,8 @@ class TrainingSet:
     of a class that it does not have."""
     fingerprint: str
     """Of the rows' ids, contents, labels and parts, and of the vectors' version: 16 hex digits."""
+    unlabelled: list[str] = field(default_factory=list)
+    """Splits whose photos are in the training part without their labels."""
 
     @property
     def encoded(self) -> EncodedSet:

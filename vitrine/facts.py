@@ -218,13 +218,13 @@ def unlabelled(settings: Settings, dataset: str) -> Iterator[str]:
         )
 
 
-def lacks_labels(settings: Settings, dataset: str) -> bool:
-    """Is any photo ``unlabelled``? Where none was ever relabelled, the two tables are alike, which takes no join."""
+def lacking_labels(settings: Settings, dataset: str) -> int:
+    """How many photos are ``unlabelled``. Where none was ever relabelled, the tables are alike, which takes no join."""
     columns = ("image_id", *_texts("product_id", "category"), _ATTRIBUTES.format("attributes"))
     rows = (f"{table.name} WHERE {matches(dataset=dataset)}" for table in (CATALOG, LABELS))
     if len({lake.digest(settings, columns, each) for each in rows}) == 1:
-        return False
-    return any(lake.rows(settings, f"{sql} LIMIT 1") for sql in unlabelled(settings, dataset))
+        return 0
+    return sum(lake.rows(settings, f"SELECT count(*) n FROM ({sql})")[0]["n"] for sql in unlabelled(settings, dataset))
 
 
 def _texts(*columns: str) -> list[str]:

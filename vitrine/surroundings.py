@@ -52,6 +52,8 @@ _JAVAS = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS")
 _NETWORK = ("-Djavax.net.", "-Djava.net.", "-Dhttp.", "-Dhttps.", "-DsocksProxy")
 """Options that stay in Java's variables: how the network is reached, and whom to trust in it."""
 _AGAIN = "VITRINE_BEGUN_AGAIN"
+_NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
+"""With it, each process would compile torch, pandas and all else that it imports anew, for ten seconds and more."""
 
 
 def begin() -> None:
@@ -72,6 +74,8 @@ def begin() -> None:
         again = {name: value for name, value in os.environ.items() if name not in _PYTHON}
         again |= _python() | {"LC_ALL": _LOCALE, _AGAIN: "1"}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], again)  # noqa: S606 (a list, no shell)
+    if os.environ.get(_NO_BYTECODE):
+        sys.dont_write_bytecode = False
     if sys.path[0] != _ROOT and sys.path[0] in ("", _absolute(os.curdir)):  # of ``python -m vitrine``
         del sys.path[0]
     _become(for_child())
@@ -138,7 +142,7 @@ def _is_others(name: str, value: str) -> bool:
         return not os.path.exists(value)
     if name in _CACHES:
         return not _writable(value)
-    return name in (*_PYTHON, *_OTHERS, _AGAIN) or name.startswith(_OTHERS_PREFIXES)
+    return name in (*_PYTHON, *_OTHERS, _NO_BYTECODE, _AGAIN) or name.startswith(_OTHERS_PREFIXES)
 
 
 def _fits(spark_home: str | None) -> bool:

@@ -158,6 +158,7 @@ class NetworkSettings(Protocol):
         return float(self.learning_rate * (self.batch_size / 2048) ** 0.5)
 
 
+Loss = Literal["binary", "cross_entropy", "cosine", "proxy_anchor", "supcon"]
 # Homes know their tunings by this order: a class's own fields come where they were before some moved to its base.
 _WITH_LABELS = (
     *("epochs", "batch_size", "micro_batch", "optimizer", "learning_rate", "least_learning_rate", "weight_decay"),
@@ -174,27 +175,36 @@ class FullSettings(NetworkSettings):
 
     mixup: float = Field(0.1, ge=0)
     cutmix: float = Field(1.0, ge=0)
-    loss: Literal["binary", "cross_entropy", "cosine", "proxy_anchor"] = "binary"
+    loss: Loss = "binary"
     """A binary cross-entropy for each class, as A2 has it, or one over all classes; or what learns the cosines that
     retrieval asks: ``cosine``, a cross-entropy of ``temperature`` times the cosine to each class (NormFace, arXiv
-    1704.06369), and ``proxy_anchor`` (arXiv 2003.13911)."""
+    1704.06369), ``proxy_anchor`` (arXiv 2003.13911), and ``supcon``, supervised contrastive (arXiv 2004.11362), which
+    compares a batch's photos with each other: of each, ``repeats`` views are in it."""
     temperature: float = Field(30.0, gt=0)
-    """Of ``cosine``."""
+    """What the cosines are multiplied by, of ``cosine`` and ``supcon``."""
     label_threshold: float = Field(0.2, gt=0, lt=1)
     """Mixed labels above it count as present in the binary cross-entropy."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-    """Of ``cross_entropy`` and ``cosine``: the share of a label that is spread over all classes."""
+    """Of ``cross_entropy``, ``cosine``, and the classifier beside ``supcon``: the share of a label that is spread over
+    all classes."""
 
     @model_validator(mode="after")
     def _whole_labels(self) -> Self:
-        if self.loss == "proxy_anchor" and (self.mixup or self.cutmix):
-            raise ValueError('loss = "proxy_anchor" has no mixed labels: set mixup and cutmix to 0')
+        if self.learns_vectors and (self.mixup or self.cutmix):
+            raise ValueError(f'loss = "{self.loss}" has no mixed labels: set mixup and cutmix to 0')
+        if self.loss == "supcon" and self.repeats < 2:
+            raise ValueError(f'loss = "supcon" compares views of a photo: set repeats to 2 or more, not {self.repeats}')
         return self
 
     @property
     def learns_cosines(self) -> bool:
         """Is the classifier one of cosines?"""
-        return self.loss in ("cosine", "proxy_anchor")
+        return self.loss == "cosine" or self.learns_vectors
+
+    @property
+    def learns_vectors(self) -> bool:
+        """Does the loss take the vectors themselves?"""
+        return self.loss in ("proxy_anchor", "supcon")
 
     def digested(self) -> dict[str, Any]:
         """As ``Protocol`` has it, in the order that homes know their tunings by."""
@@ -226,7 +236,7 @@ class FromHeadSettings(FullSettings):
     warmup_learning_rate: float = Field(1e-6, ge=0)
     mixup: float = Field(0.0, ge=0)
     cutmix: float = Field(0.0, ge=0)
-    loss: Literal["binary", "cross_entropy", "cosine", "proxy_anchor"] = "cosine"
+    loss: Loss = "cosine"
     temperature: float = Field(16.0, gt=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     crop: tuple[float, float] = (0.35, 1.0)

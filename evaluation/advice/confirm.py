@@ -13,16 +13,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.advice.race import CONFIDENCE, Floats, Mean, clustered_mean
+from evaluation.advice.race import CONFIDENCE, CURVE_ERROR, Floats, Mean, clustered_mean
 from evaluation.advice.sample import FEWEST, Catalog, Sample
 
 EVERY = 5
 """One product in so many, of those with two photos or more, is set aside."""
 FROM = EVERY * FEWEST
 """Such products in the catalog, below which none is: the race needs them all."""
-CURVE_ERROR = 0.25
-"""Standard deviation of what a curve misses, as a share of what it moves a mean by: 0.04 to 0.31 on a drawn catalog
-some three doublings larger than its samples (docs/advice.md)."""
 
 
 def set_aside(catalog: Catalog, sample: Sample) -> NDArray[np.bool_]:

@@ -21,6 +21,9 @@ from vitrine.vectors import lengths
 
 PARTS = ("train", "validation")
 SEEN = ("once", "in both parts", "in another split")
+UNLABELLED, LACKING = -1, -2
+"""In place of a label: of a split that is learned from without any, as ``training.training_set`` has it, and where one
+lacks."""
 _SHORT = {pa.string(): pd.ArrowDtype(pa.string())}
 """An object of Python's for each id would take five times its bytes."""
 
@@ -42,6 +45,8 @@ class WrittenSet(Protocol):
     def validation(self) -> int: ...
     @property
     def without_features(self) -> int: ...
+    @property
+    def unlabelled(self) -> list[str]: ...
 
 
 def gate_training_set(settings: Settings, written: WrittenSet, run_id: str | None = None) -> GateFigures:
@@ -57,6 +62,10 @@ def gate_training_set(settings: Settings, written: WrittenSet, run_id: str | Non
 def _rules(gates: GateSettings, written: WrittenSet, vectors: bool) -> list[Rule]:
     """Of each row, and how many there are."""
     photos, classes, tolerance = written.train + written.validation, len(written.classes), gates.norm_tolerance
+    numbers, numbered = list(range(classes)), f"every label is one of its {classes} classes"
+    if written.unlabelled:
+        numbers.append(UNLABELLED)
+        numbered += f", or none, as in {' and '.join(written.unlabelled)}"
 
     def among(text: str, column: str, values: list[Any]) -> Rule:
         return rule("ExpectColumnValuesToBeInSet", text, column=column, value_set=values)
@@ -65,7 +74,7 @@ def _rules(gates: GateSettings, written: WrittenSet, vectors: bool) -> list[Rule
         rule("ExpectTableRowCountToEqual", f"all its {photos} photos are there", value=photos),
         rule("ExpectColumnDistinctValuesToContainSet", "both parts have photos", column="part", value_set=[*PARTS]),
         rule("ExpectColumnValuesToBeUnique", "each photo is there once", column="image_id"),
-        among(f"every label is one of its {classes} classes", "label", list(range(classes))),
+        among(numbered, "label", numbers),
         among("no picture is in both parts, nor in a split that is measured on", "seen", ["once"]),
     ]
     if vectors:
@@ -104,19 +113,19 @@ def _frame(settings: Settings, written: WrittenSet) -> pd.DataFrame:
     frame = pd.concat(read, ignore_index=True)
     sides = np.repeat(np.arange(len(PARTS), dtype=np.int8), [len(part) for part in read])
     frame["part"] = pd.Categorical.from_codes(sides, pd.Index(PARTS))
-    frame["label"] = frame["label"].fillna(-1).astype(int)  # what is null is in no set of values, and GX passes it
-    content, measured = _contents(settings, written.dataset, frame["image_id"])
+    frame["label"] = frame["label"].fillna(LACKING).astype(int)  # what is null is in no set of values, GX passes it
+    content, measured = _contents(settings, written, frame["image_id"])
     both = (frame["part"] == "validation") & np.isin(content, content[frame["part"] == "train"])
     seen = np.select([measured, both & (content >= 0)], [2, 1], 0)  # places in SEEN
     frame["seen"] = pd.Categorical.from_codes(seen.astype(np.int8), pd.Index(SEEN))
     return frame
 
 
-def _contents(settings: Settings, dataset: str, ids: pd.Series) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _contents(settings: Settings, written: WrittenSet, ids: pd.Series) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Of each id a number for the photo's content, -1 where no split that is learned from has it, and whether a split
     that is measured on has that content too, or the photo itself. Memory holds the photos of the former alone."""
-    learned = ", ".join(map(lake.quote, (*PARTS, "val")))
-    here = f"{lake.matches(dataset=dataset)} AND coalesce(split, '')"
+    learned = ", ".join(map(lake.quote, (*PARTS, "val", *written.unlabelled)))
+    here = f"{lake.matches(dataset=written.dataset)} AND coalesce(split, '')"
     measured_on = f"FROM {CATALOG.name} WHERE {here} NOT IN ({learned})"
     sql = (
         f"SELECT image_id, content_sha256, other IS NOT NULL AS measured "

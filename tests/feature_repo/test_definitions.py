@@ -88,10 +88,10 @@ def test_feasts_own_command_line(tmp_path: Path):
         return done.stdout
 
     run("apply")
-    assert {"d_images_serving", f"small_{V1}"} <= set(run("feature-services", "list").split())
     assert {"catalog", "labels", f"images_small_{V1}"} <= set(run("feature-views", "list").split())
     # The same registry and online store as the platform's own, whichever came first.
     store = feature_store.open_store(settings)
+    assert {"d_images_serving", f"small_{V1}"} <= {service.name for service in store.list_feature_services()}
     assert store.get_feature_service("d_images_serving").tags["dataset"] == "d"
     feature_store.apply(store, definitions.objects(settings))
     assert sync_all(settings, store, "d")["upserted"] == 1

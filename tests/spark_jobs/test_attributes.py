@@ -13,6 +13,7 @@ from deltalake import DeltaTable, write_deltalake
 from spark_jobs.embed_catalog import embed
 from spark_jobs.ingest_catalog import ingest
 from spark_jobs.sql.queries import ask
+from tests.support.table_sizes import IN_BOTH_SIZES
 from tests.support.verbs_here import told
 from vitrine import facts, lake
 from vitrine.change_feed import ChangeFeed
@@ -58,6 +59,8 @@ def counted(figures: dict[str, Any]) -> dict[str, int]:
 
 
 @pytest.mark.usefixtures("spark")
+@IN_BOTH_SIZES
+@pytest.mark.usefixtures("taken_as_large")
 def test_nights_of_attributes(settings: Settings, draw: Callable[..., Path]):
     own = {"mine": EncoderSettings(backbone="torchvision/squeezenet1_0", input_size=64, weights="random:1")}
     shop = settings.model_copy(update={"encoders": own, "embed": EmbedSettings(batch_size=4, precision="fp32")})
@@ -94,10 +97,12 @@ def test_nights_of_attributes(settings: Settings, draw: Callable[..., Path]):
     assert embed(shop, "mine", "d")["updated"] == 4 and products(shop) == [{"brand": "Acme"}] * 2, "photos disagree"
     assert night(["red"], given=None) == {"images": 4, "updated": 4}
     assert attributes(shop) == [None] * 4 and len(attributes(shop, "labels")) == 17
-    assert not facts.lacks_labels(shop, "d")
+    assert not facts.lacking_labels(shop, "d")
 
 
 @pytest.mark.usefixtures("spark")
+@IN_BOTH_SIZES
+@pytest.mark.usefixtures("taken_as_large")
 def test_a_home_of_an_earlier_version_gets_the_column_by_its_next_write(
     settings: Settings, draw: Callable[..., Path], tmp_path: Path
 ):
@@ -114,7 +119,7 @@ def test_a_home_of_an_earlier_version_gets_the_column_by_its_next_write(
         how = {"partition_by": list(table.partition_by), "configuration": table.properties}
         write_deltalake(table.uri(settings), rows.cast(schema), **how)  # type: ignore[arg-type]
     assert facts.catalog_version(settings, "d") == facts.embedded_version(settings, encoded) == version
-    assert not facts.lacks_labels(settings, "d") and not facts.attributes(settings)
+    assert not facts.lacking_labels(settings, "d") and not facts.attributes(settings)
     assert facts.settled(settings, encoded) == 4, "nothing is to be done"
     before = [lake.version(settings, table) for table in (EMBEDDINGS, PRODUCT_EMBEDDINGS)]
 

@@ -15,6 +15,7 @@ import pytest
 from spark_jobs import version_rows
 from spark_jobs.embed_catalog import embed, embed_together
 from spark_jobs.ingest_catalog import ingest
+from tests.support.table_sizes import IN_BOTH_SIZES
 from vitrine import facts, lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders.backbones import resolve
@@ -124,6 +125,8 @@ def plain_vector(path: Path) -> np.ndarray:
     return out / np.linalg.norm(out)
 
 
+@IN_BOTH_SIZES
+@pytest.mark.usefixtures("taken_as_large")
 def test_nights(settings: Settings, shop: Shop, draw: Callable[..., Path]):
     shop.ingest()
     ids = shop.ids()

@@ -11,6 +11,7 @@ from PIL import Image
 
 from spark_jobs import checked_photos, ingest_catalog
 from spark_jobs.ingest_catalog import ingest
+from tests.support.table_sizes import IN_BOTH_SIZES
 from vitrine import facts, lake
 from vitrine.errors import UserError
 from vitrine.locations import Location
@@ -56,6 +57,8 @@ def truncate(path: Path) -> bytes:
     return data
 
 
+@IN_BOTH_SIZES
+@pytest.mark.usefixtures("taken_as_large")
 def test_nights_of_a_folder_with_splits_and_hostile_names(settings: Settings, tmp_path: Path):
     root = tmp_path / "shop"
     for number, name in enumerate(HOSTILE):

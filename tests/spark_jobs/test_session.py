@@ -30,7 +30,7 @@ def test_plans_are_compiled_for_a_large_lake_and_on_a_cluster(
 ) -> None:
     lake.write(settings, EMBEDDINGS, pa.Table.from_pylist([ROW], EMBEDDINGS.schema))
     assert not lake.is_large(settings)
-    monkeypatch.setattr(lake, "_LARGE", lake.size(settings, EMBEDDINGS)[0])
+    monkeypatch.setattr(lake, "_LARGE", lake.size(settings, EMBEDDINGS).bytes)
     assert lake.is_large(settings)
     small, large = spark_conf(settings), spark_conf(settings, large=True)
     assert "TieredStopAtLevel" in small[JAVA_OPTIONS] and "TieredStopAtLevel" not in large[JAVA_OPTIONS]

@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from pyspark.sql import SparkSession
 
 from spark_jobs.sql.queries import ask
 from spark_jobs.tag_catalog import tag_catalog
+from tests.support.table_sizes import IN_BOTH_SIZES
 from vitrine import lake
 from vitrine.encoders.classifiers import MAHALANOBIS, UNLIKE, UNSURE, About, Classifier, Space, with_threshold
 from vitrine.encoders.heads import Head
@@ -51,6 +53,8 @@ def tags(settings: Settings, table: str = "tags") -> dict[str, tuple[str, str | 
     return {row[key]: (row["value"], row["reason"]) for row in lake.rows(settings, f"SELECT * FROM {table}")}
 
 
+@IN_BOTH_SIZES
+@pytest.mark.usefixtures("taken_as_large")
 def test_nights_of_tags(settings: Settings, spark: SparkSession):
     photos: dict[str, tuple[str | None, list[float]]] = {
         "p1": (None, [1, 0, 0, 0]),

@@ -20,8 +20,16 @@ def is_large(entry: Backbone) -> bool:
     return entry.facts.parameters > 100 or entry.facts.gflops > 100
 
 
-EACH = [
-    pytest.param(entry, id=entry.name, marks=[pytest.mark.large] if is_large(entry) else [])
-    for entry in architectures().values()
-]
-"""For parametrize; a large one is marked so."""
+def marks(entry: Backbone) -> list[pytest.MarkDecorator]:
+    """Seconds each: of the larger ones, those in ``OF_A_FAMILY`` alone are tried in every run."""
+    assert entry.facts
+    if is_large(entry):
+        return [pytest.mark.large]
+    return [pytest.mark.long] if entry.facts.gflops > MOST_GFLOPS and entry.name not in OF_A_FAMILY else []
+
+
+OF_A_FAMILY = {"siglip_vitb16", "convnext_base", "maws_vitb16"}
+"""Whose families have no small network."""
+MOST_GFLOPS = 13
+EACH = [pytest.param(entry, id=entry.name, marks=marks(entry)) for entry in architectures().values()]
+"""For parametrize."""

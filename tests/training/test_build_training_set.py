@@ -111,6 +111,34 @@ def test_a_samples_products_alone_are_learned_from(settings: Settings, spark: Sp
 
 
 @pytest.mark.usefixtures("spark")
+def test_photos_of_a_further_split_are_learned_from_without_their_labels(settings: Settings, spark: SparkSession):
+    photos = [photo(at, f"p{at % 4}", "train") for at in range(40)]
+    photos += [photo(100 + at, f"p{at % 8}", "gallery") for at in range(24)]
+    photos += [photo(200 + at, f"p{at % 8}", "query") for at in range(8)]
+    photos[40]["content_sha256"] = photos[64]["content_sha256"]  # a query shows what the gallery does
+    fill(settings, photos)
+    fill(settings, [photo(300, "p0", "gallery")], embedded=False)
+    alone = build_training_set(settings, spark, "d", "product_id", ENCODED, validation_share=0.2, seed=3)
+    aside = learned(alone)["validation"]
+    shown = next(item for item in photos if item["image_id"] in aside)
+    fill(settings, [photo(400, "p0", "gallery", content=shown["content_sha256"])])
+    more = ("d", "product_id", ENCODED)
+    made = build_training_set(settings, spark, *more, validation_share=0.2, seed=3, unlabelled=["gallery"])
+    rows = pyarrow.dataset.dataset(str(Path(made.folder) / "train")).to_table().to_pylist()
+    unlabelled = {row["image_id"] for row in rows if row["label"] == -1}
+    assert unlabelled == {f"d/{100 + at}" for at in range(1, 24)}, "neither a query's picture nor one left aside"
+    assert {row["image_id"]: row["label"] for row in rows if row["image_id"] not in unlabelled} == {
+        name: made.classes.index(product) for name, product in learned(alone)["train"].items()
+    }
+    assert learned(made)["validation"].keys() == aside.keys() and made.classes == alone.classes
+    assert (made.train, made.unlabelled, alone.unlabelled) == (alone.train + 23, ["gallery"], [])
+    assert (made.without_features, made.left_out) == (1, 2) and made.fingerprint != alone.fingerprint
+    for split in ("query", "train", "nowhere"):
+        with pytest.raises(UserError, match=f"nothing can be learned from split '{split}' of 'd'.*there is gallery"):
+            build_training_set(settings, spark, *more, unlabelled=[split])
+
+
+@pytest.mark.usefixtures("spark")
 def test_categories_are_validated_on_products_that_were_not_learned(settings: Settings, spark: SparkSession):
     photos = [photo(at, f"p{at % 12}", "train", category="ab"[at % 12 % 2]) for at in range(60)]
     photos += [photo(100 + at, "single", "train", category="c") for at in range(10)]

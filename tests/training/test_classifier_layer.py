@@ -62,10 +62,31 @@ def test_proxy_anchor_by_its_formula():
     assert made.head.weight.grad is not None  # the proxies that it tells classes by are those that learn
 
 
-def test_proxies_need_whole_labels():
-    with pytest.raises(ValidationError, match="set mixup and cutmix to 0"):
-        FullSettings(loss="proxy_anchor")
-    assert FullSettings(loss="proxy_anchor", mixup=0, cutmix=0).learns_cosines
+def test_supervised_contrastive_by_its_formula():
+    """Khosla et al., arXiv 2004.11362, equation 2, and beside it what the proxies learn by."""
+    made, settings = classifier(loss="supcon", repeats=2, temperature=10, label_smoothing=0.0)
+    x = torch.randn(7, DIM, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    y = torch.tensor([0, 0, 1, 3, 3, 3, 1])
+    given = loss_of(settings, made)(made.train()(x), y)
+    cosines, others = 10 * unit(x) @ unit(x).T, ~torch.eye(7, dtype=torch.bool)
+    same = (y[:, None] == y) & others
+    shares = cosines - torch.log((torch.exp(cosines) * others).sum(1, keepdim=True))
+    pairs = -((shares * same).sum(1) / same.sum(1)).mean()
+    told = torch.nn.functional.cross_entropy(made.head(x.detach()), y)
+    assert given.item() == pytest.approx(float(pairs + told), rel=1e-4)
+    moved = torch.autograd.grad(pairs, x)[0]
+    given.backward()
+    assert x.grad is not None and torch.allclose(x.grad, moved, atol=1e-5), "the proxies move no vector"
+    assert made.head.weight.grad is not None
+
+
+def test_what_a_loss_of_vectors_needs_is_said():
+    for loss in ("proxy_anchor", "supcon"):
+        with pytest.raises(ValidationError, match=f'"{loss}" has no mixed labels: set mixup and cutmix to 0'):
+            FullSettings(loss=loss)
+        assert FullSettings(loss=loss, mixup=0, cutmix=0).learns_cosines
+    with pytest.raises(ValidationError, match="set repeats to 2 or more, not 1"):
+        FromHeadSettings(loss="supcon")
 
 
 def test_what_the_default_was_before_is_no_longer_found_under_its_key():

@@ -1,10 +1,12 @@
 """Cross-tuning's figures: deltas, the Fréchet distance by hand, the rank correlation, and its page."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from training.cross_tuning import compare, distances, draw, frechet_distance, moments
 from vitrine import lake
@@ -57,6 +59,20 @@ def test_deltas_distances_and_their_ranks(settings: Settings, tmp_path: Path):
     assert "+0.300" in page and "Spearman" in page and 'src="http' not in page
     two = compare("e", ["a", "b"], "top", "mMP@5", pretrained[:2], [[0.7, 0.5], [0.58, 0.6]], apart[:2, :2])
     assert two.rank_correlation is None and "too few data sets" in _page(two, tmp_path)
+
+
+def test_shuffled_names_say_how_sure_the_correlation_is():
+    """By hand: of all 24 orders of four data sets, those whose correlation is as far from 0 on that side, twice."""
+    apart = np.abs(np.subtract.outer(places := np.array([0.0, 1.0, 2.5, 7.0]), places))
+    deltas = -apart + np.random.default_rng(1).normal(size=(4, 4))
+    names, others = list("abcd"), ~np.eye(4, dtype=bool)
+    found = compare("e", names, "top", "mMP@5", [0.0] * 4, deltas.tolist(), apart)
+    orders = [np.array(order) for order in itertools.permutations(range(4))]
+    each = [stats.spearmanr(-apart[np.ix_(at, at)][others], deltas[others]).statistic for at in orders]
+    assert found.rank_correlation == pytest.approx(each[0])
+    assert found.p_value == pytest.approx(2 * np.mean(np.array(each) >= each[0] - 1e-9))
+    three = compare("e", names[:3], "top", "mMP@5", [0.0] * 3, (-apart[:3, :3]).tolist(), apart[:3, :3])
+    assert three.rank_correlation == pytest.approx(1) and three.p_value == pytest.approx(1 / 3)
 
 
 def _page(found: Any, folder: Path) -> str:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.training.test_full_tuning import PLAIN, SMALL, request, rows, same, weights
-from training.cached_trunk import CutNetwork
+from training.cached_trunk import Activations, CutNetwork
 from training.partial_tuning import PartialTuner
 from vitrine.encoders.backbones import Backbone
 from vitrine.encoders.networks import build
@@ -51,6 +51,20 @@ def test_what_cannot_be_cut_is_said():
         CutNetwork(network("vit_tiny_patch16_224"), photo()[:1], 0.3)
     with pytest.raises(ArithmeticError, match="no part of the network has 1e-09"):
         CutNetwork(network("resnet18"), photo()[:1], 1e-9)
+
+
+def test_views_of_one_photo_in_a_row_are_different_draws(tmp_path: Path):
+    paths = [tmp_path / f"{draw}.npy" for draw in range(3)]
+    for draw, path in enumerate(paths):
+        np.save(path, np.array([[draw], [10 + draw]], np.float16))
+    kept = Activations(paths, np.array([4, 5]), torch.zeros(2, dtype=torch.bool))
+
+    def views(draw: int, *photos: int) -> list[int]:
+        kept.turn_to(draw)
+        return [int(kept[at][0]) for at in photos]
+
+    assert views(1, 0, 0, 1, 1, 0) == [1, 2, 11, 12, 1]
+    assert views(2, 0, 0, 0, 0) == [2, 0, 1, 2] and views(0, 1) == [10]
 
 
 def partial(folder: Path, rows: Path, **settings: Any) -> Path:

@@ -117,11 +117,11 @@ def test_products_of_other_photos_are_to_be_done(done: Settings, monkeypatch: py
 
 
 def test_labels_that_are_not_the_last(done: Settings):
-    assert not facts.lacks_labels(done, "d")
+    assert not facts.lacking_labels(done, "d")
     put(done, LABELS, PHOTOS[1:])
-    assert facts.lacks_labels(done, "d")
+    assert facts.lacking_labels(done, "d")
     older = [row | {"valid_from": lake.now().replace(year=2000)} for row in changed(1, category="cups")]
     put(done, LABELS, [*PHOTOS, older[1]])
-    assert not facts.lacks_labels(done, "d"), "they changed, and are the catalog's again"
+    assert not facts.lacking_labels(done, "d"), "they changed, and are the catalog's again"
     put(done, LABELS, [older[1], *PHOTOS[2:], PHOTOS[0]])
-    assert facts.lacks_labels(done, "d")
+    assert facts.lacking_labels(done, "d")

@@ -50,6 +50,14 @@ def test_a_command_does_not_obey_what_was_set_for_others(tmp_path: Path, name: s
     assert wrong.returncode == 2 and re.fullmatch(r"vitrine: [^\n]+\n", wrong.stderr)
 
 
+def test_what_is_compiled_is_kept_whatever_was_set_for_others(tmp_path: Path) -> None:
+    (tmp_path / "vitrine.toml").touch()
+    kept = tmp_path / "compiled"
+    env = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": str(kept)}
+    assert command(tmp_path, "status", "--json", env=env).returncode == 0
+    assert any(path.name.startswith("settings.") for path in kept.rglob("vitrine/*.pyc"))
+
+
 def test_a_module_run_where_others_have_its_names_and_a_folder_that_is_no_more(tmp_path: Path) -> None:
     (tmp_path / "vitrine.toml").touch()
     shadows(tmp_path)
@@ -108,6 +116,7 @@ def test_children_are_told_what_holds_everywhere(monkeypatch: pytest.MonkeyPatch
     )
     assert (child["HTTPS_PROXY"], child["VITRINE_HOME"]) == ("http://proxy:3128", "/kept")  # obeyed: the way out, ours
     assert not {"SPARK_HOME", "WORLD_SIZE", "OMP_NUM_THREADS", "COLUMNS", "PYTHONWARNINGS", "BASH_ENV"} & child.keys()
+    assert "PYTHONDONTWRITEBYTECODE" not in child
     home = Path(child["HOME"])
     assert home.is_dir() and home.stat().st_uid == os.getuid() and home.stat().st_mode & 0o777 == 0o700
 

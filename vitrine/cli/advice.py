@@ -301,10 +301,11 @@ class Work:
         ]
         self.common[drawn.limit] = np.mean([each.moved(growth) for _, _, each in still_in], axis=0)
         asks = ~confirm.set_aside(self.catalog, drawn)
-        contenders = [
-            race.Contender(answer.option_name(name, strategy), each.moved(growth)[asks], findings.price(name))
-            for name, strategy, each in still_in
-        ]
+        contenders = []
+        for name, strategy, each in still_in:
+            moved = each.moved(growth)[asks]
+            by = float(np.nanmean(moved - each.values[asks]))
+            contenders.append(race.Contender(answer.option_name(name, strategy), moved, findings.price(name), by))
         started = 2 * (len(self.backbones) + sum("budget" in each.why for each in self.left_out))
         started += sum(JOIN in name for name in self.measured)
         of = self.catalog.asking

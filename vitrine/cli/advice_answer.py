@@ -71,9 +71,7 @@ class Findings:
 
     def price(self, encoder: str) -> float:
         """Seconds of embedding the catalog and of the nights after; a head costs next to nothing more."""
-        use = self.costs.use(self.measured[encoder].encoded, self.catalog.photos)
-        nights = self.settings.tune.auto.nights
-        return (use.first_night_seconds or 0.0) + nights * (use.night_seconds or 0.0)
+        return self.costs.horizon_seconds(self.measured[encoder].encoded, self.catalog.photos)
 
 
 def doublings(catalog: "sample.Catalog", drawn: "sample.Sample") -> float:

@@ -75,17 +75,28 @@ class Costs:
         return (_NEXT if started else _START) + photos * (rate.seconds if rate else guessed)
 
     def use(self, encoded: EncodedSet, photos: int) -> "answer.Use":
-        """What embedding ``photos`` and the nights after take; of joined encoders the sum, as if each had a pass of its
-        own."""
-        rates = [rate for part in encoded.parts if (rate := self.rate(encoder_version=part.encoder_version))]
-        if len(rates) < len(encoded.parts):
+        """What embedding ``photos`` and the nights after take, rounded as it is shown."""
+        rate = self._rate_of(encoded)
+        if rate is None:
             return answer.Use(None, None, None, None, None)
-        seconds, money = sum(rate.seconds for rate in rates), sum(rate.money for rate in rates)
         changed = photos * self.settings.tune.auto.changed_share
         return answer.Use(
-            photos_per_second=round(1 / seconds, 2),
-            first_night_seconds=round(photos * seconds, 1),
-            first_night_money=round(photos * money, 6),
-            night_seconds=round(changed * seconds, 2),
-            night_money=round(changed * money, 8),
+            photos_per_second=round(1 / rate.seconds, 2),
+            first_night_seconds=round(photos * rate.seconds, 1),
+            first_night_money=round(photos * rate.money, 6),
+            night_seconds=round(changed * rate.seconds, 2),
+            night_money=round(changed * rate.money, 8),
         )
+
+    def horizon_seconds(self, encoded: EncodedSet, photos: int) -> float:
+        """Seconds of embedding ``photos`` and of all the nights that ``[tune.auto] nights`` counts; 0 where no rate is
+        known. Not rounded: a night's seconds are hundredths in a small catalog, and are multiplied here."""
+        rate, ladder = self._rate_of(encoded), self.settings.tune.auto
+        return photos * rate.seconds * (1 + ladder.nights * ladder.changed_share) if rate else 0.0
+
+    def _rate_of(self, encoded: EncodedSet) -> Rate | None:
+        """Of joined encoders the sum, as if each had a pass of its own; None where one has had no pass."""
+        rates = [rate for part in encoded.parts if (rate := self.rate(encoder_version=part.encoder_version))]
+        if len(rates) < len(encoded.parts):
+            return None
+        return Rate(min(rate.photos for rate in rates), sum(rate.seconds for rate in rates), sum(rate.money for rate in rates))

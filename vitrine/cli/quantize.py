@@ -18,7 +18,7 @@ from spark_jobs.worker import encoder_plan, forward_rate
 from training import quantize as job
 from training import tune as jobs
 from vitrine import files, lake, locks, photo_store, runs
-from vitrine.encoders import backbones, by_name, int8_network, tuned
+from vitrine.encoders import backbones, by_name, int8_network, processor, tuned
 from vitrine.encoders.backbones import Backbone
 from vitrine.encoders.identity import identify
 from vitrine.errors import UserError
@@ -108,6 +108,7 @@ def _made(
         raise UserError(f"{asked.dataset!r} has {len(photos)} photos to calibrate on: it takes {FEWEST}")
     contents = hashlib.sha256("".join(content for _, _, content in photos).encode()).hexdigest()
     decisive = [base.encoder_version, contents, importlib.metadata.version("onnxruntime")]
+    decisive += [] if processor.adds_products_exactly() else ["weights of seven bits"]
     folder = settings.home / "models" / tuned.INT8 / hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
     weights = folder / tuned.WEIGHTS
     with locks.held_file(folder / "lock", f"another process makes {str(folder)!r}"):

@@ -1,6 +1,6 @@
 """Training sets for the verbs that learn: embedded, joined by Feast in Spark, recorded and gated."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from evaluation.gates import ask_gate
@@ -26,11 +26,13 @@ def training_sets(
     as_of: datetime | None = None,
     with_photos: bool = False,
     products_below: str | None = None,
+    unlabelled: Sequence[str] = (),
 ) -> "dict[Source, training_set.TrainingSet]":
     """One for each source, that its gate let through. Spark's memory is free again afterwards.
 
     ``as_of`` is in UTC; a ``seed`` of None is the settings'. ``with_photos``: rows of vectors have the photos too.
-    ``products_below``: of the products alone whose ids' SHA-256 is below it; then nothing is embedded.
+    ``products_below``: of the products alone whose ids' SHA-256 is below it; then nothing is embedded. ``unlabelled``:
+    splits that are learned from too, without their labels.
 
     Raises:
         UserError: there is nothing to learn from.
@@ -62,6 +64,7 @@ def training_sets(
                 seed=seed,
                 with_photos=with_photos,
                 products_below=products_below,
+                unlabelled=unlabelled,
             )
             run.encoder_version = rows.encoder_version
             run.figures |= {"training_set": rows.fingerprint, **rows.sizes}

@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spark_jobs import session
-from training import classifier, cross_tuning, training_set
+from training import build_training_set, classifier, cross_tuning, training_set
 from training import tune as jobs
 from vitrine import facts, runs, tracking
 from vitrine.cli.training_sets import training_sets
@@ -42,6 +43,8 @@ class Tuning:
     name: str
     teacher: str | None = None
     """Of a distillation: whose vectors are learned."""
+    unlabelled: tuple[str, ...] = ()
+    """Of a distillation: the splits whose photos are learned from too."""
 
     @property
     def source(self) -> tuple[str, str | None]:
@@ -71,12 +74,14 @@ def plan(
     name: str | None = None,
     on_each: bool = False,
     teacher: str | None = None,
+    unlabelled: Sequence[str] = (),
 ) -> list[Tuning]:
     """Each base on each data set, checked before anything starts. ``on_each``: ``name`` is followed by the data set's.
-    ``teacher``: of a distillation, one encoder or several joined.
+    ``teacher``: of a distillation, one encoder or several joined; ``unlabelled``: of one, splits that are learned from
+    beside those that have labels.
 
     Raises:
-        UserError: an unknown data set or encoder, a head as base, or a name that cannot be taken.
+        UserError: an unknown data set, encoder or split, a head as base, or a name that cannot be taken.
     """
     if strategy is Strategy.distil:
         _check_teacher(settings, teacher, bases)
@@ -86,6 +91,8 @@ def plan(
         raise UserError(f"--name {name!r} is for one encoder{'' if on_each else ' and one data set'}, not {several}")
     for dataset, base in pairs:
         facts.check_dataset(settings, dataset)
+        if unlabelled:  # else Spark's modules would be loaded for nothing
+            build_training_set.unlabelled_splits(settings, dataset, unlabelled)
         jobs.check_base(settings, base)
         if strategy not in tuned.HEADS and JOIN in base:
             raise UserError(f"a head alone can be tuned on several encoders joined, {base!r}: tune linear or top")
@@ -95,7 +102,7 @@ def plan(
     for dataset, base in pairs:
         given = f"{name}__{dataset}" if name and on_each else name
         to = by_name.check_free(settings, given or tuned.default_name(base, strategy, dataset), base)
-        tunings.append(Tuning(strategy, dataset, base, to, teacher))
+        tunings.append(Tuning(strategy, dataset, base, to, teacher, tuple(unlabelled)))
     return tunings
 
 
@@ -115,8 +122,9 @@ def with_rows(
     settings: Settings, tunings: list[Tuning], label: str, seed: int | None, as_of: datetime | None = None
 ) -> "list[tuple[Tuning, training_set.TrainingSet]]":
     """Each tuning with the training set that it learns from."""
-    with_photos = any(tuning.teacher for tuning in tunings)
-    sets = training_sets(settings, [tuning.source for tuning in tunings], label, seed, as_of, with_photos)
+    with_photos, unlabelled = bool(tunings[0].teacher), tunings[0].unlabelled  # all are of one plan
+    sources = [tuning.source for tuning in tunings]
+    sets = training_sets(settings, sources, label, seed, as_of, with_photos, unlabelled=unlabelled)
     return [(tuning, sets[tuning.source]) for tuning in tunings]
 
 

@@ -1,8 +1,8 @@
 """A network whose matrices and convolutions are computed in integers of eight bits, by onnxruntime, on processors.
 
 Its file is a safetensors file with one tensor, ``onnx``: the bytes of the network as ONNX, with scales and rounding in
-it (QuantizeLinear, DequantizeLinear). By onnxruntime's own documentation, processors without VNNI may overflow where
-they multiply such integers: there its vectors are others.
+it (QuantizeLinear, DequantizeLinear). Processors without VNNI overflow where weights take all of the eight bits, and
+would give other vectors: such a network is refused there.
 """
 
 from pathlib import Path
@@ -10,7 +10,11 @@ from typing import Any
 
 import torch
 
+from vitrine.encoders import processor
+from vitrine.errors import UserError
+
 _TENSOR = "onnx"
+_SEVEN_BITS = 64
 
 
 class Int8Network(torch.nn.Module):
@@ -51,14 +55,29 @@ def read(path: Path) -> tuple[Int8Network, int]:
     """The network that the file ``path`` has, and the dimensions of its vectors.
 
     Raises:
+        UserError: its vectors would be others on this processor.
         Exception: what safetensors, and onnx, raise of a file that is something else has no common class.
     """
     import onnx
     from safetensors.torch import load_file
 
     network = Int8Network(load_file(path)[_TENSOR])
-    (output,) = onnx.load_model_from_string(network.onnx_file).graph.output
+    graph = onnx.load_model_from_string(network.onnx_file).graph
+    if not processor.adds_products_exactly() and _takes_all_bits(graph):
+        raise UserError(
+            f"the network {path} was quantised on a processor with VNNI, and this one has none: its vectors would be "
+            "others here. Run `vitrine quantize` on the kind of machine that embeds, which gives it another version"
+        )
+    (output,) = graph.output
     return network, output.type.tensor_type.shape.dim[1].dim_value
+
+
+def _takes_all_bits(graph: Any) -> bool:
+    """Does any weight take more than seven bits?"""
+    from onnx import TensorProto, numpy_helper
+
+    weights = (each for each in graph.initializer if each.data_type == TensorProto.INT8)
+    return any(abs(numpy_helper.to_array(each).astype(int)).max(initial=0) > _SEVEN_BITS for each in weights)
 
 
 def write(model: bytes, path: Path) -> None:

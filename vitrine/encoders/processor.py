@@ -17,6 +17,12 @@ def has_bf16() -> bool:
     return "avx512_bf16" in _fact("flags")
 
 
+def adds_products_exactly() -> bool:
+    """Does it add products of integers of eight bits without overflow? Intel's and AMD's do so by VNNI; without it they
+    add them in pairs in sixteen bits (onnxruntime's documentation of quantisation)."""
+    return platform.machine().lower() not in ("x86_64", "amd64", "i686") or "vnni" in _fact("flags")
+
+
 def instruction_set() -> str:
     """The widest one that networks use on it, as Linux calls it; empty where it has none of them, or is unknown."""
     flags = _fact("flags").split()

@@ -186,7 +186,7 @@ def int8(backbone: Backbone) -> "tuple[torch.nn.Module, int]":
     """The network in eight bits that the file of weights is, and the dimensions of its vectors.
 
     Raises:
-        UserError: the file has none.
+        UserError: the file has none, or one whose vectors would be others on this processor.
     """
     # Not at the top: as ``projected``.
     from vitrine.encoders.int8_network import read
@@ -195,6 +195,8 @@ def int8(backbone: Backbone) -> "tuple[torch.nn.Module, int]":
     assert path
     try:
         return read(path)
+    except UserError:
+        raise
     except Exception as error:  # what a damaged file raises has no common class
         raise UserError(
             f"encoder {backbone.name!r}: {str(path)!r} is no network in eight bits ({one_line(error)}): quantize again"

@@ -1,11 +1,12 @@
 """The race on drawn answers: how often it is wrong, that it ends, and what it says where it does not."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from evaluation.advice.race import Contender, clustered_mean, judge, level
+from evaluation.advice.race import CURVE_ERROR, Contender, clustered_mean, judge, level
 from evaluation.statistics.bootstrap import paired_difference
 
 PHOTOS = 4
@@ -45,6 +46,19 @@ def test_the_error_is_clustered_by_product_as_the_bootstrap_has_it():
     assert mean.value == pytest.approx(drawn.value)
     assert mean.error == pytest.approx(drawn.standard_error, rel=0.1)
     assert mean.products == drawn.clusters == 200
+
+
+def test_how_far_curves_move_two_apart_is_known_up_to_a_share():
+    answers, codes = draw(np.random.default_rng(0), 400, {"a": 0.5, "b": 0.3})
+    assert judge(answers, codes, 1, 2, 0.01).left.keys() == {"b"}
+    gap = answers[0].values.mean() - answers[1].values.mean()
+    apart = [replace(answers[0], moved=-0.1), replace(answers[1], moved=-0.1 - gap)]  # all that is between them
+    standing = judge(apart, codes, 1, 2, 0.01)
+    assert standing.left.keys() == {"b"} and standing.left["b"].at_least < gap - 1.5 * CURVE_ERROR * gap
+    farther = [answers[0], replace(answers[1], moved=-3 * gap)]
+    assert judge(farther, codes, 1, 2, 0.01).chosen is None
+    alike = [replace(each, moved=-0.4) for each in answers]
+    assert judge(alike, codes, 1, 2, 0.01).left == judge(answers, codes, 1, 2, 0.01).left
 
 
 def test_the_looks_share_one_chance_of_a_mistake():

@@ -62,7 +62,11 @@ def vectors(photos: list[Row], version: str = VERSION) -> list[Row]:
     ]
 
 
-@pytest.fixture(params=["pandas", "spark"])
+IN_BOTH = pytest.mark.parametrize("spark", ["pandas", "spark"], indirect=True)
+"""The tests in which every expectation of a gate passes or fails once; by Spark the others are whole runs' business."""
+
+
+@pytest.fixture(params=["pandas", pytest.param("spark", marks=pytest.mark.long)])
 def spark(request: pytest.FixtureRequest, session: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Rows are asked about by pandas, or by Spark as in a large lake."""
     if request.param == "spark":
@@ -119,6 +123,7 @@ def unexpected(settings: Settings) -> dict[str, int]:
 # ---- catalog ----
 
 
+@IN_BOTH
 def test_a_good_catalog_passes(settings: Settings, spark: Any, capfd: pytest.CaptureFixture[str]) -> None:
     photos = catalog()
     fill(settings, photos)
@@ -158,6 +163,7 @@ def test_too_many_photos_in_quarantine(settings: Settings, spark: Any) -> None:
     assert "quarantined 2, catalog 19, share 0.09524, max_quarantine_share 0.05" in message
 
 
+@IN_BOTH
 def test_each_fault_of_a_catalog_is_named(settings: Settings, spark: Any) -> None:
     photos = catalog()
     photos[0]["image_id"] = photos[1]["image_id"]
@@ -201,6 +207,7 @@ def test_good_embeddings_pass(settings: Settings, spark: Any) -> None:
     assert (row["state"], row["encoder"], row["encoder_version"]) == ("done", "e", VERSION)
 
 
+@IN_BOTH
 def test_each_fault_of_embeddings_is_named(settings: Settings, spark: Any) -> None:
     photos = catalog()
     rows = vectors(photos)
@@ -248,6 +255,7 @@ def test_an_encoder_that_refuses_many_photos(settings: Settings, spark: Any) -> 
     assert "max_quarantine_share 0.05, observed 0.1" in message
 
 
+@IN_BOTH
 def test_vectors_that_collapsed_beside_what_serves_are_refused(settings: Settings, spark: Any) -> None:
     photos = catalog(80)
     spread = vectors(photos, OTHER)

@@ -1,7 +1,7 @@
 """The gate on training sets: each thing that would teach a tuning something wrong, or nothing."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Rows:
     train: int
     validation: int
     without_features: int
+    unlabelled: list[str] = field(default_factory=list)
 
 
 @pytest.fixture
@@ -112,6 +113,19 @@ def test_a_photo_that_is_measured_on_by_now_is_seen_twice(settings: Settings, ro
     gone = [row for row in moved if row["split"] == "train"]
     lake.write(settings, CATALOG, pa.Table.from_pylist(gone, schema=CATALOG.schema), replacing={"dataset": "d"})
     assert not failed(settings, rows), "photos that left the catalog are seen once"
+
+
+def test_photos_without_labels_pass_where_their_split_is_named(settings: Settings, rows: Rows) -> None:
+    lake.append(settings, CATALOG, [photo(number, "gallery") for number in range(50, 54)])
+    beside = [learned(number, label=-1) for number in range(50, 54)]
+    write(Path(rows.folder), "train", [learned(number) for number in range(32)] + beside)
+    wider = replace(rows, train=36)
+    numbered, measured = "every label is one of its 4 classes", "no picture is in both parts, nor in a split that is "
+    assert failed(settings, wider).keys() == {numbered, f"{measured}measured on"}
+    assert not failed(settings, replace(wider, unlabelled=["gallery"]))
+    beside[3]["label"] = None
+    write(Path(rows.folder), "train", [learned(number) for number in range(32)] + beside)
+    assert failed(settings, replace(wider, unlabelled=["gallery"])).keys() == {f"{numbered}, or none, as in gallery"}
 
 
 def test_lost_files_are_missed(settings: Settings, rows: Rows) -> None:

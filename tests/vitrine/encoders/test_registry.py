@@ -11,6 +11,7 @@ from PIL import Image
 from torchvision import transforms
 
 from tests.support import hub
+from tests.support.architectures import is_large
 from tests.support.own_encoder import photo
 from vitrine import images
 from vitrine.encoders.backbones import REGISTRY, Backbone
@@ -29,8 +30,7 @@ Transform = Callable[[Image.Image], torch.Tensor]
 
 
 def marks(entry: Backbone) -> list[pytest.MarkDecorator]:
-    assert entry.facts
-    if entry.facts.parameters > 100 or entry.facts.gflops > 100:
+    if is_large(entry):
         return [pytest.mark.large]
     return [] if entry.name in ALWAYS else [pytest.mark.long]
 

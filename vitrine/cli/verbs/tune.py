@@ -199,6 +199,10 @@ def distil(
     teacher: Annotated[
         str, typer.Option(help="Whose vectors are learned: a network or a head. A+B: both, joined.", metavar="NAME")
     ],
+    unlabelled: Annotated[
+        list[str] | None,
+        typer.Option(help="A further split to learn from, that of the index; may repeat.", metavar="SPLIT"),
+    ] = None,
     name: Name = None,
     seed: Seed = None,
     as_of: AsOf = None,
@@ -209,12 +213,15 @@ def distil(
     """Let a small network learn the vectors that a better encoder has stored of the same photos, and name the encoder.
 
     The student's vectors lie in the teacher's space: it can ask the teacher's index, or have its own. No label is
-    learned from. Embeds with the teacher first where that is missing. Learns from the split train alone. Says how well
-    photos left aside are found by teacher and student, and by the student in the teacher's index. Killed, the same
-    command goes on after its last whole epoch.
+    learned from. Embeds with the teacher first where that is missing. Learns from the split train, and from those that
+    --unlabelled names: where the index has products that train lacks, name its split. Says how well photos left aside
+    are found by teacher and student, and by the student in the teacher's index. Killed, the same command goes on after
+    its last whole epoch.
     """
     settings = tuning.settings_for(quick)
-    tunings = tuning.plan(settings, Strategy.distil, dataset, encoder, name, teacher=teacher)
+    tunings = tuning.plan(
+        settings, Strategy.distil, dataset, encoder, name, teacher=teacher, unlabelled=unlabelled or []
+    )
     _tune(settings, tunings, "product_id", seed, as_of, dry_run, as_json)
 
 

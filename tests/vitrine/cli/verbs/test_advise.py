@@ -175,7 +175,7 @@ def test_two_networks_joined_are_asked_named_and_applied(
     found = told("advise", "--dataset", "shop", *BOTH, "--apply")
     assert (found["encoder"], found["strategy"]) == ("other+small", "linear")
     alone = raced["other with a linear head"].cost + raced["small with a linear head"].cost
-    assert raced[both].cost == pytest.approx(alone, rel=0.01)
+    assert raced[both].cost == pytest.approx(alone)
     name = "other_small__linear__shop"
     assert found["applied"]["encoder"] == name and load_settings().nightly.encoders == (name, "other")
     counted = rows(shop, "SELECT encoder, count(*) AS n FROM embeddings GROUP BY encoder ORDER BY encoder")

@@ -114,7 +114,8 @@ def check_joined(settings: Settings) -> None:
         for version in (*of_each, joined["encoder_version"])
     ]
     head = heads.load(registered.path(settings))
-    assert np.allclose(head.embed(np.hstack(stored[:2]).astype(np.float32)), stored[2], atol=1e-6)
+    found = head.embed(np.hstack(stored[:2]).astype(np.float32))
+    assert np.allclose(found, stored[2], atol=1e-5), np.abs(found - stored[2]).max()  # of batches of other sizes
     for name in ("small", "other", joined["encoder"]):
         told("evaluate", "--encoder", name, "--dataset", "shop")
     bases = [

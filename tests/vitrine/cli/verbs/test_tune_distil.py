@@ -40,10 +40,11 @@ def test_a_student_embeds_evaluates_and_is_exported_like_any_other(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("spark_jobs.session.end_session", lambda: None)  # other tests go on with it
     (tmp_path / "vitrine.toml").write_text(CONFIG)
-    for split, photos in (("train", 4), ("test", 2)):
+    for split, photos in (("train", 4), ("test", 2), ("gallery", 1)):
         draw(4, photos, f"photos/{split}")
-    for path in (tmp_path / "photos" / "test").rglob("*.jpg"):
-        path.write_bytes(path.read_bytes() + b"\0")  # drawn alike: other contents, so no picture is in both
+    for at, split in enumerate(("test", "gallery"), 1):
+        for path in (tmp_path / "photos" / split).rglob("*.jpg"):
+            path.write_bytes(path.read_bytes() + at * b"\0")  # drawn alike: other contents, so no picture is in both
     told("ingest", "photos", *ON)
     head = told("tune", "linear", "--encoder", "other", *ON)
     made = told("tune", "distil", "--teacher", head["encoder"], "--encoder", "small", *ON, "--quick")
@@ -57,13 +58,14 @@ def test_a_student_embeds_evaluates_and_is_exported_like_any_other(
     assert student.licence == "MIT AND CC-BY-NC-4.0" and backbones.forbids_commerce(student.licence)
     embedded = told("embed", "--encoder", name, *ON)
     assert (embedded["embedded"], embedded["dim"], embedded["encoder_version"]) == (
-        24,
+        28,
         head["dim"],
         made["encoder_version"],
     )
     assert 0 < told("evaluate", "--encoder", name, *ON)["metrics"]["mMP@5"] <= 1
     assert facts.encoder_row(settings, made["encoder_version"])["strategy"] == "distil"
-    again = told("tune", "distil", "--teacher", head["encoder"], "--encoder", "small", *ON, "--quick")
+    again_by = ("tune", "distil", "--teacher", head["encoder"], "--encoder", "small", *ON, "--quick")
+    again = told(*again_by)
     assert again["encoder_version"] == made["encoder_version"] and again["training_seconds"] == made["training_seconds"]
 
     told("export", name, "--to", str(tmp_path / "bundle"))
@@ -73,6 +75,14 @@ def test_a_student_embeds_evaluates_and_is_exported_like_any_other(
     row = lake.rows(settings, f"{sql} ORDER BY uri LIMIT 1")[0]
     photo = Path(row["uri"].removeprefix("file://")).read_bytes()
     assert np.array(row["embedding"]) @ QueryEncoder(tmp_path / "bundle").encode(photo) > 0.9999
+
+    # Photos of a further split teach too, and their labels stay unread.
+    wider = (*again_by, "--unlabelled", "gallery", "--name", "wider")
+    widened = told(*wider)
+    assert (widened["train"], widened["validation"], widened["classes"]) == (16, 4, 4)
+    assert widened["encoder_version"] != made["encoder_version"]
+    with pytest.raises(UserError, match=r"nothing can be learned from split 'test' of 'shop'.*there is gallery"):
+        told(*again_by, "--unlabelled", "test", "--name", "widest")
 
     # Joined teachers: one vector after the other.
     joined = ("tune", "distil", "--teacher", "other__linear__shop+other", "--encoder", "small", *ON, "--quick")
