@@ -99,4 +99,5 @@ class Costs:
         rates = [rate for part in encoded.parts if (rate := self.rate(encoder_version=part.encoder_version))]
         if len(rates) < len(encoded.parts):
             return None
-        return Rate(min(rate.photos for rate in rates), sum(rate.seconds for rate in rates), sum(rate.money for rate in rates))
+        photos = min(rate.photos for rate in rates)
+        return Rate(photos, sum(rate.seconds for rate in rates), sum(rate.money for rate in rates))

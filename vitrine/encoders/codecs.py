@@ -36,7 +36,7 @@ _QUANTISERS = {
 _OF_COMPONENTS, _OF_ROTATED = ("float32", "int8"), ("4 bits", "1 bit")
 _PQ, _CENTROIDS = "PQ ", 256
 _PARTS = (64, 40, 32, 20, 16, 10)
-"""Of product quantisation: those that divide the dimensions and have two or more each."""
+"""Of product quantisation: those that have two dimensions or more each."""
 _MOST_PARTED = 256
 """Components that are parted at most: more have hardly any variance."""
 CANDIDATES = 100
@@ -153,12 +153,13 @@ def tried(index: Floats, dims: tuple[int, ...]) -> Iterator[Codec]:
 def _product_quantised(index: Floats, centred: LinearPart) -> Iterator[Codec]:
     """Components allotted to as many parts as may be, and, at the most parts, the dimensions as they come."""
     width = index.shape[1]
-    dim = min(width, _MOST_PARTED, len(index) - 1)
+    most = min(width, _MOST_PARTED, len(index) - 1)
     if whole := [parts for parts in _PARTS if width % parts == 0 and width >= 2 * parts]:
         yield Codec(centred, f"{_PQ}{whole[0]}")
     components, variances = _components(index, index.mean(0, dtype=np.float64))
     for parts in _PARTS:
-        if dim % parts == 0 and dim >= 2 * parts:
+        dim = most - most % parts  # all have as many
+        if dim >= 2 * parts:
             chosen = components[:, allotted(variances[:dim], parts)].astype(np.float32)
             yield Codec(LinearPart(f"PCA {dim} allotted", centred.mean, chosen), f"{_PQ}{parts}")
 
