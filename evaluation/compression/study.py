@@ -100,14 +100,18 @@ class Study:
         rows = [codec_scores(row.codec.name, row.scores, row.bytes, (self.metric, row.change)) for row in self.rows]
         return [codec_scores(IN_FULL, self.full_scores, 4 * self.dim), *rows]
 
-    def cheapest(self, bytes_at_most: int | None = None, quantiser: str | None = None) -> Row | None:
-        """The fewest bytes that are surely good enough; None where no codec is. ``quantiser`` narrows them."""
+    def cheapest(
+        self, bytes_at_most: int | None = None, quantiser: str | None = None, dim: int | None = None
+    ) -> Row | None:
+        """The fewest bytes that are surely good enough; None where no codec is. ``quantiser`` and ``dim`` narrow
+        them."""
         kept = [
             row
             for row in self.rows
             if row.good_enough
             and (bytes_at_most is None or row.bytes <= bytes_at_most)
             and quantiser in (None, row.codec.quantiser)
+            and dim in (None, row.codec.linear.dim)
         ]
         return min(kept, key=lambda row: (row.bytes, -row.change.value), default=None)
 

@@ -2,6 +2,8 @@
 
 - **Linear part**: centred on the mean; then nothing, a random rotation, or principal components (and a rotation within
   them, which spreads their variance evenly, as iterative quantisation starts from: Gong and Lazebnik, CVPR 2011).
+  Components are kept as they are, or half-whitened: each divided by the square root of its standard deviation, which
+  is half of what whitening does (PCA whitening with shrinkage: Mukundan et al., IJCV 2019, arXiv 1811.11147).
 - **Quantiser**, a dimension at a time: fp16; int8 and 4 bits, uniform between clipped percentiles; 1 bit, the sign
   times the dimension's mean size (XNOR-Net's scale, Rastegari et al. 2016). Or a part of the dimensions at a time:
   product quantisation (Jégou et al., PAMI 2011), ``PQ m``: m parts, each the nearest of 256 centroids, a byte.
@@ -15,7 +17,7 @@ centroids; the same every time.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import faiss
 import numpy as np
@@ -39,6 +41,8 @@ _PARTS = (64, 40, 32, 20, 16, 10)
 """Of product quantisation: those that have two dimensions or more each."""
 _MOST_PARTED = 256
 """Components that are parted at most: more have hardly any variance."""
+_WHITENED = {"": 0.0, " half-whitened": 0.25}
+"""What is said of components, and by which power of its variance each is divided; 0.5 would be whitening."""
 CANDIDATES = 100
 """What a first pass leaves for the second."""
 
@@ -135,33 +139,36 @@ def as_it_is(dim: int) -> LinearPart:
 def tried(index: Floats, dims: tuple[int, ...]) -> Iterator[Codec]:
     """The codecs that are worth a try on ``index``, float32 (N, D): every linear part of ``linear_parts``, with what
     goes with it; product quantisation, where there are enough vectors; and one bit with a second pass by int8."""
-    parts = linear_parts(index, dims)
+    components = _Components.of(index)
+    parts = linear_parts(index, dims, components)
     for linear in parts:
         of_components = _OF_ROTATED if linear.name.endswith("rotated") else _OF_COMPONENTS
         for quantiser in _QUANTISERS.get(linear.name, of_components):
             yield Codec(linear, quantiser)
     if len(index) >= _CENTROIDS:
-        yield from _product_quantised(index, parts[1])
+        yield from _product_quantised(index, parts[1], components)
     by_name = {linear.name: linear for linear in parts}
     in_full = Codec(by_name["as it is"], "int8")
     yield Codec(by_name["centred and rotated"], "1 bit", in_full)
-    longest = next((linear.name for linear in parts if linear.name.endswith("rotated") and "PCA" in linear.name), None)
-    if longest:
-        yield Codec(by_name[longest], "1 bit", Codec(by_name[longest.removesuffix(" rotated")], "int8"))
+    if most := max((dim for dim in dims if f"PCA {dim}" in by_name), default=None):
+        for kind in _WHITENED:
+            name = f"PCA {most}{kind}"
+            yield Codec(by_name[f"{name} rotated"], "1 bit", Codec(by_name[name], "int8"))
 
 
-def _product_quantised(index: Floats, centred: LinearPart) -> Iterator[Codec]:
+def _product_quantised(index: Floats, centred: LinearPart, components: "_Components") -> Iterator[Codec]:
     """Components allotted to as many parts as may be, and, at the most parts, the dimensions as they come."""
     width = index.shape[1]
     most = min(width, _MOST_PARTED, len(index) - 1)
     if whole := [parts for parts in _PARTS if width % parts == 0 and width >= 2 * parts]:
         yield Codec(centred, f"{_PQ}{whole[0]}")
-    components, variances = _components(index, index.mean(0, dtype=np.float64))
     for parts in _PARTS:
         dim = most - most % parts  # all have as many
         if dim >= 2 * parts:
-            chosen = components[:, allotted(variances[:dim], parts)].astype(np.float32)
-            yield Codec(LinearPart(f"PCA {dim} allotted", centred.mean, chosen), f"{_PQ}{parts}")
+            for kind, power in _WHITENED.items():
+                order = allotted(components.variances[:dim] ** (1 - 2 * power), parts)
+                chosen = components.first(dim, power)[:, order].astype(np.float32)
+                yield Codec(LinearPart(f"PCA {dim}{kind} allotted", centred.mean, chosen), f"{_PQ}{parts}")
 
 
 def allotted(variances: NDArray[np.float64], parts: int) -> list[int]:
@@ -176,9 +183,9 @@ def allotted(variances: NDArray[np.float64], parts: int) -> list[int]:
     return [component for part in held for component in part]
 
 
-def linear_parts(index: Floats, dims: tuple[int, ...]) -> list[LinearPart]:
-    """All that are tried on ``index``, float32 (N, D): as it is, centred, rotated, and ``dims`` components each also
-    rotated; components that the vectors do not have are left out."""
+def linear_parts(index: Floats, dims: tuple[int, ...], components: "_Components | None" = None) -> list[LinearPart]:
+    """All that are tried on ``index``, float32 (N, D): as it is, centred, rotated, and ``dims`` components, as they are
+    and half-whitened, each also rotated; components that the vectors do not have are left out."""
     width = index.shape[1]
     mean = index.mean(0, dtype=np.float64)
     centred = mean.astype(np.float32)
@@ -187,23 +194,40 @@ def linear_parts(index: Floats, dims: tuple[int, ...]) -> list[LinearPart]:
         LinearPart("centred", centred, None),
         LinearPart("centred and rotated", centred, _rotation(width)),
     ]
-    components, _ = _components(index, mean)
+    components = components or _Components.of(index)
     for dim in dims:
         if dim < width and dim < len(index):
-            chosen = components[:, :dim].astype(np.float32)
-            parts.append(LinearPart(f"PCA {dim}", centred, chosen))
-            parts.append(LinearPart(f"PCA {dim} rotated", centred, chosen @ _rotation(dim)))
+            for kind, power in _WHITENED.items():
+                chosen = components.first(dim, power).astype(np.float32)
+                parts.append(LinearPart(f"PCA {dim}{kind}", centred, chosen))
+                parts.append(LinearPart(f"PCA {dim}{kind} rotated", centred, chosen @ _rotation(dim)))
     return parts
 
 
-def _components(index: Floats, mean: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Principal directions as columns, (D, D), the one of the greatest variance first, and the variances, (D,)."""
-    second = np.zeros((index.shape[1],) * 2)
-    for first in range(0, len(index), 8192):
-        block = index[first : first + 8192].astype(np.float64)
-        second += block.T @ block
-    values, vectors = np.linalg.eigh(second / len(index) - np.outer(mean, mean))
-    return np.asarray(vectors[:, ::-1]), np.asarray(values[::-1])
+@dataclass(frozen=True)
+class _Components:
+    """Principal components, the one of the greatest variance first."""
+
+    directions: NDArray[np.float64]
+    """(D, D), as columns."""
+    variances: NDArray[np.float64]
+    """(D,): each above 0."""
+
+    @classmethod
+    def of(cls, index: Floats) -> Self:
+        mean = index.mean(0, dtype=np.float64)
+        second = np.zeros((index.shape[1],) * 2)
+        for first in range(0, len(index), 8192):
+            block = index[first : first + 8192].astype(np.float64)
+            second += block.T @ block
+        values, vectors = np.linalg.eigh(second / len(index) - np.outer(mean, mean))
+        variances = np.maximum(values[::-1], 1e-12 * max(float(values[-1]), 1e-30))
+        return cls(np.asarray(vectors[:, ::-1]), variances)
+
+    def first(self, dim: int, power: float) -> NDArray[np.float64]:
+        """The first ``dim`` as columns, (D, dim), each divided by its variance, relative to the greatest, to
+        ``power``."""
+        return np.asarray(self.directions[:, :dim] * (self.variances[:dim] / self.variances[0]) ** -power)
 
 
 def _rotation(width: int) -> Floats:

@@ -5,6 +5,8 @@ import pytest
 
 from vitrine.encoders.codecs import BITS, Codec, allotted, linear_parts, quantised, tried
 
+KINDS = ("", " half-whitened")
+
 
 def clusters(count: int = 600, width: int = 32) -> np.ndarray:
     """Vectors of unit length without a negative number, as pooled features are; few directions hold most of them."""
@@ -18,7 +20,9 @@ def test_parts_centre_project_and_rotate() -> None:
     rows = clusters()
     parts = {part.name: part for part in linear_parts(rows, (8, 4, 64))}
     assert [*parts] == [
-        *("as it is", "centred", "centred and rotated", "PCA 8", "PCA 8 rotated", "PCA 4", "PCA 4 rotated"),
+        *("as it is", "centred", "centred and rotated"),
+        *("PCA 8", "PCA 8 rotated", "PCA 8 half-whitened", "PCA 8 half-whitened rotated"),
+        *("PCA 4", "PCA 4 rotated", "PCA 4 half-whitened", "PCA 4 half-whitened rotated"),
     ]
     assert np.allclose(parts["as it is"].apply(rows), rows, atol=1e-6)
     for name, part in parts.items():
@@ -34,6 +38,31 @@ def test_parts_centre_project_and_rotate() -> None:
     spread = (centred @ weight).var(0)
     values = np.linalg.eigvalsh(np.cov(centred.T))[::-1][:8]
     assert np.allclose(spread, values, rtol=0.01)
+    weight = parts["PCA 8 half-whitened"].weight  # each component by the root of its standard deviation
+    assert weight is not None
+    spread = (centred @ weight).std(0)
+    assert np.allclose(spread / spread[0], np.sqrt(np.sqrt(values / values[0])), rtol=0.01)
+
+
+def test_half_whitened_components_find_what_a_few_large_ones_drown() -> None:
+    """Forty products differ in many small components; what light and background do to a photo is large, and alike in
+    all of them."""
+    random = np.random.default_rng(1)
+    products = np.repeat(np.arange(40), 10)
+    own, light = random.normal(size=(40, 24))[products], 4 * random.normal(size=(400, 4))
+    rows = np.hstack([light, own + 0.7 * random.normal(size=own.shape), 0.05 * random.normal(size=(400, 36))])
+    rows = (rows @ np.linalg.qr(random.normal(size=(64, 64)))[0]).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def right(codec: Codec) -> float:
+        near = codec.linear.apply(rows) @ codec.decoded(rows).T
+        np.fill_diagonal(near, -np.inf)
+        return float((products[near.argmax(1)] == products).mean())
+
+    found = {codec.name: right(codec) for codec in tried(rows, (28,))}
+    for quantiser in ("PCA 28{}, float32", "PCA 28{}, int8", "PCA 28{} rotated, 1 bit", "PCA 64{} allotted, PQ 16"):
+        plain, half = found[quantiser.format("")], found[quantiser.format(" half-whitened")]
+        assert half > plain + 0.05, (quantiser, plain, half)
 
 
 def test_bytes_by_hand() -> None:
@@ -95,10 +124,13 @@ def test_what_is_tried_with_product_quantisation_and_second_passes() -> None:
     by_name = {codec.name: codec for codec in tried(clusters(), (8,))}
     parted = {name: codec.bytes for name, codec in by_name.items() if "PQ" in name}
     # Of 32 dimensions, ten parts have three each: the last two components are left out.
-    assert parted == {"centred, PQ 16": 16, "PCA 32 allotted, PQ 16": 16, "PCA 30 allotted, PQ 10": 10}
+    allotted_to = {
+        f"PCA {dim}{kind} allotted, PQ {parts}": parts for dim, parts in ((32, 16), (30, 10)) for kind in KINDS
+    }
+    assert parted == {"centred, PQ 16": 16, **allotted_to}
     twice = {name: (codec.searched_bytes, codec.bytes) for name, codec in by_name.items() if codec.again}
     assert twice == {
         "centred and rotated, 1 bit; 100 again by int8": (4, 4 + 32),
-        "PCA 8 rotated, 1 bit; 100 again by PCA 8, int8": (1, 1 + 8),
+        **{f"PCA 8{kind} rotated, 1 bit; 100 again by PCA 8{kind}, int8": (1, 1 + 8) for kind in KINDS},
     }
     assert not any("PQ" in codec.name for codec in tried(clusters(200), (8,)))  # fewer than centroids

@@ -12,6 +12,7 @@ from vitrine.cli import output, serving_costs
 from vitrine.cli.choices import chosen_datasets, encoded_set
 from vitrine.cli.options import Dataset, Encoder, Json, Relevant
 from vitrine.encoders import by_name, shorter, tuned
+from vitrine.errors import UserError
 from vitrine.settings import Settings, load_settings
 from vitrine.tables import EMBEDDINGS
 
@@ -26,20 +27,27 @@ def compress(
     relevant: Relevant = "product_id",
     name: Annotated[str | None, typer.Option(help="Of the encoder that is made. Left out: ENCODER__pcaDIM.")] = None,
     make: Annotated[bool, typer.Option("--make", help="Make the encoder of the shortest vectors, in floats.")] = False,
+    components: Annotated[
+        int | None, typer.Option(help="Of the encoder that is made. Left out: the fewest that are good enough.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Try how short an encoder's vectors may become: principal components, int8, 4 bits, 1 bit, product quantisation,
-    each held against the vectors in full on the same queries.
+    """Try how short an encoder's vectors may become: principal components, as they are or half-whitened, int8, 4 bits,
+    1 bit, product quantisation, each held against the vectors in full on the same queries.
 
     Names the fewest bytes that are surely good enough, or says that none is; with what search takes on this machine,
     exact and in lists, what a month costs by the prices of vitrine.toml, and what a row takes in each store. With
-    --make, the principal components that are good enough become an encoder like any other, applied to stored vectors:
-    no photo is read. Draws a page under HOME/reports, and writes each codec's figures into the table metrics.
+    --make, the fewest principal components that are good enough, or as many as --components says, become an encoder
+    like any other, applied to stored vectors: no photo is read. Draws a page under HOME/reports, and writes each
+    codec's figures into the table metrics.
     """
     settings = load_settings()
     (chosen,) = chosen_datasets(settings, [dataset])
     encoded = encoded_set(settings, encoder, chosen)
     longer = shorter.longer(settings, encoded) if make else None
+    if components is not None and (components not in study.DIMS or not make):
+        choices = ", ".join(map(str, study.DIMS))
+        raise UserError(f"--components {components}: with --make, and one of {choices}")
     if name:
         by_name.check_free(settings, name, encoded.encoder)
     drop = settings.gates.max_drop if max_drop is None else max_drop
@@ -54,13 +62,15 @@ def compress(
         page.draw(done, drop, settings.prices, photos, _sentence(stores, settings.prices.currency), path)
         run.figures["page"] = str(path)
         codec_rows.write_rows(settings, done.task, done.input_version, run.run_id, done.codecs)
-        shortest = done.cheapest(quantiser="float32")
+        shortest = done.cheapest(quantiser="float32", dim=components)
         if longer and shortest:
             made = shorter.make(settings, longer, shortest.codec.linear, name)
             tuned.register(settings, made)
             run.figures |= {"made": made.name, "made_version": made.encoder_version, "made_dim": made.dim}
+            run.figures["made_of"] = shortest.codec.name
         elif longer:
-            print("no number of components is surely good enough: nothing is made", file=sys.stderr)
+            asked = f"{components} components are not" if components else "no number of components is"
+            print(f"{asked} surely good enough: nothing is made", file=sys.stderr)
     tracking.to_mlflow(settings, run, tracking.Details(files=[path]))
     if not as_json:
         columns = ["codec", "bytes", *done.full, "change", "low", "high", "change on new products"]

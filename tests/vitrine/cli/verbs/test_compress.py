@@ -42,7 +42,8 @@ def test_a_shorter_encoder_is_made_and_embedded_without_a_photo(tmp_path: Path, 
     done = told(*compress, "--make", "--max-drop", "0.2")
     assert (done["dim"], done["bytes"], done["made"]) == (512, 2048, f"small__pca{done['made_dim']}")
     codecs = {each["codec"]: each for each in done["codecs"]}
-    assert codecs[f"PCA {done['made_dim']}, float32"]["good_enough"] and codecs[done["cheapest"]]["good_enough"]
+    assert done["made_of"].startswith(f"PCA {done['made_dim']}") and done["made_of"].endswith(", float32")
+    assert codecs[done["made_of"]]["good_enough"] and codecs[done["cheapest"]]["good_enough"]
     assert done["cheapest_bytes"] == min(each["bytes"] for each in done["codecs"] if each["good_enough"])
     assert "How short may vectors of small be" in Path(done["page"]).read_text()
     kept = {(each["store"], each["kept"]): each["bytes_a_row"] for each in done["stores"]}
@@ -50,6 +51,9 @@ def test_a_shorter_encoder_is_made_and_embedded_without_a_photo(tmp_path: Path, 
     assert f"Milvus IVF_SQ8 {kept['Milvus', 'IVF_SQ8']:,} bytes" in Path(done["page"]).read_text()
     with pytest.raises(UserError, match="encoder 'small' is there already"):
         told(*compress, "--make", "--name", "small")
+    for wrong in (("--make", "--components", "100"), ("--components", "64")):
+        with pytest.raises(UserError, match=f"--components {wrong[-1]}: with --make, and one of 256, 128, 96, 64"):
+            told(*compress, *wrong)
     narrow = told(*compress, "--max-drop", "0.2", "--bytes-at-most", "1")
     assert narrow["cheapest"] is None and "made" not in narrow
 
@@ -65,14 +69,16 @@ def test_a_shorter_encoder_is_made_and_embedded_without_a_photo(tmp_path: Path, 
     )
     assert np.allclose(heads.load(made.path(settings)).embed(full.copy()), short, atol=1e-6)
     measured = told("evaluate", "--encoder", made.name, "--dataset", "shop")
-    assert measured["metrics"]["mMP@5"] == pytest.approx(
-        codecs[f"PCA {made.dim}, float32"]["metrics"]["mMP@5"], abs=0.002
-    )
+    assert measured["metrics"]["mMP@5"] == pytest.approx(codecs[done["made_of"]]["metrics"]["mMP@5"], abs=0.002)
     told("evaluate", "--encoder", "small", "--dataset", "shop")
     against = metrics.compared_with(settings, EncodedSet("shop", made.name, made.encoder_version))
     assert [(one.kind, one.encoded.encoder) for one in against] == [("base", "small")]
     assert facts.encoder_row(settings, made.encoder_version)["strategy"] == "codec"
     assert told("compress", "--encoder", made.name, "--dataset", "shop")["dim"] == made.dim
+    longer = told(*compress, "--make", "--components", "64", "--max-drop", "0.2")
+    of_64 = [codecs[f"PCA 64{kind}, float32"] for kind in ("", " half-whitened")]
+    better = max(of_64, key=lambda each: each["change"] if each["good_enough"] else -1)
+    assert (longer["made"], longer["made_dim"], longer["made_of"]) == ("small__pca64", 64, better["codec"])
     recalls = [each["lists_recall"] for each in done["codecs"]]
     assert 0.5 < min(recalls) <= max(recalls) <= 1 and 0.5 < done["lists_recall"] <= 1
     rows = lake.rows(settings, f"SELECT * FROM metrics WHERE encoder = 'small' AND {lake.matches(classifier=CODEC)}")
@@ -116,10 +122,10 @@ def check_shorter(settings: Settings, name: str, base: str) -> None:
     assert (embedded["embedded"], embedded["dim"]) == (240, made.dim) and made.dim < done["dim"]
     stored, short = stored_vectors(settings, longer.encoder_version), stored_vectors(settings, made.encoder_version)
     linear = {row.codec.name: row.codec.linear for row in study(settings, longer, "product_id", 0.9).rows}
-    wanted = linear[f"PCA {made.dim}, float32"].apply(stored)
+    wanted = linear[done["made_of"]].apply(stored)
     assert (wanted * short).sum(1).min() > 0.99999
     measured = told("evaluate", "--encoder", made.name, "--dataset", "shop")
-    (codec,) = [each for each in done["codecs"] if each["codec"] == f"PCA {made.dim}, float32"]
+    (codec,) = [each for each in done["codecs"] if each["codec"] == done["made_of"]]
     assert measured["metrics"]["mMP@5"] == pytest.approx(codec["metrics"]["mMP@5"], abs=0.002)
 
     encoded = EncodedSet("shop", made.name, made.encoder_version)
