@@ -24,12 +24,13 @@ class BatchSize:
     photos a second or the memory is full. The smallest size that is as good as the best is kept.
     """
 
-    def __init__(self, network: torch.nn.Module | Exported, plan: EncoderPlan, device: str) -> None:
+    def __init__(self, network: torch.nn.Module | Exported, device: str, *plans: EncoderPlan) -> None:
+        """``plans``: of the encoders that ``network`` computes, with the same options."""
         self._untried = list(_SIZES[device.split(":")[0]])
-        self._file = _kept_file(network, plan, device)
+        self._file = _kept_file(network, device, *plans)
         self._times: list[float] = []
         self._rates: dict[int, float] = {}
-        self._chosen = plan.batch_size
+        self._chosen = plans[0].batch_size
         if self._chosen is None and self._file.is_file():
             self._chosen = int(json.loads(self._file.read_text())["batch_size"])
 
@@ -71,9 +72,9 @@ class BatchSize:
             files.write_json(self._file, {"batch_size": self._chosen, "photos_per_second": self._rates})
 
 
-def _kept_file(network: torch.nn.Module | Exported, plan: EncoderPlan, device: str) -> Path:
+def _kept_file(network: torch.nn.Module | Exported, device: str, *plans: EncoderPlan) -> Path:
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor.model()
     engine = network.engine if isinstance(network, Exported) else torch.__version__
-    decisive = [type(network).__name__, repr(plan), name, os.cpu_count(), engine]
+    decisive = [type(network).__name__, " + ".join(map(repr, plans)), name, os.cpu_count(), engine]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "vitrine" / "batch_sizes" / f"{hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:24]}.json"

@@ -1,11 +1,13 @@
 """Photos to unit-length vectors: pure PyTorch, no Spark. Reading and decoding run beside the forward pass."""
 
+import functools
 import hashlib
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,7 +17,9 @@ import torch
 from spark_jobs.worker.batch_size import BatchSize
 from spark_jobs.worker.cost import Cost
 from spark_jobs.worker.encoder_plan import EncoderPlan
+from spark_jobs.worker.exported import Exported
 from spark_jobs.worker.precision import finish_forward, prepare, start_forward
+from spark_jobs.worker.shared_trunk import Joined, begin_alike, gives_the_same
 from spark_jobs.worker.worker_daemon import preloaded
 from vitrine import images, photo_files
 from vitrine.encoders.allocator import keep_freed_memory
@@ -23,17 +27,21 @@ from vitrine.encoders.networks import Built, build
 from vitrine.images import ImageError
 
 T = TypeVar("T")
+Refusal = tuple[str, str, str]
+"""Key, code, reason."""
 WantedPhoto = tuple[str, list[str], Sequence[int]]
 """Key, uris of the same picture, and which of the encoders want it."""
+Group = Sequence[tuple[str, "torch.Tensor | ImageError"]]
+"""A batch: keys, and the network's input, or why there is none."""
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """One batch's outcome: ``keys[i]`` has ``vectors[i]``, float32 of unit length, or a refusal (key, code, reason)."""
+    """One batch's outcome: ``keys[i]`` has ``vectors[i]``, float32 of unit length, or a refusal."""
 
     keys: list[str]
     vectors: np.ndarray
-    refused: list[tuple[str, str, str]]
+    refused: list[Refusal]
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ class Started:
     keys: list[str]
     outputs: list[torch.Tensor]
     """(B, D), in parts, on the device that computes them."""
-    refused: list[tuple[str, str, str]]
+    refused: list[Refusal]
 
 
 class Encoder:
@@ -57,16 +65,23 @@ class Encoder:
         torch.set_flush_denormal(True)  # denormals are slow on CPUs and mean nothing here
         self.built = built or build(plan.backbone)
         self.network, self.precision = prepare(self.built, plan, device)
-        self.batch_size = BatchSize(self.network, plan, device)
+        self.batch_size = BatchSize(self.network, device, plan)
         self.computes_beside = device != "cpu"
         """Is the next batch made ready while this one is computed?"""
 
-    def start(self, group: Sequence[tuple[str, "torch.Tensor | ImageError"]]) -> "Started":
+    @property
+    def names(self) -> list[str]:
+        """Of the encoders that ``compute`` gives vectors of."""
+        return [self.plan.backbone.name]
+
+    def compute(self, group: Group) -> list[Vectors]:
+        """One batch through the network."""
+        return [self.finish(self.start(group))]
+
+    def start(self, group: Group) -> "Started":
         """One batch into the network; what cannot be read is refused."""
-        good = [(key, tensor) for key, tensor in group if isinstance(tensor, torch.Tensor)]
-        refused = [(key, error.code, str(error)) for key, error in group if isinstance(error, ImageError)]
-        outputs = self._forward(torch.stack([tensor for _, tensor in good])) if good else []
-        return Started([key for key, _ in good], outputs, refused)
+        keys, tensors, refused = _parted(group)
+        return Started(keys, self._forward(torch.stack(tensors)) if tensors else [], refused)
 
     def finish(self, started: "Started") -> Vectors:
         """One batch out of the network; a photo whose vector is not finite is refused."""
@@ -101,6 +116,64 @@ class Encoder:
             yield done
 
 
+def _parted(group: Group) -> tuple[list[str], list[torch.Tensor], list[Refusal]]:
+    """Keys and inputs of what could be read, and the refusals."""
+    good = [(key, tensor) for key, tensor in group if isinstance(tensor, torch.Tensor)]
+    refused = [(key, error.code, str(error)) for key, error in group if isinstance(error, ImageError)]
+    return [key for key, _ in good], [tensor for _, tensor in good], refused
+
+
+class Together:
+    """Encoders whose networks begin alike, computed as one network."""
+
+    computes_beside = False
+
+    def __init__(self, members: dict[int, Encoder], network: Joined) -> None:
+        """``members``: by number, in the order of the outputs of ``network``."""
+        self.members, self.network = members, network
+        self.batch_size = BatchSize(network, "cpu", *(encoder.plan for encoder in members.values()))
+
+    @property
+    def names(self) -> list[str]:
+        return [encoder.plan.backbone.name for encoder in self.members.values()]
+
+    def compute(self, group: Group) -> list[Vectors]:
+        """As ``Encoder.compute``, of each member."""
+        keys, tensors, refused = _parted(group)
+        outputs = self.network.all(torch.stack(tensors)) if tensors else [torch.empty(0)] * len(self.members)
+        return [
+            encoder.finish(Started(keys, [output], refused))
+            for encoder, output in zip(self.members.values(), outputs, strict=True)
+        ]
+
+
+@functools.lru_cache(maxsize=1)
+def together(encoders: tuple[Encoder, ...]) -> list[Together]:
+    """Those of ``encoders`` whose networks begin alike, joined; each is in one at most. Made once for the same ones."""
+    made, left = [], dict(enumerate(encoders))
+    while left:
+        number = min(left)
+        first = left.pop(number)
+        members = {number: first} | {other: encoder for other, encoder in left.items() if _share(first, encoder)}
+        left = {other: encoder for other, encoder in left.items() if other not in members}
+        networks = [encoder.network for encoder in members.values() if isinstance(encoder.network, Exported)]
+        if len(networks) > 1:
+            with suppress(RuntimeError):  # then each is computed by itself
+                joined = Joined(networks)
+                if gives_the_same(joined, networks, first.built):
+                    made.append(Together(members, joined))
+    return made
+
+
+def _share(first: Encoder, second: Encoder) -> bool:
+    """Do both take the same input, in OpenVINO, and begin alike?"""
+    (mine, how), (other, too) = (
+        (each.network, (each.plan.backbone.spelled, each.built.preprocessing, each.built.managed, each.precision))
+        for each in (first, second)
+    )
+    return isinstance(mine, Exported) and isinstance(other, Exported) and how == too and begin_alike(mine, other)
+
+
 def encode(
     encoders: Sequence[Encoder],
     photos: Iterable[WantedPhoto],
@@ -108,7 +181,8 @@ def encode(
     keys_are_contents: bool = False,
     cost: Cost | None = None,
 ) -> Iterator[tuple[int, Vectors]]:
-    """The vectors of ``photos`` by each encoder that wants them: (number of the encoder, batch), in the order given.
+    """The vectors of ``photos`` by each encoder that wants them: (number of the encoder, batch), in the order given
+    but that photos which all of several encoders want, whose networks begin alike, are batches of their own.
 
     A photo is read once, and decoded once for all encoders that need it at one size; threads do both, a bounded number
     of photos ahead of the networks. A photo that none of its uris gives, or whose vector is not finite, costs its own
@@ -116,61 +190,71 @@ def encode(
     ``changed``.
     """
     cost = Cost() if cost is None else cost
-    turns = [_Turns(encoder, cost) for encoder in encoders]
+    turns = [_Turns([number], encoder, cost) for number, encoder in enumerate(encoders)]
+    shared = [_Turns([*each.members], each, cost) for each in (together(tuple(encoders)) if len(encoders) > 1 else [])]
     cost.precisions |= {encoder.plan.backbone.name: encoder.precision for encoder in encoders}
 
     def window() -> int:
-        return 2 * max(encoder.batch_size.now for encoder in encoders)
+        return 2 * max(mine.encoder.batch_size.now for mine in (*turns, *shared))
 
     threads = max(encoder.plan.threads for encoder in encoders)
     with cost.metered(), ThreadPoolExecutor(threads, "decode") as pool:
         load = _Loader(encoders, keys_are_contents, cost)
         for key, inputs in _ahead(pool, load, photos, window):
             cost.photos += 1
+            for mine in shared:
+                if inputs.keys() >= set(mine.numbers):
+                    same = [inputs.pop(number) for number in mine.numbers]
+                    yield from mine.take(key, same[0])
             for number, tensor in inputs.items():
-                for done in turns[number].take(key, tensor):
-                    yield number, done
-        for number, mine in enumerate(turns):
-            for done in mine.end():
-                yield number, done
+                yield from turns[number].take(key, tensor)
+        for mine in (*shared, *turns):
+            yield from mine.end()
 
 
 class _Turns:
-    """One encoder's batches: gathered, computed, and on a GPU handed on when the next one is in the network."""
+    """One network's batches: gathered, computed, and on a GPU handed on when the next one is in the network."""
 
-    def __init__(self, encoder: Encoder, cost: Cost) -> None:
-        self.encoder, self.cost = encoder, cost
+    def __init__(self, numbers: list[int], encoder: Encoder | Together, cost: Cost) -> None:
+        """``numbers``: of the encoders that ``encoder`` gives vectors of."""
+        self.numbers, self.encoder, self.cost = numbers, encoder, cost
         self._waiting: list[tuple[str, torch.Tensor | ImageError]] = []
         self._started: deque[Started] = deque()
 
-    def take(self, key: str, tensor: "torch.Tensor | ImageError") -> Iterator[Vectors]:
+    def take(self, key: str, tensor: "torch.Tensor | ImageError") -> Iterator[tuple[int, Vectors]]:
         self._waiting.append((key, tensor))
         if len(self._waiting) >= self.encoder.batch_size.now:
             yield from self._compute()
 
-    def end(self) -> Iterator[Vectors]:
+    def end(self) -> Iterator[tuple[int, Vectors]]:
         if self._waiting:
             yield from self._compute()
         while self._started:
-            yield self._timed(lambda: self.encoder.finish(self._started.popleft()))[0]
+            yield self._finished()
 
-    def _compute(self) -> Iterator[Vectors]:
+    def _compute(self) -> Iterator[tuple[int, Vectors]]:
         group, self._waiting = self._waiting, []
-        size = self.encoder.batch_size
-        if self.encoder.computes_beside and size.settled:
-            self._started.append(self._timed(lambda: self.encoder.start(group))[0])
+        encoder, size = self.encoder, self.encoder.batch_size
+        if isinstance(encoder, Encoder) and encoder.computes_beside and size.settled:
+            self._started.append(self._timed(lambda: encoder.start(group))[0])
             if len(self._started) > 1:
-                yield self._timed(lambda: self.encoder.finish(self._started.popleft()))[0]
+                yield self._finished()
         else:
-            done, seconds = self._timed(lambda: self.encoder.finish(self.encoder.start(group)))
-            size.took(len(done.keys), seconds)
-            yield done
+            done, seconds = self._timed(lambda: encoder.compute(group))
+            size.took(len(done[0].keys), seconds)
+            yield from zip(self.numbers, done, strict=True)
+
+    def _finished(self) -> tuple[int, Vectors]:
+        encoder = self.encoder
+        assert isinstance(encoder, Encoder)
+        return self.numbers[0], self._timed(lambda: encoder.finish(self._started.popleft()))[0]
 
     def _timed(self, step: Callable[[], T]) -> tuple[T, float]:
         started = time.monotonic()
         done = step()
         seconds = time.monotonic() - started
-        self.cost.forward(self.encoder.plan.backbone.name, seconds)
+        for name in self.encoder.names:  # what is shared is shared evenly
+            self.cost.forward(name, seconds / len(self.numbers))
         return done, seconds
 
 
@@ -235,13 +319,14 @@ class _Loader:
             photo = images.decode(data, pixels, side, managed)
         except ImageError as error:
             return dict.fromkeys(wanted, error)
-        inputs: _Inputs = {}
-        for number in wanted:
-            try:
-                inputs[number] = self.encoders[number].built.input(photo)
-            except ImageError as error:
-                inputs[number] = error
-        return inputs
+        made: dict[str, torch.Tensor | ImageError] = {}
+        for built in (self.encoders[number].built for number in wanted):
+            if built.preprocessing not in made:
+                try:
+                    made[built.preprocessing] = built.input(photo)
+                except ImageError as error:
+                    made[built.preprocessing] = error
+        return {number: made[self.encoders[number].built.preprocessing] for number in wanted}
 
 
 _kept: dict[tuple[EncoderPlan, str], Encoder] = {}

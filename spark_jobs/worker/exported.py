@@ -59,6 +59,7 @@ class Exported:
             "ENABLE_CPU_PINNING": False,  # workers would all pin themselves to the same cores
             "CPU_DENORMALS_OPTIMIZATION": True,  # denormals are slow and mean nothing here
         }
+        self.model, self.precision, self.threads = model, precision, threads
         compiled = _core().compile_model(model, "CPU", options)
         if compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() != _PRECISIONS[precision]:
             raise RuntimeError(f"this processor does not compute in {precision}")
@@ -67,6 +68,15 @@ class Exported:
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """float32 (B, 3, H, W), of any B -> float32 (B, D)."""
         return torch.from_numpy(self._request.infer([batch.contiguous().numpy()], share_inputs=True)[0])
+
+
+def read(model: "Path | ov.Model") -> "ov.Model":
+    """The graph of an ``Exported.model``.
+
+    Raises:
+        RuntimeError: its file cannot be read.
+    """
+    return _core().read_model(model) if isinstance(model, Path) else model.clone()
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from spark_jobs.worker.encoder import Encoder, together
+from spark_jobs.worker.encoder_plan import EncoderPlan
 from tests.training.test_full_tuning import PLAIN, SMALL, request, rows, same, weights
 from training.cached_trunk import Activations, CutNetwork
 from training.partial_tuning import PartialTuner
@@ -97,6 +100,10 @@ def test_the_last_part_learns_and_the_first_stays(tmp_path: Path, rows: Path):
     assert changed < before.keys() and not any(key.startswith(("stem", "stages.0")) for key in changed)
     if max(result["interpolation"], key=lambda step: step["mMP@5"])["share"] > 0:
         assert changed
+    plan = EncoderPlan(SMALL, batch_size=4, precision="fp32", max_pixels=1_000_000, threads=1)
+    made = replace(plan, backbone=replace(SMALL, name="made", weights=str(folder / "model.safetensors")))
+    (joined,) = together((Encoder(plan), Encoder(made)))
+    assert joined.names == [SMALL.name, "made"], "one pass over the photos computes the first part once for both"
 
 
 def test_where_it_starts_from_stays_while_it_learns(tmp_path: Path, rows: Path):

@@ -24,7 +24,7 @@ def test_the_best_batch_size_by_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float], best: int
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    size = BatchSize(torch.nn.Identity(), EncoderPlan(SMALL, None, "fp32", max_pixels=1_000_000, threads=1), "cpu")
+    size = BatchSize(torch.nn.Identity(), "cpu", EncoderPlan(SMALL, None, "fp32", max_pixels=1_000_000, threads=1))
     for photos, took in seconds.items():
         assert size.now == photos
         size.took(photos - 1, 0.001)  # the last batch of a task
