@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from scipy import stats
 
 from evaluation.advice import priors, sample, transferability
-from evaluation.advice.answer import LINEAR, PRETRAINED, Use, option_name
+from evaluation.advice.answer import LINEAR, PRETRAINED, option_name
 from evaluation.advice.measure import Answers, Questions
 from evaluation.advice.sample import FEWEST, Catalog, Sample
 from training.ladder import decide
@@ -262,16 +262,16 @@ class Outcome:
     """Undecided: is the best of all among those that it is undecided between?"""
 
 
-class Rates:
+class Rates(embed_costs.Costs):
     """What using an encoder takes, by the table."""
 
     def __init__(self, truth: Truth, settings: Settings) -> None:
-        self.truth, self.settings = truth, settings
+        super().__init__(settings, truth.catalog.dataset)
+        self.truth = truth
 
-    def use(self, encoded: EncodedSet, photos: int) -> Use:
-        rate = sum(self.truth.encoders[part.encoder]["seconds_a_photo"] for part in encoded.parts)
-        changed = photos * self.settings.tune.auto.changed_share
-        return Use(1 / rate, photos * rate, 0.0, changed * rate, 0.0)
+    def rate_of(self, encoded: EncodedSet) -> embed_costs.Rate:
+        seconds = sum(self.truth.encoders[part.encoder]["seconds_a_photo"] for part in encoded.parts)
+        return embed_costs.Rate(self.truth.catalog.photos, seconds, 0.0)
 
 
 class Replayed(advice.Work):
@@ -282,7 +282,7 @@ class Replayed(advice.Work):
         self.known: dict[str, int] = {}
         asked = advice.Asked(encoders=truth.single, margin=margin, non_commercial=True)
         super().__init__(settings, truth.catalog, asked, decide.Budget.parse(None, "USD", False))
-        self.costs = Rates(truth, settings)  # type: ignore[assignment]
+        self.costs = Rates(truth, settings)
 
     def draw(self, products: int | None, photos: int) -> Sample:
         return self.truth.samples[self.seed, advice.SIZES.index((products, photos))]

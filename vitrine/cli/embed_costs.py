@@ -76,7 +76,7 @@ class Costs:
 
     def use(self, encoded: EncodedSet, photos: int) -> "answer.Use":
         """What embedding ``photos`` and the nights after take, rounded as it is shown."""
-        rate = self._rate_of(encoded)
+        rate = self.rate_of(encoded)
         if rate is None:
             return answer.Use(None, None, None, None, None)
         changed = photos * self.settings.tune.auto.changed_share
@@ -91,10 +91,10 @@ class Costs:
     def horizon_seconds(self, encoded: EncodedSet, photos: int) -> float:
         """Seconds of embedding ``photos`` and of all the nights that ``[tune.auto] nights`` counts; 0 where no rate is
         known. Not rounded: a night's seconds are hundredths in a small catalog, and are multiplied here."""
-        rate, ladder = self._rate_of(encoded), self.settings.tune.auto
+        rate, ladder = self.rate_of(encoded), self.settings.tune.auto
         return photos * rate.seconds * (1 + ladder.nights * ladder.changed_share) if rate else 0.0
 
-    def _rate_of(self, encoded: EncodedSet) -> Rate | None:
+    def rate_of(self, encoded: EncodedSet) -> Rate | None:
         """Of joined encoders the sum, as if each had a pass of its own; None where one has had no pass."""
         rates = [rate for part in encoded.parts if (rate := self.rate(encoder_version=part.encoder_version))]
         if len(rates) < len(encoded.parts):
