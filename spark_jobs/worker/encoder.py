@@ -337,6 +337,7 @@ def kept(plans: Sequence[EncoderPlan], device: str = "cpu") -> list[Encoder]:
     wanted = [(plan, device) for plan in plans]
     for other in _kept.keys() - set(wanted):
         del _kept[other]  # its network would only hold memory
+        together.cache_clear()  # so would what it was joined with
     for plan, on in wanted:
         if (plan, on) not in _kept:
             os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -43,6 +43,8 @@ _MOST_PARTED = 256
 """Components that are parted at most: more have hardly any variance."""
 _WHITENED = {"": 0.0, " half-whitened": 0.25}
 """What is said of components, and by which power of its variance each is divided; 0.5 would be whitening."""
+_NO_VARIANCE = 1e-9
+"""Relative to the greatest: what is below is rounding."""
 CANDIDATES = 100
 """What a first pass leaves for the second."""
 
@@ -225,9 +227,12 @@ class _Components:
         return cls(np.asarray(vectors[:, ::-1]), variances)
 
     def first(self, dim: int, power: float) -> NDArray[np.float64]:
-        """The first ``dim`` as columns, (D, dim), each divided by its variance, relative to the greatest, to
-        ``power``."""
-        return np.asarray(self.directions[:, :dim] * (self.variances[:dim] / self.variances[0]) ** -power)
+        """The first ``dim`` as columns, (D, dim), each divided by its variance, relative to the greatest, to ``power``.
+        Where it is, one without variance is all zero: nothing in the index lies there, and a query that does would be
+        told by it alone."""
+        relative = self.variances[:dim] / self.variances[0]
+        scale = np.where((power == 0) | (relative > _NO_VARIANCE), relative**-power, 0.0)
+        return np.asarray(self.directions[:, :dim] * scale)
 
 
 def _rotation(width: int) -> Floats:

@@ -65,6 +65,17 @@ def test_half_whitened_components_find_what_a_few_large_ones_drown() -> None:
         assert half > plain + 0.05, (quantiser, plain, half)
 
 
+def test_directions_that_the_index_lacks_do_not_decide_when_half_whitened() -> None:
+    """Few photos, each many times: a query has what none of them has."""
+    index = np.repeat(clusters(12, 48), 20, axis=0)
+    query = clusters(40, 48)[12:]
+    parts = {part.name: part for part in linear_parts(index, (32,))}
+    half, plain = (parts[name] for name in ("PCA 32 half-whitened", "PCA 32"))
+    assert half.weight is not None and np.count_nonzero(np.linalg.norm(half.weight, axis=0)) == 11  # twelve, centred
+    near, full = (part.apply(query) @ part.apply(index).T for part in (half, plain))
+    assert np.isfinite(near).all() and np.corrcoef(near.ravel(), full.ravel())[0, 1] > 0.7
+
+
 def test_bytes_by_hand() -> None:
     parts = {part.name: part for part in linear_parts(clusters(), (12,))}
     assert [Codec(parts["as it is"], quantiser).bytes for quantiser in BITS] == [128, 64, 32, 16, 4]
