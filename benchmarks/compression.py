@@ -31,8 +31,8 @@ from vitrine.settings import Settings, load_settings
 METRIC = "mMP@5"
 CODECS = [
     *("int8", "centred and rotated, 4 bits", "1 bit", "centred and rotated, 1 bit"),
-    *("centred and rotated, 1 bit; 100 again by int8", "PCA * allotted, PQ 64", "PCA * allotted, PQ 40"),
-    *("PCA * allotted, PQ 32", "PCA * allotted, PQ 20"),
+    *("centred and rotated, 1 bit; 100 again by int8", "PCA 128 half-whitened, float32"),
+    *(f"PCA [0-9]*{kind} allotted, PQ {parts}" for parts in (64, 32, 20) for kind in ("[0-9]", " half-whitened")),
 ]
 """Names, or patterns of which the first that fits is taken."""
 

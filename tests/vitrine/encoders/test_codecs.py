@@ -73,7 +73,7 @@ def test_directions_that_the_index_lacks_do_not_decide_when_half_whitened() -> N
     half, plain = (parts[name] for name in ("PCA 32 half-whitened", "PCA 32"))
     assert half.weight is not None and np.count_nonzero(np.linalg.norm(half.weight, axis=0)) == 11  # twelve, centred
     near, full = (part.apply(query) @ part.apply(index).T for part in (half, plain))
-    assert np.isfinite(near).all() and np.corrcoef(near.ravel(), full.ravel())[0, 1] > 0.7
+    assert near.max() > 0.4 and np.corrcoef(near.ravel(), full.ravel())[0, 1] > 0.7
 
 
 def test_bytes_by_hand() -> None:
