@@ -1,7 +1,9 @@
 """How long search takes over vectors in full and over a codec's, on this machine, by Faiss: exact, and in lists.
 
-One bit is searched as product quantisation whose centroids are all signs of eight dimensions: the query stays in
-floats, and finds what the study's search finds. int8 and 4 bits are Faiss's own, whose ends are not clipped.
+One bit is searched as product quantisation whose centroids are all signs of eight dimensions; int8 as the codes
+themselves, by queries that are multiplied by each dimension's step (what its lowest level adds is the same for
+all vectors). So the query stays in floats, and finds what the study's search finds. 4 bits are Faiss's own, whose ends
+are not clipped.
 
 The approximate search goes through the same codes in about sqrt(N) lists (Faiss's IVF: a list a centroid of k-means,
 ten rounds; codes are of the vectors themselves, not of what they differ from their centroid by), of which a query asks
@@ -19,15 +21,15 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrine.encoders.codecs import CANDIDATES, Codec, parts_of
+from vitrine.encoders.codecs import CANDIDATES, Codec, Levels, parts_of
 from vitrine.vectors import Floats
 
 LISTS_ASKED = 16
 _SCALAR = {
     "fp16": faiss.ScalarQuantizer.QT_fp16,
-    "int8": faiss.ScalarQuantizer.QT_8bit,
     "4 bits": faiss.ScalarQuantizer.QT_4bit,
 }
+_CODES = faiss.ScalarQuantizer.QT_8bit_direct_signed
 _INNER, _ROUNDS = faiss.METRIC_INNER_PRODUCT, 10
 _DEPTH, _WARM, _ONE_BY_ONE, _AT_ONCE = 10, 5, 100, 1_000
 _ROUNDING = 1e-5  # of a similarity in float32
@@ -47,6 +49,16 @@ Search = Callable[[Floats], Found]
 """From queries, float32 (Q, D), to their 10 nearest."""
 _Nearest = Callable[[Floats, int], Found]
 """The same of as many as asked for, by queries that went through the codec's linear part."""
+
+
+class _Encoded(NamedTuple):
+    """An index of Faiss."""
+
+    index: Any
+    given: Floats
+    """(N, K): what it was given to encode."""
+    scale: "Floats | float" = 1.0
+    """What queries are multiplied by, (K,)."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,7 @@ def in_full(index: Floats) -> Searchable:
     """Search over ``index``, float32 (N, D), as it is."""
     flat = faiss.IndexFlatIP(index.shape[1])
     flat.add(index)
-    return _once(flat, index, 0, lambda asked: asked)
+    return _once(_Encoded(flat, index), index, 0, lambda asked: asked)
 
 
 def over(codec: Codec, index: Floats) -> Searchable:
@@ -113,21 +125,21 @@ def over(codec: Codec, index: Floats) -> Searchable:
 # ---- by one pass, and by two ----
 
 
-def _once(made: Any, rows: Floats, missing: int, linear: Callable[[Floats], Floats]) -> Searchable:
+def _once(made: _Encoded, rows: Floats, missing: int, linear: Callable[[Floats], Floats]) -> Searchable:
     depth = min(_DEPTH, len(rows))
 
-    def through(index: Any) -> Search:
-        nearest = _nearest(index, missing)
+    def through(encoded: _Encoded) -> Search:
+        nearest = _nearest(encoded, missing)
         return lambda asked: nearest(linear(asked), depth)
 
     return Searchable(through(made), lambda: through(_in_lists(made, rows, missing)))
 
 
-def _twice(codec: Codec, again: Codec, longer: Any, size: int, first: _Nearest) -> Search:
+def _twice(codec: Codec, again: Codec, longer: _Encoded, size: int, first: _Nearest) -> Search:
     def search(asked: Floats) -> Found:
         candidates = first(codec.linear.apply(asked), min(CANDIDATES, size)).places
-        rows = longer.reconstruct_batch(np.maximum(candidates, 0).ravel()).reshape(*candidates.shape, -1)
-        nearness = np.einsum("qck,qk->qc", rows, again.linear.apply(asked))
+        rows = longer.index.reconstruct_batch(np.maximum(candidates, 0).ravel()).reshape(*candidates.shape, -1)
+        nearness = np.einsum("qck,qk->qc", rows, again.linear.apply(asked) * longer.scale)
         nearness[candidates < 0] = -np.inf
         order = np.argsort(-nearness, axis=1, kind="stable")[:, :_DEPTH]
         return Found(*(np.take_along_axis(each, order, axis=1) for each in (nearness, candidates)))
@@ -135,20 +147,25 @@ def _twice(codec: Codec, again: Codec, longer: Any, size: int, first: _Nearest) 
     return search
 
 
-def _nearest(made: Any, missing: int) -> _Nearest:
+def _nearest(made: _Encoded, missing: int) -> _Nearest:
     """``missing``: dimensions that queries lack, which fill up the last byte."""
-    return lambda asked, depth: Found(*made.search(_padded(asked, missing), depth))
+    return lambda asked, depth: Found(*made.index.search(_padded(asked * made.scale, missing), depth))
 
 
 # ---- Faiss's indexes ----
 
 
-def _encoded(rows: Floats, quantiser: str) -> Any:
+def _encoded(rows: Floats, quantiser: str) -> _Encoded:
     """An exact index of ``rows``, (N, K)."""
     dim = rows.shape[1]
     made: Any
     if quantiser == "1 bit":
-        return _signs(rows)
+        return _Encoded(_signs(rows), rows)
+    if quantiser == "int8":
+        levels = Levels.of(rows, quantiser)
+        made, codes = faiss.IndexScalarQuantizer(dim, _CODES, _INNER), levels.codes(rows) - 128
+        made.add(codes)
+        return _Encoded(made, codes, levels.step)
     if parts := parts_of(quantiser):
         made = faiss.IndexPQ(dim, parts, 8, _INNER)
         made.pq.cp.min_points_per_centroid = 1
@@ -158,29 +175,31 @@ def _encoded(rows: Floats, quantiser: str) -> Any:
         made = faiss.IndexFlatIP(dim)
     made.train(rows)
     made.add(rows)
-    return made
+    return _Encoded(made, rows)
 
 
-def _in_lists(exact: Any, rows: Floats, missing: int) -> Any:
+def _in_lists(exact: _Encoded, rows: Floats, missing: int) -> _Encoded:
     """An approximate index of ``rows``, (N, K), by the quantiser of ``exact``, fitted already."""
-    rows = _padded(rows, missing)
+    rows, given = _padded(rows, missing), _padded(exact.given, missing)
     dim, lists = rows.shape[1], max(1, round(math.sqrt(len(rows))))
     means: Any = faiss.Kmeans(dim, lists, niter=_ROUNDS, spherical=True, min_points_per_centroid=1)
     means.train(rows)
-    coarse = faiss.IndexFlatIP(dim)
-    coarse.add(means.centroids)
+    placing, coarse = faiss.IndexFlatIP(dim), faiss.IndexFlatIP(dim)
+    placing.add(means.centroids)
+    coarse.add(np.ascontiguousarray(means.centroids / exact.scale, np.float32))  # queries come multiplied by it
     made: Any
-    if isinstance(exact, faiss.IndexPQ):
-        made = faiss.IndexIVFPQ(coarse, dim, lists, exact.pq.M, 8, _INNER)
-        made.by_residual, made.pq = False, exact.pq
-    elif isinstance(exact, faiss.IndexScalarQuantizer):
-        made = faiss.IndexIVFScalarQuantizer(coarse, dim, lists, exact.sq.qtype, _INNER, False)
-        made.sq = exact.sq
+    if isinstance(exact.index, faiss.IndexPQ):
+        made = faiss.IndexIVFPQ(coarse, dim, lists, exact.index.pq.M, 8, _INNER)
+        made.by_residual, made.pq = False, exact.index.pq
+    elif isinstance(exact.index, faiss.IndexScalarQuantizer):
+        made = faiss.IndexIVFScalarQuantizer(coarse, dim, lists, exact.index.sq.qtype, _INNER, False)
+        made.sq = exact.index.sq
     else:
         made = faiss.IndexIVFFlat(coarse, dim, lists, _INNER)
     made.is_trained, made.nprobe = True, min(LISTS_ASKED, lists)
-    made.add(rows)
-    return made
+    nearest = np.ascontiguousarray(placing.search(rows, 1)[1].ravel())
+    made.add_core(len(rows), faiss.swig_ptr(given), None, faiss.swig_ptr(nearest))
+    return _Encoded(made, given, exact.scale)
 
 
 def _signs(rows: Floats) -> faiss.IndexPQ:

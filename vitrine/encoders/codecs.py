@@ -127,10 +127,31 @@ def quantised(rows: Floats, quantiser: str) -> Floats:
         return rows.astype(np.float16).astype(np.float32)
     if quantiser == "1 bit":
         return np.where(rows > 0, 1, -1).astype(np.float32) * np.abs(rows).mean(0)
-    clipped = _CLIPPED[quantiser]
-    low, high = np.percentile(rows, [clipped, 100 - clipped], axis=0).astype(np.float32)
-    step = np.maximum(high - low, 1e-12) / (2 ** BITS[quantiser] - 1)
-    return np.asarray(low + step * np.round((np.clip(rows, low, high) - low) / step), np.float32)
+    levels = Levels.of(rows, quantiser)
+    return levels.low + levels.step * levels.codes(rows)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The levels of each dimension, uniform between clipped percentiles."""
+
+    low: Floats
+    """(K,)."""
+    high: Floats
+    """(K,)."""
+    step: Floats
+    """(K,): from one level to the next."""
+
+    @classmethod
+    def of(cls, rows: Floats, quantiser: str) -> Self:
+        """Of ``rows``, (N, K), by int8 or 4 bits."""
+        clipped = _CLIPPED[quantiser]
+        low, high = np.percentile(rows, [clipped, 100 - clipped], axis=0).astype(np.float32)
+        return cls(low, high, np.asarray(np.maximum(high - low, 1e-12) / (2 ** BITS[quantiser] - 1), np.float32))
+
+    def codes(self, rows: Floats) -> Floats:
+        """Which level each number of ``rows``, (N, K), has, from 0 on: whole numbers in float32."""
+        return np.asarray(np.round((np.clip(rows, self.low, self.high) - self.low) / self.step), np.float32)
 
 
 def as_it_is(dim: int) -> LinearPart:
