@@ -1,6 +1,7 @@
 """How long search takes over vectors in full and over a codec's, on this machine, by Faiss: exact, and in lists.
 
-One bit is searched as product quantisation whose centroids are all signs of eight dimensions; int8 as the codes
+One bit is searched as product quantisation whose centroids are all signs of eight dimensions, many vectors by Faiss's
+fast scan (André et al., VLDB 2015) before; int8 as the codes
 themselves, by queries that are multiplied by each dimension's step (what its lowest level adds is the same for
 all vectors). So the query stays in floats, and finds what the study's search finds. 4 bits are Faiss's own, whose ends
 are not clipped.
@@ -32,6 +33,9 @@ _SCALAR = {
 _CODES = faiss.ScalarQuantizer.QT_8bit_direct_signed
 _INNER, _ROUNDS = faiss.METRIC_INNER_PRODUCT, 10
 _DEPTH, _WARM, _ONE_BY_ONE, _AT_ONCE = 10, 5, 100, 1_000
+_BLOCK = 64  # queries whose candidates are decoded at once
+_SCANNED = 20_000
+"""So many vectors are scanned first, and what comes nearest then ranked: of fewer, that takes longer."""
 _ROUNDING = 1e-5  # of a similarity in float32
 Done = TypeVar("Done")
 
@@ -59,6 +63,8 @@ class _Encoded(NamedTuple):
     """(N, K): what it was given to encode."""
     scale: "Floats | float" = 1.0
     """What queries are multiplied by, (K,)."""
+    signs: bool = False
+    """Is it one bit a dimension?"""
 
 
 @dataclass(frozen=True)
@@ -117,9 +123,7 @@ def over(codec: Codec, index: Floats) -> Searchable:
         return _once(first, rows, missing, codec.linear.apply)
     longer = _encoded(codec.again.linear.apply(index), codec.again.quantiser)
     twice = functools.partial(_twice, codec, codec.again, longer, len(rows))
-    return Searchable(
-        twice(_nearest(first, missing)), lambda: twice(_nearest(_in_lists(first, rows, missing), missing))
-    )
+    return Searchable(twice(_exact(first, missing)), lambda: twice(_nearest(_in_lists(first, rows, missing), missing)))
 
 
 # ---- by one pass, and by two ----
@@ -128,21 +132,18 @@ def over(codec: Codec, index: Floats) -> Searchable:
 def _once(made: _Encoded, rows: Floats, missing: int, linear: Callable[[Floats], Floats]) -> Searchable:
     depth = min(_DEPTH, len(rows))
 
-    def through(encoded: _Encoded) -> Search:
-        nearest = _nearest(encoded, missing)
+    def through(nearest: _Nearest) -> Search:
         return lambda asked: nearest(linear(asked), depth)
 
-    return Searchable(through(made), lambda: through(_in_lists(made, rows, missing)))
+    return Searchable(
+        through(_exact(made, missing)), lambda: through(_nearest(_in_lists(made, rows, missing), missing))
+    )
 
 
 def _twice(codec: Codec, again: Codec, longer: _Encoded, size: int, first: _Nearest) -> Search:
     def search(asked: Floats) -> Found:
         candidates = first(codec.linear.apply(asked), min(CANDIDATES, size)).places
-        rows = longer.index.reconstruct_batch(np.maximum(candidates, 0).ravel()).reshape(*candidates.shape, -1)
-        nearness = np.einsum("qck,qk->qc", rows, again.linear.apply(asked) * longer.scale)
-        nearness[candidates < 0] = -np.inf
-        order = np.argsort(-nearness, axis=1, kind="stable")[:, :_DEPTH]
-        return Found(*(np.take_along_axis(each, order, axis=1) for each in (nearness, candidates)))
+        return _ranked(longer, again.linear.apply(asked), candidates, _DEPTH)
 
     return search
 
@@ -150,6 +151,33 @@ def _twice(codec: Codec, again: Codec, longer: _Encoded, size: int, first: _Near
 def _nearest(made: _Encoded, missing: int) -> _Nearest:
     """``missing``: dimensions that queries lack, which fill up the last byte."""
     return lambda asked, depth: Found(*made.index.search(_padded(asked * made.scale, missing), depth))
+
+
+def _exact(made: _Encoded, missing: int) -> _Nearest:
+    """As ``_nearest``. Of one bit and many vectors, Faiss's fast scan finds candidates, by similarities that are
+    rounded to a byte for each four dimensions; these are ranked by their signs as they are."""
+    if not made.signs or len(made.given) < _SCANNED:
+        return _nearest(made, missing)
+    scan = _fast_scan(made.index)
+
+    def nearest(asked: Floats, depth: int) -> Found:
+        asked = _padded(asked, missing)
+        return _ranked(made, asked, scan.search(asked, max(CANDIDATES, 2 * depth))[1], depth)
+
+    return nearest
+
+
+def _ranked(made: _Encoded, asked: Floats, candidates: NDArray[np.int64], depth: int) -> Found:
+    """The first ``depth`` of ``candidates``, (Q, C), by queries ``asked``, (Q, K)."""
+    found = []
+    for first in range(0, len(asked), _BLOCK):
+        places = candidates[first : first + _BLOCK]
+        rows = made.index.reconstruct_batch(np.maximum(places, 0).ravel()).reshape(*places.shape, -1)
+        nearness = np.einsum("qck,qk->qc", rows, asked[first : first + _BLOCK] * made.scale)
+        nearness[places < 0] = -np.inf
+        order = np.argsort(-nearness, axis=1, kind="stable")[:, :depth]
+        found.append([np.take_along_axis(each, order, axis=1) for each in (nearness, places)])
+    return Found(*(np.concatenate(each) for each in zip(*found, strict=True)))
 
 
 # ---- Faiss's indexes ----
@@ -160,7 +188,7 @@ def _encoded(rows: Floats, quantiser: str) -> _Encoded:
     dim = rows.shape[1]
     made: Any
     if quantiser == "1 bit":
-        return _Encoded(_signs(rows), rows)
+        return _Encoded(_signs(rows), rows, signs=True)
     if quantiser == "int8":
         levels = Levels.of(rows, quantiser)
         made, codes = faiss.IndexScalarQuantizer(dim, _CODES, _INNER), levels.codes(rows) - 128
@@ -213,6 +241,18 @@ def _signs(rows: Floats) -> faiss.IndexPQ:
     bits = np.packbits(_padded(rows, missing) > 0, axis=1, bitorder="little")
     faiss.copy_array_to_vector(np.ascontiguousarray(bits).ravel(), made.codes)
     made.ntotal = len(rows)
+    return made
+
+
+def _fast_scan(signs: faiss.IndexPQ) -> faiss.IndexPQFastScan:
+    """The same signs for Faiss's fast scan, which takes four dimensions at a time."""
+    sizes = np.abs(faiss.vector_to_array(signs.pq.centroids).reshape(-1, 256, 8)[:, 0]).reshape(-1, 4)
+    four = np.where((np.arange(16)[:, None] >> np.arange(4)) & 1, 1, -1).astype(np.float32)
+    made = faiss.IndexPQFastScan(signs.d, signs.d // 4, 4, _INNER)
+    faiss.copy_array_to_vector((sizes[:, None] * four).astype(np.float32).ravel(), made.pq.centroids)
+    made.is_trained = True
+    for first in range(0, signs.ntotal, _SCANNED):
+        made.add(signs.reconstruct_n(first, min(_SCANNED, signs.ntotal - first)))
     return made
 
 

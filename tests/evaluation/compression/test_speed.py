@@ -45,6 +45,18 @@ def test_one_bit_and_its_second_pass_are_the_studys() -> None:
     assert overlap(found, wanted) > 0.95
 
 
+def test_a_fast_scan_before_the_signs_finds_what_they_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = clusters(3000, DIM)
+    index, asked = rows[50:], rows[:50]
+    codecs = {codec.name: codec for codec in tried(index, (12,))}
+    for name in ("centred and rotated, 1 bit", "centred and rotated, 1 bit; 100 again by int8"):
+        wanted = over(codecs[name], index).exact(asked)
+        with monkeypatch.context() as patch:
+            patch.setattr("evaluation.compression.speed._SCANNED", 1000)
+            found = over(codecs[name], index).exact(asked)
+        assert np.allclose(found.similarities, wanted.similarities, atol=1e-4), name
+
+
 def test_all_lists_together_are_the_exact_search() -> None:
     """Of so few vectors every list is asked: what differs could only be the codes."""
     rows = clusters(16 * 16, DIM)
