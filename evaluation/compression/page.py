@@ -1,5 +1,6 @@
 """The page of a study of codecs: bytes against quality, with intervals, and every row."""
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,17 @@ from vitrine import plain_page
 from vitrine.setting_sections import Prices
 
 
-def draw(study: Study, max_drop: float, prices: Prices, photos: int, stores: str, path: Path) -> None:
+def draw(
+    study: Study,
+    max_drop: float,
+    prices: Prices,
+    photos: int,
+    stores: str,
+    path: Path,
+    galleries: Sequence[plain_page.Gallery] = (),
+) -> None:
     """Write the page to ``path``: it opens without a network. ``photos``: how many vectors are paid for; ``stores``: a
-    sentence on what they take where they serve."""
+    sentence on what they take where they serve; ``galleries``: pictures under the table."""
     best = study.cheapest()
     answer = (
         f"{best.codec.name}: {best.bytes} bytes in place of {4 * study.dim}"
@@ -44,7 +53,9 @@ def draw(study: Study, max_drop: float, prices: Prices, photos: int, stores: str
     in_full += [*_speed(study.full_speed), f"{month(prices, photos, 4 * study.dim, 4 * study.dim):.4g}", ""]
     rows = [in_full, *(_line(row, prices, photos) for row in study.rows)]
     title = f"How short may vectors of {study.encoded.encoder} be for {study.encoded.dataset}?"
-    plain_page.write(path, title, answer, [about, searched, in_lists, stores], _chart(study, max_drop), head, rows)
+    plain_page.write(
+        path, title, answer, [about, searched, in_lists, stores], _chart(study, max_drop), head, rows, galleries
+    )
 
 
 def _line(row: Row, prices: Prices, photos: int) -> list[str]:

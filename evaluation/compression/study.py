@@ -3,9 +3,10 @@
 Codecs are fitted on the index side alone. Search is exact, in NumPy, the query in floats.
 """
 
-import functools
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,9 @@ from evaluation.compression.speed import Speed, in_full, over, speed
 from evaluation.evaluate import plan
 from evaluation.gates.regression import FEWEST_PRODUCTS, Against, PairedQueries, held_against, p_value
 from evaluation.metrics_table import Scores
+from evaluation.pages.differing import Photos, Side, galleries, uris
 from evaluation.retrieval.full_ranking import staged_vectors
-from evaluation.retrieval.neighbours import Items, Ranking, read_items, relevance_of
+from evaluation.retrieval.neighbours import Ints, Items, Ranking, read_items, relevance_of
 from evaluation.retrieval.slices import slice_scores
 from evaluation.statistics.bootstrap import PairedDifference, paired_difference
 from evaluation.statistics.several import holm
@@ -25,6 +27,7 @@ from vitrine import facts, lake
 from vitrine.encoded_set import EncodedSet
 from vitrine.encoders.codecs import CANDIDATES, Codec, tried
 from vitrine.errors import UserError
+from vitrine.plain_page import Gallery
 from vitrine.retrieval_metrics import nearest_first, per_query
 from vitrine.setting_sections import Prices
 from vitrine.settings import Settings
@@ -84,6 +87,9 @@ class Study:
     new_queries: int
     """How many queries ``Row.on_new`` is of."""
     rows: list[Row]
+    items: Items
+    sides: tuple[Side, Side]
+    """What the vectors in full answer, and the codec that is ``worth_a_look``."""
 
     @property
     def encoded(self) -> EncodedSet:
@@ -99,6 +105,14 @@ class Study:
         """The figures of the vectors in full and of each codec, as ``codec_rows`` writes them."""
         rows = [codec_scores(row.codec.name, row.scores, row.bytes, (self.metric, row.change)) for row in self.rows]
         return [codec_scores(IN_FULL, self.full_scores, 4 * self.dim), *rows]
+
+    def galleries(self, settings: Settings) -> list[Gallery]:
+        """Queries that the codec worth a look answers differently from the vectors in full, as pictures."""
+        items, dataset = self.items, self.encoded.dataset
+        photos = Photos(
+            lambda at: str(items.ids[at]), items.products, partial(uris, settings, dataset), settings.max_pixels
+        )
+        return galleries(photos, *self.sides)
 
     def cheapest(
         self, bytes_at_most: int | None = None, quantiser: str | None = None, dim: int | None = None
@@ -150,14 +164,16 @@ class _Questions:
 
     def of_codec(self, codec: Codec, asked: Floats, index: Floats) -> dict[str, NDArray[np.float64]]:
         """Each query's metrics, (Q,), by vectors in full: ``asked`` (Q, D), ``index`` (N of the index, D)."""
-        again = (codec.again.linear.apply(asked), codec.again.decoded(index)) if codec.again else None
-        return self.figures(codec.linear.apply(asked), codec.decoded(index), again)
+        return self.figures(self.by_codec(codec, asked, index))
 
-    def figures(
-        self, asked: Floats, index: Floats, again: tuple[Floats, Floats] | None = None
-    ) -> dict[str, NDArray[np.float64]]:
-        """Each query's metrics, (Q,): ``asked`` (Q, K), ``index`` (N of the index, K); ``again`` are the same two by
-        which the first ``CANDIDATES`` are ranked again."""
+    def by_codec(self, codec: Codec, asked: Floats, index: Floats) -> Ints:
+        """What each query finds, (Q, depth)."""
+        again = (codec.again.linear.apply(asked), codec.again.decoded(index)) if codec.again else None
+        return self.neighbours(codec.linear.apply(asked), codec.decoded(index), again)
+
+    def neighbours(self, asked: Floats, index: Floats, again: tuple[Floats, Floats] | None = None) -> Ints:
+        """The positions of what each query finds, (Q, depth), the nearest first: ``asked`` (Q, K), ``index`` (N of the
+        index, K); ``again`` are the same two by which the first ``CANDIDATES`` are ranked again."""
         depth = min(_DEPTH, len(self.index) - bool((self._own >= 0).any()))
         neighbours = np.empty((len(self.queries), depth), np.int64)
         for first in range(0, len(self.queries), _BLOCK):
@@ -169,8 +185,23 @@ class _Questions:
             if again:
                 places = _ranked_again(near, places, again[0][block], again[1])[:, :depth]
             neighbours[block] = self.index[places]
+        return neighbours
+
+    def figures(self, neighbours: Ints) -> dict[str, NDArray[np.float64]]:
+        """Each query's metrics, (Q,), by what it finds."""
         ranking = Ranking(self.queries, neighbours, np.zeros(neighbours.shape, np.float32))
         return per_query(*relevance_of(ranking, self.items, self.items.labels))
+
+    def side(self, name: str, neighbours: Ints) -> Side:
+        """What the queries find, to be shown."""
+        values = np.full(len(self.items.ids), np.nan)
+        values[self.queries] = self.figures(neighbours)[self.metric]
+        labels, row = self.items.labels, {at: row for row, at in enumerate(self.queries.tolist())}
+
+        def nearest(at: int) -> list[tuple[int, bool]]:
+            return [(other, bool(labels[other] == labels[at])) for other in neighbours[row[at]].tolist()]
+
+        return Side(name, values, nearest)
 
     def scores(self, figures: dict[str, NDArray[np.float64]]) -> Scores:
         """The means over the queries of ``METRICS``, of each query's ``figures``, (Q,), with their intervals."""
@@ -192,7 +223,8 @@ def study(
     questions = _Questions(settings, task, at)
     with staged_vectors(settings, task, questions.items, at) as vectors:
         index, asked = np.array(vectors[questions.index]), np.array(vectors[questions.queries])
-    full, full_speed = questions.figures(asked, index), speed(lambda: in_full(index), asked)
+    found_in_full = questions.neighbours(asked, index)
+    full, full_speed = questions.figures(found_in_full), speed(lambda: in_full(index), asked)
     if np.isnan(full[questions.metric]).all():
         raise UserError(f"no photo of {encoded.dataset!r} has another one to find: nothing can be measured")
     rows, answers = [], {}
@@ -203,11 +235,14 @@ def study(
         ours, theirs = figures[metric], full[metric]
         change = paired_difference(ours, theirs, products, *margin)
         on_new = None if new is None else paired_difference(ours[new], theirs[new], products[new], *margin)
-        took = speed(functools.partial(over, codec, index), asked)
+        took = speed(partial(over, codec, index), asked)
         rows.append(Row(codec, questions.scores(figures), change, on_new, took))
         answers[codec.name] = ours
         print(f"{codec.name}: {codec.bytes} bytes, {metric} {change.value:+.4f}", file=sys.stderr, flush=True)
     judged = _judged(settings, questions, encoded, full[metric], rows, answers, max_drop)
+    judged.sort(key=lambda row: (-row.bytes, row.codec.name))
+    worth_a_look = _worth_a_look(judged).codec
+    sides = (IN_FULL, found_in_full), (worth_a_look.name, questions.by_codec(worth_a_look, asked, index))
     return Study(
         task,
         facts.embedded_version(settings, encoded, (relevant,), at),
@@ -218,7 +253,19 @@ def study(
         questions.scores(full),
         full_speed,
         0 if new is None else int(new.sum()),
-        sorted(judged, key=lambda row: (-row.bytes, row.codec.name)),
+        judged,
+        questions.items,
+        (questions.side(*sides[0]), questions.side(*sides[1])),
+    )
+
+
+def _worth_a_look(rows: Sequence[Row]) -> Row:
+    """The fewest bytes that are good enough; where none is, the codec that loses least."""
+    good = [row for row in rows if row.good_enough]
+    return (
+        min(good, key=lambda row: (row.bytes, -row.change.value))
+        if good
+        else max(rows, key=lambda row: row.change.value)
     )
 
 

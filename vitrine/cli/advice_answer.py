@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from evaluation.advice import answer, confirm, differing, measure, priors, race, sample, shorter_vectors
+from evaluation.advice import answer, confirm, measure, priors, race, sample, shorter_vectors
+from evaluation.pages import differing
 from training import linear_tuning
 from vitrine import lake, plain_page, runs
 from vitrine.cli import embed_costs, serving_costs
@@ -184,17 +186,18 @@ def galleries(found: Findings, said: "answer.Advice") -> "list[plain_page.Galler
     )
     if (other := next(others, None)) is None:
         return []
+    questions = found.measured[first.encoder].questions
     ours, theirs = (
         differing.Side(
             each.name,
             found.measured[each.encoder].answers[each.strategy].values,
-            _spaces(found, each.encoder, each.strategy),
+            partial(questions.nearest, _spaces(found, each.encoder, each.strategy), count=differing.NEAREST),
         )
         for each in (first, other)
     )
-    questions = found.measured[first.encoder].questions
-    uris = sample.uris(found.settings, found.catalog.dataset, questions.sample)
-    return differing.galleries(questions, ours, theirs, uris, found.settings.max_pixels)
+    asked, uris = questions.sample, partial(differing.uris, found.settings, found.catalog.dataset)
+    photos = differing.Photos(asked.ids.__getitem__, asked.products, uris, found.settings.max_pixels)
+    return differing.galleries(photos, ours, theirs)
 
 
 def _option(found: Findings, name: str, strategy: str, chosen: str | None, remaining: list[str]) -> "answer.Option":

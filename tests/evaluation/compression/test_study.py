@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from evaluation.compression import page
@@ -41,6 +42,24 @@ def test_in_full_it_is_the_evaluation(home: Callable[[], Settings], tmp_path: Pa
     text = (tmp_path / "page.html").read_text()
     assert "a month, EUR" in text and "1,000 vectors" in text
     assert "How short may vectors of e be for shop?" in text and "PCA 4 rotated, 1 bit" in text
+
+
+def test_the_page_shows_queries_that_the_codec_answers_otherwise(home: Callable[[], Settings], tmp_path: Path) -> None:
+    settings = home()
+    make(settings, "shop", ("train", "test"), products=30)
+    done = study(settings, EncodedSet("shop", "e", VERSION), "product_id", 0.5, dims=(2,))
+    codec, full = done.cheapest(), done.sides[0]
+    assert codec and [side.name for side in done.sides] == ["in full, float32", codec.codec.name]
+    for side, value in zip(done.sides, (done.full["mMP@5"], codec.metrics["mMP@5"]), strict=True):
+        assert np.nanmean(side.values) == pytest.approx(value)
+    asked = int(np.flatnonzero(~np.isnan(full.values))[0])
+    found = full.nearest(asked)
+    assert asked not in [at for at, _ in found] and {right for _, right in found} <= {True, False}
+    shown = done.galleries(settings)
+    assert [each.title for each in shown][:1] == [f"in full, float32 answers better than {codec.codec.name}"]
+    prices = Prices(memory_gb_month=3.0, disk_gb_month=0.1, currency="EUR")
+    page.draw(done, 0.5, prices, 1_000, "", tmp_path / "page.html", shown)
+    assert f"{codec.codec.name} finds (" in (tmp_path / "page.html").read_text()
 
 
 def test_nothing_is_good_enough_that_is_not_shown_to_be(home: Callable[[], Settings]) -> None:

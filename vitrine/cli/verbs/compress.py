@@ -59,7 +59,8 @@ def compress(
         run.figures |= _figures(settings, done, drop, bytes_at_most, photos)
         run.figures["stores"] = [each._asdict() for each in stores]
         path = settings.reports / f"compress_{chosen}_{encoded.encoder}.html"
-        page.draw(done, drop, settings.prices, photos, _sentence(stores, settings.prices.currency), path)
+        sentence = _sentence(stores, settings.prices.currency)
+        page.draw(done, drop, settings.prices, photos, sentence, path, done.galleries(settings))
         run.figures["page"] = str(path)
         codec_rows.write_rows(settings, done.task, done.input_version, run.run_id, done.codecs)
         shortest = done.cheapest(quantiser="float32", dim=components)

@@ -1,13 +1,14 @@
 """Pictures of queries that two options answer differently."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from evaluation.advice import differing
-from evaluation.advice.differing import Side
 from evaluation.advice.measure import Questions
+from evaluation.pages import differing
+from evaluation.pages.differing import Photos, Side
 from tests.evaluation.advice.test_measure import catalog, sample
 from vitrine.plain_page import Strip
 
@@ -28,9 +29,11 @@ def test_each_side_shows_what_it_alone_finds_of_each_product_once(tmp_path: Path
     Path(uris[broken]).write_bytes(b"no photo")
     everyone = np.arange(24)
     ours, theirs = (
-        Side(name, questions.as_it_is(rows).values, [(rows, everyone)]) for name, rows in (("a", good), ("b", bad))
+        Side(name, questions.as_it_is(rows).values, partial(questions.nearest, [(rows, everyone)], count=7))
+        for name, rows in (("a", good), ("b", bad))
     )
-    first, second = differing.galleries(questions, ours, theirs, uris, 10_000)
+    photos = Photos(asked.ids.__getitem__, asked.products, lambda _: uris, 10_000)
+    first, second = differing.galleries(photos, ours, theirs)
     assert (first.title, second.title) == ("a answers better than b", "b answers better than a")
     assert len(first.strips) == 3 * differing.MOST
     asks = [strip.pictures[0] for strip in first.strips[::3]]
@@ -49,7 +52,8 @@ def test_each_side_shows_what_it_alone_finds_of_each_product_once(tmp_path: Path
 
 def test_alike_there_is_nothing_to_show() -> None:
     codes = np.repeat(np.arange(12), 2)
-    questions = Questions(catalog(), sample(codes))
+    asked = sample(codes)
+    questions = Questions(catalog(), asked)
     rows = np.eye(12, dtype=np.float32)[codes]
-    side = Side("a", questions.as_it_is(rows).values, [(rows, np.arange(24))])
-    assert differing.galleries(questions, side, side, {}, 10_000) == []
+    side = Side("a", questions.as_it_is(rows).values, lambda at: [])
+    assert differing.galleries(Photos(asked.ids.__getitem__, asked.products, lambda ids: {}, 10_000), side, side) == []
