@@ -7,7 +7,7 @@ elimination); no name and no layer's place is trusted. What comes of it is one g
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -66,9 +66,8 @@ def gives_the_same(joined: Joined, networks: Sequence[Exported], built: Built) -
 def _joined(models: "Sequence[ov.Model]") -> "ov.Model":
     known = _Known()
     for model in models:
-        same = [(node, equal) for node, equal in known.add(model) if equal is not None]
-        for node, equal in same:
-            for mine, theirs in zip(node.outputs(), equal.outputs(), strict=True):
+        for node, equal in known.add(model):
+            for mine, theirs in zip(node.outputs(), equal.outputs() if equal else [], strict=False):
                 mine.replace(theirs)
     return ov.Model(
         [result for model in models for result in model.get_results()], models[0].get_parameters(), "joined"
@@ -81,8 +80,8 @@ class _Known:
     def __init__(self) -> None:
         self._nodes: dict[Any, tuple[int, Any]] = {}
 
-    def add(self, model: "ov.Model") -> "Iterator[tuple[Any, Any | None]]":
-        """Each node of ``model``, and the equal one of a model that was added before."""
+    def add(self, model: "ov.Model") -> list[tuple[Any, Any | None]]:
+        """Each node of ``model``, and the equal one of a model that was added before, if there is one."""
         numbers: dict[str, int] = {}
         begun = len(self._nodes)
         made = []
@@ -90,9 +89,9 @@ class _Known:
             if node.get_type_name() == "Result":  # each network has its own
                 continue
             number, equal = self._nodes.setdefault(_decisive(node, numbers), (len(self._nodes), node))
-            numbers[node.get_friendly_name()] = number
+            numbers[node.get_name()] = number
             made.append((node, equal if number < begun else None))
-        return iter(made)
+        return made
 
 
 def _decisive(node: Any, numbers: dict[str, int]) -> tuple[Any, ...]:
@@ -104,7 +103,7 @@ def _decisive(node: Any, numbers: dict[str, int]) -> tuple[Any, ...]:
         digest = hashlib.sha256(np.ascontiguousarray(node.data).tobytes()).digest()
         return kind, str(node.get_element_type()), tuple(node.shape), digest
     sources = [each.get_source_output() for each in node.inputs()]
-    inputs = tuple((numbers[source.get_node().get_friendly_name()], source.get_index()) for source in sources)
+    inputs = tuple((numbers[source.get_node().get_name()], source.get_index()) for source in sources)
     return kind, repr(sorted(node.get_attributes().items())), inputs
 
 
