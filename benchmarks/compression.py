@@ -96,7 +96,8 @@ def table(home: Path, dataset: str, encoders: list[str], names: list[str], max_d
             cells.append(cell(fulls, rows) if len(rows) == len(said) else "-")
             of_new.append(on_new(rows) if len(rows) == len(said) else "-")
         full = spread(fulls, ".3f") if len(said) > 1 else f"{fulls[0]:.3f}"
-        print(f"| {alike} | {said[0]['bytes']:,} | {full} | {' | '.join(cells)} |", flush=True)
+        sizes = "/".join(dict.fromkeys(f"{each['bytes']:,}" for each in said))
+        print(f"| {alike} | {sizes} | {full} | {' | '.join(cells)} |", flush=True)
         if said[0]["new_queries"]:
             print(f"| of it {said[0]['new_queries']} on new products | | | {' | '.join(of_new)} |", flush=True)
 

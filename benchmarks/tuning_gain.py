@@ -56,7 +56,7 @@ def accuracy(home: Path, made: dict[str, Any], seed: int, classifier: str) -> fl
     """The share of the test split that the tuned head told right."""
     sql = (
         "SELECT avg(CASE WHEN predicted[1] = truth THEN 1.0 ELSE 0.0 END) AS accuracy FROM predictions "
-        f"WHERE {lake.matches(seed=seed, classifier=classifier)} "
+        f"WHERE {lake.matches(dataset='shop', seed=seed, classifier=classifier)} "
         f"AND encoder_version IN ('{made['base_version']}', '{made['encoder_version']}')"
     )
     return float(lake.rows(load_settings(home), sql)[0]["accuracy"])
